@@ -1,0 +1,1 @@
+"""Data sets: queries, galleries, protocols, and where their files are."""

@@ -1,0 +1,1 @@
+"""scenes: a rendered benchmark for composed image retrieval with complete ground truth."""

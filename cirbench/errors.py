@@ -1,0 +1,89 @@
+"""Every error that cirbench raises on purpose.
+
+An error is written for the person who reads it: what went wrong, why, and what to type next. The command line
+prints it in that order without a traceback, and exits with the code of its class:
+
+    CirbenchError              1  the run failed
+    ├── UsageError             2  an option, a name or a parameter is wrong
+    │   └── UnknownName        2  … and here are the nearest ones
+    ├── MissingData            3  images, annotations or weights are not there, or not whole
+    │   └── CorruptFile        3  … a file is there, and is damaged
+    ├── CheckFailed            4  a file or a plug-in broke a rule that was checked
+    │   └── InvalidPredictions 4  … predictions that cannot be scored
+    └── MethodFailed           5  a method plug-in failed, or returned what it must not
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class CirbenchError(Exception):
+    """Something went wrong that the user can act on.
+
+    Args:
+        message: What went wrong and why, in one or two sentences that name the file, query or item.
+        hint: What to do next, preferably a command to type.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+
+
+class UsageError(CirbenchError):
+    """An option, a name or a parameter is wrong."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that nothing answers to; the hint offers the nearest ones.
+
+    Args:
+        kind: What was looked up, for instance ``"method"``.
+        name: What was asked for.
+        known: Every name that exists.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str | None = None) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        offered = f"Nearest: {', '.join(near)}." if near else f"Known: {', '.join(known) or 'none'}."
+        super().__init__(f"There is no {kind} called {name!r}.", hint=" ".join(filter(None, (offered, hint))))
+
+
+class MissingData(CirbenchError):
+    """Images, annotations or weights are absent or incomplete."""
+
+    exit_code = 3
+
+
+class CorruptFile(MissingData):
+    """A file exists and its content is damaged or not what it claims to be."""
+
+
+class CheckFailed(CirbenchError):
+    """A rule that was checked does not hold."""
+
+    exit_code = 4
+
+
+class InvalidPredictions(CheckFailed):
+    """Predictions that cannot be scored: unknown, missing or repeated ids, or a broken file."""
+
+
+class MethodFailed(CirbenchError):
+    """A method plug-in could not be loaded, raised, or returned what it must not."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""Features: a content-addressed store, and the encoder that fills it."""

@@ -1,0 +1,1 @@
+"""The interface of a method, and everything that finds, checks and scaffolds one."""

@@ -1,0 +1,95 @@
+"""What a method is to the harness.
+
+A method turns gallery items and queries into representations. The harness owns data, exclusion, candidates, ties,
+metrics and files; it never asks which method it has. A method never sees a label.
+
+Required are a `MethodSpec` and the two ``encode_*`` functions of `Method`. Everything else is a capability of its own
+that a method may have: `Scorer`, and the training objective that the SPEC names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from cirbench.features.encoder import Encoder
+    from numpy.typing import NDArray
+
+    from cirbench.datasets.protocol import Item, Query
+
+Disclosure = Literal["yes", "no", "unknown"]
+Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets"]
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of a method, each with a default; subclass it next to the SPEC.
+
+    The docstring of the subclass describes every field under ``Attributes:``.
+    """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MethodSpec:
+    """The light half of a method: what can be said without importing torch.
+
+    Attributes:
+        name: What is typed after ``--method``.
+        title: One line for tables and pages.
+        implementation: ``"package.module:Class"``, a `MethodFactory`; imported on use.
+        parameters: The type of its parameters; every field has a default.
+        paper: arXiv id, DOI or URL, or ``None``.
+        supervision: What it is trained with.
+        trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
+        training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
+        uses_shared_concept: Whether it reads `Query.shared_concept`.
+        uses_llm: Whether a large language model takes part.
+        uses_triplets: Whether it was trained on composed triplets.
+    """
+
+    name: str
+    title: str
+    implementation: str
+    parameters: type[Parameters] = Parameters
+    paper: str | None = None
+    supervision: Supervision = "training-free"
+    trainer: str | None = None
+    training: type[Parameters] | None = None
+    uses_shared_concept: Disclosure = "no"
+    uses_llm: Disclosure = "no"
+    uses_triplets: Disclosure = "no"
+
+
+class Method(Protocol):
+    """Turns gallery items and queries into representations."""
+
+    def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        """Represent gallery items as one row each, (N, D); a row depends on its own item only."""
+        ...
+
+    def encode_queries(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Represent queries as one row each, (Q, D); a row depends on its own query only."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A method whose score is not the dot product of L2-normalised rows."""
+
+    def score(self, queries_QD: NDArray[np.float32], gallery_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score every query against a chunk of the gallery, (Q, N), higher is better."""
+        ...
+
+
+class MethodFactory(Protocol):
+    """What `MethodSpec.implementation` names."""
+
+    def __call__(self, encoder: Encoder, parameters: Any, checkpoint: Path | None = None) -> Method:
+        """Build the method on an encoder; ``checkpoint`` is the folder of a trained method's checkpoint."""
+        ...

@@ -1,0 +1,1 @@
+"""Metrics: pure functions on ranks, and a table of what each one is."""

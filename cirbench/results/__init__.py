@@ -1,0 +1,1 @@
+"""Results: their form on disk, and where they came from."""

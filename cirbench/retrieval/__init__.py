@@ -1,0 +1,1 @@
+"""Exact ranking, in memory or streamed from disk."""

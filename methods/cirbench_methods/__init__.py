@@ -1,0 +1,1 @@
+"""The methods that come with cirbench, each a plug-in like any other."""
