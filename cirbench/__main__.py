@@ -1,0 +1,5 @@
+"""``python -m cirbench`` is ``cirbench``."""
+
+from cirbench.cli import main
+
+main()

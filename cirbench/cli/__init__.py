@@ -1,0 +1,103 @@
+"""The command line: one module a verb, imported when it is called.
+
+stdout carries data, stderr progress and errors. An error is printed as what went wrong and what to type next, with the
+exit code of its class; a traceback appears only under ``--debug``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from cirbench.errors import CirbenchError, UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERBS = {
+    "run": "Evaluate methods on a benchmark.",
+    "score": "Score given rankings or features; needs no torch.",
+    "train": "Train a method, or a small CLIP.",
+    "list": "List methods, datasets, protocols, backbones, metrics or runs.",
+    "show": "Show everything about one of them.",
+    "new": "Scaffold a new method.",
+    "check": "Check a method against the interface.",
+    "doctor": "Say what is installed, what works and what does not.",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Loads the module of a verb only when that verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the verbs in the order in which a user meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import ``cirbench.cli.<verb>`` and return its ``command``."""
+        if cmd_name not in VERBS:
+            raise UnknownName("command", cmd_name, VERBS, hint="See `cirbench --help`.")
+        command: click.Command = importlib.import_module(f"cirbench.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="cirbench", message="cirbench %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Weigh composed-image-retrieval methods: exact protocols, exact ranking, honest intervals.
+
+    \b
+    cirbench run --method pli --dataset scenes
+    cirbench score --dataset circo --split val --predictions ranked.json
+    cirbench list methods
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(arguments, prog_name="cirbench", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nInterrupted. What was finished is kept: run the same command again to resume.", err=True)
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except CirbenchError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(
+            f"error: cirbench itself failed: {type(error).__name__}: {error}\n"
+            "Run `cirbench --debug ...` for the traceback, and please report it.",
+            err=True,
+        )
+        return 1
+    return code if isinstance(code, int) else 0

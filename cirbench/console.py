@@ -1,0 +1,78 @@
+"""What a person at a terminal sees: progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.table import Table
+
+_QUIET_SECONDS = 2.0
+_LINE_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a piece of work is, with its rate and the time left; yield a function that advances it.
+
+    On a terminal it is a bar on stderr; elsewhere a plain line every ten seconds, and none at all for work that ends
+    within two.
+    """
+    with _bar(description, total) if sys.stderr.isatty() else _lines(description, total) as advance:
+        yield advance
+
+
+@contextlib.contextmanager
+def _bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(TextColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+@contextlib.contextmanager
+def _lines(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    started = last = time.monotonic()
+    done = 0
+
+    def advance(amount: int) -> None:
+        nonlocal done, last
+        done += amount
+        now = time.monotonic()
+        if now - last >= _LINE_SECONDS:
+            rate = done / (now - started)
+            click.echo(f"{description}: {done}/{total}, {rate:,.0f}/s, {(total - done) / rate:.0f} s left", err=True)
+            last = now
+
+    yield advance
+    elapsed = time.monotonic() - started
+    if elapsed >= _QUIET_SECONDS:
+        click.echo(f"{description}: {done}/{total} in {elapsed:.1f} s", err=True)
+
+
+def say(line: str) -> None:
+    """Tell the person something that is not data."""
+    click.echo(line, err=True)
+
+
+def show(table: Table) -> None:
+    """Print a table on stdout, as wide as it needs to be where there is no terminal."""
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(table)
