@@ -201,3 +201,17 @@ class EvaluationProtocol:
     def digest(self) -> str:
         """Sha256 over everything that fixes a number."""
         return digest(dict(self.fields))
+
+    def first(self, count: int) -> EvaluationProtocol:
+        """Return the protocol cut to its first ``count`` queries, for a quick look; its numbers are partial."""
+        part = slice(count)
+
+        return dataclasses.replace(
+            self,
+            queries=self.queries[part],
+            labels=None if self.labels is None else Labels(self.labels.relevant[part]),
+            groups=self.groups and self.groups[part],
+            pool_of_query=self.pool_of_query and self.pool_of_query[part],
+            clusters=self.clusters and self.clusters[part],
+            slices={kind: values[part] for kind, values in self.slices.items()},
+        )

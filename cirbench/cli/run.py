@@ -1,0 +1,80 @@
+"""``cirbench run``: evaluate methods on a benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cirbench.errors import UsageError
+
+
+@click.command()
+@click.option("-m", "--method", help="One or more methods, separated by commas; also package.module:Class or file.py:Class.")
+@click.option("-d", "--dataset", help="The data set.")
+@click.option("--split", help="Its split, if not the default one.")
+@click.option("--protocol", help="A protocol id, if not the default one of the split.")
+@click.option("-b", "--backbone", help="A backbone by name, MODEL/TAG, or a model folder.")
+@click.option("--weights", help="A local file with the backbone's weights.")
+@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file.")
+@click.option("--preprocessing", help="Of images: clip, targetpad(1.25) or squash.")
+@click.option("--checkpoint", help="The checkpoint folder of a trained method.")
+@click.option("--set", "parameters", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
+@click.option("--config", type=click.Path(path_type=Path), help="Read options from a TOML file; options given here win.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the towers.")
+@click.option("--batch-size", metavar="auto|N", help="Images or texts encoded at once.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N queries; the result is marked partial.")
+@click.option("--seed", type=int, help="Of training and of the bootstrap.")
+@click.option("-o", "--output", help="Where run folders go.  [default: runs]")
+@click.option("--data-root", help="Where annotations are.  [default: CIRBENCH_DATA]")
+@click.option("--plan", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--force", is_flag=True, help="Run again what has been run before.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and nothing else.")
+def command(
+    config: Path | None, parameters: tuple[str, ...], plan: bool, force: bool, as_json: bool, **options: Any
+) -> None:
+    """Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
+
+    \b
+    cirbench run --method pli --dataset scenes
+    cirbench run --method image-text --dataset scenes --split tiny --set weight=0.5
+    cirbench run --method image-only,image-text --dataset circo --backbone ViT-B-32/openai --plan
+    """
+    from cirbench.results.config import read_config
+
+    if options["method"] is not None:
+        options["method"] = [name.strip() for name in options["method"].split(",") if name.strip()]
+    options["batch_size"] = _batch_size(options["batch_size"])
+    options["set"] = dict(_pair(text) for text in parameters)
+    settings = read_config(config, options)
+
+    from cirbench.running import Session
+
+    session = Session(settings)
+    if plan:
+        click.echo(session.plan())
+        return
+    runs = session.run(force=force)
+    from cirbench.results import table
+
+    if as_json:
+        click.echo(table.as_json(runs))
+        return
+    table.show(runs, asked=session.asked)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set takes KEY=VALUE, not {text!r}.", hint="For instance: --set weight=0.5")
+    return key.strip(), value.strip()
+
+
+def _batch_size(text: str | None) -> int | None:
+    if text is None or text == "auto":
+        return None if text is None else 0
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size takes auto or a positive number, not {text!r}.")
+    return int(text)

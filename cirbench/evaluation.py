@@ -1,0 +1,75 @@
+"""What an evaluation is: encode the gallery, encode the queries, rank, measure.
+
+The harness never asks which method it has, and the method never sees a label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from cirbench.methods.interface import Scorer
+from cirbench.metrics.measure import measure
+from cirbench.retrieval.exact import rank
+from cirbench.retrieval.rows import unit_rows
+from cirbench.retrieval.task import ranking_task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.methods.interface import Method
+    from cirbench.metrics.measure import Measurement
+    from cirbench.retrieval.task import Ranking
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A method's answer to a protocol, measured.
+
+    Attributes:
+        ranking: The first items of each query and the exact rank of each ground truth.
+        measurements: Every measure of the protocol with its per-query values; empty where labels are hidden.
+        seconds: Wall time by phase.
+    """
+
+    ranking: Ranking
+    measurements: tuple[Measurement, ...]
+    seconds: Mapping[str, float]
+
+
+def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
+    """Rank the protocol's gallery for each of its queries by ``method``, and measure the ranking.
+
+    Raises:
+        MissingData: The gallery's images are not at hand.
+        MethodFailed: The method returned something that cannot be ranked; the message names the item.
+    """
+    assert protocol.gallery is not None
+    items, queries = protocol.gallery.items, protocol.queries
+    clock = Stopwatch()
+    gallery_ND = unit_rows(method.encode_gallery(items), protocol.gallery.ids, "gallery item")
+    clock.lap("gallery")
+    queries_QD = unit_rows(method.encode_queries(queries), [query.id for query in queries], "query")
+    clock.lap("queries")
+    score = method.score if isinstance(method, Scorer) else None
+    ranking = rank(queries_QD, gallery_ND, ranking_task(protocol), score=score)
+    clock.lap("ranking")
+    measurements = measure(ranking, protocol) if protocol.labels is not None else ()
+    clock.lap("measuring")
+    return Evaluation(ranking, measurements, clock.laps)
+
+
+class Stopwatch:
+    """Wall time between laps, in seconds."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under ``name``."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now

@@ -1,0 +1,135 @@
+"""A run on disk: ``result.json`` and the evidence beside it.
+
+``result.json`` is written last and names the sha256 of every other file, so a folder that has one is whole, and a
+folder that was touched since is noticed.
+
+    result.json         numbers, intervals, identities; see `cirbench.results.schema`
+    per_query.npz       per query: top ids as positions, scores, exact ranks of the ground truths, metric values
+    predictions.jsonl   per query: the top ids
+    run.trec            the same as a TREC run
+    qrels.trec          the ground truths, where they are public
+    config.toml         what to pass to ``cirbench run --config`` to do it again
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from cirbench.errors import CorruptFile, MissingData
+from cirbench.files import sha256_of_file, write_bytes, write_text
+from cirbench.predictions.write import write_jsonl, write_qrels, write_trec
+from cirbench.results.schema import SCHEMA_VERSION, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.evaluation import Evaluation
+
+RESULT = "result.json"
+PER_QUERY = "per_query.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies.
+        result: What it found.
+        values: Per metric label, one fraction per query; NaN where the metric does not apply to the query.
+        clusters_Q: Per query, the number of its cluster; queries of one cluster are not independent.
+    """
+
+    folder: Path
+    result: Result
+    values: Mapping[str, NDArray[np.float64]]
+    clusters_Q: NDArray[np.int64]
+
+
+def save_run(
+    folder: Path, result: Result, evaluation: Evaluation, protocol: EvaluationProtocol, configuration: str
+) -> Run:
+    """Write a run and read it back.
+
+    Raises:
+        CirbenchError: The folder cannot be written, or the disk is full.
+    """
+    write_bytes(folder / PER_QUERY, _per_query(evaluation, protocol))
+    write_jsonl(folder / "predictions.jsonl", protocol, evaluation.ranking)
+    write_trec(folder / "run.trec", protocol, evaluation.ranking)
+    if protocol.labels is not None:
+        write_qrels(folder / "qrels.trec", protocol)
+    write_text(folder / "config.toml", configuration)
+    files = {
+        path.name: sha256_of_file(path)
+        for path in sorted(folder.iterdir())
+        if path.name != RESULT and not path.name.startswith(".")
+    }
+    content = msgspec.json.encode(msgspec.structs.replace(result, files=files))
+    write_bytes(folder / RESULT, msgspec.json.format(content, indent=2) + b"\n")
+    return load_run(folder)
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run and check that its files are the ones it was written with.
+
+    Raises:
+        MissingData: There is no finished run in ``folder``.
+        CorruptFile: A file is damaged, changed or missing, or was written by a newer version.
+    """
+    again = "Run it again with --force to replace it."
+    try:
+        content = (folder / RESULT).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingData(f"There is no finished run in {folder}.", hint="See `cirbench list runs`.") from error
+    try:
+        version = msgspec.json.decode(content, type=_Version).schema_version
+        if version > SCHEMA_VERSION:
+            message = f"{folder / RESULT} has schema version {version}; this cirbench reads up to {SCHEMA_VERSION}."
+            raise CorruptFile(message, hint="Upgrade cirbench.")
+        result = msgspec.json.decode(content, type=Result)
+    except msgspec.DecodeError as error:
+        raise CorruptFile(f"{folder / RESULT} is damaged: {error}.", hint=again) from error
+    for name, expected in result.files.items():
+        path = folder / name
+        if path.name != name or not path.is_file() or sha256_of_file(path) != expected:
+            raise CorruptFile(f"{path} is missing or is not the file this run was written with.", hint=again)
+    with np.load(folder / PER_QUERY, allow_pickle=False) as arrays:
+        labels = [str(label) for label in arrays["labels"]]
+        values = dict(zip(labels, arrays["values_MQ"], strict=True))
+        clusters_Q = arrays["clusters_Q"]
+    return Run(folder, result, values, clusters_Q)
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
+    ranking = evaluation.ranking
+    clusters = protocol.clusters or tuple(query.id for query in protocol.queries)
+    arrays: dict[str, NDArray[np.generic]] = {
+        "query_ids": np.array([query.id for query in protocol.queries]),
+        "clusters_Q": np.unique(np.array(clusters), return_inverse=True)[1].astype(np.int64),
+        "labels": np.array([measurement.label for measurement in evaluation.measurements], dtype=np.str_),
+        "values_MQ": np.array([measurement.values_Q for measurement in evaluation.measurements], dtype=np.float64),
+        "top_QK": ranking.top_QK.astype(np.int32),
+        "scores_QK": ranking.scores_QK,
+        "relevant_ranks": ranking.relevant_ranks.values,
+        "relevant_ties": ranking.relevant_ties.values,
+        "relevant_offsets": ranking.relevant_ranks.offsets,
+    }
+    if ranking.group_ranks_Q is not None:
+        arrays["group_ranks_Q"] = ranking.group_ranks_Q
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
