@@ -54,6 +54,16 @@ class Ragged(Generic[T]):
         """For each value, the row it stands in."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
+    def take(self, rows: NDArray[np.int64]) -> Ragged[T]:
+        """Return the given rows, in the given order."""
+        return Ragged(self.values[self.places(rows)], np.concatenate([[0], np.cumsum(self.lengths[rows])]))
+
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the values of the given rows stand in ``values``."""
+        lengths = self.lengths[rows]
+        shifts = self.offsets[rows] - (np.cumsum(lengths) - lengths)
+        return np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(shifts, lengths)
+
     def like(self, values: NDArray[Any]) -> Ragged[Any]:
         """Return the same rows with other values."""
         return Ragged(values, self.offsets)

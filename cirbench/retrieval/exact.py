@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.arrays import Ragged
 from cirbench.retrieval.order import NO_CANDIDATE, key_scores, key_ties, sort_keys
 from cirbench.retrieval.rows import exact_ranks, first_keys, packed
 from cirbench.retrieval.scores import check_finite, score_block, score_pairs
@@ -85,12 +84,12 @@ def _rank_rows(
     excluded = np.where(task.excluded_Q[rows] >= 0, local[task.excluded_Q[rows]], -1)
     tie_order = task.tie_order_N if pool is None else task.tie_order_N[pool]
     answer.keys[rows] = first_keys(scores, tie_order, excluded, task.depth)
-    wanted = Ragged.of([task.relevant[row] for row in rows], np.int64)
+    wanted = task.relevant.take(rows)
     ranks, ties = exact_ranks(scores, tie_order, excluded, wanted.like(local[wanted.values]))
-    places = np.concatenate([np.arange(task.relevant.offsets[row], task.relevant.offsets[row + 1]) for row in rows])
+    places = task.relevant.places(rows)
     answer.ranks[places], answer.ties[places] = ranks, ties
     if task.groups is not None:
-        members = Ragged.of([task.groups[row] for row in rows], np.int64)
+        members = task.groups.take(rows)
         if score is None:
             values = score_pairs(queries, gallery_ND, members)
         else:

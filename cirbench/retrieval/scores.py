@@ -3,8 +3,8 @@
 The definition leaves nothing open, so a score depends neither on batch or block sizes nor on the linear algebra
 library, its threads or the machine. It is cheap to meet: a product of two float32 is exact in float64, so a float64
 sum in any order is off by at most gamma_D · ‖q‖ · ‖g‖ (Higham, Accuracy and Stability of Numerical Algorithms,
-section 3.1), about 1e-13 for unit rows. That decides the float32 unless a rounding boundary lies inside the error, once in
-about 100,000 pairs; those few are summed without error.
+section 3.1), about 1e-13 for unit rows. That decides the float32 unless a rounding boundary lies inside the error,
+once in about 100,000 pairs; those few are summed without error.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 
 def dot_error(dimension: int, dtype: type[np.floating]) -> float:
-    """Bound the error of a dot product of unit rows, summed in any order in ``dtype``: gamma_D, and a margin for norms."""
+    """Bound the error of a dot product of unit rows summed in any order: gamma_D, and a margin for their norms."""
     error = dimension * float(np.finfo(dtype).eps) / 2
     return 1.001 * error / (1 - error)
 
 
 def norms(rows_ND: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the Euclidean norm of each row in float64."""
-    return np.sqrt(np.einsum("nd,nd->n", rows_ND, rows_ND, dtype=np.float64))
+    squares_N: NDArray[np.float64] = np.einsum("nd,nd->n", rows_ND, rows_ND, dtype=np.float64)
+    return np.sqrt(squares_N)
 
 
 def score_block(queries_QD: NDArray[np.float64], gallery_BD: NDArray[np.float32]) -> NDArray[np.float32]:

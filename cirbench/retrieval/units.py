@@ -39,7 +39,7 @@ def unit_rows(features_ND: NDArray[np.floating], names: Sequence[str]) -> NDArra
             f"The features of {names[first]}{more} hold {what}, so they have no direction.",
             hint="Check the image or text of this item, and the method's arithmetic.",
         )
-    scaled_ND = rows_ND / largest_N[:, None]
+    scaled_ND: NDArray[np.float32] = rows_ND / largest_N[:, None]
     lengths_N = np.sqrt(np.einsum("nd,nd->n", scaled_ND, scaled_ND, dtype=np.float64))
     scaled_ND /= lengths_N.astype(np.float32)[:, None]
     return scaled_ND

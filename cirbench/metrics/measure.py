@@ -1,0 +1,122 @@
+"""From ranks to the numbers that a protocol reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from cirbench.metrics.functions import average_precision_at, recall_at, target_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from cirbench.arrays import Ragged
+    from cirbench.metrics.table import Measure
+
+
+class Ranked(Protocol):
+    """What a number is made of: a `Ranking`, or the ranks read from somebody's list."""
+
+    @property
+    def relevant_ranks(self) -> Ragged[np.int64]:
+        """Per query, the 1-based rank of each ground truth, the target first; a huge number where it is not ranked."""
+        ...
+
+    @property
+    def group_ranks_Q(self) -> NDArray[np.int64] | None:
+        """The 1-based rank of the target inside its group, or ``None`` where groups were not ranked."""
+        ...
+
+
+class Measured(Protocol):
+    """The part of a protocol that says what to report."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is reported."""
+        ...
+
+    @property
+    def slices(self) -> Mapping[str, tuple[tuple[str, ...], ...]]:
+        """Per kind, the labels that each query carries."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One reported number and the queries it is made of.
+
+    Attributes:
+        label: ``"mAP@5"``, ``"mAP@10[aspect=negation]"`` or, for the unweighted mean over slices,
+            ``"Recall@10[mean over category]"``.
+        measure: What was asked for.
+        values_Q: Per query a fraction, NaN for a query that does not take part.
+        value: The mean over the queries that take part; for a mean over slices, the mean of their means.
+        mean_of: The labels of the slices that a mean over slices averages; empty otherwise.
+    """
+
+    label: str
+    measure: Measure
+    values_Q: NDArray[np.float64]
+    value: float
+    mean_of: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many queries take part."""
+        return int(np.count_nonzero(~np.isnan(self.values_Q)))
+
+
+def measure(ranked: Ranked, protocol: Measured) -> tuple[Measurement, ...]:
+    """Compute every measure of ``protocol`` from ranks.
+
+    A query without ground truths takes part in nothing; a slice in which no query takes part is not reported, nor
+    is a measure on groups where groups were not ranked.
+    """
+    return tuple(
+        measurement
+        for asked in protocol.measures
+        if (values_Q := per_query(ranked, asked)) is not None
+        for measurement in _measurements(asked, values_Q, protocol)
+    )
+
+
+def per_query(ranked: Ranked, asked: Measure) -> NDArray[np.float64] | None:
+    """Return the value of each query, NaN where it has none; ``None`` where groups are asked for and not ranked."""
+    if asked.metric == "mAP":
+        return average_precision_at(ranked.relevant_ranks, asked.k)
+    ranks_Q, labelled_Q = target_ranks(ranked.relevant_ranks)
+    if asked.metric == "Recall_subset":
+        if ranked.group_ranks_Q is None:
+            return None
+        ranks_Q = ranked.group_ranks_Q
+    return np.where(labelled_Q, recall_at(ranks_Q, asked.k), np.nan)
+
+
+def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measured) -> Iterator[Measurement]:
+    name = f"{asked.metric}@{asked.k}"
+    if asked.by is None:
+        if not np.isnan(values_Q).all():
+            yield Measurement(name, asked, values_Q, float(np.nanmean(values_Q)))
+        return
+    labels_Q = protocol.slices[asked.by]
+    parts = []
+    for label in sorted({label for labels in labels_Q for label in labels}):
+        inside_Q = np.fromiter((label in labels for labels in labels_Q), dtype=bool, count=len(labels_Q))
+        part_Q = np.where(inside_Q, values_Q, np.nan)
+        if not np.isnan(part_Q).all():
+            parts.append(Measurement(f"{name}[{asked.by}={label}]", asked, part_Q, float(np.nanmean(part_Q))))
+    yield from parts
+    if asked.macro and parts:
+        sliced_Q = np.fromiter((bool(labels) for labels in labels_Q), dtype=bool, count=len(labels_Q))
+        yield Measurement(
+            f"{name}[mean over {asked.by}]",
+            asked,
+            np.where(sliced_Q, values_Q, np.nan),
+            float(np.mean([part.value for part in parts])),
+            tuple(part.label for part in parts),
+        )
