@@ -1,1 +1,61 @@
-"""Vision-language models with an identity."""
+"""Vision-language models with an identity.
+
+`load_backbone` builds one, `list_backbones` names those that need no more than a name. Neither torch nor open_clip is
+imported before a backbone is built.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cirbench.backbones.catalogue import BackboneEntry, list_backbones
+from cirbench.backbones.interface import Activation, Backbone, BackboneIdentity, Precision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "Activation",
+    "Backbone",
+    "BackboneEntry",
+    "BackboneIdentity",
+    "Precision",
+    "list_backbones",
+    "load_backbone",
+]
+
+
+def load_backbone(
+    name: str,
+    *,
+    weights: Path | None = None,
+    activation: Activation | None = None,
+    preprocessing: str | None = None,
+    precision: Precision = "fp32",
+    device: str = "auto",
+) -> Backbone:
+    """Build a vision-language model, with weights or not at all.
+
+    Args:
+        name: ``"ViT-L-14/openai"`` (open_clip architecture and pretrained tag), ``"ViT-L-14"`` together with
+            ``weights``, the name of a bundled model, or the path of a model folder with ``open_clip_config.json``,
+            ``model.safetensors`` and, for a tokenizer of its own, ``merges.txt.gz``.
+        weights: A weights file (safetensors, or a ``.pt`` that holds tensors only) to use in place of the model's own.
+        activation: With which the weights were trained. Needed for a weights file unless the tag, the architecture's
+            name or a ``card.json`` or ``open_clip_config.json`` beside the file says it.
+        preprocessing: A declaration such as ``"targetpad(1.25)"``; see `cirbench.images.preprocess`. By default what
+            the model was trained for.
+        precision: ``"bf16"`` converts the weights; features are float32 either way.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for the GPU where there is one.
+
+    Raises:
+        UnknownName: There is no such architecture, tag or bundled model.
+        UsageError: The activation is not known, or contradicts what is recorded; no such device.
+        MissingData: The weights are not at hand and could not be downloaded.
+        CorruptFile: The weights are damaged, do not fit the architecture, or are a pickle.
+    """
+    from cirbench.backbones.openclip import load
+
+    return load(
+        name, weights=weights, activation=activation, preprocessing=preprocessing, precision=precision, device=device
+    )

@@ -9,8 +9,11 @@ from cirbench.files import digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from PIL import Image
 
 Activation = Literal["gelu", "quick_gelu"]
@@ -51,17 +54,21 @@ class Backbone(Protocol):
     Attributes:
         identity: See `BackboneIdentity`.
         dim: D, the width of the joint space.
+        image_size: S, the side in pixels of what the image tower reads.
+        context_length: L, the most tokens a text may have, start and end included.
         model: The torch module, for training.
         device: Where it runs.
     """
 
     identity: BackboneIdentity
     dim: int
+    image_size: int
+    context_length: int
     model: torch.nn.Module
     device: torch.device
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Turn a decoded image into what the image tower reads, (3, H, W) float32 on the CPU."""
+        """Turn a decoded image into what the image tower reads, (3, S, S) float32 on the CPU."""
         ...
 
     def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
@@ -74,4 +81,16 @@ class Backbone(Protocol):
 
     def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project tokenised texts, (B, D) float32, not normalised. Gradients flow unless the caller stops them."""
+        ...
+
+    def overlong(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Say which texts `tokenize` has to cut, (B,)."""
+        ...
+
+    def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
+        """How many leading tokens of each row `encode_tokens` reads when the row stands alone, (B,)."""
+        ...
+
+    def with_weights(self, weights: Path) -> Backbone:
+        """Load other weights of the same architecture, with the same settings."""
         ...

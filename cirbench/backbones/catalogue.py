@@ -1,0 +1,46 @@
+"""The backbones that a name suffices for; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+BUNDLED = Path(__file__).parent / "bundled"
+CONFIG_FILE = "open_clip_config.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BackboneEntry:
+    """A backbone as `list_backbones` shows it.
+
+    Attributes:
+        name: What is typed after ``--backbone``.
+        note: One line: where its weights come from.
+    """
+
+    name: str
+    note: str
+
+
+_FIELD = {
+    "ViT-B-32/openai": "CLIP B/32 (OpenAI)",
+    "ViT-B-16/openai": "CLIP B/16 (OpenAI)",
+    "ViT-L-14/openai": "CLIP L/14 (OpenAI), the usual one in zero-shot CIR",
+    "ViT-L-14-336/openai": "CLIP L/14 at 336 pixels (OpenAI)",
+    "RN50x4/openai": "CLIP RN50x4 (OpenAI), of CLIP4CIR and Combiner",
+    "ViT-B-32/laion2b_s34b_b79k": "OpenCLIP B/32 (LAION-2B)",
+    "ViT-L-14/laion2b_s32b_b82k": "OpenCLIP L/14 (LAION-2B)",
+    "ViT-H-14/laion2b_s32b_b79k": "OpenCLIP H/14 (LAION-2B)",
+    "ViT-bigG-14/laion2b_s39b_b160k": "OpenCLIP bigG/14 (LAION-2B), of LinCIR and CIReVL",
+}
+
+
+def list_backbones() -> tuple[BackboneEntry, ...]:
+    """Name the bundled models and the usual ones of the field; any ``architecture/tag`` of open_clip works as well."""
+    bundled = [BackboneEntry(name, "bundled, needs no download") for name in bundled_names()]
+    return (*bundled, *(BackboneEntry(name, f"{note}, downloaded on first use") for name, note in _FIELD.items()))
+
+
+def bundled_names() -> list[str]:
+    """The model folders that ship with cirbench."""
+    return sorted(config.parent.name for config in BUNDLED.glob(f"*/{CONFIG_FILE}"))
