@@ -1,1 +1,17 @@
-"""Data sets: queries, galleries, protocols, and where their files are."""
+"""Data sets: queries, galleries, protocols, and where their files are.
+
+Importing this loads the catalogue and nothing else; a data set's module is imported when its protocol is loaded.
+"""
+
+from __future__ import annotations
+
+from cirbench.datasets.catalogue import (
+    DatasetEntry,
+    ProtocolEntry,
+    choose_protocol,
+    datasets,
+    load_protocol,
+    protocols,
+)
+
+__all__ = ["DatasetEntry", "ProtocolEntry", "choose_protocol", "datasets", "load_protocol", "protocols"]

@@ -105,7 +105,7 @@ def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measu
         return
     labels_Q = protocol.slices[asked.by]
     parts = []
-    for label in sorted({label for labels in labels_Q for label in labels}):
+    for label in asked.labels or sorted({label for labels in labels_Q for label in labels}):
         inside_Q = np.fromiter((label in labels for labels in labels_Q), dtype=bool, count=len(labels_Q))
         part_Q = np.where(inside_Q, values_Q, np.nan)
         if not np.isnan(part_Q).all():

@@ -35,12 +35,14 @@ class Measure:
         k: The cut-off.
         by: The kind of slice (``"aspect"``) to report each value of, or ``None`` for all queries.
         macro: With ``by``: also report the unweighted mean over the slices.
+        labels: With ``by``: the slices to report, in the benchmark's own order; empty for all of them by name.
     """
 
     metric: str
     k: int
     by: str | None = None
     macro: bool = False
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
