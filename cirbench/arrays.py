@@ -62,7 +62,8 @@ class Ragged(Generic[T]):
         """Return where the values of the given rows stand in ``values``."""
         lengths = self.lengths[rows]
         shifts = self.offsets[rows] - (np.cumsum(lengths) - lengths)
-        return np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(shifts, lengths)
+        places: NDArray[np.int64] = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(shifts, lengths)
+        return places
 
     def like(self, values: NDArray[Any]) -> Ragged[Any]:
         """Return the same rows with other values."""
