@@ -51,7 +51,7 @@ def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
         UsageError: The protocol's labels are not public.
         InvalidPredictions: The lists break a rule of the protocol.
     """
-    _require_labels(protocol)
+    require_labels(protocol)
     check(lists, protocol)
     return _score(list_ranks(lists, protocol), protocol)
 
@@ -64,7 +64,7 @@ def score_features(queries: FeatureFiles, gallery: FeatureFiles, protocol: Evalu
         MissingData: A file is not there or cannot be read.
         InvalidPredictions: A file does not fit the protocol.
     """
-    _require_labels(protocol)
+    require_labels(protocol)
     protocol, ranking = rank_features(queries, gallery, protocol)
     return dataclasses.replace(_score(ranking, protocol), tied_relevant=ranking.tied_relevant)
 
@@ -74,7 +74,12 @@ def _score(ranked: Ranked, protocol: EvaluationProtocol) -> Score:
     return Score(protocol, measurements, intervals(measurements, protocol.clusters))
 
 
-def _require_labels(protocol: EvaluationProtocol) -> None:
+def require_labels(protocol: EvaluationProtocol) -> None:
+    """Refuse a protocol whose ground truths only a test server has.
+
+    Raises:
+        UsageError: It is one.
+    """
     if protocol.labels is None:
         raise UsageError(
             f"{protocol.name} cannot be scored here: only its test server has the ground truths.",

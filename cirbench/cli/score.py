@@ -1,0 +1,156 @@
+"""``cirbench score``: what given rankings or features are worth under a protocol; needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cirbench.datasets import choose_protocol, load_protocol
+from cirbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from cirbench.datasets import ProtocolEntry
+    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.predictions.score import Score
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("-d", "--dataset", required=True, help="The data set.")
+@click.option("--split", help="Its split, if not the default one.")
+@click.option("--protocol", "protocol_id", help="A protocol id, if not the default one of the split.")
+@click.option("--predictions", type=_FILE, help="Ranked lists: the CIRCO server's JSON, JSON lines, or a TREC run.")
+@click.option("--features", type=(_FILE, _FILE), metavar="QUERIES GALLERY", help="Features instead: two .npy files.")
+@click.option("--query-ids", type=_FILE, help="With --features: the query id of each row.")
+@click.option("--gallery-ids", type=_FILE, help="With --features: the gallery id of each row.")
+@click.option("--data-root", type=_FILE, help="Where annotations are.  [default: CIRBENCH_DATA]")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout, and nothing else.")
+def command(
+    dataset: str,
+    split: str | None,
+    protocol_id: str | None,
+    predictions: Path | None,
+    features: tuple[Path, Path] | None,
+    query_ids: Path | None,
+    gallery_ids: Path | None,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    r"""Score anyone's ranked lists, or features, by a benchmark's exact protocol.
+
+    \b
+    cirbench score --dataset circo --split val --predictions ranked.json
+    cirbench score --dataset circo --features queries.npy gallery.npy \
+        --query-ids queries.txt --gallery-ids gallery.txt
+    """
+    if (predictions is None) == (features is None):
+        raise UsageError("Give either --predictions or --features.", hint="See `cirbench score --help`.")
+    if (features is None) != (query_ids is None) or (features is None) != (gallery_ids is None):
+        raise UsageError(
+            "--features, --query-ids and --gallery-ids belong together.",
+            hint="The ids say what the rows stand for: one id per line, or a JSON list.",
+        )
+    entry = choose_protocol(dataset, split=split, protocol=protocol_id)
+    score = _score(load_protocol(entry.id, data_root), predictions, features, query_ids, gallery_ids)
+    if as_json:
+        click.echo(_as_json(score, entry))
+    else:
+        _print(score, entry)
+
+
+def _score(
+    protocol: EvaluationProtocol,
+    predictions: Path | None,
+    features: tuple[Path, Path] | None,
+    query_ids: Path | None,
+    gallery_ids: Path | None,
+) -> Score:
+    from cirbench.predictions.features import FeatureFiles
+    from cirbench.predictions.read import read_rankings
+    from cirbench.predictions.score import require_labels, score_features, score_lists
+
+    require_labels(protocol)
+    if predictions is not None:
+        return score_lists(read_rankings(predictions), protocol)
+    assert features is not None
+    assert query_ids is not None
+    assert gallery_ids is not None
+    queries, gallery = features
+    return score_features(FeatureFiles(queries, query_ids), FeatureFiles(gallery, gallery_ids), protocol)
+
+
+def _as_json(score: Score, entry: ProtocolEntry) -> str:
+    import json
+
+    protocol = score.protocol
+    content = {
+        "schema_version": 1,
+        "protocol": {"name": protocol.name, "digest": protocol.digest, "fields": dict(protocol.fields)},
+        "queries": len(protocol.queries),
+        "queries_expected": entry.queries,
+        "gallery": None if protocol.gallery is None else len(protocol.gallery),
+        "gallery_expected": entry.gallery,
+        "tied_relevant": score.tied_relevant,
+        "unit": "%",
+        "metrics": [
+            {
+                "label": measured.label,
+                "value": 100 * measured.value,
+                "low": 100 * interval.low,
+                "high": 100 * interval.high,
+                "n": measured.count,
+            }
+            for measured, interval in zip(score.measurements, score.intervals, strict=True)
+        ],
+        "not_measured": [str(measure) for measure in score.not_measured],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _print(score: Score, entry: ProtocolEntry) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from cirbench.console import show
+
+    table = Table()
+    table.add_column("metric", no_wrap=True)
+    for name in ("%", "95 % interval", "queries"):
+        table.add_column(name, justify="right", no_wrap=True)
+    previous = None
+    for measured, interval in zip(score.measurements, score.intervals, strict=True):
+        if previous is not None and measured.measure.by != previous:
+            table.add_section()
+        previous = measured.measure.by
+        table.add_row(
+            Text(measured.label),
+            f"{100 * measured.value:.4f}",
+            f"{100 * interval.low:.4f} to {100 * interval.high:.4f}",
+            str(measured.count),
+        )
+    click.echo(_title(score, entry))
+    show(table)
+    click.echo(_notes(score))
+
+
+def _title(score: Score, entry: ProtocolEntry) -> str:
+    protocol = score.protocol
+    gallery = "gallery not at hand: ids not checked against it"
+    if protocol.gallery is not None:
+        gallery = f"gallery {len(protocol.gallery)}/{entry.gallery}"
+        if len(protocol.gallery) != entry.gallery:
+            gallery += " · PARTIAL"
+    return f"{protocol.name} ({protocol.digest[:8]}) · queries {len(protocol.queries)}/{entry.queries}, {gallery}"
+
+
+def _notes(score: Score) -> str:
+    lines = ["Intervals: bootstrap over queries; those that share an image are drawn together."]
+    if score.tied_relevant:
+        lines.append(f"{score.tied_relevant} ground truths share their exact score with another candidate.")
+    if score.not_measured:
+        names = ", ".join(str(measure) for measure in score.not_measured)
+        lines.append(f"Not measured, since these predictions do not rank the groups: {names}.")
+    return "\n".join(lines)
