@@ -34,7 +34,7 @@ from cirbench.datasets.scenes.language import (
     phrase,
 )
 from cirbench.datasets.scenes.sampling import is_sound, new_thing
-from cirbench.datasets.scenes.world import COLOURS, GROUNDS, MOST_OBJECTS, MOST_OF_A_KIND, STYLES, TEXTURES, VIEWPOINTS
+from cirbench.datasets.scenes.world import COLOURS, GROUNDS, MOST_OF_A_KIND, STYLES, TEXTURES, VIEWPOINTS
 
 if TYPE_CHECKING:
     from cirbench.datasets.scenes.dice import Dice
@@ -81,7 +81,7 @@ class Change:
 
 
 Maker = Callable[["Scene", "Dice"], "Change | None"]
-"""Makes a change that does not yet hold of the reference, or ``None`` where the reference does not lend itself to it."""
+"""Makes a change that does not yet hold of the reference, or ``None`` where the reference does not lend itself."""
 
 
 def _cardinality(reference: Scene, dice: Dice) -> Change | None:
@@ -217,13 +217,12 @@ def _untextured(reference: Scene, dice: Dice) -> Change | None:
     mark = {"striped": "stripes", "dotted": "dots"}[main.texture]
     the, _ = _the(main)
     has = "has" if main.count == 1 else "have"
-    kind = _kind(main)
     return Change(
         frozenset({"texture"}),
         ("negation", "attribute"),
         (f"{the} {has} no {mark}", f"{the} {'is' if main.count == 1 else 'are'} not {main.texture}"),
         (f"show {the} without {mark}",),
-        (Count(kind), Count(dataclasses.replace(kind, texture=main.texture), 0, 0)),
+        (Count(Kind(main.shape, texture=main.texture), 0, 0),),
         set_main(texture=dice.pick_other(TEXTURES, [main.texture])),
     )
 
@@ -343,7 +342,7 @@ def change(reference: Scene, dice: Dice, *, unlike: frozenset[str] = frozenset()
     """Draw a change that does not hold of the reference and shares no topic with ``unlike``."""
     for _ in range(200):
         made = dice.weighted(MAKERS)(reference, dice)
-        if made is None or made.topics & unlike or any(fact.holds(reference) for fact in made.facts[:1]):
+        if made is None or made.topics & unlike or any(fact.holds(reference) for fact in made.facts):
             continue
         if is_sound(made.edit(reference, dice)):
             return made

@@ -12,10 +12,11 @@ import numpy as np
 
 from cirbench.datasets.scenes.dice import Dice
 from cirbench.datasets.scenes.shapes import INSIDE, PATTERN, samples, shrunk
-from cirbench.datasets.scenes.world import Scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cirbench.datasets.scenes.world import Scene
 
 RENDERER = 1
 """Raised whenever a pixel could change; part of every image's content digest."""
@@ -118,7 +119,7 @@ def _blend(
     canvas[here] = (under + _SUBPIXELS // 2) // _SUBPIXELS
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _sprite(
     shape: str, colour: str, texture: str, style: str, diameter: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
@@ -142,7 +143,7 @@ def _inks(colour: str, style: str) -> tuple[Colour, Colour, Colour]:
     """Choose the colours of an object's face, rim and pattern."""
     own = _COLOUR[colour]
     if style == "drawing":
-        return _mixed(own, _PAPER, 9), _INK, _mixed(own, _PAPER, 3)
+        return _mixed(own, _PAPER, 9), _INK, _mixed(own, _INK, 6)
     dark, light = _mixed(own, (0, 0, 0), 10), _mixed(own, (255, 255, 255), 6)
     if colour == "black":
         return own, (84, 84, 92), (150, 150, 156)
@@ -155,7 +156,7 @@ def _mixed(one: Colour, other: Colour, sixteenths: int) -> Colour:
     return red, green, blue
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _backdrop(ground: str, viewpoint: str, style: str, size: int) -> NDArray[np.int32]:
     """Draw what is behind the objects: sky above the horizon, and a ground with its marks."""
     canvas = np.empty((size, size, 3), dtype=np.int32)

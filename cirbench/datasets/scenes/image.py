@@ -6,10 +6,10 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.scenes.world import Scene
-
 if TYPE_CHECKING:
     from PIL import Image
+
+    from cirbench.datasets.scenes.world import Scene
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -39,6 +39,11 @@ SIDE_WORDS: dict[Side, tuple[str, ...]] = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
+# How much a caption says: of everything, of all things but one, or a hint at one thing.
+_DETAIL = (("full", 9), ("some", 4), ("hint", 7))
+_SAID = {"full": 0.95, "some": 0.8, "hint": 0.35}
+_GROUND_SAID = {"full": 0.85, "some": 0.6, "hint": 0.4}
+
 _SIDES: tuple[Side, ...] = ("left", "right", "above", "below")
 
 
@@ -62,13 +67,14 @@ def listed(parts: Sequence[str]) -> str:
 
 def caption(scene: Scene, dice: Dice) -> str:
     """Describe a scene in one sentence; what is left unsaid and how the rest is said differ from throw to throw."""
-    things = dice.shuffled(scene.things)
-    terse = dice.chance(0.2)
-    if terse or (len(things) > 2 and dice.chance(0.2)):
+    detail = dice.weighted(_DETAIL)
+    things = dice.shuffled(scene.things)[: 1 if detail == "hint" else len(scene.things)]
+    if detail == "some":
         things = things[: max(1, len(things) - 1)]
-    parts = _with_sides(scene, things, dice) if dice.chance(0.35) else [_described(thing, dice) for thing in things]
+    sides = detail != "hint" and dice.chance(0.35)
+    parts = _with_sides(scene, things, dice) if sides else [_described(thing, dice, detail) for thing in things]
     text = listed(parts)
-    if terse or dice.chance(0.85):
+    if dice.chance(_GROUND_SAID[detail]):
         text = f"{text} {dice.pick(GROUND_WORDS[scene.ground])}"
     text = _opened(text, things[0].count, scene, dice)
     if not dice.chance(0.1 if scene.viewpoint == "front" else 0.8):
@@ -77,13 +83,14 @@ def caption(scene: Scene, dice: Dice) -> str:
     return f"{text}, {words}" if dice.chance(0.7) else f"{words}, {text}"
 
 
-def _described(thing: Thing, dice: Dice) -> str:
+def _described(thing: Thing, dice: Dice, detail: str = "full") -> str:
+    said = _SAID[detail]
     adjectives = []
-    if dice.chance(0.6):
+    if dice.chance(said * 0.6):
         adjectives.append(dice.pick(SIZE_WORDS[thing.size]))
-    if dice.chance(0.95):
+    if dice.chance(said):
         adjectives.append(thing.colour)
-    if dice.chance(0.1 if thing.texture == "plain" else 0.85):
+    if dice.chance(said * (0.1 if thing.texture == "plain" else 0.85)):
         adjectives.append(dice.pick(TEXTURE_WORDS[thing.texture]))
     return phrase(thing.count, adjectives, thing.shape, article=not dice.chance(0.2))
 

@@ -45,7 +45,7 @@ MEASURES = (
 )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def scenes_benchmark(split: str) -> Benchmark:
     """Build the annotations of a split.
 
@@ -58,7 +58,7 @@ def scenes_benchmark(split: str) -> Benchmark:
     return make_benchmark(split, families=size.families, gallery_size=size.gallery_size)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def scenes_protocol(split: str) -> EvaluationProtocol:
     """Build the protocol of a split, ``"val"`` or ``"tiny"``.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-from cirbench.datasets.scenes.dice import Dice
 from cirbench.datasets.scenes.world import (
     COLOURS,
     GRID,
@@ -20,6 +20,9 @@ from cirbench.datasets.scenes.world import (
     Scene,
     Thing,
 )
+
+if TYPE_CHECKING:
+    from cirbench.datasets.scenes.dice import Dice
 
 _COUNTS = ((1, 10), (2, 5), (3, 3), (4, 2))
 _TEXTURES = ((TEXTURES[0], 2), (TEXTURES[1], 1), (TEXTURES[2], 1))

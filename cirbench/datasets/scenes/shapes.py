@@ -82,11 +82,12 @@ INSIDE: dict[str, Inside] = {
 
 
 def _diagonals(u: Points, v: Points) -> Mask:
-    return (u + v) // 300 % 2 == 0
+    stripes: Mask = (u + v) // 300 % 2 == 0
+    return stripes
 
 
 def _dots(u: Points, v: Points) -> Mask:
-    return (u % 560 - 280) ** 2 + (v % 560 - 280) ** 2 <= 170**2
+    return _disc(u % 560, v % 560, 280, 280, 170)
 
 
 def _nothing(u: Points, v: Points) -> Mask:
