@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cirbench.retrieval.candidates import Candidates
 
 _MARGIN = 1.001
+_PAIRS = 128
 
 
 def dot_error(dimension: int, dtype: type[np.floating]) -> float:
@@ -44,19 +45,23 @@ def score_pairs(
     queries_QD: NDArray[np.float32], candidates: Candidates, places: Ragged[np.int64]
 ) -> NDArray[np.float32]:
     """Score each query against its own candidates; flat, in the order of ``places``."""
-    sums = np.empty(len(places.values))
-    errors = np.empty(len(places.values))
-    unit_error = dot_error(queries_QD.shape[1], np.float64)
-    for query_D, norm, start, stop in zip(
-        queries_QD, norms(queries_QD), places.offsets[:-1].tolist(), places.offsets[1:].tolist(), strict=True
-    ):
-        if start < stop:
-            rows_PD = candidates.take(places.values[start:stop])
-            np.dot(rows_PD.astype(np.float64), query_D.astype(np.float64), out=sums[start:stop])
-            errors[start:stop] = unit_error * norm * norms(rows_PD)
+    sums, norms_of_pairs = np.empty((2, len(places.values)))
+    at_once = max(1, _PAIRS // max(1, int(places.lengths.max(initial=0))))
+    for start in range(0, len(places), at_once):
+        tile = slice(start, start + at_once)
+        longest = int(places.lengths[tile].max())
+        queries_TD1 = queries_QD[tile, :, None].astype(np.float64)
+        for skipped in range(0, longest, _PAIRS):
+            at_TP = places.offsets[:-1][tile, None] + np.arange(skipped, min(longest, skipped + _PAIRS))
+            real_TP = at_TP < places.offsets[1:][tile, None]
+            rows_PD = candidates.take(places.values.take(at_TP.reshape(-1), mode="clip")).astype(np.float64)
+            sums_TP1 = rows_PD.reshape(*at_TP.shape, -1) @ queries_TD1
+            sums[at_TP[real_TP]] = sums_TP1[real_TP, 0]
+            norms_of_pairs[at_TP[real_TP]] = math.sqrt(np.vdot(rows_PD, rows_PD) * np.vdot(queries_TD1, queries_TD1))
+    errors = dot_error(queries_QD.shape[1], np.float64) * norms_of_pairs
     scores = _rounded(sums)
-    unsure = np.flatnonzero(~(_rounded(sums - errors) == _rounded(sums + errors)))
-    for pair, query in zip(unsure, np.searchsorted(places.offsets, unsure, side="right") - 1, strict=True):
+    unsure = np.flatnonzero(_rounded(sums - errors) != _rounded(sums + errors))
+    for pair, query in zip(unsure, places.row_of_value[unsure], strict=True):
         scores[pair] = exact_score(queries_QD[query], candidates.take(places.values[pair : pair + 1])[0])
     return scores
 
