@@ -1,10 +1,11 @@
 """An encoder is a backbone with a memory: raw features as numpy arrays, each item encoded once.
 
-The rule that makes features reproducible to the byte: every forward pass has a fixed shape. Batches have
-`Encoder.batch_size` rows, the last one is filled up with zeros, and texts share a batch only with texts of the same
-padded length. A row therefore does not depend on how many items were asked for, on which of them were known already,
-or on where a run was interrupted. (A forward pass in another shape differs in the last bits: about 3e-6 between batches
-of 1 and 8.) The batch size belongs to no key: it is a function of the model and the kind of device unless it is given.
+The rule that makes features reproducible to the byte: every forward pass has a fixed shape. A batch has
+`Encoder.batch_size` rows and the last one is filled up; texts share a batch only with texts of the same padded length.
+So a row does not depend on what else was asked for, on what was known already, or on where a run was interrupted: a
+re-run encodes the missing shards in the very batches of an uninterrupted one. (In another shape a row differs in the
+last bits, by about 3e-6 between batches of 1 and 8.) The batch size is a function of the model and the kind of device,
+unless it is given, and each shard records it; it is no part of the feature key.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cirbench.features.store import FeatureSpace
+from cirbench.errors import CirbenchError
+from cirbench.features.space import FeatureSpace, MemoryShelf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
     from cirbench.datasets.protocol import ImageSource, Item
-    from cirbench.features.store import FeatureStore, Shelf, Tower
+    from cirbench.features.space import Rows, Shelf, Tower
+    from cirbench.features.store import FeatureStore
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress display for a description and a total; yields a function that advances it."""
@@ -44,7 +48,6 @@ class Encoder:
     Attributes:
         backbone: What encodes.
         batch_size: Rows of every forward pass; see the module's docstring.
-        truncated_texts: How many different texts were too long for the text tower and were cut.
     """
 
     def __init__(
@@ -56,7 +59,8 @@ class Encoder:
         progress: Progress | None = None,
     ) -> None:
         self.backbone = backbone
-        self.batch_size = _sensible_batch_size(backbone) if batch_size == "auto" else batch_size
+        self.batch_size = sensible_batch_size(backbone) if batch_size == "auto" else batch_size
+        self._asked_batch_size = batch_size
         self._store = store
         self._progress = progress or _silent
         self._shelves: dict[Tower, Shelf] = {}
@@ -69,9 +73,8 @@ class Encoder:
 
     def with_weights(self, weights: Path) -> Encoder:
         """The same encoder on other weights of the same architecture."""
-        return Encoder(
-            self.backbone.with_weights(weights), self._store, batch_size=self.batch_size, progress=self._progress
-        )
+        backbone = self.backbone.with_weights(weights)
+        return Encoder(backbone, self._store, batch_size=self._asked_batch_size, progress=self._progress)
 
     def images(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """Encode images, (N, D), not normalised; equal content is encoded once, ever.
@@ -79,29 +82,38 @@ class Encoder:
         Raises:
             MissingData: An image is absent or cannot be decoded.
             CorruptFile: Kept features are damaged.
+            CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
+        """
+        return self.image_rows(items)[:]
+
+    def image_rows(self, items: Sequence[Item]) -> Rows:
+        """Encode images like `images`, and leave the rows where they are kept until they are sliced.
+
+        For galleries larger than memory. Raises what `images` raises.
         """
         contents = [item.image.content for item in items]
         sources = dict(zip(contents, (item.image for item in items), strict=True))
         shelf = self._fill("image", list(sources), lambda wanted: self._encode_images([sources[c] for c in wanted]))
-        return self._gather(shelf, contents)
+        return shelf.rows(contents)
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts, (N, D), not normalised; over-long ones are cut, keeping the end token, and counted.
 
         Raises:
             CorruptFile: Kept features are damaged.
+            CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
         """
         contents = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-        by_content = dict(zip(contents, texts, strict=True))
-        different = list(by_content.values())
-        self._cut.update(text for text, cut in zip(different, self.backbone.overlong(different), strict=True) if cut)
-        shelf = self._fill("text", list(by_content), lambda wanted: self._encode_texts([by_content[c] for c in wanted]))
-        return self._gather(shelf, contents)
+        different = dict(zip(contents, texts, strict=True))
+        overlong = self.backbone.overlong(list(different.values()))
+        self._cut.update(content for content, cut in zip(different, overlong, strict=True) if cut)
+        shelf = self._fill("text", list(different), lambda wanted: self._encode_texts([different[c] for c in wanted]))
+        return shelf.rows(contents)[:]
 
     def _shelf(self, tower: Tower) -> Shelf:
         if tower not in self._shelves:
-            space = FeatureSpace(self.backbone.identity, tower)
-            self._shelves[tower] = _MemoryShelf() if self._store is None else self._store.shelf(space)
+            space = FeatureSpace(self.backbone.identity, tower, self.backbone.dim)
+            self._shelves[tower] = MemoryShelf(space) if self._store is None else self._store.shelf(space)
         return self._shelves[tower]
 
     def _fill(
@@ -114,84 +126,104 @@ class Encoder:
             with self._progress(f"Encoding {tower}s", len(missing)) as advance:
                 for start in range(0, len(missing), SHARD):
                     wanted = missing[start : start + SHARD]
-                    features = []
-                    for rows in encode(wanted):
-                        features.append(rows)
-                        advance(len(rows))
-                    shelf.write(wanted, np.concatenate(features))
+                    shelf.write(wanted, self._encode_shard(wanted, encode, advance), self._circumstances())
         return shelf
 
-    def _gather(self, shelf: Shelf, contents: Sequence[str]) -> NDArray[np.float32]:
-        return shelf.read(contents) if contents else np.empty((0, self.backbone.dim), dtype=np.float32)
+    def _encode_shard(
+        self,
+        wanted: Sequence[str],
+        encode: Callable[[Sequence[str]], Iterator[NDArray[np.float32]]],
+        advance: Callable[[int], None],
+    ) -> NDArray[np.float32]:
+        """Encode one shard; where the device's memory is too small, anew in batches of half the size."""
+        import torch
+
+        while True:
+            batches: list[NDArray[np.float32]] = []
+            try:
+                for rows_BD in encode(wanted):
+                    batches.append(rows_BD)
+                    advance(len(rows_BD))
+                return np.concatenate(batches)
+            except torch.OutOfMemoryError as error:
+                if self._asked_batch_size != "auto" or self.batch_size == 1:
+                    raise CirbenchError(
+                        f"A batch of {self.batch_size} does not fit into the memory of {self.backbone.device}.",
+                        hint="Use --batch-size auto, a smaller one, --precision bf16 or --device cpu.",
+                    ) from error
+                self.batch_size //= 2
+                advance(-sum(map(len, batches)))
 
     def _encode_images(self, sources: Sequence[ImageSource]) -> Iterator[NDArray[np.float32]]:
         import torch
 
         size = self.backbone.image_size
-        with torch.inference_mode(), _decoders(self.backbone.device) as decode:
-            pixels = decode(lambda source: self.backbone.preprocess(source.open()), sources)
+        # On a CPU the forward pass keeps the cores busy; a GPU has to be fed.
+        workers = 0 if self.backbone.device.type == "cpu" else min(16, os.cpu_count() or 1)
+        decoded = _ahead(lambda source: self.backbone.preprocess(source.open()), sources, workers, 2 * self.batch_size)
+        with contextlib.closing(decoded):
             for start in range(0, len(sources), self.batch_size):
                 count = min(self.batch_size, len(sources) - start)
                 batch_B3SS = torch.zeros((self.batch_size, 3, size, size))
                 for row in range(count):
-                    batch_B3SS[row] = next(pixels)
-                yield self.backbone.encode_images(batch_B3SS)[:count].cpu().numpy()
+                    batch_B3SS[row] = next(decoded)
+                with torch.inference_mode():
+                    yield self.backbone.encode_images(batch_B3SS)[:count].cpu().numpy()
 
     def _encode_texts(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
         import torch
 
-        with torch.inference_mode():
-            tokens_NL = self.backbone.tokenize(texts)
-            lengths_N = self.backbone.token_lengths(tokens_NL)
-            features_ND = np.empty((len(texts), self.backbone.dim), dtype=np.float32)
-            for length in np.unique(lengths_N):
-                same = np.flatnonzero(lengths_N == length)
-                for start in range(0, len(same), self.batch_size):
-                    rows = same[start : start + self.batch_size]
-                    batch_BL = tokens_NL[np.resize(rows, self.batch_size)]
-                    features_ND[rows] = self.backbone.encode_tokens(batch_BL)[: len(rows)].cpu().numpy()
-            yield features_ND
+        tokens_NL = self.backbone.tokenize(texts)
+        lengths_N = self.backbone.token_lengths(tokens_NL)
+        features_ND = np.empty((len(texts), self.backbone.dim), dtype=np.float32)
+        for length in np.unique(lengths_N):
+            same = np.flatnonzero(lengths_N == length)
+            for start in range(0, len(same), self.batch_size):
+                rows = same[start : start + self.batch_size]
+                with torch.inference_mode():
+                    encoded_BD = self.backbone.encode_tokens(tokens_NL[np.resize(rows, self.batch_size)])
+                    features_ND[rows] = encoded_BD[: len(rows)].cpu().numpy()
+        yield features_ND
+
+    def _circumstances(self) -> dict[str, str]:
+        """What could move the last bits of a feature, kept in each shard for whoever has to explain a difference."""
+        import torch
+
+        return {
+            "batch_size": str(self.batch_size),
+            "device": self.backbone.device.type,
+            "threads": str(torch.get_num_threads()),
+            "torch": torch.__version__,
+        }
 
 
-class _MemoryShelf:
-    """Rows that live as long as the encoder."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, NDArray[np.float32]] = {}
-
-    def missing(self, contents: Sequence[str]) -> list[int]:
-        return [position for position, content in enumerate(contents) if content not in self._rows]
-
-    def write(self, contents: Sequence[str], features_ND: NDArray[np.float32]) -> None:
-        self._rows.update(zip(contents, features_ND, strict=True))
-
-    def read(self, contents: Sequence[str]) -> NDArray[np.float32]:
-        return np.stack([self._rows[content] for content in contents])
-
-
-@contextlib.contextmanager
-def _decoders(
-    device: torch.device,
-) -> Iterator[Callable[[Callable[[ImageSource], torch.Tensor], Sequence[ImageSource]], Iterator[torch.Tensor]]]:
-    """A `map` that works ahead in threads where a GPU waits for images; on the CPU the cores are busy already."""
-    if device.type == "cpu":
-        yield map
-        return
-    pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
-    try:
-        yield pool.map
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    yield lambda amount: None
-
-
-def _sensible_batch_size(backbone: Backbone) -> int:
+def sensible_batch_size(backbone: Backbone) -> int:
     """Rows of a forward pass: 256 on a GPU; on a CPU, where a few rows fill the caches, fewer the larger the images."""
     if backbone.device.type != "cpu":
         return 256
     patches = (backbone.image_size / 16) ** 2
     return int(np.clip(2 ** round(np.log2(4096 / patches)), 8, 128))
+
+
+def _ahead(
+    work: Callable[[ImageSource], torch.Tensor], sources: Sequence[ImageSource], workers: int, depth: int
+) -> Generator[torch.Tensor]:
+    """A `map` in order; with workers, up to ``depth`` results are computed ahead in threads."""
+    if not workers:
+        yield from map(work, sources)
+        return
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting = deque(pool.submit(work, source) for source in sources[:depth])
+        try:
+            for source in sources[depth:]:
+                yield waiting.popleft().result()
+                waiting.append(pool.submit(work, source))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    yield lambda amount: None

@@ -3,66 +3,38 @@
 One folder per `FeatureSpace` (everything that fixes what a row means), and in it only whole, immutable shards:
 
     <root>/<space digest>/space.json             what the folder holds, for people
-    <root>/<space digest>/<sha256>.safetensors   "content" (N, 32) uint8: sha256 of each item; "features" (N, D) float32
+    <root>/<space digest>/<sha256>.safetensors   a shard, under the checksum of its bytes
 
-A shard is named after the sha256 of its bytes, which is checked whenever rows are read from it. The index is derived
-from the shards, so there is no shared file to keep right: a killed process leaves at most a temporary file, two
-processes write shards side by side, and equal shards land on one name.
+The checksum is checked whenever rows are read. The index is derived from the shards, so there is no shared file to keep
+right: a killed process leaves at most a temporary file, two processes write shards side by side, and equal shards land
+on one name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import os
 import time
+from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.errors import CorruptFile
-from cirbench.files import digest, write_bytes, write_json
+from cirbench.features.shards import SUFFIX, Index, keys, read_features, read_keys, write_shard
+from cirbench.features.space import SCHEMA
+from cirbench.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.interface import BackboneIdentity
+    from cirbench.features.space import FeatureSpace
 
-Tower = Literal["image", "text"]
-SCHEMA = 1
 _STALE_SECONDS = 24 * 3600
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FeatureSpace:
-    """What fixes the meaning of a row besides the item itself."""
-
-    backbone: BackboneIdentity
-    tower: Tower
-
-    @property
-    def digest(self) -> str:
-        """Sha256 over schema, backbone and tower; the backbone's name is no part of it."""
-        return digest({"schema": SCHEMA, "backbone": self.backbone.digest, "tower": self.tower})
-
-
-class Shelf(Protocol):
-    """Rows of one space by item content (sha256 in hex)."""
-
-    def missing(self, contents: Sequence[str]) -> list[int]:
-        """The positions in ``contents`` that have no row yet."""
-        ...
-
-    def write(self, contents: Sequence[str], features_ND: NDArray[np.float32]) -> None:
-        """Keep one row per content."""
-        ...
-
-    def read(self, contents: Sequence[str]) -> NDArray[np.float32]:
-        """Gather rows in the order of ``contents``, (N, D); each must be there."""
-        ...
+_SHARDS_IN_MEMORY = 4
 
 
 def default_store() -> FeatureStore:
@@ -94,91 +66,91 @@ class StoredShelf:
 
     def __init__(self, folder: Path, space: FeatureSpace) -> None:
         self.folder = folder
-        self._space = space
+        self.space = space
         self._shards: list[Path] = []
-        self._index = _Index()
-        self._last: tuple[int, NDArray[np.float32]] | None = None
+        self._index = Index()
+        self._recent: OrderedDict[Path, NDArray[np.float32]] = OrderedDict()
 
     def missing(self, contents: Sequence[str]) -> list[int]:
-        """The positions in ``contents`` that have no row yet, in this process or any other's finished shards."""
-        self._refresh()
-        shards, _ = self._index.find(_keys(contents))
-        return np.flatnonzero(shards < 0).tolist()
+        """The positions in ``contents`` that have no row yet, in this process or any other's finished shards.
 
-    def write(self, contents: Sequence[str], features_ND: NDArray[np.float32]) -> None:
+        Raises:
+            CorruptFile: A shard is damaged so that it cannot be opened.
+        """
+        self._refresh()
+        shards, _ = self._index.find(keys(contents))
+        return [int(position) for position in np.flatnonzero(shards < 0)]
+
+    def write(
+        self, contents: Sequence[str], features_ND: NDArray[np.float32], circumstances: Mapping[str, str]
+    ) -> None:
         """Add a shard; it is there whole when this returns.
 
         Raises:
             CirbenchError: The disk is full, or the folder cannot be written.
         """
-        from safetensors.numpy import save
-
         if not (self.folder / "space.json").is_file():
-            fields = dataclasses.asdict(self._space.backbone)
-            write_json(self.folder / "space.json", {"schema": SCHEMA, "backbone": fields, "tower": self._space.tower})
-            self._sweep()
-        keys_N32 = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(-1, 32)
-        metadata = {"schema": str(SCHEMA), "space": self._space.digest}
-        content = save({"content": keys_N32, "features": np.ascontiguousarray(features_ND)}, metadata)
-        write_bytes(self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
+            write_json(self.folder / "space.json", {"schema": SCHEMA, **dataclasses.asdict(self.space)})
+        self._sweep()
+        header = {"schema": str(SCHEMA), "space": self.space.digest, **circumstances}
+        write_shard(self.folder, contents, features_ND, header)
 
-    def read(self, contents: Sequence[str]) -> NDArray[np.float32]:
-        """Gather rows in the order of ``contents``, (N, D).
-
-        Raises:
-            CorruptFile: A shard is damaged.
-            KeyError: A content has no row.
-        """
-        return self.rows(contents)[:]
-
-    def rows(self, contents: Sequence[str]) -> FeatureRows:
-        """Rows in the order of ``contents`` that are read from disk as they are sliced.
+    def rows(self, contents: Sequence[str]) -> StoredRows:
+        """The rows in the order of ``contents``, (N, D), read from disk as they are sliced.
 
         Raises:
             KeyError: A content has no row.
         """
         self._refresh()
-        shards, rows = self._index.find(_keys(contents))
-        if len(shards) and shards.min() < 0:
+        shards, rows = self._index.find(keys(contents))
+        if (shards < 0).any():
             raise KeyError(contents[int(np.argmin(shards))])
-        dim = self._features(int(shards[0])).shape[1] if len(shards) else 0
-        return FeatureRows(self, shards, rows, dim)
+        return StoredRows(self, tuple(self._shards), shards, rows)
 
-    def _features(self, shard: int) -> NDArray[np.float32]:
-        """The features of a shard, checked; the last one is kept, for slices that go through it in order."""
-        if self._last is None or self._last[0] != shard:
-            self._last = (shard, _checked_features(self._shards[shard]))
-        return self._last[1]
+    def features(self, shard: Path) -> NDArray[np.float32]:
+        """The rows of a shard, checked against its name; the last few are kept for slices that walk through them.
+
+        Raises:
+            CorruptFile: The shard is damaged.
+        """
+        if shard not in self._recent:
+            self._recent[shard] = read_features(shard)
+            if len(self._recent) > _SHARDS_IN_MEMORY:
+                self._recent.popitem(last=False)
+        self._recent.move_to_end(shard)
+        return self._recent[shard]
 
     def _refresh(self) -> None:
-        known = set(self._shards)
-        for path in sorted(set(self.folder.glob("*.safetensors")) - known):
-            self._index.add(len(self._shards), _contents(path))
+        """Take in the shards that were added since; start anew where one was removed."""
+        present = set(self.folder.glob(f"[0-9a-f]*{SUFFIX}"))
+        if not present.issuperset(self._shards):
+            self._shards, self._index = [], Index()
+            self._recent.clear()
+        for path in sorted(present.difference(self._shards)):
+            self._index.add(len(self._shards), read_keys(path, self.space.digest))
             self._shards.append(path)
 
     def _sweep(self) -> None:
         """Remove what killed processes left, old enough that no living one writes it."""
         for path in self.folder.glob(".*.part"):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FeatureRows:
-    """An (N, D) float32 matrix on disk; slicing reads the rows asked for.
-
-    ``rows[a:b]`` needs the memory of its result and of one shard.
-    """
+class StoredRows:
+    """Rows on disk. A slice needs the memory of its result and of a few shards, whatever the size of the whole."""
 
     _shelf: StoredShelf
-    _shards: NDArray[np.int32]
-    _rows: NDArray[np.int32]
-    _dim: int
+    _shards: tuple[Path, ...]
+    _shard_N: NDArray[np.int32]
+    _row_N: NDArray[np.int32]
 
     @property
     def shape(self) -> tuple[int, int]:
         """N and D."""
-        return len(self._shards), self._dim
+        return len(self._shard_N), self._shelf.space.dim
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
@@ -186,78 +158,12 @@ class FeatureRows:
         return np.dtype(np.float32)
 
     def __len__(self) -> int:
-        return len(self._shards)
+        return len(self._shard_N)
 
-    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        shards, inside = self._shards[rows], self._rows[rows]
-        out = np.empty((len(shards), self._dim), dtype=np.float32)
-        for shard in np.unique(shards).tolist():
-            wanted = shards == shard
-            out[wanted] = self._shelf._features(shard)[inside[wanted]]
-        return out
-
-
-class _Index:
-    """Content → shard and row, in sorted arrays: 40 bytes an item."""
-
-    def __init__(self) -> None:
-        self._keys = np.empty(0, dtype="S32")
-        self._shards = np.empty(0, dtype=np.int32)
-        self._rows = np.empty(0, dtype=np.int32)
-        self._new: list[tuple[int, NDArray[np.bytes_]]] = []
-
-    def add(self, shard: int, keys: NDArray[np.bytes_]) -> None:
-        self._new.append((shard, keys))
-
-    def find(self, keys: NDArray[np.bytes_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The shard and row of each key; shard -1 where there is none."""
-        self._merge()
-        if not len(self._keys):
-            return np.full(len(keys), -1, dtype=np.int32), np.zeros(len(keys), dtype=np.int32)
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[at] == keys, self._shards[at], np.int32(-1)), self._rows[at]
-
-    def _merge(self) -> None:
-        if not self._new:
-            return
-        keys = np.concatenate([self._keys, *(keys for _, keys in self._new)])
-        shards = np.concatenate([self._shards, *(np.full(len(k), shard, np.int32) for shard, k in self._new)])
-        rows = np.concatenate([self._rows, *(np.arange(len(k), dtype=np.int32) for _, k in self._new)])
-        order = np.argsort(keys, kind="stable")
-        self._keys, self._shards, self._rows = keys[order], shards[order], rows[order]
-        self._new.clear()
-
-
-def _keys(contents: Sequence[str]) -> NDArray[np.bytes_]:
-    return np.frombuffer(bytes.fromhex("".join(contents)), dtype="S32")
-
-
-def _contents(path: Path) -> NDArray[np.bytes_]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as shard:
-            keys_N32 = shard.get_tensor("content")
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path) from error
-    return np.ascontiguousarray(keys_N32).view("S32").reshape(-1)
-
-
-def _checked_features(path: Path) -> NDArray[np.float32]:
-    from safetensors.numpy import load
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _damaged(path) from error
-    if hashlib.sha256(content).hexdigest() != path.stem:
-        raise _damaged(path)
-    features: NDArray[np.float32] = load(content)["features"]
-    return features
-
-
-def _damaged(path: Path) -> CorruptFile:
-    return CorruptFile(
-        f"The feature shard {path} is damaged: its content does not match its checksum.",
-        hint=f"Remove it and run again; its items are encoded anew: rm {path}",
-    )
+    def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
+        shard_n, row_n = self._shard_N[rows], self._row_N[rows]
+        features_nD = np.empty((len(shard_n), self._shelf.space.dim), dtype=np.float32)
+        for shard in np.unique(shard_n):
+            wanted = np.flatnonzero(shard_n == shard)
+            features_nD[wanted] = self._shelf.features(self._shards[shard])[row_n[wanted]]
+        return features_nD

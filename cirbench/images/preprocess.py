@@ -119,7 +119,8 @@ class Preprocessing:
         if self.ratio is not None:
             image = pad_towards(image, self.ratio)
         grey_SS3 = self._fast_square(image) if self.fast else self._square(image)
-        return np.stack([row[grey_SS3[..., channel]] for channel, row in enumerate(_lookup(self.mean, self.std))])
+        planes_3SS = np.ascontiguousarray(grey_SS3.transpose(2, 0, 1))
+        return np.stack([row.take(plane) for row, plane in zip(_lookup(self.mean, self.std), planes_3SS, strict=True)])
 
     def _square(self, image: Image.Image) -> NDArray[np.uint8]:
         width, height = self._scaled(image)

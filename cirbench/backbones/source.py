@@ -1,0 +1,214 @@
+"""What the name of a backbone stands for: a configuration, its weights, and what is known of their activation."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cirbench.backbones.activation import QUICK_GELU_SUFFIX, of_tag
+from cirbench.backbones.catalogue import BUNDLED, CONFIG_FILE, bundled_names
+from cirbench.backbones.interface import Activation
+from cirbench.backbones.quiet import quietly
+from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
+from cirbench.files import digest, sha256_of_file
+from cirbench.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WEIGHTS_FILE = "model.safetensors"
+MERGES_FILE = "merges.txt.gz"
+CARD_FILE = "card.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a backbone comes from, resolved from what the user typed.
+
+    Attributes:
+        name: As typed.
+        spec: What open_clip is asked for: an architecture, or ``local-dir:`` and a folder.
+        config: The model configuration, without the activation.
+        preprocess: open_clip's preprocessing configuration of the model; what it leaves out is CLIP's.
+        activation: Who states which activation of the weights.
+        folder: The model folder, if it is one.
+        tag: The pretrained tag, if one was typed.
+    """
+
+    name: str
+    spec: str
+    config: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+    activation: Mapping[str, Activation | None]
+    folder: Path | None = None
+    tag: str | None = None
+
+    @property
+    def architecture(self) -> str:
+        """The configuration by name and digest; the activation is an identity field of its own."""
+        merges = self.merges
+        content = {"config": self.config, "merges": sha256_of_file(merges) if merges is not None else None}
+        plain = "custom" if self.folder is not None else self.spec.removesuffix(QUICK_GELU_SUFFIX)
+        return f"{plain}@{digest(content)[:16]}"
+
+    @property
+    def merges(self) -> Path | None:
+        """The shortened merges file of a model folder."""
+        merges = self.folder / MERGES_FILE if self.folder is not None else None
+        return merges if merges is not None and merges.is_file() else None
+
+    def default_weights(self) -> Path:
+        """The weights that belong to the name; a tag's are downloaded where they are not cached.
+
+        Raises:
+            MissingData: There are none, or they cannot be downloaded.
+        """
+        if self.folder is not None:
+            return self.folder / WEIGHTS_FILE
+        if self.tag is None:
+            raise UsageError(
+                f"The backbone {self.name!r} is an architecture without weights.",
+                hint=f"Name a pretrained tag, for instance {self.name}/openai, or give --weights FILE.",
+            )
+        return _download(self.spec, self.tag)
+
+
+def resolve(name: str) -> Source:
+    """Find what a name stands for.
+
+    Raises:
+        UnknownName: It stands for nothing.
+        MissingData: It is a folder that is no model folder.
+        CorruptFile: The configuration of the folder cannot be read.
+    """
+    if name in bundled_names():
+        return _of_folder(name, BUNDLED / name)
+    import open_clip
+
+    architecture, _, tag = name.partition("/")
+    if open_clip.get_model_config(architecture) is not None:
+        return _of_open_clip(name, architecture, tag.lower().replace("-", "_"))
+    if Path(name).is_dir():
+        return _of_folder(name, Path(name).resolve())
+    raise UnknownName("backbone", architecture, [*bundled_names(), *open_clip.list_models()])
+
+
+def _of_open_clip(name: str, architecture: str, tag: str) -> Source:
+    import open_clip
+
+    config = open_clip.get_model_config(architecture)
+    config.pop("quick_gelu", None)  # what the architecture's name says; the weights decide
+    plain = architecture.removesuffix(QUICK_GELU_SUFFIX)
+    stated: dict[str, Activation | None] = {"the name": "quick_gelu" if plain != architecture else None}
+    if not tag:
+        return Source(name, architecture, config, {}, stated)
+    known = open_clip.list_pretrained_tags_by_model(plain)
+    if tag not in known:
+        raise UnknownName(f"pretrained tag of {plain}", tag, known)
+    pretrained = open_clip.get_pretrained_cfg(plain, tag)
+    stated["the tag"] = of_tag(plain, tag, _activation(pretrained.get("quick_gelu", False)))
+    return Source(name, architecture, config, pretrained, stated, tag=tag)
+
+
+def _of_folder(name: str, folder: Path) -> Source:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise MissingData(f"{folder} is no model folder: it has no {CONFIG_FILE}.")
+    record = _Record.read(path)
+    config = dict(record.model_cfg)
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+        raise CorruptFile(f"{path} describes no model: model_cfg needs embed_dim, vision_cfg and text_cfg.")
+    config.pop("quick_gelu", None)
+    return Source(name, f"local-dir:{folder}", config, record.preprocess_cfg, record.stated(path), folder=folder)
+
+
+def recorded_beside(weights: Path) -> dict[str, Activation | None]:
+    """What the files beside a weights file say about its activation.
+
+    Raises:
+        CorruptFile: One of them cannot be read.
+    """
+    stated: dict[str, Activation | None] = {}
+    for name in (CARD_FILE, CONFIG_FILE):
+        path = weights.parent / name
+        if path.is_file():
+            stated |= _Record.read(path).stated(path)
+    return stated
+
+
+class _Stated(msgspec.Struct):
+    """An object that may name an activation."""
+
+    activation: Activation | None = None
+
+
+class _Record(_Stated):
+    """What a model's configuration or a checkpoint's card says; other fields are left alone."""
+
+    backbone: _Stated | str | None = None
+    model_cfg: dict[str, Any] = {}
+    preprocess_cfg: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> _Record:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as error:
+            raise MissingData(f"{path} cannot be read: {error.strerror}.") from error
+        except msgspec.DecodeError as error:
+            raise CorruptFile(f"{path} cannot be read: {error}.") from error
+
+    def stated(self, path: Path) -> dict[str, Activation | None]:
+        quick_gelu = self.model_cfg.get("quick_gelu")
+        return {
+            str(path): self.activation,
+            f"the backbone of {path}": self.backbone.activation if isinstance(self.backbone, _Stated) else None,
+            f"the model_cfg of {path}": None if quick_gelu is None else _activation(quick_gelu),
+        }
+
+
+def _activation(quick_gelu: bool) -> Activation:
+    return "quick_gelu" if quick_gelu else "gelu"
+
+
+def model_preprocessing(config: Mapping[str, Any], image_size: int | tuple[int, int], name: str) -> Preprocessing:
+    """The preprocessing a model was trained for, from its configuration.
+
+    Raises:
+        UsageError: It is none of those that exist here.
+    """
+    sides = {image_size} if isinstance(image_size, int) else set(image_size)
+    shape = {"shortest": "clip", "squash": "squash"}.get(config.get("resize_mode") or "shortest")
+    if shape is None or len(sides) > 1:
+        raise UsageError(
+            f"The backbone {name!r} wants a preprocessing that does not exist here: "
+            f"resize mode {config.get('resize_mode')!r}, image size {image_size}."
+        )
+    default = Preprocessing(mean=_three(config.get("mean"), CLIP_MEAN), std=_three(config.get("std"), CLIP_STD))
+    return Preprocessing.parse(f"{shape}({sides.pop()}, {config.get('interpolation') or 'bicubic'})", default)
+
+
+def _three(values: Any, default: tuple[float, float, float]) -> tuple[float, float, float]:
+    if values is None:
+        return default
+    red, green, blue = (values,) * 3 if isinstance(values, int | float) else values
+    return float(red), float(green), float(blue)
+
+
+def _download(architecture: str, tag: str) -> Path:
+    import open_clip
+
+    plain = architecture.removesuffix(QUICK_GELU_SUFFIX)
+    try:
+        with quietly():
+            return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(plain, tag)))
+    except Exception as error:  # urllib, huggingface_hub and its backends have no common base
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise MissingData(
+            f"The weights {plain}/{tag} are not cached, and could not be downloaded: {reason}",
+            hint="Connect to a network and run again, or fetch the file elsewhere and give it: "
+            f"--backbone {plain}/{tag} --weights FILE.",
+        ) from error
