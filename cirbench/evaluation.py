@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cirbench.methods.interface import Scorer
 from cirbench.metrics.measure import measure
 from cirbench.retrieval.exact import rank
-from cirbench.retrieval.rows import unit_rows
+from cirbench.retrieval.units import unit_rows
 from cirbench.retrieval.task import ranking_task
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
     assert protocol.gallery is not None
     items, queries = protocol.gallery.items, protocol.queries
     clock = Stopwatch()
-    gallery_ND = unit_rows(method.encode_gallery(items), protocol.gallery.ids, "gallery item")
+    gallery_ND = unit_rows(method.encode_gallery(items), [f"gallery item {item.id}" for item in items])
     clock.lap("gallery")
-    queries_QD = unit_rows(method.encode_queries(queries), [query.id for query in queries], "query")
+    queries_QD = unit_rows(method.encode_queries(queries), [f"query {query.id}" for query in queries])
     clock.lap("queries")
     score = method.score if isinstance(method, Scorer) else None
     ranking = rank(queries_QD, gallery_ND, ranking_task(protocol), score=score)

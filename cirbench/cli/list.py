@@ -34,12 +34,113 @@ def command(kind: str, folder: str, as_json: bool) -> None:
         click.echo(f"No {kind} here.", err=True)
     else:
         from rich.table import Table
+        from rich.text import Text
 
         from cirbench.console import show
 
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in rows[0]:
-            table.add_column(column)
+            table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(value.replace("[", r"\[") for value in row.values()))
+            table.add_row(*(Text(value) for value in row.values()))
         show(table)
+
+
+def _methods() -> Rows:
+    from cirbench.methods.registry import load_methods
+
+    found, broken = load_methods()
+    ready = [
+        {
+            "name": spec.name,
+            "title": spec.title,
+            "supervision": spec.supervision,
+            "paper": spec.paper or "",
+            "state": "ready" if spec.trainer is None else "ready, is trained first",
+        }
+        for spec in found.values()
+    ]
+    failed = [
+        {"name": name, "title": "", "supervision": "", "paper": "", "state": f"broken: {error.message}"}
+        for name, error in broken.items()
+    ]
+    return ready + failed
+
+
+def _datasets() -> Rows:
+    from cirbench.datasets.catalogue import datasets
+
+    return [
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "splits": ", ".join(entry.splits),
+            "licence": entry.licence,
+            "needs": entry.needs or "nothing",
+        }
+        for entry in datasets().values()
+    ]
+
+
+def _protocols() -> Rows:
+    from cirbench.datasets.catalogue import protocols
+
+    return [
+        {
+            "id": entry.id,
+            "title": entry.title,
+            "queries": f"{entry.queries:,}",
+            "gallery": f"{entry.gallery:,}",
+            "labels": "public" if entry.labelled else "kept by a test server",
+        }
+        for entry in protocols().values()
+    ]
+
+
+def _backbones() -> Rows:
+    from cirbench.backbones import list_backbones
+
+    return [{"name": entry.name, "note": entry.note} for entry in list_backbones()]
+
+
+def _metrics() -> Rows:
+    from cirbench.metrics.table import METRICS
+
+    return [
+        {
+            "name": metric.name,
+            "what it is": metric.title,
+            "better": "higher" if metric.higher_is_better else "lower",
+            "unit": metric.unit,
+            "source": metric.source,
+        }
+        for metric in METRICS.values()
+    ]
+
+
+def _runs(folder: str) -> Rows:
+    from pathlib import Path
+
+    from cirbench.errors import CirbenchError
+    from cirbench.results.folder import RESULT, load_run
+
+    rows = []
+    for path in sorted(Path(folder).glob(f"*/*/{RESULT}")):
+        row = {"folder": str(path.parent), "protocol": "", "method": "", "backbone": "", "headline": "", "state": ""}
+        try:
+            result = load_run(path.parent).result
+        except CirbenchError as error:
+            rows.append(row | {"state": f"damaged: {error.message}"})
+            continue
+        headline = f"{result.metrics[0].label} {result.metrics[0].value:.2f}" if result.metrics else "labels hidden"
+        rows.append(
+            row
+            | {
+                "protocol": result.protocol.name,
+                "method": result.method.name,
+                "backbone": result.backbone.name,
+                "headline": headline,
+                "state": "partial" if result.counts.partial else "whole",
+            }
+        )
+    return rows

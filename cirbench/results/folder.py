@@ -46,13 +46,13 @@ class Run:
         folder: Where it lies.
         result: What it found.
         values: Per metric label, one fraction per query; NaN where the metric does not apply to the query.
-        clusters_Q: Per query, the number of its cluster; queries of one cluster are not independent.
+        clusters: Per query, the name of its cluster; queries of one cluster are not independent.
     """
 
     folder: Path
     result: Result
     values: Mapping[str, NDArray[np.float64]]
-    clusters_Q: NDArray[np.int64]
+    clusters: tuple[str, ...]
 
 
 def save_run(
@@ -106,8 +106,8 @@ def load_run(folder: Path) -> Run:
     with np.load(folder / PER_QUERY, allow_pickle=False) as arrays:
         labels = [str(label) for label in arrays["labels"]]
         values = dict(zip(labels, arrays["values_MQ"], strict=True))
-        clusters_Q = arrays["clusters_Q"]
-    return Run(folder, result, values, clusters_Q)
+        clusters = tuple(arrays["clusters"].tolist())
+    return Run(folder, result, values, clusters)
 
 
 class _Version(msgspec.Struct):
@@ -119,7 +119,7 @@ def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
     clusters = protocol.clusters or tuple(query.id for query in protocol.queries)
     arrays: dict[str, NDArray[np.generic]] = {
         "query_ids": np.array([query.id for query in protocol.queries]),
-        "clusters_Q": np.unique(np.array(clusters), return_inverse=True)[1].astype(np.int64),
+        "clusters": np.array(clusters),
         "labels": np.array([measurement.label for measurement in evaluation.measurements], dtype=np.str_),
         "values_MQ": np.array([measurement.values_Q for measurement in evaluation.measurements], dtype=np.float64),
         "top_QK": ranking.top_QK.astype(np.int32),

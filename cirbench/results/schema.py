@@ -140,7 +140,7 @@ class Environment(Record):
     command: str | None = None
 
 
-class Result(Record):
+class Result(Record, kw_only=True):
     """What a run found, and everything needed to find it again.
 
     Attributes:
