@@ -1,339 +1,54 @@
-"""The modifications that relative captions ask for.
+"""Every kind of change, and how one is drawn.
 
-A change is a wording, the facts that a scene must hold to satisfy it, and an edit that makes a scene satisfy it. The
-edit only helps to fill the gallery: what is relevant is decided by the facts alone, on every gallery image.
-
-Aspects are those of CIRCO (Baldrati et al., ICCV 2023, section 3 and supplementary), with attribute change and removal.
+Aspects are those of CIRCO (Baldrati et al., ICCV 2023), with attribute change and removal.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.scenes.edits import (
-    Edit,
-    add_thing,
-    drop_thing,
-    rearrange_until,
-    set_main,
-    set_main_count,
-    set_setting,
+from cirbench.datasets.scenes.sampling import is_sound
+from cirbench.datasets.scenes.setting_changes import (
+    not_this_ground,
+    other_distance,
+    other_ground,
+    other_side,
+    other_style,
+    other_viewpoint,
 )
-from cirbench.datasets.scenes.facts import Beside, Count, Fact, Kind, Setting, Side
-from cirbench.datasets.scenes.language import (
-    GROUND_WORDS,
-    NUMBERS,
-    SIDE_WORDS,
-    SIZE_WORDS,
-    STYLE_WORDS,
-    TEXTURE_WORDS,
-    VIEWPOINT_WORDS,
-    noun,
-    phrase,
+from cirbench.datasets.scenes.thing_changes import (
+    absence,
+    addition,
+    cardinality,
+    more_or_fewer,
+    recolouring,
+    removal,
+    resizing,
+    retexturing,
+    untexturing,
 )
-from cirbench.datasets.scenes.sampling import is_sound, new_thing
-from cirbench.datasets.scenes.world import COLOURS, GROUNDS, MOST_OF_A_KIND, STYLES, TEXTURES, VIEWPOINTS
 
 if TYPE_CHECKING:
+    from cirbench.datasets.scenes.change import Change, Maker
     from cirbench.datasets.scenes.dice import Dice
-    from cirbench.datasets.scenes.world import Scene, Thing
-
-ASPECTS = (
-    "cardinality",
-    "addition",
-    "negation",
-    "direct_addressing",
-    "compare_change",
-    "comparative_statement",
-    "statement_with_conjunction",
-    "spatial_relations_background",
-    "viewpoint",
-    "attribute",
-    "removal",
-)
-"""The nine semantic aspects of CIRCO in its order, and two of our own."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Change:
-    """One modification of a reference.
-
-    Attributes:
-        topics: The parts of the scene it is about; two changes with a topic in common never go together.
-        aspects: The semantic aspects of the wording.
-        statements: Ways to say what the target shows: ``"there are three stars"``.
-        orders: Ways to ask for it: ``"show three stars"``; an order carries the aspect ``direct_addressing``.
-        facts: What must hold of a relevant scene.
-        edit: Makes a scene satisfy the facts where that is possible.
-        loosens_colour: Whether the shared concept keeps only the shape of the main thing, because the change is about
-            its colour.
-    """
-
-    topics: frozenset[str]
-    aspects: tuple[str, ...]
-    statements: tuple[str, ...]
-    orders: tuple[str, ...]
-    facts: tuple[Fact, ...]
-    edit: Edit
-    loosens_colour: bool = False
-
-
-Maker = Callable[["Scene", "Dice"], "Change | None"]
-"""Makes a change that does not yet hold of the reference, or ``None`` where the reference does not lend itself."""
-
-
-def _cardinality(reference: Scene, dice: Dice) -> Change | None:
-    main = reference.things[0]
-    count = dice.pick_other(range(1, MOST_OF_A_KIND + 1), [main.count])
-    number, shapes = NUMBERS[count], noun(main.shape, count)
-    there = "is" if count == 1 else "are"
-    return Change(
-        frozenset({"count"}),
-        ("cardinality",),
-        (f"there {there} {number} {shapes}", f"there {there} {number} {shapes} instead of {NUMBERS[main.count]}"),
-        (f"show {number} {shapes}", f"show me {number} {shapes}"),
-        (Count(Kind(main.shape), count, count),),
-        set_main_count(count),
-    )
-
-
-def _more_or_fewer(reference: Scene, dice: Dice) -> Change | None:
-    main = reference.things[0]
-    more = dice.chance(0.5) if 1 < main.count < MOST_OF_A_KIND else main.count == 1
-    word, fact = (
-        ("more", Count(_kind(main), main.count + 1)) if more else ("fewer", Count(_kind(main), 1, main.count - 1))
-    )
-    counts = range(main.count + 1, MOST_OF_A_KIND + 1) if more else range(1, main.count)
-    plural = noun(main.shape, 2)
-    return Change(
-        frozenset({"count"}),
-        ("comparative_statement", "cardinality"),
-        (f"there are {word} {plural}", f"there are {word} {plural} than before"),
-        (f"show {word} {plural}", f"show me {word} {plural}"),
-        (fact,),
-        set_main_count(dice.pick(counts)),
-    )
-
-
-def _resize(reference: Scene, dice: Dice) -> Change | None:
-    main = reference.things[0]
-    size, word = ("large", "larger") if main.size == "small" else ("small", "smaller")
-    the, are = _the(main)
-    return Change(
-        frozenset({"size"}),
-        ("comparative_statement", "attribute"),
-        (f"{the} {are} {word}", f"{the} {are} {dice.pick(SIZE_WORDS[size])}, {word} than before"),
-        (f"make {the} {word}", f"show {_some(main, size)}"),
-        (Count(Kind(main.shape, size=size)),),
-        set_main(size=size),
-    )
-
-
-def _addition(reference: Scene, dice: Dice) -> Change | None:
-    thing = new_thing(dice, reference.things)
-    if thing is None:
-        return None
-    thing = dataclasses.replace(thing, places=thing.places[:1])
-    new = phrase(1, (thing.colour,), thing.shape)
-    return Change(
-        frozenset({"extra"}),
-        ("addition",),
-        (f"there is also {new}", f"{new} is there as well"),
-        (f"add {new}", f"put {new} next to {_the(reference.things[0])[0]}"),
-        (Count(Kind(thing.shape, thing.colour)),),
-        add_thing(thing),
-    )
-
-
-def _absence(reference: Scene, dice: Dice) -> Change | None:
-    if len(reference.things) < 3:
-        return None
-    extra = dice.pick(reference.things[2:])
-    plural = noun(extra.shape, 2)
-    return Change(
-        frozenset({"extra"}),
-        ("negation",),
-        (f"there is no {extra.shape}", f"there are no {plural}", f"it has no {plural}"),
-        (f"show it without any {plural}", f"show no {extra.shape}"),
-        (Count(Kind(extra.shape), 0, 0),),
-        drop_thing(extra.shape),
-    )
-
-
-def _removal(reference: Scene, dice: Dice) -> Change | None:
-    if len(reference.things) < 3:
-        return None
-    extra = dice.pick(reference.things[2:])
-    the, are = _the(extra)
-    has = "has" if extra.count == 1 else "have"
-    return Change(
-        frozenset({"extra"}),
-        ("removal",),
-        (f"{the} {are} gone", f"{the} {has} been taken away"),
-        (f"remove {the}", f"take {the} away"),
-        (Count(Kind(extra.shape), 0, 0),),
-        drop_thing(extra.shape),
-    )
-
-
-def _recolour(reference: Scene, dice: Dice) -> Change | None:
-    main = reference.things[0]
-    colour = dice.pick_other(COLOURS, [thing.colour for thing in reference.things])
-    the, are = _the(main)
-    return Change(
-        frozenset({"colour"}),
-        ("compare_change",),
-        (f"{the} {are} {colour} instead of {main.colour}", f"{the} {are} not {main.colour} but {colour}"),
-        (f"make {the} {colour} instead of {main.colour}", f"change {the} from {main.colour} to {colour}"),
-        (Count(Kind(main.shape, colour)),),
-        set_main(colour=colour),
-        loosens_colour=True,
-    )
-
-
-def _retexture(reference: Scene, dice: Dice) -> Change | None:
-    main = reference.things[0]
-    texture = dice.pick_other(TEXTURES, [main.texture])
-    old, new = dice.pick(TEXTURE_WORDS[main.texture]), dice.pick(TEXTURE_WORDS[texture])
-    the, are = _the(main)
-    compared = dice.chance(0.4)
-    tail = f"{new} instead of {old}" if compared else new
-    return Change(
-        frozenset({"texture"}),
-        ("attribute", "compare_change") if compared else ("attribute",),
-        (f"{the} {are} {tail}",),
-        (f"make {the} {tail}", f"show {_some(main, new)}") if not compared else (f"make {the} {tail}",),
-        (Count(Kind(main.shape, texture=texture)),),
-        set_main(texture=texture),
-    )
-
-
-def _untextured(reference: Scene, dice: Dice) -> Change | None:
-    main = reference.things[0]
-    if main.texture == "plain":
-        return None
-    mark = {"striped": "stripes", "dotted": "dots"}[main.texture]
-    the, _ = _the(main)
-    has = "has" if main.count == 1 else "have"
-    return Change(
-        frozenset({"texture"}),
-        ("negation", "attribute"),
-        (f"{the} {has} no {mark}", f"{the} {'is' if main.count == 1 else 'are'} not {main.texture}"),
-        (f"show {the} without {mark}",),
-        (Count(Kind(main.shape, texture=main.texture), 0, 0),),
-        set_main(texture=dice.pick_other(TEXTURES, [main.texture])),
-    )
-
-
-def _ground(reference: Scene, dice: Dice) -> Change | None:
-    ground = dice.pick_other(GROUNDS, [reference.ground])
-    old, new = dice.pick(GROUND_WORDS[reference.ground]), dice.pick(GROUND_WORDS[ground])
-    the, are = _the(reference.things[0])
-    compared = dice.chance(0.35)
-    tail = f"{new} instead of {old}" if compared else new
-    return Change(
-        frozenset({"ground"}),
-        ("spatial_relations_background", "compare_change") if compared else ("spatial_relations_background",),
-        (f"{the} {are} {tail}", f"it is {tail}"),
-        (f"put {the} {tail}", f"show {the} {tail}"),
-        (Setting("ground", ground),),
-        set_setting(ground=ground),
-    )
-
-
-def _not_ground(reference: Scene, dice: Dice) -> Change | None:
-    old = dice.pick(GROUND_WORDS[reference.ground])
-    the, are = _the(reference.things[0])
-    return Change(
-        frozenset({"ground"}),
-        ("negation", "spatial_relations_background"),
-        (f"{the} {are} not {old}", f"it is not {old}"),
-        (f"show {the} somewhere else, not {old}",),
-        (Setting("ground", reference.ground, negated=True),),
-        set_setting(ground=dice.pick_other(GROUNDS, [reference.ground])),
-    )
-
-
-def _side(reference: Scene, dice: Dice) -> Change | None:
-    main, companion = reference.things[:2]
-    if main.count + companion.count > 4:
-        return None
-    sides: tuple[Side, ...] = ("left", "right", "above", "below")
-    fact = Beside(_kind(main), dice.pick(sides), _kind(companion))
-    if fact.holds(reference):
-        return None
-    where = f"{dice.pick(SIDE_WORDS[fact.side])} {_the(companion)[0]}"
-    the, are = _the(main)
-    return Change(
-        frozenset({"count", "places"}),
-        ("spatial_relations_background",),
-        (f"{the} {are} {where}",),
-        (f"move {the} so that {'it is' if main.count == 1 else 'they are'} {where}", f"put {the} {where}"),
-        (fact,),
-        rearrange_until(fact),
-    )
-
-
-def _viewpoint(reference: Scene, dice: Dice) -> Change | None:
-    viewpoint = dice.pick_other(VIEWPOINTS, [reference.viewpoint])
-    words = dice.pick(VIEWPOINT_WORDS[viewpoint])
-    return Change(
-        frozenset({"viewpoint"}),
-        ("viewpoint",),
-        (f"it is {words}", f"it is {words} now") if words.startswith("seen") else (f"it is seen {words}",),
-        (f"show it {words}", f"make it look {words}") if words.startswith("seen") else (f"show it {words}",),
-        (Setting("viewpoint", viewpoint),),
-        set_setting(viewpoint=viewpoint),
-    )
-
-
-def _distance(reference: Scene, dice: Dice) -> Change | None:
-    far = reference.viewpoint != "afar"
-    word = "further away" if far else "closer"
-    viewpoint = "afar" if far else dice.pick(("front", "above"))
-    return Change(
-        frozenset({"viewpoint"}),
-        ("viewpoint", "comparative_statement"),
-        (f"it is seen from {word}" if far else "it is seen from closer up",),
-        (f"show it from {word}" if far else "show it from closer up",),
-        (Setting("viewpoint", "afar", negated=not far),),
-        set_setting(viewpoint=viewpoint),
-    )
-
-
-def _style(reference: Scene, dice: Dice) -> Change | None:
-    style = dice.pick_other(STYLES, [reference.style])
-    words = dice.pick(STYLE_WORDS[style])
-    compared = dice.chance(0.3)
-    tail = f"{words} instead of {STYLE_WORDS[reference.style][0]}" if compared else words
-    return Change(
-        frozenset({"style"}),
-        ("viewpoint", "compare_change") if compared else ("viewpoint",),
-        (f"it is {tail}",),
-        (f"show it as {tail}", f"turn it into {words}"),
-        (Setting("style", style),),
-        set_setting(style=style),
-    )
-
+    from cirbench.datasets.scenes.world import Scene
 
 MAKERS: tuple[tuple[Maker, int], ...] = (
-    (_cardinality, 5),
-    (_more_or_fewer, 2),
-    (_resize, 2),
-    (_addition, 5),
-    (_absence, 3),
-    (_removal, 4),
-    (_recolour, 3),
-    (_retexture, 3),
-    (_untextured, 3),
-    (_ground, 5),
-    (_not_ground, 1),
-    (_side, 3),
-    (_viewpoint, 3),
-    (_distance, 2),
-    (_style, 3),
+    (cardinality, 5),
+    (more_or_fewer, 2),
+    (resizing, 2),
+    (addition, 5),
+    (absence, 3),
+    (removal, 4),
+    (recolouring, 3),
+    (retexturing, 3),
+    (untexturing, 3),
+    (other_ground, 5),
+    (not_this_ground, 1),
+    (other_side, 3),
+    (other_viewpoint, 3),
+    (other_distance, 2),
+    (other_style, 3),
 )
 """Every kind of change and how often it is tried."""
 
@@ -347,36 +62,3 @@ def change(reference: Scene, dice: Dice, *, unlike: frozenset[str] = frozenset()
         if is_sound(made.edit(reference, dice)):
             return made
     raise AssertionError(f"no change was found for {reference.structure}")
-
-
-def joined(first: Change, second: Change) -> Change:
-    """Ask for two changes at once."""
-
-    def edit(scene: Scene, dice: Dice) -> Scene:
-        return second.edit(first.edit(scene, dice), dice)
-
-    aspects = {*first.aspects, *second.aspects, "statement_with_conjunction"}
-    return Change(
-        first.topics | second.topics,
-        tuple(aspect for aspect in ASPECTS if aspect in aspects),
-        tuple(f"{a} and {b}" for a in first.statements for b in second.statements),
-        tuple(f"{a} and {b}" for a in first.orders for b in second.orders),
-        (*first.facts, *second.facts),
-        edit,
-        first.loosens_colour or second.loosens_colour,
-    )
-
-
-def _kind(thing: Thing) -> Kind:
-    """Name a thing by its shape, which no other thing of the scene has; its colour is the shared concept's business."""
-    return Kind(thing.shape)
-
-
-def _the(thing: Thing) -> tuple[str, str]:
-    """Refer to a thing, and give the verb that goes with it."""
-    return f"the {noun(thing.shape, thing.count)}", "is" if thing.count == 1 else "are"
-
-
-def _some(thing: Thing, adjective: str) -> str:
-    """Speak of a thing as if it were not known yet: ``"a striped star"``, ``"striped stars"``."""
-    return phrase(1, (adjective,), thing.shape) if thing.count == 1 else f"{adjective} {noun(thing.shape, 2)}"

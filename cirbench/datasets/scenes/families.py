@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.scenes.changes import Change, change, joined
+from cirbench.datasets.scenes.change import Change, joined
+from cirbench.datasets.scenes.changes import change
 from cirbench.datasets.scenes.edits import drifted, swapped
 from cirbench.datasets.scenes.facts import Count, Fact, Kind
 from cirbench.datasets.scenes.sampling import is_sound, random_scene, settled

@@ -60,6 +60,11 @@ def phrase(count: int, adjectives: Sequence[str], shape: str, *, article: bool =
     return " ".join([NUMBERS[count], *words])
 
 
+def the(thing: Thing) -> tuple[str, str]:
+    """Refer to a thing that is known already, and give the verb that goes with it: ``("the stars", "are")``."""
+    return f"the {noun(thing.shape, thing.count)}", "is" if thing.count == 1 else "are"
+
+
 def listed(parts: Sequence[str]) -> str:
     """Join parts as a sentence does: ``"a, b and c"``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

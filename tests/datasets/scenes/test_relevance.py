@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cirbench.datasets.scenes.benchmark import GROUP, Benchmark
-from cirbench.datasets.scenes.changes import ASPECTS
+from cirbench.datasets.scenes.change import ASPECTS
 from cirbench.datasets.scenes.protocols import scenes_benchmark
 from tests.datasets.scenes.oracle import Table
 
