@@ -80,14 +80,15 @@ def read_features(path: Path) -> NDArray[np.floating]:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # a damaged header makes NumPy raise almost anything
         raise InvalidPredictions(
             f"{path} is not a whole .npy file of numbers: {error}.",
             hint="Write it with numpy.save(path, array) from a float32 array.",
         ) from error
-    except OSError as error:
-        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise InvalidPredictions(f"{path} is an archive of arrays.", hint="Write one array with numpy.save.")
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise InvalidPredictions(f"{path} holds {array.dtype}, not float16, float32 or float64.")
@@ -112,6 +113,8 @@ def read_ids(path: Path) -> tuple[str, ...]:
         names = tuple(str(value) for value in content)
     else:
         names = tuple(line.strip() for line in text.rstrip().split("\n"))
+    if not names:
+        raise InvalidPredictions(f"{path} holds no ids.")
     if "" in names:
         raise InvalidPredictions(f"{path}: the id at place {names.index('') + 1} is empty.")
     if len(set(names)) < len(names):
@@ -151,6 +154,7 @@ def _unit(
         row_of = {name: row for row, name in enumerate(names)}
         rows_ND = rows_ND[[row_of[name] for name in order]]
     try:
-        return unit_rows(rows_ND, [f"{kind} {name}" for name in order])
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and that is refused by name
+            return unit_rows(rows_ND, [f"{kind} {name}" for name in order])
     except MethodFailed as error:
         raise InvalidPredictions(f"{files.rows}: {error.message}") from error
