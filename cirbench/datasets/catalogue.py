@@ -62,6 +62,7 @@ class DatasetEntry:
         loader: ``"module:function"``. The function takes a protocol's variant and, where ``needs`` says that files are
             needed, the data root; it returns the protocol.
         protocols: Its protocols; the first one of a split is that split's default.
+        default_backbone: What encodes images and texts when no backbone is asked for.
         needs: What must be present under the data root, or ``None`` where nothing must be.
         default_split: What is evaluated when no split is asked for.
     """
@@ -71,6 +72,7 @@ class DatasetEntry:
     licence: str
     loader: str
     protocols: tuple[ProtocolEntry, ...]
+    default_backbone: str
     needs: str | None = None
     default_split: str = "val"
 
@@ -90,6 +92,7 @@ _DATASETS = (
             ProtocolEntry("scenes/val", "Scenes, validation: complete ground truth", "val", 1000, 10000),
             ProtocolEntry("scenes/tiny", "Scenes, a small part that runs in seconds", "tiny", 60, 600),
         ),
+        default_backbone="scenes-vit",
     ),
     DatasetEntry(
         "circo",
@@ -100,6 +103,7 @@ _DATASETS = (
             ProtocolEntry("circo/val", "CIRCO validation, reference kept", "val", 220, 123_403),
             ProtocolEntry("circo/test", "CIRCO test, reference kept", "test", 800, 123_403, labelled=False),
         ),
+        default_backbone="ViT-L-14/openai",
         needs="circo/annotations/{val,test}.json; the gallery from circo/annotations/image_info_unlabeled2017.json",
     ),
 )
