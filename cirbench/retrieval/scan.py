@@ -63,10 +63,11 @@ def scan(
     underflow = queries_TD.shape[1] * float(np.finfo(np.float32).tiny)
     targets = Targets(queries_TD, candidates, wanted)
     leaders = Leaders(queries_TD, candidates, depth)
+    room = np.empty(len(queries_TD) * _whole_words(min(chunk, len(candidates))), dtype=np.float32)
     for start in range(0, len(candidates), chunk):
         block_BD = candidates.rows(start, start + chunk)
         error_T = unit_error * query_norms_T * _finite(norms(block_BD), "gallery item", start).max() + underflow
-        scores_TB = _product(queries_TD, block_BD)
+        scores_TB = _product(queries_TD, block_BD, room)
         here = np.flatnonzero((excluded_T >= start) & (excluded_T < start + len(block_BD)))
         scores_TB[here, excluded_T[here] - start] = -np.inf
         targets.count(scores_TB, error_T, start)
@@ -74,10 +75,12 @@ def scan(
     return leaders.keys(), *targets.ranks()
 
 
-def _product(queries_TD: NDArray[np.float32], block_BD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Multiply in float32, by torch where it is loaded anyway; columns of -inf fill up whole words of the filters."""
-    width = -(-len(block_BD) // 1024) * 1024
-    scores_TB = np.empty((len(queries_TD), width), dtype=np.float32)
+def _product(
+    queries_TD: NDArray[np.float32], block_BD: NDArray[np.float32], room: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Multiply in float32, by torch where it is loaded anyway; columns of -inf fill up the last word of the filters."""
+    rows, width = len(queries_TD), _whole_words(len(block_BD))
+    scores_TB = room[: rows * width].reshape(rows, width)
     scores_TB[:, len(block_BD) :] = -np.inf
     part_TB = scores_TB[:, : len(block_BD)]
     torch = sys.modules.get("torch")
@@ -87,6 +90,10 @@ def _product(queries_TD: NDArray[np.float32], block_BD: NDArray[np.float32]) -> 
     else:
         np.matmul(queries_TD, block_BD.T, out=part_TB)
     return scores_TB
+
+
+def _whole_words(width: int) -> int:
+    return -(-width // 1024) * 1024
 
 
 def _finite(norms_N: NDArray[np.float64], what: str, start: int) -> NDArray[np.float64]:

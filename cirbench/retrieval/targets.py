@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.arrays import Ragged
-from cirbench.retrieval.filters import above, below, row_counts
+from cirbench.retrieval.filters import above, below, passing, row_counts
 from cirbench.retrieval.order import padded, sort_keys
 from cirbench.retrieval.scores import score_pairs
 
@@ -51,7 +51,7 @@ class Targets:
             self._before_TW[:rows, nth] += better_R
             if len(near_R):
                 near_RB = scores_TB[near_R]
-                row, column = np.nonzero((near_RB >= low_R1[near_R]) & (near_RB <= high_R1[near_R]))
+                row, column = passing((near_RB >= low_R1[near_R]) & (near_RB <= high_R1[near_R]))
                 self._near.append((near_R[row], np.full(len(row), nth), start + column))
                 self._pending += len(row)
         if self._pending > _PENDING:
