@@ -28,7 +28,10 @@ MAX_BYTES = 1 << 29
 SERVER_LENGTH = 50
 """How many ids the CIRCO server takes per query."""
 
-_FORMATS = "docs/predictions.md has the three accepted formats."
+_FORMATS = (
+    'Accepted are {"query": [ids], ...}, lines of {"query_id": ..., "ranking": [ids]}, and TREC runs '
+    "(docs/predictions.md)."
+)
 
 
 class _Line(msgspec.Struct, frozen=True):
