@@ -1,5 +1,39 @@
-"""cirbench: the harness and leaderboard for composed image retrieval."""
+"""cirbench: the harness and leaderboard for composed image retrieval.
+
+    import cirbench
+
+    report = cirbench.evaluate("image-text", dataset="scenes", split="tiny")
+
+Nothing heavy is imported before it is used.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cirbench.backbones import load_backbone
+    from cirbench.datasets.catalogue import load_protocol
+    from cirbench.results.folder import load_run
+    from cirbench.running import evaluate
+
 __version__ = "0.1.0"
+__all__ = ["evaluate", "load_backbone", "load_protocol", "load_run"]
+
+_HOMES = {
+    "evaluate": "cirbench.running",
+    "load_backbone": "cirbench.backbones",
+    "load_protocol": "cirbench.datasets.catalogue",
+    "load_run": "cirbench.results.folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cirbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

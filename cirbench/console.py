@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+WIDTH = 160
+"""Columns of a table where no terminal says how many there are."""
+
 _QUIET_SECONDS = 2.0
 _LINE_SECONDS = 10.0
 
@@ -74,5 +77,5 @@ def show(table: Table) -> None:
     """Print a table on stdout, as wide as it needs to be where there is no terminal."""
     from rich.console import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     console.print(table)

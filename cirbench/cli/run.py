@@ -56,13 +56,11 @@ def command(
     if plan:
         click.echo(session.plan())
         return
-    runs = session.run(force=force)
-    from cirbench.results import table
-
+    report = session.run(force=force)
     if as_json:
-        click.echo(table.as_json(runs))
-        return
-    table.show(runs, asked=session.asked)
+        click.echo(report.as_json())
+    else:
+        report.print()
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -86,10 +86,15 @@ def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
 
 
 def to_toml(config: RunConfig) -> str:
-    """Write a configuration so that ``--config`` reads it back; strings are written as JSON, which TOML contains."""
+    """Write a configuration so that ``--config`` reads it back."""
     values = msgspec.to_builtins(config)
     parameters = values.pop("set", {})
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
     if parameters:
-        lines += ["", "[set]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in parameters.items())]
+        lines += ["", "[set]", *(f"{_toml(key)} = {_toml(value)}" for key, value in parameters.items())]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Write a plain value: TOML contains JSON, but for one control character that it wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

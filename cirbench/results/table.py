@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from typing import TYPE_CHECKING
 
+import click
 import msgspec
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cirbench import console
 from cirbench.results.comparison import rows
 
 if TYPE_CHECKING:
@@ -23,7 +27,7 @@ _SHORT = {"Recall_subset": "Rs", "Recall": "R"}
 
 
 def comparison_table(runs: Sequence[Run], asked: Sequence[str]) -> Table:
-    """Lay out runs of one protocol, best headline last asked in bold; every number in percent."""
+    """Lay out runs of one protocol, those that were asked for in bold; every number in percent."""
     headline = runs[0].result.metrics[0].label
     others = _secondary(runs[0])
     compared = rows(runs)
@@ -47,24 +51,68 @@ def comparison_table(runs: Sequence[Run], asked: Sequence[str]) -> Table:
     return table
 
 
-def hidden_labels_note(runs: Sequence[Run]) -> str:
-    """Say what a run on a split without public labels gave."""
-    return f"The labels of {runs[0].result.protocol.name} are not public: no numbers, only rankings."
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Runs of one protocol on one backbone, to be read together; displays as a table.
 
+    Attributes:
+        runs: The untrained baselines, then what was asked for.
+        asked: The methods that were asked for.
+    """
 
-def as_json(runs: Sequence[Run]) -> str:
-    """Return every result and every comparison as one JSON object."""
-    measured = [run for run in runs if run.result.metrics]
-    content = {
-        "results": [{**msgspec.to_builtins(run.result), "folder": str(run.folder)} for run in runs],
-        "comparisons": [
-            {"method": row.run.result.method.name, "metric": row.headline.label, **dataclasses.asdict(found)}
-            for row in (rows(measured) if measured else [])
-            for found in (row.gain, row.over_plain)
-            if found is not None
-        ],
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    runs: tuple[Run, ...]
+    asked: tuple[str, ...]
+
+    def __getitem__(self, method: str) -> Run:
+        """Return the run of a method.
+
+        Raises:
+            KeyError: It is not among the runs.
+        """
+        for run in self.runs:
+            if run.result.method.name == method:
+                return run
+        raise KeyError(method)
+
+    def __repr__(self) -> str:
+        return self._render().export_text().rstrip()
+
+    def _repr_html_(self) -> str:
+        return self._render().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def as_json(self) -> str:
+        """Return every result and every comparison as one JSON object."""
+        content = {
+            "results": [{**msgspec.to_builtins(run.result), "folder": str(run.folder)} for run in self.runs],
+            "comparisons": [
+                {"method": row.run.result.method.name, "metric": row.headline.label, **dataclasses.asdict(found)}
+                for row in (rows(self.runs) if self._measured else [])
+                for found in (row.gain, row.over_plain)
+                if found is not None
+            ],
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+
+    def print(self) -> None:
+        """Print the table, and where the results lie, on stdout."""
+        if self._measured:
+            console.show(comparison_table(self.runs, self.asked))
+        else:
+            click.echo(f"The labels of {self.runs[0].result.protocol.name} are not public: rankings, and no numbers.")
+        for run in self.runs:
+            click.echo(f"{run.result.method.name:<12} {run.folder}")
+
+    @property
+    def _measured(self) -> bool:
+        return bool(self.runs[0].result.metrics)
+
+    def _render(self) -> Console:
+        recorder = Console(record=True, width=console.WIDTH, file=io.StringIO())
+        if self._measured:
+            recorder.print(comparison_table(self.runs, self.asked))
+        for run in self.runs:
+            recorder.print(Text(f"{run.result.method.name:<12} {run.folder}"))
+        return recorder
 
 
 def _title(run: Run) -> Text:
