@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("errors", "files", "arrays"),
+    ("errors", "files", "arrays", "parameters"),
     ("metrics", "statistics", "images"),
     ("datasets",),
     ("backbones", "retrieval"),
     ("features", "predictions"),
-    ("methods", "training", "console"),
+    ("training", "console"),
+    ("methods",),
     ("evaluation",),
     ("results",),
     ("running",),

@@ -4,7 +4,7 @@ A method turns gallery items and queries into representations. The harness owns 
 metrics and files; it never asks which method it has. A method never sees a label.
 
 Required are a `MethodSpec` and the two ``encode_*`` functions of `Method`. Everything else is a capability of its own
-that a method may have: `Scorer`, and the training objective that the SPEC names.
+that a method may have: `Scorer`, and the training objective that the SPEC names (`cirbench.training.objective`).
 """
 
 from __future__ import annotations
@@ -12,27 +12,23 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import msgspec
+from cirbench.parameters import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
-    from cirbench.features.encoder import Encoder
     from numpy.typing import NDArray
 
     from cirbench.datasets.protocol import Item, Query
+    from cirbench.features.encoder import Encoder
+    from cirbench.training.config import TrainingParameters
+
+__all__ = ["Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
 
 Disclosure = Literal["yes", "no", "unknown"]
 Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets"]
-
-
-class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parameters of a method, each with a default; subclass it next to the SPEC.
-
-    The docstring of the subclass describes every field under ``Attributes:``.
-    """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +44,7 @@ class MethodSpec:
         supervision: What it is trained with.
         trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
         training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
+        recipes: Training parameters for backbones, by name, on which the defaults are known not to work.
         uses_shared_concept: Whether it reads `Query.shared_concept`.
         uses_llm: Whether a large language model takes part.
         uses_triplets: Whether it was trained on composed triplets.
@@ -60,7 +57,8 @@ class MethodSpec:
     paper: str | None = None
     supervision: Supervision = "training-free"
     trainer: str | None = None
-    training: type[Parameters] | None = None
+    training: type[TrainingParameters] | None = None
+    recipes: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"
     uses_triplets: Disclosure = "no"

@@ -1,1 +1,48 @@
-"""."""
+"""What everything else is read against: the image alone, the text alone, and their sum."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cirbench.methods.interface import MethodSpec, Parameters
+
+
+class TextParameters(Parameters, frozen=True):
+    """How the relative caption becomes a sentence.
+
+    Attributes:
+        prompt: Around the caption, which stands at {}.
+    """
+
+    prompt: str = "{}"
+
+
+class SumParameters(TextParameters, frozen=True):
+    """How image and text are added.
+
+    Attributes:
+        weight: Of the image, beside the text's 1.
+        sum: Of unit vectors (normalised), or of the towers' own, whose lengths weigh the two sides (raw).
+    """
+
+    weight: float = 1.0
+    sum: Literal["normalised", "raw"] = "normalised"
+
+
+IMAGE_ONLY = MethodSpec(
+    name="image-only",
+    title="Image only: the reference image as it is",
+    implementation="cirbench_methods.baselines.method:ImageOnly",
+)
+TEXT_ONLY = MethodSpec(
+    name="text-only",
+    title="Text only: the relative caption as it is",
+    implementation="cirbench_methods.baselines.method:TextOnly",
+    parameters=TextParameters,
+)
+IMAGE_TEXT = MethodSpec(
+    name="image-text",
+    title="Image + text: the sum of both features",
+    implementation="cirbench_methods.baselines.method:ImageText",
+    parameters=SumParameters,
+)

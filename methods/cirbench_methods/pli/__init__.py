@@ -1,1 +1,59 @@
-"""."""
+"""PLI: masked tuning, which trains retrieval by composition from plain image-caption pairs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from cirbench.methods.interface import MethodSpec, Parameters
+from cirbench.training.config import Positive, Rate, TrainingParameters
+
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+class PliParameters(Parameters, frozen=True):
+    """How the tuned towers are used.
+
+    Attributes:
+        weight: Of the image, beside the text's 1; null for one minus the mask ratio of the training.
+        prompt: Around the caption, which stands at {}.
+        sum: Of unit vectors (normalised: the public code), or of the towers' own (raw: the paper's formula).
+    """
+
+    weight: float | None = None
+    prompt: str = "{}"
+    sum: Literal["normalised", "raw"] = "normalised"
+
+
+class PliTraining(TrainingParameters, frozen=True):
+    """How the towers are tuned; the defaults are those of the public code for CLIP.
+
+    Attributes:
+        mask_ratio: The share of the image's patches that is dropped.
+        variant: code (dot products of raw features, the sum of both sides) or paper (cosines, their average).
+        temperature: By which the similarities are divided.
+    """
+
+    epochs: Positive = 10
+    lr: Rate = 1e-6
+    weight_decay: Rate = 5e-5
+    schedule: Literal["constant", "cosine", "epochs"] = "epochs"
+    warmup: int = 5
+    milestones: tuple[Positive, ...] = (35, 45)
+    mask_ratio: Share = 0.75
+    variant: Literal["code", "paper"] = "code"
+    temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+
+
+SPEC = MethodSpec(
+    name="pli",
+    title="PLI: masked tuning of both towers on image-caption pairs",
+    implementation="cirbench_methods.pli.method:PLI",
+    parameters=PliParameters,
+    paper="arXiv:2311.07622",
+    supervision="image-text pairs",
+    trainer="cirbench_methods.pli.train:MaskedTuning",
+    training=PliTraining,
+    recipes={"scenes-vit": PliTraining(steps=100, lr=3e-5, schedule="constant", warmup=0)},
+)

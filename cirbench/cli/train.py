@@ -1,0 +1,149 @@
+"""``cirbench train``: train a method, or a small CLIP."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from cirbench.errors import MissingData, UsageError
+from cirbench.parameters import Parameters, pairs, parse
+
+if TYPE_CHECKING:
+    from cirbench.backbones.interface import Activation
+    from cirbench.methods.interface import MethodSpec
+    from cirbench.training.data import PairSource
+
+CLIP = "clip"
+
+
+class TrainOptions(Parameters, frozen=True):
+    """What ``--config`` may hold; options given on the command line win.
+
+    Attributes:
+        model: For ``clip``: the folder that describes the model.
+        backbone: Name, ``model/tag``, or a model folder.
+        weights: A local file with the backbone's weights.
+        activation: Of a local weights file.
+        data: ``scenes``, ``scenes:N``, or a CSV or JSON-lines file.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        seed: Of everything random.
+        output: The folder of the checkpoint.
+        set: Training parameters.
+    """
+
+    model: str | None = None
+    backbone: str | None = None
+    weights: str | None = None
+    activation: str | None = None
+    data: str | None = None
+    device: str = "auto"
+    seed: int | None = None
+    output: str | None = None
+    set: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+@click.command()
+@click.argument("method")
+@click.option("--model", help="For clip: a folder with open_clip_config.json (and merges.txt.gz).")
+@click.option("-b", "--backbone", help="By name, MODEL/TAG, or a model folder.")
+@click.option("--weights", help="A local file with the backbone's weights.")
+@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file.")
+@click.option("--data", help="scenes, scenes:N, or a CSV or JSON-lines file with image and caption.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a training parameter.")
+@click.option("--config", type=click.Path(path_type=Path), help="Read options from a TOML file; those given here win.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--seed", type=int, help="Of everything random.")
+@click.option("-o", "--output", help="The folder of the checkpoint.  [default: one in the cache]")
+@click.option("--resume/--restart", default=True, show_default=True, help="Continue an interrupted training, or not.")
+def command(
+    method: str, assignments: tuple[str, ...], config: Path | None, resume: bool, **given: str | int | None
+) -> None:
+    r"""Train METHOD on image-caption pairs; `clip` pre-trains a model by the plain contrastive loss.
+
+    The folder of the checkpoint is printed on stdout. A training that is finished already is not repeated.
+
+    \b
+    cirbench train pli --backbone ViT-B-32/openai --data pairs.csv --output checkpoints/pli
+    cirbench train pli --backbone scenes-vit --data scenes --set mask_ratio=0.5
+    cirbench train clip --model my-model/ --data scenes --output my-model/
+    """
+    options = _options(config, {**given, "set": pairs(assignments)})
+    if method == CLIP:
+        folder = _train_clip(options, restart=not resume)
+    else:
+        from cirbench.methods.registry import find_method
+
+        folder = _train_method(find_method(method), options, restart=not resume)
+    click.echo(folder)
+
+
+def _train_method(spec: MethodSpec, options: TrainOptions, *, restart: bool) -> Path:
+    from cirbench.backbones import load_backbone
+    from cirbench.console import progress
+    from cirbench.methods.training import train_method, training_parameters
+
+    source = _data(options)
+    if options.backbone is None and source.name.split(":")[0] != "scenes":
+        raise UsageError("--backbone is missing.", hint="For instance: --backbone ViT-L-14/openai")
+    name = options.backbone or "scenes-vit"
+    parameters = training_parameters(spec, name, _settings(options))
+    activation: Activation | None = options.activation  # type: ignore[assignment]
+    backbone = load_backbone(name, weights=_path(options.weights), activation=activation, device=options.device)
+    output = _path(options.output)
+    return train_method(spec, backbone, source, parameters, output=output, restart=restart, display=progress)
+
+
+def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
+    from cirbench.backbones.source import WEIGHTS_FILE
+    from cirbench.console import progress
+    from cirbench.training.config import CLIP_TRAINING
+    from cirbench.training.models import copy_design, design_folder, random_backbone
+
+    if options.model is None:
+        raise UsageError("--model is missing.", hint="Give a folder with open_clip_config.json.")
+    source = _data(options)
+    parameters = parse(type(CLIP_TRAINING), _settings(options), owner="clip's training", base=CLIP_TRAINING)
+    design = design_folder(Path(options.model))
+    backbone = random_backbone(design, seed=parameters.seed, device=options.device)
+
+    from cirbench.training.contrastive import Contrastive
+    from cirbench.training.train import Request, train
+
+    request = Request(CLIP, Contrastive, parameters, backbone, source, weights_file=WEIGHTS_FILE)
+    folder = train(request, folder=_path(options.output), restart=restart, display=progress)
+    copy_design(design, folder)
+    return folder
+
+
+def _options(config: Path | None, given: dict[str, Any]) -> TrainOptions:
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise MissingData(f"{config} cannot be read: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{config} is not TOML: {error}.") from error
+    settings = {**values.pop("set", {}), **given.pop("set")}
+    values |= {name: value for name, value in given.items() if value is not None}
+    return parse(TrainOptions, {**values, "set": settings}, owner="cirbench train")
+
+
+def _settings(options: TrainOptions) -> dict[str, Any]:
+    return options.set if options.seed is None else {**options.set, "seed": options.seed}
+
+
+def _data(options: TrainOptions) -> PairSource:
+    from cirbench.training.data import open_pairs
+
+    if options.data is None:
+        raise UsageError("--data is missing.", hint="Give --data scenes, or a CSV or JSON-lines file.")
+    return open_pairs(options.data)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)

@@ -1,0 +1,66 @@
+"""Train the method of a SPEC on a backbone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cirbench.errors import UsageError
+from cirbench.methods.references import load_object
+from cirbench.parameters import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cirbench.backbones.interface import Backbone
+    from cirbench.features.encoder import Progress
+    from cirbench.methods.interface import MethodSpec
+    from cirbench.training.config import TrainingParameters
+    from cirbench.training.data import PairSource
+
+
+def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, Any]) -> TrainingParameters:
+    """The recipe of the SPEC for a backbone, or the defaults, with ``values`` in place of what they set.
+
+    Raises:
+        UsageError: The method is not trained, or a value does not fit.
+        UnknownName: There is no such parameter.
+    """
+    if spec.training is None:
+        raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
+    return parse(spec.training, values, owner=f"{spec.name}'s training", base=spec.recipes.get(backbone))
+
+
+def train_method(
+    spec: MethodSpec,
+    backbone: Backbone,
+    source: PairSource,
+    parameters: TrainingParameters,
+    *,
+    output: Path | None = None,
+    restart: bool = False,
+    display: Progress | None = None,
+) -> Path:
+    """Train a method and return the folder of its checkpoint; one that exists already is reused.
+
+    Args:
+        spec: The method.
+        backbone: Where it starts from; it is not changed.
+        source: What it is trained on; see `cirbench.training.data.open_pairs`.
+        parameters: See `training_parameters`.
+        output: Where the checkpoint goes; a folder of the cache named after the request if not given.
+        restart: Replace whatever training ``output`` holds.
+        display: Shows how far it is.
+
+    Raises:
+        UsageError: The method is not trained, cannot train on this backbone, or ``output`` holds another training.
+        MethodFailed: Its objective cannot be imported.
+        CirbenchError: Whatever stops the training; see `cirbench.training.train.train`.
+    """
+    from cirbench.training.train import Request, train
+
+    if spec.trainer is None:
+        raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
+    objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
+    request = Request(spec.name, objective, parameters, backbone, source)
+    return train(request, folder=output, restart=restart, display=display)

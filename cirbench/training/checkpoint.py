@@ -1,0 +1,144 @@
+"""Checkpoints: weights as safetensors, and a card with everything that produced them.
+
+<folder>/weights.safetensors    the tensors of what was trained
+<folder>/card.json              a `Card`; written last, so a folder with a card is whole
+<folder>/state.safetensors      only while the training is unfinished; see `cirbench.training.state`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cirbench.backbones.interface import BackboneIdentity
+from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.files import sha256_of_file, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = 1
+WEIGHTS = "weights.safetensors"
+CARD = "card.json"
+_PACKAGES = ("cirbench", "torch", "open_clip_torch", "numpy", "pillow", "safetensors")
+_MATTERS = ("architecture", "activation", "weights")
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a checkpoint comes from.
+
+    Attributes:
+        schema: The version of this file's form.
+        method: What was trained.
+        request: Sha256 over everything that was asked for; equal requests are one training.
+        file: The name of the weights file.
+        weights: Its sha256.
+        training: The training parameters, all of them.
+        backbone: The identity of the backbone that training started from.
+        data: The pairs, by name.
+        data_digest: What they are; see `cirbench.training.data.PairSource`.
+        data_pairs: How many there are.
+        code: Sha256 of the source of the objective.
+        steps: Optimiser steps.
+        losses: The loss of each step.
+        seconds: Wall time, over all sittings.
+        device: Where it ran.
+        threads: CPU threads that computed.
+        packages: Versions.
+        created: When it was finished, UTC, ISO 8601.
+    """
+
+    schema: int = SCHEMA
+    method: str
+    request: str
+    file: str = WEIGHTS
+    weights: str
+    training: dict[str, Any]
+    backbone: BackboneIdentity
+    data: str
+    data_digest: str
+    data_pairs: int
+    code: str
+    steps: int
+    losses: list[float]
+    seconds: float
+    device: str
+    threads: int
+    packages: dict[str, str]
+    created: str
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write a card atomically."""
+    write_json(folder / CARD, msgspec.to_builtins(card))
+
+
+def read_card(folder: Path) -> Card:
+    """Read a checkpoint's card.
+
+    Raises:
+        MissingData: There is no checkpoint in the folder.
+        CorruptFile: The card cannot be read.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        unfinished = (folder / "state.safetensors").is_file()
+        raise MissingData(
+            f"{folder} holds {'an unfinished training' if unfinished else 'no checkpoint'}: there is no {CARD}.",
+            hint="Run its training command again to finish it." if unfinished else None,
+        )
+    try:
+        card = msgspec.json.decode(path.read_bytes(), type=Card)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptFile(f"{path} is no checkpoint card: {error}.") from error
+    if card.schema != SCHEMA:
+        raise CorruptFile(f"{path} has schema {card.schema}; this version of cirbench reads {SCHEMA}.")
+    return card
+
+
+def open_checkpoint(folder: Path, *, method: str, backbone: BackboneIdentity) -> Card:
+    """Verify that a checkpoint is whole and belongs to a method and a backbone; return its card.
+
+    Raises:
+        MissingData: There is no checkpoint.
+        CorruptFile: The weights are not those that the card was written for.
+        UsageError: It belongs to another method or another backbone.
+    """
+    card = read_card(folder)
+    if card.method != method:
+        raise UsageError(f"The checkpoint {folder} is of the method {card.method}, not of {method}.")
+    theirs, ours = dataclasses.asdict(card.backbone), dataclasses.asdict(backbone)
+    for field in _MATTERS:
+        if theirs[field] != ours[field]:
+            raise UsageError(
+                f"The checkpoint {folder} was trained on {card.backbone.name}, and the backbone here is "
+                f"{backbone.name}: {field} {theirs[field][:40]} against {ours[field][:40]}.",
+                hint=f"Use --backbone {card.backbone.name}, or train on {backbone.name}.",
+            )
+    verify_weights(folder, card)
+    return card
+
+
+def verify_weights(folder: Path, card: Card) -> None:
+    """Compare the weights file with the checksum in the card.
+
+    Raises:
+        CorruptFile: They differ, or the file is absent.
+    """
+    path = folder / card.file
+    if not path.is_file():
+        raise CorruptFile(f"The checkpoint {folder} has lost its {card.file}.", hint="Train again, or copy it again.")
+    if sha256_of_file(path) != card.weights:
+        raise CorruptFile(
+            f"{path} is damaged: it is not the file that {CARD} was written for.",
+            hint="Copy the checkpoint again, or remove the folder and train again.",
+        )
+
+
+def packages() -> dict[str, str]:
+    """The versions of the packages that a training depends on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -1,0 +1,52 @@
+"""What a training can be told; light, so that a SPEC can name it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from cirbench.parameters import Parameters
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Rate = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class TrainingParameters(Parameters, frozen=True, kw_only=True):
+    """What every training can be told; a method's own parameters subclass it.
+
+    Attributes:
+        epochs: Passes over the pairs; an incomplete last batch is left out.
+        steps: Optimiser steps instead of epochs.
+        batch_size: Pairs a step.
+        lr: The learning rate of AdamW, at the height of the schedule.
+        weight_decay: Of AdamW.
+        decay: Decay all weights, or only matrices: no gains, biases or single numbers.
+        schedule: constant (after the warm-up); cosine (warm-up, then half a cosine to zero); or epochs (constant
+            within an epoch, ten times smaller after each milestone).
+        warmup: Steps over which the rate rises linearly; epochs, where the schedule counts epochs.
+        milestones: Of the schedule that counts epochs.
+        seed: Decides the order of the pairs and everything random in a step.
+    """
+
+    epochs: Positive = 1
+    steps: Positive | None = None
+    batch_size: Positive = 64
+    lr: Rate = 1e-4
+    weight_decay: Rate = 0.0
+    decay: Literal["all", "matrices"] = "all"
+    schedule: Literal["constant", "cosine", "epochs"] = "constant"
+    warmup: Natural = 0
+    milestones: tuple[Positive, ...] = ()
+    seed: int = 0
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """How many optimiser steps the training has."""
+        return self.steps if self.steps is not None else self.epochs * steps_per_epoch
+
+
+CLIP_TRAINING = TrainingParameters(
+    steps=600, batch_size=256, lr=1e-3, weight_decay=0.1, decay="matrices", schedule="cosine", warmup=50
+)
+"""Plain contrastive pre-training, where nothing else is set."""
