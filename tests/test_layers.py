@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("errors", "files", "arrays", "parameters"),
+    ("errors",),
+    ("files", "arrays", "parameters"),
     ("metrics", "statistics", "images"),
     ("datasets",),
     ("backbones", "retrieval"),
@@ -19,7 +20,8 @@ LAYERS = (
     ("evaluation",),
     ("results",),
     ("running",),
-    ("cli", "__init__", "__main__"),
+    ("cli", "__init__"),
+    ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # An interval is a property of measured values: predictions and results both ask metrics and statistics for it.
