@@ -13,7 +13,7 @@ from cirbench.retrieval.candidates import Candidates
 from cirbench.retrieval.order import NO_CANDIDATE, first_of_rows, key_scores, key_ties, sort_keys
 from cirbench.retrieval.rows import rank_rows
 from cirbench.retrieval.scan import CHUNK, TILE, scan
-from cirbench.retrieval.scores import check_finite, score_pairs
+from cirbench.retrieval.scores import check_finite_rows, check_finite_scores, score_pairs
 from cirbench.retrieval.task import UNRANKED, Ranking
 
 if TYPE_CHECKING:
@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     Score = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
 _FEW = 8
+"""So few queries gain nothing from being scored together, where their pool is small."""
+
 _FULL_ROWS = 1 << 22
+"""Scores held at once where all of a row are needed."""
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is found, and named
 def rank(
     queries_QD: NDArray[np.float32],
     gallery_ND: RowSource,
@@ -54,40 +58,43 @@ def rank(
         MethodFailed: Features or scores are NaN or infinite, or an array has another shape than the task.
     """
     queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
-    _check_shapes(queries_QD.shape, tuple(gallery_ND.shape), task)
+    _check_queries(queries_QD, tuple(gallery_ND.shape), task)
     answer = _Answer.empty(task)
+    tile_size = TILE if isinstance(gallery_ND, np.ndarray) else 2 * TILE  # fewer passes over what has to be read
     for rows, pool in _batches(task):
         candidates = Candidates(gallery_ND, task.tie_order_N, pool)
-        few = len(rows) < _FEW
-        for tile in _tiles(rows, task, max(1, _FULL_ROWS // len(candidates)) if score or few else TILE):
+        whole_rows = score is not None or (len(rows) < _FEW and len(candidates) <= CHUNK)
+        for tile in _tiles(rows, task, max(1, _FULL_ROWS // len(candidates)) if whole_rows else tile_size):
             queries_TD = queries_QD[tile]
             excluded_T = candidates.places(task.excluded_Q[tile])
             wanted, places = _ranked(task.relevant.take(tile), candidates, excluded_T)
             at = task.relevant.places(tile)[places]
-            if score is None and not few:
-                found = scan(queries_TD, candidates, excluded_T, wanted, task.depth)
-            else:
-                scores_TN = _all_scores(queries_TD, candidates, score)
+            if whole_rows:
+                scores_TN = _all_scores(queries_QD, tile, candidates, score)
                 found = rank_rows(scores_TN, candidates.tie_order, excluded_T, wanted, task.depth)
+            else:
+                found = scan(queries_TD, candidates, excluded_T, wanted, task.depth)
             answer.keys_QK[tile], answer.ranks[at], answer.ties[at] = found
     if task.groups is not None:
         answer.group_keys_QK[:] = _group_keys(queries_QD, Candidates(gallery_ND, task.tie_order_N), task.groups, score)
     return answer.ranking(task)
 
 
-def _check_shapes(queries: tuple[int, ...], gallery: tuple[int, ...], task: RankingTask) -> None:
-    expected = len(task.relevant)
+def _check_queries(queries_QD: NDArray[np.float32], gallery: tuple[int, ...], task: RankingTask) -> None:
+    queries, expected = queries_QD.shape, len(task.relevant)
     if len(queries) != 2 or len(gallery) != 2 or queries[0] != expected or gallery[0] != task.gallery_size:
         raise MethodFailed(
             f"Features of {expected} queries and {task.gallery_size} gallery items were expected, one row each; "
             f"the shapes are {queries} and {gallery}."
         )
+    check_finite_rows(queries_QD, "query", np.arange(expected))
 
 
 def _batches(task: RankingTask) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64] | None]]:
     """Give the queries that share a pool, with it."""
     if task.pools is None or task.pool_of_query_Q is None:
-        yield np.arange(len(task.relevant)), None
+        if task.gallery_size:
+            yield np.arange(len(task.relevant)), None
         return
     by_pool = np.argsort(task.pool_of_query_Q, kind="stable")
     stops = np.searchsorted(task.pool_of_query_Q[by_pool], np.arange(len(task.pools)), side="right")
@@ -114,21 +121,22 @@ def _ranked(
     return Ragged(places[kept], offsets), kept
 
 
-def _all_scores(queries_TD: NDArray[np.float32], candidates: Candidates, score: Score | None) -> NDArray[np.float32]:
-    shape = (len(queries_TD), len(candidates))
+def _all_scores(
+    queries_QD: NDArray[np.float32], tile: NDArray[np.int64], candidates: Candidates, score: Score | None
+) -> NDArray[np.float32]:
+    queries_TD, places_N = queries_QD[tile], np.arange(len(candidates))
     if score is None:
-        everything = Ragged(np.tile(np.arange(shape[1]), shape[0]), np.arange(shape[0] + 1) * shape[1])
-        scores_TN = score_pairs(queries_TD, candidates, everything).reshape(shape)
-        check_finite(scores_TN)
-        return scores_TN
-    scores_TN = np.empty(shape, dtype=np.float32)
-    for start in range(0, shape[1], CHUNK):
-        block_BD = candidates.rows(start, start + CHUNK)
-        scores_TN[:, start : start + CHUNK] = _scored(score, queries_TD, block_BD)
+        everything = Ragged(np.tile(places_N, len(tile)), np.arange(len(tile) + 1) * len(places_N))
+        scores_TN = score_pairs(queries_TD, candidates, everything).reshape(len(tile), -1)
+    else:
+        blocks = (candidates.rows(start, start + CHUNK) for start in range(0, len(candidates), CHUNK))
+        scores_TN = np.concatenate([_scored(score, queries_TD, block_BD) for block_BD in blocks], axis=1)
+    check_finite_scores(scores_TN, tile[:, None], candidates.positions(places_N))
     return scores_TN
 
 
 def _scored(score: Score, queries_TD: NDArray[np.float32], block_BD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Call a method's score function, and check the shape of what it gives."""
     scores_TB = np.asarray(score(queries_TD, block_BD), dtype=np.float32)
     if scores_TB.shape != (len(queries_TD), len(block_BD)):
         raise MethodFailed(
@@ -136,7 +144,6 @@ def _scored(score: Score, queries_TD: NDArray[np.float32], block_BD: NDArray[np.
             f"and returned the shape {scores_TB.shape}.",
             hint="It must return one row per query and one column per item.",
         )
-    check_finite(scores_TB)
     return scores_TB
 
 
@@ -148,6 +155,7 @@ def _group_keys(
     else:
         rows = [_scored(score, queries_QD[q : q + 1], gallery.take(members))[0] for q, members in enumerate(groups)]
         scores = np.concatenate([np.empty(0, np.float32), *rows])
+    check_finite_scores(scores, groups.row_of_value, groups.values)
     keys = sort_keys(scores, gallery.tie_order[groups.values])
     return first_of_rows(keys, groups.row_of_value, len(groups), int(groups.lengths.max(initial=0)))
 

@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.errors import MethodFailed
 from cirbench.retrieval.leaders import Leaders
-from cirbench.retrieval.scores import dot_error, norms
+from cirbench.retrieval.scores import check_finite_rows, dot_error, norms
 from cirbench.retrieval.targets import Targets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from cirbench.arrays import Ragged
     from cirbench.retrieval.candidates import Candidates
 
-CHUNK = 2048
+CHUNK = 1024
 """Candidates per block."""
 
-TILE = 1024
-"""Queries per block; a block of scores then takes 8 MB."""
+TILE = 512
+"""Queries per block; a block of scores then takes 2 MB."""
 
 
 def scan(
@@ -55,24 +56,37 @@ def scan(
         candidates tie with each, both flat in the order of ``wanted``.
 
     Raises:
-        MethodFailed: A row holds NaN or infinite values.
+        MethodFailed: A candidate's row holds NaN or infinite values.
     """
-    query_norms_T = _finite(norms(queries_TD), "query", 0)
-    # Of the filter, and of rounding the exact score; the underflow of a library that flushes denormals comes on top.
-    unit_error = dot_error(queries_TD.shape[1], np.float32) + float(np.finfo(np.float32).eps)
-    underflow = queries_TD.shape[1] * float(np.finfo(np.float32).tiny)
     targets = Targets(queries_TD, candidates, wanted)
     leaders = Leaders(queries_TD, candidates, depth)
+    for scores_TB, error_T, start in _filter_scores(queries_TD, candidates, excluded_T, chunk):
+        targets.count(scores_TB, error_T, start)
+        leaders.add(scores_TB, error_T, start)
+        del scores_TB  # the largest array by far; the last one need not live on while ranks are settled
+    return leaders.keys(), *targets.ranks()
+
+
+def _filter_scores(
+    queries_TD: NDArray[np.float32], candidates: Candidates, excluded_T: NDArray[np.int64], chunk: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64], int]]:
+    """Give blocks of inexact scores, each query's bound on their error, and the place of the first candidate.
+
+    The bound covers the filter and the rounding of the exact score, and the underflow of a library that flushes
+    denormals. An excluded candidate scores -inf. A block is valid until the next one is asked for.
+    """
+    query_norms_T = norms(queries_TD)
+    unit_error = dot_error(queries_TD.shape[1], np.float32) + float(np.finfo(np.float32).eps)
+    underflow = queries_TD.shape[1] * float(np.finfo(np.float32).tiny)
     room = np.empty(len(queries_TD) * _whole_words(min(chunk, len(candidates))), dtype=np.float32)
     for start in range(0, len(candidates), chunk):
         block_BD = candidates.rows(start, start + chunk)
-        error_T = unit_error * query_norms_T * _finite(norms(block_BD), "gallery item", start).max() + underflow
+        numbers_B = candidates.positions(np.arange(start, start + len(block_BD)))
+        largest_norm = check_finite_rows(block_BD, "gallery item", numbers_B).max()
         scores_TB = _product(queries_TD, block_BD, room)
         here = np.flatnonzero((excluded_T >= start) & (excluded_T < start + len(block_BD)))
         scores_TB[here, excluded_T[here] - start] = -np.inf
-        targets.count(scores_TB, error_T, start)
-        leaders.add(scores_TB, error_T, start)
-    return leaders.keys(), *targets.ranks()
+        yield scores_TB, unit_error * query_norms_T * largest_norm + underflow, start
 
 
 def _product(
@@ -94,13 +108,3 @@ def _product(
 
 def _whole_words(width: int) -> int:
     return -(-width // 1024) * 1024
-
-
-def _finite(norms_N: NDArray[np.float64], what: str, start: int) -> NDArray[np.float64]:
-    if not np.isfinite(norms_N).all():
-        row = start + int(np.flatnonzero(~np.isfinite(norms_N))[0])
-        raise MethodFailed(
-            f"The features of {what} number {row} (from 0) hold NaN, infinite or enormous values.",
-            hint="Check the image or text of this item, and the method's arithmetic.",
-        )
-    return norms_N

@@ -34,8 +34,7 @@ def dot_error(dimension: int, dtype: type[np.floating]) -> float:
 
 def norms(rows_ND: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the Euclidean norm of each row, never too small by more than the margin of `dot_error`."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares_N = np.einsum("nd,nd->n", rows_ND, rows_ND).astype(np.float64)
+    squares_N = np.einsum("nd,nd->n", rows_ND, rows_ND).astype(np.float64)
     lost_to_underflow = rows_ND.shape[1] * float(np.finfo(np.float32).tiny)
     norms_N: NDArray[np.float64] = np.sqrt(squares_N + lost_to_underflow)
     return norms_N
@@ -72,7 +71,7 @@ def exact_score(query_D: NDArray[np.float32], item_D: NDArray[np.float32]) -> np
     """Round the exact dot product of two float32 rows once to float32, to nearest, ties to even."""
     products_D = query_D.astype(np.float64) * item_D.astype(np.float64)
     score, sure = _rounded(products_D.sum(), dot_error(len(products_D), np.float64) * np.abs(products_D).sum())
-    if sure:
+    if sure or not np.isfinite(score):
         return np.float32(score)
     products: list[float] = products_D.tolist()
     total = math.fsum(products)
@@ -83,23 +82,39 @@ def exact_score(query_D: NDArray[np.float32], item_D: NDArray[np.float32]) -> np
     return np.float32(total)
 
 
-def check_finite(scores_QB: NDArray[np.float32], start: int = 0) -> None:
-    """Refuse scores that are NaN or infinite.
+def check_finite_rows(rows_BD: NDArray[np.float32], what: str, numbers_B: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the norms of rows, and refuse rows that have none.
 
     Raises:
-        MethodFailed: Naming the first such query and gallery position; ``start`` is the position of column 0.
+        MethodFailed: Naming the first row with NaN, infinite or enormous values by its number.
     """
-    if not np.isfinite(scores_QB).all():
-        row, column = np.argwhere(~np.isfinite(scores_QB))[0]
+    norms_B = norms(rows_BD)
+    if not np.isfinite(norms_B).all():
+        number = numbers_B[np.flatnonzero(~np.isfinite(norms_B))[0]]
         raise MethodFailed(
-            f"The score of query {row} and gallery item {start + column} is {scores_QB[row, column]}.",
-            hint="Scores must be finite; check the features or the method's score function.",
+            f"The features of {what} {number} (counted from 0) hold NaN, infinite or enormous values.",
+            hint="Check the image or text of this item, and the method's arithmetic.",
+        )
+    return norms_B
+
+
+def check_finite_scores(scores: NDArray[np.float32], queries: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+    """Refuse scores that are NaN or infinite; ``queries`` and ``items`` broadcast with them and number them.
+
+    Raises:
+        MethodFailed: Naming the first such query and gallery item.
+    """
+    finite = np.isfinite(scores)
+    if not finite.all():
+        first = int(np.flatnonzero(~finite)[0])
+        query, item = (np.broadcast_to(numbers, scores.shape).flat[first] for numbers in (queries, items))
+        raise MethodFailed(
+            f"The score of query {query} and gallery item {item} (counted from 0) is {scores.flat[first]}.",
+            hint="Scores must be finite; check the features and the method's score function.",
         )
 
 
 def _rounded(sums: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Round to float32, and say where the error cannot change what comes out."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        scores = sums.astype(np.float32)
-        sure: NDArray[np.bool_] = (sums - errors).astype(np.float32) == (sums + errors).astype(np.float32)
-    return scores, sure
+    sure: NDArray[np.bool_] = (sums - errors).astype(np.float32) == (sums + errors).astype(np.float32)
+    return sums.astype(np.float32), sure
