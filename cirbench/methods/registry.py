@@ -31,17 +31,25 @@ def find_method(name: str) -> MethodSpec:
         MissingData: The file does not exist.
         MethodFailed: The plug-in cannot be imported, or is no method.
     """
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if name in points:
-        spec = _spec(points[name].value, owner=f"the method {name}")
-        if spec.name != name:
-            raise MethodFailed(f"The method {name} calls itself {spec.name!r} in its SPEC.")
-        return spec
-    if ":" in name:
-        return _spec(name, owner=f"the method {name}")
-    raise UnknownName(
-        "method", name, points, hint="A method of your own: package.module:Class or path/to/file.py:Class."
-    )
+    reference = reference_of(name)
+    spec = _spec(reference, owner=f"the method {name}")
+    if reference != name and spec.name != name:
+        raise MethodFailed(f"The method {name} calls itself {spec.name!r} in its SPEC.")
+    return spec
+
+
+def reference_of(name: str) -> str:
+    """The object behind a method's name, ``package.module:Name``; a name of that form stands for itself.
+
+    Raises:
+        UnknownName: There is no such method.
+    """
+    points = {point.name: point.value for point in entry_points(group=GROUP)}
+    if name not in points and ":" not in name:
+        raise UnknownName(
+            "method", name, points, hint="A method of your own: package.module:Class or path/to/file.py:Class."
+        )
+    return points.get(name, name)
 
 
 def load_methods() -> tuple[dict[str, MethodSpec], dict[str, CirbenchError]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import MethodSpec
     from cirbench.training.config import TrainingParameters
     from cirbench.training.data import PairSource
+    from cirbench.training.train import Request
 
 
 def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, Any]) -> TrainingParameters:
@@ -29,6 +30,23 @@ def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, An
     if spec.training is None:
         raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
     return parse(spec.training, values, owner=f"{spec.name}'s training", base=spec.recipes.get(backbone))
+
+
+def training_request(
+    spec: MethodSpec, backbone: Backbone, source: PairSource, parameters: TrainingParameters
+) -> Request:
+    """Everything that decides what comes out of training a method; it knows the folder where that would lie.
+
+    Raises:
+        UsageError: The method is not trained.
+        MethodFailed: Its objective cannot be imported.
+    """
+    from cirbench.training.train import Request
+
+    if spec.trainer is None:
+        raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
+    objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
+    return Request(spec.name, objective, parameters, backbone, source)
 
 
 def train_method(
@@ -57,10 +75,7 @@ def train_method(
         MethodFailed: Its objective cannot be imported.
         CirbenchError: Whatever stops the training; see `cirbench.training.train.train`.
     """
-    from cirbench.training.train import Request, train
+    from cirbench.training.train import train
 
-    if spec.trainer is None:
-        raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
-    objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
-    request = Request(spec.name, objective, parameters, backbone, source)
+    request = training_request(spec, backbone, source, parameters)
     return train(request, folder=output, restart=restart, display=display)

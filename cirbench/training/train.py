@@ -86,6 +86,11 @@ class Request:
         """Where the checkpoint goes unless the user says otherwise."""
         return cache_root() / "checkpoints" / f"{self.method}-{self.digest[:12]}"
 
+    @property
+    def is_done(self) -> bool:
+        """Whether a checkpoint lies there."""
+        return (self.folder / CARD).is_file()
+
 
 def train(
     request: Request,

@@ -1,0 +1,97 @@
+"""``cirbench check``: hold a method against the rules of the interface."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cirbench.errors import CheckFailed
+from cirbench.parameters import pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cirbench.backbones.interface import Backbone
+    from cirbench.methods.conformance import Finding
+    from cirbench.methods.interface import Method, MethodSpec
+
+ITEMS, QUERIES = 16, 8
+
+
+@click.group()
+def command() -> None:
+    """Check a method against the interface."""
+
+
+@command.command("method")
+@click.argument("name")
+@click.option("-b", "--backbone", default="scenes-vit", show_default=True, help="On which it is run.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Of a trained method; else it is trained briefly.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_method(
+    name: str, backbone: str, checkpoint: Path | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    r"""Run the method NAME on a few items of scenes/tiny and say which rules hold.
+
+    \b
+    cirbench check method pli
+    cirbench check method my-method/my_method/__init__.py:SPEC
+    """
+    from cirbench.methods.conformance import check_spec
+    from cirbench.methods.registry import find_method, reference_of
+
+    spec = find_method(name)
+    findings = [*check_spec(spec, reference_of(name)), *_run(spec, backbone, checkpoint, pairs(assignments))]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"ok      {finding.rule}" if finding.problem is None else f"BROKEN  {finding.rule}")
+            if finding.problem is not None:
+                click.echo(f"        {finding.problem}")
+    broken = sum(finding.problem is not None for finding in findings)
+    if broken:
+        raise CheckFailed(
+            f"The method {spec.name} breaks {broken} of {len(findings)} rules.",
+            hint="docs/adding-a-method.md has them.",
+        )
+
+
+def _run(spec: MethodSpec, name: str, checkpoint: Path | None, values: dict[str, str]) -> list[Finding]:
+    from cirbench.backbones import load_backbone
+    from cirbench.datasets.scenes import scenes_protocol
+    from cirbench.features.encoder import Encoder
+    from cirbench.methods.conformance import check_method
+    from cirbench.methods.loading import build, parse_parameters
+
+    parameters = parse_parameters(spec, values)
+    backbone = load_backbone(name)
+    protocol = scenes_protocol("tiny")
+    assert protocol.gallery is not None
+    with _checkpoint(spec, backbone, checkpoint) as folder:
+
+        def make() -> Method:
+            return build(spec, Encoder(backbone, None, batch_size=QUERIES), parameters, folder)
+
+        return check_method(make, protocol.gallery.items[:ITEMS], protocol.queries[:QUERIES])
+
+
+@contextlib.contextmanager
+def _checkpoint(spec: MethodSpec, backbone: Backbone, given: Path | None) -> Iterator[Path | None]:
+    """The checkpoint that was given; else, for a trained method, one of two steps."""
+    if spec.trainer is None or given is not None:
+        yield given
+        return
+    from cirbench.methods.training import train_method, training_parameters
+    from cirbench.training.data import open_pairs
+
+    brief = training_parameters(spec, backbone.identity.name, {"steps": 2, "batch_size": 8})
+    with tempfile.TemporaryDirectory(prefix="cirbench-") as folder:
+        yield train_method(spec, backbone, open_pairs("scenes:64"), brief, output=Path(folder) / spec.name)
