@@ -16,23 +16,24 @@ if TYPE_CHECKING:
     from cirbench.backbones import load_backbone
     from cirbench.datasets.catalogue import load_protocol
     from cirbench.results.folder import load_run
-    from cirbench.running import evaluate
+    from cirbench.running import evaluate_methods as evaluate
 
 __version__ = "0.1.0"
 __all__ = ["evaluate", "load_backbone", "load_protocol", "load_run"]
 
 _HOMES = {
-    "evaluate": "cirbench.running",
-    "load_backbone": "cirbench.backbones",
-    "load_protocol": "cirbench.datasets.catalogue",
-    "load_run": "cirbench.results.folder",
+    "evaluate": "cirbench.running:evaluate_methods",
+    "load_backbone": "cirbench.backbones:load_backbone",
+    "load_protocol": "cirbench.datasets.catalogue:load_protocol",
+    "load_run": "cirbench.results.folder:load_run",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'cirbench' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from cirbench.methods.interface import Scorer
 from cirbench.metrics.measure import measure
 from cirbench.retrieval.exact import rank
-from cirbench.retrieval.units import unit_rows
 from cirbench.retrieval.task import ranking_task
+from cirbench.retrieval.units import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

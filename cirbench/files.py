@@ -49,6 +49,24 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``, so that two processes do not do the same work; a killed process lets it go.
+
+    Raises:
+        CirbenchError: The place cannot be written.
+    """
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path).acquire()
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    with held:
+        yield
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_writer(path) as file:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from filelock import FileLock
 
 from cirbench import console
 from cirbench.datasets.catalogue import choose_protocol, datasets, load_protocol
-from cirbench.errors import MissingData, UsageError
+from cirbench.errors import MissingData
 from cirbench.evaluation import evaluate
-from cirbench.files import digest
+from cirbench.files import digest, locked
 from cirbench.methods.loading import build, parse_parameters
+from cirbench.methods.references import load_object
 from cirbench.methods.registry import find_method, list_methods
-from cirbench.results.config import RunConfig, to_toml
+from cirbench.methods.training import training_parameters
+from cirbench.results.config import RunConfig, read_config, to_toml
 from cirbench.results.folder import RESULT, Run, load_run, save_run
 from cirbench.results.provenance import code_of, environment, peak_memory_mb
 from cirbench.results.schema import (
@@ -31,11 +32,16 @@ from cirbench.results.schema import (
     ProtocolRecord,
     Result,
 )
+from cirbench.results.table import Report
 from cirbench.statistics import intervals
+from cirbench.training.checkpoint import CARD, read_card
+from cirbench.training.data import open_pairs
+from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cirbench.backbones.interface import Backbone, BackboneIdentity
     from cirbench.datasets.protocol import EvaluationProtocol
     from cirbench.evaluation import Evaluation
     from cirbench.features.encoder import Encoder
@@ -43,6 +49,9 @@ if TYPE_CHECKING:
 
 BASELINES = ("image-only", "text-only", "image-text")
 """Evaluated beside whatever is asked for, on the same backbone: the first two are the unimodal ones."""
+
+TRAINABLE_DATASET = "scenes"
+"""The data set that brings image-caption pairs of its own, so that `run` can train a method by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +86,24 @@ class Session:
         if self.entry.labelled:
             specs |= {name: find_method(name) for name in BASELINES if name in list_methods()}
         # The baselines come first: they are what everything else is read against.
-        self._specs = sorted(specs.values(), key=lambda spec: BASELINES.index(spec.name) if spec.name in BASELINES else 9)
+        self._specs = sorted(
+            specs.values(), key=lambda spec: BASELINES.index(spec.name) if spec.name in BASELINES else 9
+        )
+        for spec in self._specs:
+            if spec.trainer is not None and config.checkpoint is None and config.dataset != TRAINABLE_DATASET:
+                raise MissingData(
+                    f"The method {spec.name} is trained, and no checkpoint is given.",
+                    hint=f"Give --checkpoint FOLDER, or train one: cirbench train {spec.name} --backbone "
+                    f"{self.backbone_name} --data PAIRS.csv",
+                )
         self._parameters = {
             spec.name: parse_parameters(spec, config.set if spec.name in self.asked else {}) for spec in self._specs
         }
+
+    @property
+    def backbone_name(self) -> str:
+        """The backbone that was asked for, or the data set's usual one."""
+        return self.config.backbone or datasets()[self.entry.dataset].default_backbone
 
     @cached_property
     def protocol(self) -> EvaluationProtocol:
@@ -89,47 +112,52 @@ class Session:
         return load_protocol(self.entry.id, None if root is None else Path(root))
 
     @cached_property
-    def encoder(self) -> Encoder:
-        """The backbone with its memory."""
+    def backbone(self) -> Backbone:
+        """The backbone, with its weights."""
         from cirbench.backbones import load_backbone
-        from cirbench.features.encoder import Encoder
-        from cirbench.features.store import default_store
 
         config = self.config
-        backbone = load_backbone(
-            config.backbone or datasets()[self.entry.dataset].default_backbone,
+        return load_backbone(
+            self.backbone_name,
             weights=None if config.weights is None else Path(config.weights),
             activation=config.activation,
             preprocessing=config.preprocessing,
             precision=config.precision,
             device=config.device,
         )
+
+    def _encoder(self) -> Encoder:
+        """The backbone with a memory, one for each method, so that each method's own texts are counted."""
+        from cirbench.features.encoder import Encoder
+        from cirbench.features.store import default_store
+
         return Encoder(
-            backbone, default_store(), batch_size=config.batch_size or "auto", progress=console.progress
+            self.backbone, default_store(), batch_size=self.config.batch_size or "auto", progress=console.progress
         )
 
-    def run(self, *, force: bool = False) -> list[Run]:
-        """Evaluate what is not finished yet, and return every run: the baselines, then what was asked for."""
+    def run(self, *, force: bool = False) -> Report:
+        """Evaluate what is not finished yet; return every run, the baselines first."""
+        # Everything is resolved, and trained, before anything is evaluated: a mistake costs no time.
+        jobs = [self._job(spec, self._checkpoint(spec)) for spec in self._specs]
         runs = []
-        for spec in self._specs:
-            job = self._job(spec, train=True)
-            if job.done and not force:
-                runs.append(load_run(job.folder))
-                continue
-            with FileLock(job.folder.parent / f".{job.folder.name}.lock"):
+        for job in jobs:
+            with locked(job.folder.parent / f".{job.folder.name}.lock"):
                 runs.append(load_run(job.folder) if job.done and not force else self._evaluate(job))
-        return runs
+        return Report(tuple(runs), self.asked)
 
-    def _job(self, spec: MethodSpec, *, train: bool) -> Job:
+    def plan(self) -> str:
+        """Say what `run` would do, and do none of it."""
+        return "\n".join([*self._plan_of_data(), *(self._plan_of_method(spec) for spec in self._specs)])
+
+    def _job(self, spec: MethodSpec, checkpoint: Path | None) -> Job:
         parameters = self._parameters[spec.name]
-        checkpoint = self._checkpoint(spec, train=train)
         identity = {
             "schema": SCHEMA_VERSION,
             "protocol": self.protocol.digest,
             "method": spec.name,
             "code": code_of(spec.implementation),
             "parameters": msgspec.to_builtins(parameters),
-            "backbone": self.encoder.backbone.identity.digest,
+            "backbone": self.backbone.identity.digest,
             "checkpoint": None if checkpoint is None else read_card(checkpoint).weights,
             "limit": self.config.limit,
             "seed": self.config.seed,
@@ -138,12 +166,53 @@ class Session:
         folder = Path(self.config.output) / self.entry.dataset / f"{spec.name}-{name[:8]}"
         return Job(spec, parameters, checkpoint, folder, name)
 
+    def _checkpoint(self, spec: MethodSpec) -> Path | None:
+        """The checkpoint of a trained method: the given one, or on `scenes` one that is trained now and kept."""
+        if spec.trainer is None:
+            return None
+        if self.config.checkpoint is not None:
+            return Path(self.config.checkpoint)
+        return train(self._training(spec), display=console.progress)
+
+    def _training(self, spec: MethodSpec) -> Request:
+        assert spec.trainer is not None
+        backbone = self.backbone
+        parameters = training_parameters(spec, backbone.identity.name, {"seed": self.config.seed})
+        objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
+        return Request(spec.name, objective, parameters, backbone, open_pairs(TRAINABLE_DATASET))
+
+    def _plan_of_data(self) -> list[str]:
+        protocol, encoder = self.protocol, self._encoder()
+        queries = len(protocol.queries) if self.config.limit is None else self.config.limit
+        lines = [
+            f"protocol   {protocol.name} ({protocol.digest[:8]}): {queries} of {len(protocol.queries)} queries, "
+            f"gallery {0 if protocol.gallery is None else len(protocol.gallery)}",
+            f"backbone   {encoder.backbone.identity.name}, {encoder.backbone.identity.precision} on "
+            f"{encoder.backbone.device}, weights {encoder.backbone.identity.weights[:12]}",
+        ]
+        if protocol.gallery is not None and protocol.gallery.images is not None:
+            new = encoder.count_new(protocol.gallery.items)
+            seconds = f", at least {new * encoder.seconds_per_image():.0f} s" if new else ""
+            lines.append(
+                f"features   {len(protocol.gallery) - new} gallery images are cached, {new} are to be encoded"
+                f" ({new * encoder.backbone.dim * 4 / 1e6:.1f} MB{seconds})"
+            )
+        return lines
+
+    def _plan_of_method(self, spec: MethodSpec) -> str:
+        checkpoint = None if self.config.checkpoint is None or spec.trainer is None else Path(self.config.checkpoint)
+        if spec.trainer is not None and checkpoint is None:
+            request = self._training(spec)
+            if not (request.folder / CARD).is_file():
+                return f"{spec.name:<10} trains first, into {request.folder}; then encodes the gallery and evaluates"
+            checkpoint = request.folder
+        job = self._job(spec, checkpoint)
+        return f"{spec.name:<10} {'finished, in' if job.done else 'evaluates, into'} {job.folder}"
+
     def _evaluate(self, job: Job) -> Run:
-        encoder, config = self.encoder, self.config
-        whole = self.protocol
+        encoder, config, whole = self._encoder(), self.config, self.protocol
         protocol = whole if config.limit is None else whole.first(config.limit)
         console.say(f"{job.spec.name} on {protocol.name}, {encoder.backbone.identity.name}")
-        cut_before = encoder.truncated_texts
         evaluation = evaluate(build(job.spec, encoder, job.parameters, job.checkpoint), protocol)
         result = Result(
             digest=job.digest,
@@ -151,20 +220,20 @@ class Session:
             protocol=ProtocolRecord(
                 name=whole.name, digest=whole.digest, fields=dict(whole.fields), licence=whole.licence
             ),
-            backbone=_backbone_record(encoder),
+            backbone=_backbone_record(self.backbone.identity),
             counts=Counts(
                 queries=len(protocol.queries),
                 queries_expected=len(whole.queries),
                 gallery=0 if protocol.gallery is None else len(protocol.gallery),
                 gallery_expected=self.entry.gallery,
                 tied_relevant=evaluation.ranking.tied_relevant,
-                truncated_texts=encoder.truncated_texts - cut_before,
+                truncated_texts=encoder.truncated_texts,
             ),
             metrics=_values(evaluation, protocol, config.seed),
             seed=config.seed,
             seconds={phase: round(seconds, 3) for phase, seconds in evaluation.seconds.items()},
             peak_memory_mb=round(peak_memory_mb(), 1),
-            environment=environment(_device_name(encoder), " ".join(sys.argv) if sys.argv[0] else None),
+            environment=environment(_device_name(self.backbone), " ".join(sys.argv) if sys.argv[0] else None),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
         return save_run(job.folder, result, evaluation, protocol, to_toml(self._configuration(job)))
@@ -175,7 +244,7 @@ class Session:
             self.config,
             method=(job.spec.name,),
             protocol=self.entry.id,
-            backbone=self.encoder.backbone.identity.name,
+            backbone=self.backbone.identity.name,
             checkpoint=None if job.checkpoint is None else str(job.checkpoint),
             set=msgspec.to_builtins(job.parameters),
         )
@@ -212,15 +281,30 @@ def _method_record(job: Job) -> MethodRecord:
     )
 
 
-def _backbone_record(encoder: Encoder) -> BackboneRecord:
-    identity = encoder.backbone.identity
+def _backbone_record(identity: BackboneIdentity) -> BackboneRecord:
     return BackboneRecord(**dataclasses.asdict(identity), digest=identity.digest)
 
 
-def _device_name(encoder: Encoder) -> str:
-    device = encoder.backbone.device
+def _device_name(backbone: Backbone) -> str:
+    device = backbone.device
     if device.type != "cuda":
         return device.type
     import torch
 
     return torch.cuda.get_device_name(device)
+
+
+def evaluate_methods(method: str | Sequence[str], dataset: str, *, force: bool = False, **options: Any) -> Report:
+    """Evaluate methods on a benchmark; what ``cirbench run`` does, from Python.
+
+    Args:
+        method: One or more methods, as after ``--method``.
+        dataset: As after ``--dataset``.
+        force: Run again what has been run before.
+        **options: Fields of `RunConfig`: ``split="tiny"``, ``set={"weight": 0.5}``, ``backbone="ViT-L-14/openai"`` ...
+
+    Raises:
+        CirbenchError: As the command would.
+    """
+    methods = [method] if isinstance(method, str) else list(method)
+    return Session(read_config(None, {"method": methods, "dataset": dataset, **options})).run(force=force)

@@ -74,7 +74,17 @@ def test_the_installed_wheel_lists_methods_and_runs_scenes_from_the_root_folder(
     assert Path(where.strip()).is_relative_to(site_packages)
     listed = _cirbench(["-m", "cirbench", "list", "methods"], environment)
     assert "pli" in listed
-    run = ["run", "--method", "image-text", "--dataset", "scenes", "--split", "tiny", "--output", str(tmp_path / "runs")]
+    run = [
+        "run",
+        "--method",
+        "image-text",
+        "--dataset",
+        "scenes",
+        "--split",
+        "tiny",
+        "--output",
+        str(tmp_path / "runs"),
+    ]
     assert "mAP@5" in _cirbench(["-m", "cirbench", *run], environment)
 
 

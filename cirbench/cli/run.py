@@ -8,10 +8,13 @@ from typing import Any
 import click
 
 from cirbench.errors import UsageError
+from cirbench.parameters import pairs
 
 
 @click.command()
-@click.option("-m", "--method", help="One or more methods, separated by commas; also package.module:Class or file.py:Class.")
+@click.option(
+    "-m", "--method", help="One or more methods, separated by commas; also package.module:Class or file.py:Class."
+)
 @click.option("-d", "--dataset", help="The data set.")
 @click.option("--split", help="Its split, if not the default one.")
 @click.option("--protocol", help="A protocol id, if not the default one of the split.")
@@ -21,7 +24,9 @@ from cirbench.errors import UsageError
 @click.option("--preprocessing", help="Of images: clip, targetpad(1.25) or squash.")
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
 @click.option("--set", "parameters", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
-@click.option("--config", type=click.Path(path_type=Path), help="Read options from a TOML file; options given here win.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Read options from a TOML file; options given here win."
+)
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the towers.")
 @click.option("--batch-size", metavar="auto|N", help="Images or texts encoded at once.")
@@ -35,7 +40,7 @@ from cirbench.errors import UsageError
 def command(
     config: Path | None, parameters: tuple[str, ...], plan: bool, force: bool, as_json: bool, **options: Any
 ) -> None:
-    """Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
+    r"""Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
 
     \b
     cirbench run --method pli --dataset scenes
@@ -47,7 +52,7 @@ def command(
     if options["method"] is not None:
         options["method"] = [name.strip() for name in options["method"].split(",") if name.strip()]
     options["batch_size"] = _batch_size(options["batch_size"])
-    options["set"] = dict(_pair(text) for text in parameters)
+    options["set"] = pairs(parameters)
     settings = read_config(config, options)
 
     from cirbench.running import Session
@@ -61,13 +66,6 @@ def command(
         click.echo(report.as_json())
     else:
         report.print()
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"--set takes KEY=VALUE, not {text!r}.", hint="For instance: --set weight=0.5")
-    return key.strip(), value.strip()
 
 
 def _batch_size(text: str | None) -> int | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +75,9 @@ class Encoder:
     def with_weights(self, weights: Path) -> Encoder:
         """The same encoder on other weights of the same architecture."""
         backbone = self.backbone.with_weights(weights)
-        return Encoder(backbone, self._store, batch_size=self._asked_batch_size, progress=self._progress)
+        other = Encoder(backbone, self._store, batch_size=self._asked_batch_size, progress=self._progress)
+        other._cut = self._cut  # counted together: it is one method that asks
+        return other
 
     def images(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """Encode images, (N, D), not normalised; equal content is encoded once, ever.
@@ -95,6 +98,22 @@ class Encoder:
         sources = dict(zip(contents, (item.image for item in items), strict=True))
         shelf = self._fill("image", list(sources), lambda wanted: self._encode_images([sources[c] for c in wanted]))
         return shelf.rows(contents)
+
+    def count_new(self, items: Sequence[Item]) -> int:
+        """How many different images of ``items`` have no features yet."""
+        return len(self._shelf("image").missing(list({item.image.content for item in items})))
+
+    def seconds_per_image(self) -> float:
+        """Time one warm batch of blank images: a lower bound, since decoding is left out."""
+        import torch
+
+        size = self.backbone.image_size
+        batch_B3SS = torch.zeros(self.batch_size, 3, size, size)
+        with torch.inference_mode():
+            for _ in range(2):
+                started = time.perf_counter()
+                self.backbone.encode_images(batch_B3SS).cpu()
+        return (time.perf_counter() - started) / self.batch_size
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts, (N, D), not normalised; over-long ones are cut, keeping the end token, and counted.

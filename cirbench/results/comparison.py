@@ -77,9 +77,7 @@ def rows(runs: Sequence[Run]) -> list[Row]:
 def against(run: Run, other: Run) -> Against:
     """Compare two runs of one protocol on its headline metric, query by query."""
     label = run.result.metrics[0].label
-    found: Comparison = compare(
-        [_Kept.of(run, label)], [_Kept.of(other, label)], run.clusters, seed=run.result.seed
-    )[0]
+    found: Comparison = compare([_Kept.of(run, label)], [_Kept.of(other, label)], run.clusters, seed=run.result.seed)[0]
     return Against(
         other.result.method.name,
         100 * found.difference,

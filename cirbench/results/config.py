@@ -25,7 +25,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         backbone: Name, ``model/tag``, or a model folder; the data set's default one if not given.
         weights: A local file with the backbone's weights.
         activation: Of a local weights file, where nothing beside it says so.
-        preprocessing: Of images, as declared.
+        preprocessing: Of images, as declared; the one the backbone was trained with if not given.
         checkpoint: Folder of a trained method's checkpoint.
         set: Parameters of the methods.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -44,7 +44,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     backbone: str | None = None
     weights: str | None = None
     activation: Literal["gelu", "quick_gelu"] | None = None
-    preprocessing: str = "clip"
+    preprocessing: str | None = None
     checkpoint: str | None = None
     set: dict[str, str | int | float | bool] = {}
     device: str = "auto"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -117,7 +117,7 @@ class _Version(msgspec.Struct):
 def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
     ranking = evaluation.ranking
     clusters = protocol.clusters or tuple(query.id for query in protocol.queries)
-    arrays: dict[str, NDArray[np.generic]] = {
+    arrays: dict[str, Any] = {
         "query_ids": np.array([query.id for query in protocol.queries]),
         "clusters": np.array(clusters),
         "labels": np.array([measurement.label for measurement in evaluation.measurements], dtype=np.str_),

@@ -11,7 +11,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A part of a result."""
 
 
-class MetricValue(Record):
+class MetricValue(Record, frozen=True):
     """One number with its interval.
 
     Attributes:
@@ -29,7 +29,7 @@ class MetricValue(Record):
     n: int
 
 
-class Counts(Record):
+class Counts(Record, frozen=True):
     """How much of the benchmark was scored: nothing is ever left out in silence.
 
     Attributes:
@@ -54,7 +54,7 @@ class Counts(Record):
         return self.queries < self.queries_expected or self.gallery < self.gallery_expected
 
 
-class MethodRecord(Record):
+class MethodRecord(Record, frozen=True):
     """Which method, with which parameters and which code.
 
     Attributes:
@@ -82,7 +82,7 @@ class MethodRecord(Record):
     trained_on: str | None = None
 
 
-class ProtocolRecord(Record):
+class ProtocolRecord(Record, frozen=True):
     """Which protocol, and a digest of each of its parts.
 
     Attributes:
@@ -98,7 +98,7 @@ class ProtocolRecord(Record):
     licence: str
 
 
-class BackboneRecord(Record):
+class BackboneRecord(Record, frozen=True):
     """Which backbone, by content.
 
     Attributes:
@@ -120,7 +120,7 @@ class BackboneRecord(Record):
     digest: str
 
 
-class Environment(Record):
+class Environment(Record, frozen=True):
     """Where the numbers were made.
 
     Attributes:
@@ -140,7 +140,7 @@ class Environment(Record):
     command: str | None = None
 
 
-class Result(Record, kw_only=True):
+class Result(Record, frozen=True, kw_only=True):
     """What a run found, and everything needed to find it again.
 
     Attributes:

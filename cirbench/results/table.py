@@ -118,11 +118,9 @@ class Report:
 def _title(run: Run) -> Text:
     result = run.result
     counts = result.counts
+    scored = f"queries {counts.queries}/{counts.queries_expected}, gallery {counts.gallery}/{counts.gallery_expected}"
     partial = " · PARTIAL" if counts.partial else ""
-    return Text(
-        f"{result.protocol.name} ({result.protocol.digest[:8]}) · {result.backbone.name} · "
-        f"queries {counts.queries}/{counts.queries_expected}, gallery {counts.gallery}/{counts.gallery_expected}{partial}"
-    )
+    return Text(f"{result.protocol.name} ({result.protocol.digest[:8]}) · {result.backbone.name} · {scored}{partial}")
 
 
 def _caption(run: Run) -> Text:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cirbench.errors import MissingData, UnknownName, UsageError
 from cirbench.results.config import RunConfig, read_config, to_toml
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 VALUES = TEXT | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
 CONFIGS = st.builds(
     RunConfig,
@@ -70,7 +70,9 @@ def test_an_absent_file_is_missing_data(tmp_path: Path) -> None:
         read_config(tmp_path / "config.toml", {})
 
 
-@pytest.mark.parametrize(("options", "missing"), [({"dataset": "scenes"}, "--method"), ({"method": ["pli"]}, "--dataset")])
+@pytest.mark.parametrize(
+    ("options", "missing"), [({"dataset": "scenes"}, "--method"), ({"method": ["pli"]}, "--dataset")]
+)
 def test_method_and_dataset_must_be_given(options: dict[str, object], missing: str) -> None:
     with pytest.raises(UsageError, match=f"{missing} is missing"):
         read_config(None, dict(options))
