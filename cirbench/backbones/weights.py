@@ -6,6 +6,7 @@ Safetensors, or ``torch.load(weights_only=True)``; a pickle that would run code 
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         return dict(load_file(path))
     except SafetensorError as error:
-        raise CorruptFile(f"The weights file {path} is damaged: {error}.", hint="Fetch or copy it again.") from error
+        raise _damaged(path, str(error)) from error
     except OSError as error:
         raise MissingData(f"The weights file {path} cannot be read: {error.strerror or error}.") from error
 
@@ -65,19 +66,29 @@ def _read_torch(path: Path) -> Any:
             hint='Use the tag, for instance --backbone ViT-L-14/openai, or save its "state_dict" as safetensors.',
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch warns of old pickles that it then reads or refuses
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise MissingData(f"The weights file {path} cannot be read: {error.strerror or error}.") from error
     except pickle.UnpicklingError as error:
+        if not _is_pickle(path):
+            raise _damaged(path, "it is no file of tensors") from error
         raise CorruptFile(
             f"The weights file {path} holds more than tensors, and unpickling it could run any code: refused.",
             hint="Save the state dict alone, preferably with safetensors.torch.save_file.",
         ) from error
-    except OSError as error:
-        raise MissingData(f"The weights file {path} cannot be read: {error.strerror or error}.") from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CorruptFile(
-            f"The weights file {path} is damaged or no weights file: {str(error).splitlines()[0]}",
-            hint="Fetch or copy it again.",
-        ) from error
+        raise _damaged(path, str(error) or "it ends too early") from error
+
+
+def _damaged(path: Path, why: str) -> CorruptFile:
+    return CorruptFile(f"The weights file {path} is damaged: {why.splitlines()[0]}.", hint="Fetch or copy it again.")
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == pickle.PROTO or zipfile.is_zipfile(path)
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -131,7 +142,7 @@ def fit(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, path: Pa
 
 
 def guess_architecture(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Name the plain open_clip architecture whose towers have these shapes, if there is exactly that."""
+    """Name the open_clip architecture whose towers have these shapes, the plainest one if there are several."""
     from open_clip import get_model_config, list_models
 
     patches, positions = tensors.get("visual.conv1.weight"), tensors.get("visual.positional_embedding")
@@ -142,10 +153,11 @@ def guess_architecture(tensors: Mapping[str, torch.Tensor]) -> str | None:
     side = round((len(positions) - 1) ** 0.5) * patches.shape[-1]
     layers = len({name.split(".")[3] for name in tensors if name.startswith("visual.transformer.resblocks.")})
     shape = (patches.shape[0], patches.shape[-1], side, layers, *words.shape)
+    matches = []
     for name in list_models():
         config = get_model_config(name)
         vision, text = config["vision_cfg"], config["text_cfg"]
         theirs = [vision.get(key) for key in ("width", "patch_size", "image_size", "layers")]
-        if (*theirs, text.get("vocab_size"), text.get("width")) == shape and not name.endswith("-quickgelu"):
-            return str(name)
-    return None
+        if (*theirs, text.get("vocab_size"), text.get("width")) == shape:
+            matches.append(str(name))
+    return min(matches, key=len, default=None)

@@ -1,0 +1,288 @@
+"""Backbones load by name, by file and by folder, and know who they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from cirbench.backbones import list_backbones, load_backbone
+from cirbench.errors import CorruptFile, MissingData, UsageError
+from tests.backbones.small import CONFIG, model, state, write_folder, write_merges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cirbench.backbones import Backbone
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "small")
+
+
+@pytest.fixture
+def architecture(tmp_path: Path) -> Iterator[str]:
+    """A small architecture that open_clip knows by name, as it knows ViT-L-14."""
+    from open_clip import factory
+
+    (tmp_path / "Small-8.json").write_text(json.dumps(CONFIG))
+    open_clip.add_model_config(tmp_path / "Small-8.json")
+    yield "Small-8"
+    factory._MODEL_CONFIG_PATHS.remove(tmp_path / "Small-8.json")
+    del factory._MODEL_CONFIGS["Small-8"]
+
+
+@pytest.fixture
+def tag(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A pretrained tag of that architecture, trained with QuickGELU like OpenAI's, with its file at hand."""
+    save_file(state(model()), tmp_path / "pretrained.safetensors")
+    entry = {"openai": {"file": str(tmp_path / "pretrained.safetensors"), "quick_gelu": True, "mean": 0.5, "std": 0.25}}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, architecture, entry)
+    return f"{architecture}/openai"
+
+
+def weights(path: Path, seed: int = 0) -> Path:
+    save_file(state(model(seed)), path)
+    return path
+
+
+def pixels(count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def features(backbone: Backbone) -> torch.Tensor:
+    with torch.inference_mode():
+        images = backbone.encode_images(pixels())
+        texts = backbone.encode_tokens(backbone.tokenize(["make it red", "two dogs"]))
+    return torch.cat([images, texts])
+
+
+def expected(*, quick_gelu: bool, seed: int = 0) -> torch.Tensor:
+    clip = model(seed, quick_gelu=quick_gelu)
+    with torch.inference_mode():
+        return torch.cat(
+            [clip.encode_image(pixels()), clip.encode_text(open_clip.tokenize(["make it red", "two dogs"]))]
+        )
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+def test_a_model_folder_loads_with_the_activation_it_records(tmp_path: Path, activation: str) -> None:
+    backbone = load_backbone(str(write_folder(tmp_path / "model", activation=activation)), device="cpu")
+    torch.testing.assert_close(features(backbone), expected(quick_gelu=activation == "quick_gelu"))
+    assert backbone.identity.activation == activation
+    assert (backbone.dim, backbone.image_size, backbone.context_length) == (24, 32, 77)
+    assert not backbone.model.training
+
+
+def test_the_wrong_activation_loads_as_well_and_only_gives_other_features() -> None:
+    apart = (expected(quick_gelu=True) - expected(quick_gelu=False)).abs().amax(dim=-1)
+    assert (apart > 1e-3).all()
+    assert (apart < 1e-1).all()
+
+
+def test_a_tag_is_built_with_the_activation_it_was_trained_with(tag: str) -> None:
+    """open_clip itself builds GELU here and warns."""
+    backbone = load_backbone(tag, device="cpu")
+    torch.testing.assert_close(features(backbone), expected(quick_gelu=True))
+    assert backbone.identity.activation == "quick_gelu"
+    assert "mean=0.5/0.5/0.5, std=0.25/0.25/0.25" in backbone.identity.preprocessing
+    with pytest.warns(UserWarning, match="QuickGELU mismatch"):
+        open_clip.create_model(*tag.split("/"))
+
+
+def test_another_activation_than_the_tags_is_refused(tag: str) -> None:
+    with pytest.raises(UsageError, match="the option says gelu, the tag says quick_gelu"):
+        load_backbone(tag, activation="gelu", device="cpu")
+
+
+def test_a_weights_file_needs_its_activation_stated(architecture: str, tmp_path: Path) -> None:
+    path = weights(tmp_path / "weights.safetensors")
+    with pytest.raises(UsageError, match="neither stated nor recorded"):
+        load_backbone(architecture, weights=path, device="cpu")
+    backbone = load_backbone(architecture, weights=path, activation="quick_gelu", device="cpu")
+    torch.testing.assert_close(features(backbone), expected(quick_gelu=True))
+
+
+def test_a_weights_file_takes_the_activation_of_its_card(architecture: str, tmp_path: Path) -> None:
+    path = weights(tmp_path / "weights.safetensors")
+    (tmp_path / "card.json").write_text('{"activation": "quick_gelu"}')
+    assert load_backbone(architecture, weights=path, device="cpu").identity.activation == "quick_gelu"
+    with pytest.raises(UsageError, match="contradictory"):
+        load_backbone(architecture, weights=path, activation="gelu", device="cpu")
+
+
+def test_weights_tuned_from_a_tag_have_its_activation(tag: str, tmp_path: Path) -> None:
+    backbone = load_backbone(tag, weights=weights(tmp_path / "tuned.safetensors", seed=5), device="cpu")
+    torch.testing.assert_close(features(backbone), expected(quick_gelu=True, seed=5))
+
+
+def test_an_image_tower_of_timm_cannot_run_with_quick_gelu(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(UsageError, match="timm, which cannot run with quick_gelu"):
+        load_backbone(
+            "ViT-B-16-SigLIP", weights=tmp_path / "weights.safetensors", activation="quick_gelu", device="cpu"
+        )
+
+
+def test_the_identity_names_everything_that_fixes_features(folder: Path, tmp_path: Path) -> None:
+    base = load_backbone(str(folder), device="cpu").identity
+    assert base.weights == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    other = weights(tmp_path / "other.safetensors", seed=1)
+    quick = write_folder(tmp_path / "quick", activation="quick_gelu")
+    different = [
+        load_backbone(str(folder), weights=other, device="cpu").identity,
+        load_backbone(str(quick), device="cpu").identity,
+        load_backbone(str(folder), preprocessing="targetpad(1.25)", device="cpu").identity,
+        load_backbone(str(folder), preprocessing="clip(fast)", device="cpu").identity,
+        load_backbone(str(folder), precision="bf16", device="cpu").identity,
+    ]
+    assert len({base.digest, *(identity.digest for identity in different)}) == 1 + len(different)
+
+
+def test_the_same_files_elsewhere_are_the_same_backbone(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    first = load_backbone(str(folder), device="cpu").identity
+    second = load_backbone(str(tmp_path / "copy"), device="cpu").identity
+    assert first.name != second.name
+    assert first.digest == second.digest
+
+
+def test_bf16_converts_the_weights_and_returns_float32(folder: Path) -> None:
+    backbone = load_backbone(str(folder), precision="bf16", device="cpu")
+    clip: Any = backbone.model
+    assert clip.visual.conv1.weight.dtype == torch.bfloat16
+    assert features(backbone).dtype == torch.float32
+    assert torch.cosine_similarity(features(backbone), expected(quick_gelu=False)).min() > 0.99
+
+
+def test_preprocessing_is_the_models_unless_declared(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model", preprocess={"resize_mode": "squash", "mean": [0.5] * 3, "std": [0.5] * 3})
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8))
+    own = load_backbone(str(folder), device="cpu")
+    assert own.identity.preprocessing == "squash(32, bicubic, mean=0.5/0.5/0.5, std=0.5/0.5/0.5)"
+    declared = load_backbone(str(folder), preprocessing="clip", device="cpu")
+    assert declared.identity.preprocessing == "clip(32, bicubic, mean=0.5/0.5/0.5, std=0.5/0.5/0.5)"
+    theirs = open_clip.image_transform(32, is_train=False, mean=[0.5] * 3, std=[0.5] * 3)
+    assert torch.equal(declared.preprocess(image), theirs(image))
+    assert own.preprocess(image).shape == (3, 32, 32)
+
+
+def test_a_preprocessing_of_another_size_than_the_tower_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="reads 32 pixels a side, not 224"):
+        load_backbone(str(folder), preprocessing="clip(224)", device="cpu")
+
+
+def test_other_weights_keep_every_setting(folder: Path, tmp_path: Path) -> None:
+    backbone = load_backbone(str(folder), preprocessing="targetpad(1.5)", precision="bf16", device="cpu")
+    tuned = backbone.with_weights(weights(tmp_path / "tuned.safetensors", seed=3))
+    assert tuned.identity.weights != backbone.identity.weights
+    for field in ("name", "architecture", "activation", "preprocessing", "precision"):
+        assert getattr(tuned.identity, field) == getattr(backbone.identity, field)
+    (tmp_path / "card.json").write_text('{"activation": "quick_gelu"}')
+    with pytest.raises(UsageError, match="contradictory"):
+        backbone.with_weights(tmp_path / "tuned.safetensors")
+
+
+def test_overlong_texts_are_cut_behind_their_end_token_and_found(folder: Path) -> None:
+    backbone = load_backbone(str(folder), device="cpu")
+    texts = ["a", "a " * 75, "a " * 76, "a " * 300]
+    assert backbone.overlong(texts).tolist() == [False, False, True, True]
+    assert backbone.overlong([]).tolist() == []
+    tokens = backbone.tokenize(texts)
+    assert tokens.shape == (4, 77)
+    assert tokens[2:, -1].tolist() == [49407, 49407]
+
+
+def test_lengths_are_what_a_text_needs_on_its_own(folder: Path, tmp_path: Path) -> None:
+    backbone = load_backbone(str(folder), device="cpu")
+    assert backbone.token_lengths(backbone.tokenize(["a", "a " * 20])).tolist() == [8, 24]
+    config = {**CONFIG, "custom_text": True, "text_cfg": {**CONFIG["text_cfg"], "no_causal_mask": True}}
+    other = tmp_path / "both"
+    other.mkdir()
+    (other / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "activation": "gelu"}))
+    plain = {name: value for name, value in config.items() if name != "custom_text"}
+    save_file(state(open_clip.CustomTextCLIP(**plain)), other / "model.safetensors")
+    both = load_backbone(str(other), device="cpu")
+    assert both.token_lengths(both.tokenize(["a", "a " * 20])).tolist() == [77, 77]
+    assert both.encode_tokens(both.tokenize(["a"])).shape == (1, 24)
+
+
+def test_a_folder_may_bring_a_tokenizer_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    size = write_merges(folder / "merges.txt.gz", 300)
+    config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": size, "context_length": 32}}
+    backbone = load_backbone(str(write_folder(folder, config=config)), device="cpu")
+    assert backbone.context_length == 32
+    tokens = backbone.tokenize(["make it red"])
+    assert tokens.shape == (1, 32)
+    assert tokens.max() == size - 1
+    write_merges(folder / "merges.txt.gz", 301)
+    with pytest.raises(CorruptFile, match=f"a vocabulary of {size + 1} tokens, and the text tower knows {size}"):
+        load_backbone(str(folder), device="cpu")
+
+
+def test_weights_are_never_random(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(MissingData, match=r"model\.safetensors does not exist"):
+        load_backbone(str(folder), device="cpu")
+
+
+def test_a_configuration_that_open_clip_cannot_build_is_named(folder: Path) -> None:
+    config = {**CONFIG, "vision_cfg": {"wings": 2}}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "activation": "gelu"}))
+    with pytest.raises(CorruptFile, match=r"cannot build the model that .*open_clip_config\.json describes"):
+        load_backbone(str(folder), device="cpu")
+
+
+def test_an_unknown_device_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no device called 'gpu'"):
+        load_backbone(str(folder), device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no CUDA device"):
+            load_backbone(str(folder), device="cuda")
+
+
+def test_loading_says_nothing_and_leaves_logging_as_it_was(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    handlers, disabled = list(logging.getLogger().handlers), logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_backbone(str(folder), device="cpu")
+    assert logging.getLogger().handlers == handlers
+    assert logging.root.manager.disable == disabled
+    assert capfd.readouterr() == ("", "")
+
+
+def test_reference_precision_is_on_after_loading(folder: Path) -> None:
+    load_backbone(str(folder), device="cpu")
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_listing_backbones_imports_neither_torch_nor_open_clip() -> None:
+    code = (
+        "import sys; from cirbench.backbones import list_backbones; list_backbones(); "
+        "sys.exit(bool({'torch', 'open_clip'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_listed_backbone_resolves() -> None:
+    from cirbench.backbones.source import resolve
+
+    for entry in list_backbones():
+        assert resolve(entry.name).name == entry.name
