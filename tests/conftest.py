@@ -33,7 +33,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def annotations() -> Path:
+def annotation_root() -> Path:
     """The folder of real annotation files, where the environment names one."""
     root = os.environ.get("CIRBENCH_DATA")
     if root is None:

@@ -54,10 +54,10 @@ def test_files_with_the_published_counts_are_accepted(tmp_path: Path, split: str
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_the_real_files_have_the_published_counts(annotations: Path, split: str) -> None:
-    if not (annotations / "circo" / "annotations" / f"{split}.json").is_file():
-        pytest.skip(f"{annotations} has no circo/annotations/{split}.json")
-    protocol = circo_protocol(split, annotations)
+def test_the_real_files_have_the_published_counts(annotation_root: Path, split: str) -> None:
+    if not (annotation_root / "circo" / "annotations" / f"{split}.json").is_file():
+        pytest.skip(f"{annotation_root} has no circo/annotations/{split}.json")
+    protocol = circo_protocol(split, annotation_root)
     assert len(protocol.queries) == EXPECTED[split].queries
     if protocol.labels is not None:
         assert max(map(len, protocol.labels.relevant)) == 14

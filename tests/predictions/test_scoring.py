@@ -152,11 +152,11 @@ def test_hidden_labels_cannot_be_scored() -> None:
         score_lists(lists_of(protocol), protocol)
 
 
-def test_the_official_example_gives_the_official_numbers(annotations: Path) -> None:
-    example = annotations / "circo" / "submission_examples" / "submission_val.json"
+def test_the_official_example_gives_the_official_numbers(annotation_root: Path) -> None:
+    example = annotation_root / "circo" / "submission_examples" / "submission_val.json"
     if not example.is_file():
-        pytest.skip(f"{annotations} has no circo/submission_examples/submission_val.json")
-    score = score_lists(read_rankings(example), circo_protocol("val", annotations))
+        pytest.skip(f"{annotation_root} has no circo/submission_examples/submission_val.json")
+    score = score_lists(read_rankings(example), circo_protocol("val", annotation_root))
     assert list(values(score)) == list(GOLDEN)
     assert {label: round(100 * value, 4) for label, value in values(score).items()} == GOLDEN
     counts = {m.label: m.count for m in score.measurements}
