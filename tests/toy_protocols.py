@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 from cirbench.metrics.table import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +26,7 @@ class NoImage:
     def content(self) -> str:
         return self.name
 
-    def open(self) -> object:
+    def open(self) -> Image.Image:
         raise AssertionError("ranking must not open images")
 
     def __str__(self) -> str:
@@ -108,9 +114,9 @@ def genecis_like(queries: int = 2000, items: int = 1500, seed: int = 3) -> Evalu
 
 def _protocol(
     name: str,
-    references: list[str],
-    gallery: list[str],
-    truths: list[tuple[str, ...]],
+    references: Sequence[str],
+    gallery: Sequence[str],
+    truths: Sequence[tuple[str, ...]],
     measures: tuple[Measure, ...],
     exclude_reference: bool = False,
     groups: tuple[tuple[str, ...], ...] | None = None,
@@ -119,7 +125,7 @@ def _protocol(
     slices: dict[str, tuple[tuple[str, ...], ...]] | None = None,
 ) -> EvaluationProtocol:
     queries = [
-        Query(str(number), Item(reference, _image(reference)), ("is red",))
+        Query(str(number), Item(reference, NoImage(reference)), ("is red",))
         for number, reference in enumerate(references)
     ]
     return EvaluationProtocol(
@@ -136,7 +142,3 @@ def _protocol(
         pool_of_query=pool_of_query,
         slices=slices or {},
     )
-
-
-def _image(name: str) -> NoImage:
-    return NoImage(name)

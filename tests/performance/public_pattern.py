@@ -44,9 +44,7 @@ def recalls_with_groups(
     sorted_names_QN = np.array(names)[torch.argsort(distances_QN, dim=-1).numpy()]
     kept_QN = sorted_names_QN != np.repeat(np.array(references), len(names)).reshape(len(references), -1)
     sorted_names_QN = sorted_names_QN[kept_QN].reshape(len(references), -1)
-    hits_QN = torch.tensor(
-        sorted_names_QN == np.repeat(np.array(targets), len(names) - 1).reshape(len(targets), -1)
-    )
+    hits_QN = torch.tensor(sorted_names_QN == np.repeat(np.array(targets), len(names) - 1).reshape(len(targets), -1))
     in_group_QN = (sorted_names_QN[..., None] == np.array(groups)[:, None, :]).sum(-1).astype(bool)
     group_hits_QG = hits_QN[torch.from_numpy(in_group_QN)].reshape(len(targets), -1)
     recalls = {f"Recall@{k}": float(hits_QN[:, :k].sum() / len(hits_QN)) for k in (1, 5, 10, 50)}
