@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import PIL
 
 from cirbench.errors import CirbenchError
 from cirbench.features.space import FeatureSpace, MemoryShelf
@@ -213,6 +214,7 @@ class Encoder:
             "device": self.backbone.device.type,
             "threads": str(torch.get_num_threads()),
             "torch": torch.__version__,
+            "pillow": PIL.__version__,
         }
 
 

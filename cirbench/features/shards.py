@@ -7,6 +7,7 @@ float32; its header tells the space and the circumstances it was computed in.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIX = ".safetensors"
+_HEADER = "cirbench"
 
 
 def keys(contents: Sequence[str]) -> NDArray[np.bytes_]:
@@ -47,7 +49,9 @@ def write_shard(
 
     content_N32 = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(-1, 32)
     features_ND = np.ascontiguousarray(features_ND, dtype=np.float32)
-    file = save({"content": np.asarray(content_N32), "features": np.asarray(features_ND)}, dict(header))
+    # One key, because safetensors writes several in random order, and equal shards shall have equal bytes.
+    about = {_HEADER: json.dumps(dict(header), sort_keys=True)}
+    file = save({"content": np.asarray(content_N32), "features": np.asarray(features_ND)}, about)
     write_bytes(folder / f"{hashlib.sha256(file).hexdigest()}{SUFFIX}", file)
 
 
@@ -62,8 +66,8 @@ def read_keys(path: Path, space: str) -> NDArray[np.bytes_]:
     try:
         with safe_open(path, framework="numpy") as shard:
             content_N32 = np.ascontiguousarray(shard.get_tensor("content"))
-            its_space = (shard.metadata() or {}).get("space")
-    except (SafetensorError, OSError) as error:
+            its_space = json.loads(shard.metadata()[_HEADER])["space"]
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
         raise _damaged(path) from error
     if its_space != space:
         raise CorruptFile(f"The feature shard {path} belongs to another backbone.", hint=f"Remove it: rm {path}")
