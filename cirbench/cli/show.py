@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from cirbench.errors import UnknownName
 
@@ -61,17 +62,19 @@ def _facts(name: str, data_root: Path | None) -> Facts:
 
 def _method(name: str) -> Facts:
     from cirbench.methods.registry import find_method
+    from cirbench.parameters import describe
 
     spec = find_method(name)
-    facts = {
-        field.name: getattr(spec, field.name)
-        for field in dataclasses.fields(spec)
-        if field.name not in ("parameters", "training")
-    }
+    apart = ("parameters", "training", "recipes")
+    facts: Facts = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    facts = {key: value for key, value in facts.items() if key not in apart}
     for kind in ("parameters", "training"):
         struct = getattr(spec, kind)
         if struct is not None:
-            facts[kind] = {field: getattr(struct(), field) for field in struct.__struct_fields__}
+            facts[kind] = {field.name: field.default for field in describe(struct)}
+            facts[f"what the {kind} are"] = {field.name: field.text for field in describe(struct)}
+    for backbone, recipe in spec.recipes.items():
+        facts[f"training on {backbone}"] = msgspec.to_builtins(recipe)
     return facts
 
 
@@ -101,8 +104,6 @@ def _protocol(name: str, data_root: Path | None) -> Facts:
 
 
 def _run(folder: Path) -> Facts:
-    import msgspec
-
     from cirbench.results.folder import load_run
 
     facts: Facts = msgspec.to_builtins(load_run(folder).result)
