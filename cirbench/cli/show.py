@@ -72,7 +72,7 @@ def _method(name: str) -> Facts:
         struct = getattr(spec, kind)
         if struct is not None:
             facts[kind] = {field.name: field.default for field in describe(struct)}
-            facts[f"what the {kind} are"] = {field.name: field.text for field in describe(struct)}
+            facts[f"meaning of {kind}"] = {field.name: field.text for field in describe(struct)}
     for backbone, recipe in spec.recipes.items():
         facts[f"training on {backbone}"] = msgspec.to_builtins(recipe)
     return facts
