@@ -94,14 +94,17 @@ def drifted(scene: Scene, dice: Dice, *, steps: int, fixed: Collection[str] = ()
     return scene
 
 
-def swapped(scene: Scene, dice: Dice, *, thing: int) -> Scene:
-    """Give the main thing (0) or its companion (1) another shape or colour, so that the concept is lost."""
-    old = scene.things[thing]
+def swapped(scene: Scene, dice: Dice) -> Scene:
+    """Lose the concept: another ground, or another shape or colour of the main thing or of its companion."""
+    part = dice.below(3)
+    if part == 2:
+        return set_setting(ground=dice.pick_other(GROUNDS, [scene.ground]))(scene, dice)
+    old = scene.things[part]
     if dice.chance(0.5):
         shape = dice.pick_other(SHAPES, [other.shape for other in scene.things])
-        return _with_thing(scene, thing, dataclasses.replace(old, shape=shape))
+        return _with_thing(scene, part, dataclasses.replace(old, shape=shape))
     colour = dice.pick_other(COLOURS, [other.colour for other in scene.things])
-    return _with_thing(scene, thing, dataclasses.replace(old, colour=colour))
+    return _with_thing(scene, part, dataclasses.replace(old, colour=colour))
 
 
 def _with_thing(scene: Scene, position: int, thing: Thing) -> Scene:

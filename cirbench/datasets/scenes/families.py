@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from cirbench.datasets.scenes.change import Change, joined
 from cirbench.datasets.scenes.changes import change
 from cirbench.datasets.scenes.edits import drifted, swapped
-from cirbench.datasets.scenes.facts import Count, Fact, Kind
+from cirbench.datasets.scenes.facts import Count, Fact, Kind, Setting
+from cirbench.datasets.scenes.language import GROUND_WORDS
 from cirbench.datasets.scenes.sampling import is_sound, random_scene, settled
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ QUERIES_PER_FAMILY = 2
 
 # How the gallery is filled around a family. Calibrated on the untrained baselines; docs/scenes.md has the figures.
 _GROUND_TRUTHS = ((1, 2), (2, 3), (3, 3), (4, 2), (5, 1), (6, 1))
-_DRIFT_OF_GROUND_TRUTHS = ((1, 1), (2, 1))
-_UNCHANGED = 4
-_DRIFT_OF_UNCHANGED = ((0, 1), (1, 2), (2, 1))
+_DRIFT_OF_GROUND_TRUTHS = ((0, 1), (1, 1))
+_UNCHANGED = 2
+_DRIFT_OF_UNCHANGED = ((1, 2), (2, 1))
 _OTHER_CONCEPTS = 2
 _HALF_CHANGED = 1
 _CONJUNCTIONS = 0.5
@@ -118,16 +119,13 @@ def _blueprint(reference: Scene, parts: list[Change], dice: Dice) -> Blueprint |
     orders = dice.chance(0.5)
     caption = dice.pick(whole.orders if orders else whole.statements)
     aspects = (*whole.aspects, "direct_addressing") if orders else whole.aspects
-    main, companion = reference.things[:2]
-    colour = None if whole.loosens_colour else main.colour
-    concept = (Count(Kind(main.shape, colour)), Count(Kind(companion.shape, companion.colour)))
-    shared = " and ".join(f"{kind.colour or ''} {kind.shape}".strip() for kind in (fact.kind for fact in concept))
+    concept, shared = _concept(reference, whole)
     blueprint = Blueprint(whole, caption, aspects, concept, shared, (), ())
 
     def changed(edit: Change) -> Callable[[], Scene]:
         def make() -> Scene:
             steps = dice.weighted(_DRIFT_OF_GROUND_TRUTHS)
-            return edit.edit(drifted(reference, dice, steps=steps, fixed=whole.topics), dice)
+            return edit.edit(drifted(reference, dice, steps=steps, fixed={*whole.topics, "ground"}), dice)
 
         return make
 
@@ -137,7 +135,7 @@ def _blueprint(reference: Scene, parts: list[Change], dice: Dice) -> Blueprint |
         return None
 
     def elsewhere() -> Scene:
-        return swapped(changed(whole)(), dice, thing=dice.below(2))
+        return swapped(changed(whole)(), dice)
 
     decoys = [_made(elsewhere, dice, lambda scene: not blueprint.accepts(scene)) for _ in range(_OTHER_CONCEPTS)]
     if len(parts) > 1:
@@ -147,6 +145,17 @@ def _blueprint(reference: Scene, parts: list[Change], dice: Dice) -> Blueprint |
             for _ in range(_HALF_CHANGED)
         ]
     return dataclasses.replace(blueprint, planted=kept, decoys=tuple(scene for scene in decoys if scene is not None))
+
+
+def _concept(reference: Scene, asked: Change) -> tuple[tuple[Fact, ...], str]:
+    """Say what is kept, as facts and in words: main thing, companion and ground, less what the change is about."""
+    main, companion = reference.things[:2]
+    kinds = Kind(main.shape, None if asked.loosens_colour else main.colour), Kind(companion.shape, companion.colour)
+    words = " and ".join(f"{kind.colour or ''} {kind.shape}".strip() for kind in kinds)
+    things = tuple(Count(kind) for kind in kinds)
+    if "ground" in asked.topics:
+        return things, words
+    return (*things, Setting("ground", reference.ground)), f"{words} {GROUND_WORDS[reference.ground][0]}"
 
 
 def _neighbours(reference: Scene, dice: Dice) -> tuple[Scene, ...]:

@@ -17,11 +17,11 @@ from cirbench.datasets.scenes.draw import render
 from cirbench.datasets.scenes.protocols import SPLITS, scenes_benchmark
 
 ANNOTATIONS = {
-    "val": "",
-    "tiny": "",
+    "val": "40f2a5b72d7d4dfa604016921c91d62a36fd8241ac6b22f436093908b3255c24",
+    "tiny": "5e61f0a22e14e761eb418f7b358a24fbf2b4b263aa9ac62ef03b4c3dc034ab95",
 }
-TRAINING = ""
-THROWS: list[int] = []
+TRAINING = "ba02ba842bda7257ce98af3e7e7cbc331d66597d79d0e300e2d45b4537c75594"
+THROWS = [985, 261, 688, 373, 486, 182]
 
 
 @pytest.mark.parametrize("split", ["val", "tiny"])
