@@ -53,7 +53,7 @@ class Checked:
         if rows.ndim != 2 or rows.shape[1] == 0:
             raise self._failed(function, f"returned an array of shape {rows.shape} instead of ({len(names)}, D).")
         if len(rows) != len(names):
-            raise self._failed(function, f"returned {len(rows)} rows for {len(names)} {names[0].rsplit(' ', 1)[0]}s.")
+            raise self._failed(function, f"returned {len(rows)} rows instead of {len(names)}.")
         broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(broken):
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""

@@ -34,27 +34,29 @@ def random_backbone(design: Path, *, seed: int, device: str) -> Backbone:
         CorruptFile: The configuration describes no model.
         UsageError: It is no configuration, or does not state its activation.
     """
+    design = design_folder(design)
+    with tempfile.TemporaryDirectory(prefix="cirbench-") as folder:
+        write_random_model(design, Path(folder), seed=seed)
+        backbone = load_backbone(folder, device=device)
+    backbone.identity = dataclasses.replace(backbone.identity, name=f"{design.name} with random weights")
+    return backbone
+
+
+def write_random_model(design: Path, folder: Path, *, seed: int) -> None:
+    """Write a model folder with random weights; see `random_backbone`."""
     import open_clip
     import torch
     from safetensors.torch import save
 
-    design = design_folder(design)
     source = resolve(str(design))
-    with tempfile.TemporaryDirectory(prefix="cirbench-") as name:
-        folder = Path(name)
-        copy_design(design, folder)
-        activation = next((stated for stated in source.activation.values() if stated is not None), None)
-        if activation is None:
-            raise UsageError(f"{design / CONFIG_FILE} does not state its activation.", hint='Add "activation": "gelu".')
-        with quietly(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = open_clip.create_model(
-                f"local-dir:{folder}", load_weights=False, quick_gelu=activation == "quick_gelu"
-            )
-        write_bytes(folder / WEIGHTS_FILE, save(model.state_dict(), {"format": "pt"}))
-        backbone = load_backbone(name, device=device)
-    backbone.identity = dataclasses.replace(backbone.identity, name=f"{design.name} with random weights")
-    return backbone
+    activation = next((stated for stated in source.activation.values() if stated is not None), None)
+    if activation is None:
+        raise UsageError(f"{design / CONFIG_FILE} does not state its activation.", hint='Add "activation": "gelu".')
+    copy_design(design, folder)
+    with quietly(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = open_clip.create_model(source.spec, load_weights=False, quick_gelu=activation == "quick_gelu")
+    write_bytes(folder / WEIGHTS_FILE, save(model.state_dict(), {"format": "pt"}))
 
 
 def design_folder(design: Path) -> Path:

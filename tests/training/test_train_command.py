@@ -1,0 +1,101 @@
+"""``cirbench train``: from pairs to a checkpoint that runs, and Ctrl-C on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cirbench.backbones import load_backbone
+from cirbench.cli import execute
+from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
+from cirbench.training.state import STATE
+from tests.tiny_clip import write_design
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BRIEF = ["--data", "scenes:64", "--set", "steps=3", "--set", "batch_size=16"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, made by the command itself."""
+    design = write_design(tmp_path_factory.mktemp("models") / "design")
+    folder = design.parent / "model"
+    assert execute(["train", "clip", "--model", str(design), *BRIEF, "--output", str(folder)]) == 0
+    return folder
+
+
+def test_clip_is_trained_into_a_model_folder_that_loads(model: Path) -> None:
+    assert sorted(path.name for path in model.iterdir()) == [
+        CARD,
+        "merges.txt.gz",
+        "model.safetensors",
+        "open_clip_config.json",
+    ]
+    backbone = load_backbone(str(model), device="cpu")
+    card = read_card(model)
+    assert backbone.identity.weights == card.weights
+    assert card.backbone.name == "design with random weights"
+    assert (card.method, card.steps, card.training["decay"]) == ("clip", 3, "matrices")
+
+
+def test_a_method_is_trained_on_that_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "pli.toml"
+    config.write_text(f'backbone = "{model}"\nseed = 3\n\n[set]\nmask_ratio = 0.5\nsteps = 9\n')
+    output = tmp_path / "checkpoint"
+    command = ["train", "pli", "--config", str(config), *BRIEF, "--output", str(output)]
+    assert execute(command) == 0
+    assert capsys.readouterr().out == f"{output}\n"
+    card = read_card(output)
+    assert (card.steps, card.training["seed"], card.training["mask_ratio"]) == (3, 3, 0.5)
+    finished = (output / WEIGHTS).stat().st_mtime_ns
+    assert execute(command) == 0
+    assert (output / WEIGHTS).stat().st_mtime_ns == finished
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["pil", "--data", "scenes"], 2, "Nearest: pli"),
+        (["pli"], 2, "--data is missing"),
+        (["pli", "--data", "pairs.csv"], 3, "pairs.csv does not exist"),
+        (["image-only", "--data", "scenes:64"], 2, "The method image-only is not trained"),
+        (["pli", "--data", "scenes:64", "--set", "stepz=3"], 2, "Nearest: steps"),
+        (["pli", "--data", "scenes:64", "--set", "steps=many"], 2, "steps of pli's training cannot be 'many'"),
+        (["pli", "--data", "scenes:64", "--config", "absent.toml"], 3, "absent.toml cannot be read"),
+        (["clip", "--data", "scenes:64"], 2, "--model is missing"),
+        (["clip", "--data", "scenes:64", "--model", "absent"], 3, "absent describes no model"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    arguments: list[str], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "checkpoint"
+    assert execute(["train", *arguments, "--output", str(output)]) == code
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_ctrl_c_keeps_the_state_and_the_same_command_continues(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "checkpoint"
+    command = [sys.executable, "-m", "cirbench", "train", "pli", "--backbone", str(model), "--data", "scenes:64"]
+    command += ["--set", "batch_size=16", "--set", "schedule=constant", "--output", str(output)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    endless = [*command, "--set", "steps=1000000"]
+    with subprocess.Popen(endless, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        time.sleep(6)  # long enough to start on any machine; if it has not, there is just no state to keep
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. What was finished is kept: run the same command again to resume." in said
+    assert "Traceback" not in said
+    assert not (output / CARD).exists()
+    assert [path.name for path in output.glob("*")] in ([], [STATE])
