@@ -225,7 +225,7 @@ class Session:
                 queries=len(protocol.queries),
                 queries_expected=len(whole.queries),
                 gallery=0 if protocol.gallery is None else len(protocol.gallery),
-                gallery_expected=self.entry.gallery,
+                gallery_expected=0 if whole.gallery is None else len(whole.gallery),
                 tied_relevant=evaluation.ranking.tied_relevant,
                 truncated_texts=encoder.truncated_texts,
             ),

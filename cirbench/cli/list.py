@@ -89,12 +89,16 @@ def _protocols() -> Rows:
         {
             "id": entry.id,
             "title": entry.title,
-            "queries": f"{entry.queries:,}",
-            "gallery": f"{entry.gallery:,}",
+            "queries": _count(entry.queries),
+            "gallery": _count(entry.gallery),
             "labels": "public" if entry.labelled else "kept by a test server",
         }
         for entry in protocols().values()
     ]
+
+
+def _count(number: int | None) -> str:
+    return "as in its file" if number is None else f"{number:,}"
 
 
 def _backbones() -> Rows:

@@ -90,9 +90,11 @@ def _as_json(score: Score, entry: ProtocolEntry) -> str:
         "schema_version": 1,
         "protocol": {"name": protocol.name, "digest": protocol.digest, "fields": dict(protocol.fields)},
         "queries": len(protocol.queries),
-        "queries_expected": entry.queries,
+        "queries_expected": _expected(entry.queries, len(protocol.queries)),
         "gallery": None if protocol.gallery is None else len(protocol.gallery),
-        "gallery_expected": entry.gallery,
+        "gallery_expected": entry.gallery
+        if protocol.gallery is None
+        else _expected(entry.gallery, len(protocol.gallery)),
         "tied_relevant": score.tied_relevant,
         "unit": "%",
         "metrics": [
@@ -140,16 +142,28 @@ def _title(score: Score, entry: ProtocolEntry) -> str:
     protocol = score.protocol
     gallery = "gallery not at hand: ids not checked against it"
     if protocol.gallery is not None:
-        gallery = f"gallery {len(protocol.gallery)}/{entry.gallery}"
-        if len(protocol.gallery) != entry.gallery:
+        expected = _expected(entry.gallery, len(protocol.gallery))
+        gallery = f"gallery {len(protocol.gallery)}/{expected}"
+        if len(protocol.gallery) != expected:
             gallery += " · PARTIAL"
-    return f"{protocol.name} ({protocol.digest[:8]}) · queries {len(protocol.queries)}/{entry.queries}, {gallery}"
+    queries = f"queries {len(protocol.queries)}/{_expected(entry.queries, len(protocol.queries))}"
+    return f"{protocol.name} ({protocol.digest[:8]}) · {queries}, {gallery}"
+
+
+def _expected(published: int | None, counted: int) -> int:
+    """The published count; where that is not known, what the files hold is what they should hold."""
+    return counted if published is None else published
 
 
 def _notes(score: Score) -> str:
+    from cirbench.datasets.ceilings import ceilings
+
     lines = ["Intervals: bootstrap over queries; those that share an image are drawn together."]
     if score.tied_relevant:
         lines.append(f"{score.tied_relevant} ground truths share their exact score with another candidate.")
+    if below := [best for best in ceilings(score.protocol) if best.value < 1]:
+        reached = ", ".join(f"{best.label} {100 * best.value:.2f}" for best in below)
+        lines.append(f"No ranking can get more than: {reached}.")
     if score.not_measured:
         names = ", ".join(str(measure) for measure in score.not_measured)
         lines.append(f"Not measured, since these predictions do not rank the groups: {names}.")

@@ -80,6 +80,7 @@ def _method(name: str) -> Facts:
 
 def _protocol(name: str, data_root: Path | None) -> Facts:
     from cirbench.datasets.catalogue import load_protocol
+    from cirbench.datasets.ceilings import ceilings
     from cirbench.datasets.protocol import TIE_RULE
 
     protocol = load_protocol(name, data_root)
@@ -94,6 +95,7 @@ def _protocol(name: str, data_root: Path | None) -> Facts:
         "independent clusters of queries": len(protocol.queries if clusters is None else set(clusters)),
         "reference": "removed from its own query's candidates" if protocol.exclude_reference else "kept",
         "measures": [str(measure) for measure in protocol.measures],
+        "best any ranking can get": {best.label: f"{100 * best.value:.2f} %" for best in ceilings(protocol)},
         "captions": protocol.captions,
         "ties": TIE_RULE,
         "licence": protocol.licence,

@@ -28,16 +28,16 @@ class ProtocolEntry:
         id: ``dataset/variant``.
         title: One line for people.
         split: The split whose queries it uses.
-        queries: How many there are.
-        gallery: How many images are ranked.
+        queries: How many there are; ``None`` where the published file was not at hand to count in.
+        gallery: How many images there are in all galleries together; ``None`` as above.
         labelled: Whether the ground truths are public; a test server keeps them otherwise.
     """
 
     id: str
     title: str
     split: str
-    queries: int
-    gallery: int
+    queries: int | None
+    gallery: int | None
     labelled: bool = True
 
     @property
@@ -100,11 +100,83 @@ _DATASETS = (
         "CC BY-NC 4.0",
         "cirbench.datasets.circo:circo_protocol",
         (
-            ProtocolEntry("circo/val", "CIRCO validation, reference kept", "val", 220, 123_403),
+            ProtocolEntry("circo/val", "CIRCO val, reference kept", "val", 220, 123_403),
+            ProtocolEntry("circo/val-drop-reference", "CIRCO val, reference removed", "val", 220, 123_403),
+            ProtocolEntry("circo/val-concept", "CIRCO val, shared concept given", "val", 220, 123_403),
             ProtocolEntry("circo/test", "CIRCO test, reference kept", "test", 800, 123_403, labelled=False),
         ),
         default_backbone="ViT-L-14/openai",
         needs="circo/annotations/{val,test}.json; the gallery from circo/annotations/image_info_unlabeled2017.json",
+    ),
+    DatasetEntry(
+        "cirr",
+        "CIRR: everyday photographs of NLVR2, each query in a group of six similar ones",
+        "MIT",
+        "cirbench.datasets.cirr:cirr_protocol",
+        (
+            ProtocolEntry("cirr/val", "CIRR val, reference removed", "val", 4181, 2297),
+            ProtocolEntry("cirr/val-soft", "CIRR val by soft labels, as its authors' code", "val", 4181, 2297),
+            ProtocolEntry("cirr/test1", "CIRR test1, reference removed", "test1", 4148, 2315, labelled=False),
+        ),
+        default_backbone="ViT-L-14/openai",
+        needs="cirr/captions/cap.rc2.{val,test1}.json, cirr/image_splits/split.rc2.{val,test1}.json",
+    ),
+    DatasetEntry(
+        "fashioniq",
+        "FashionIQ: dresses, shirts and tops, two captions per query",
+        "CDLA-Permissive",
+        "cirbench.datasets.fashioniq:fashioniq_protocol",
+        (
+            ProtocolEntry("fashioniq/val", "FashionIQ val, split galleries 3817/6346/5373", "val", 6016, 15_415),
+            ProtocolEntry("fashioniq/val-union", "FashionIQ val, union galleries 2628/3089/2902", "val", 6016, 8582),
+            ProtocolEntry("fashioniq/val-pli", "FashionIQ val as PLI's code, your pair list", "val", 11_380, None),
+        ),
+        default_backbone="ViT-L-14/openai",
+        needs="fashioniq/{captions,image_splits}/; for val-pli also the user's fashioniq/captions_pairs/",
+    ),
+    DatasetEntry(
+        "genecis",
+        "GeneCIS: the same or another object or attribute, few candidates per query",
+        "CC BY-NC 4.0",
+        "cirbench.datasets.genecis:genecis_protocol",
+        (
+            ProtocolEntry("genecis/all", "GeneCIS, four tasks and their mean", "val", None, None),
+            ProtocolEntry("genecis/focus-object", "GeneCIS focus object, 15 candidates per query", "val", 1960, 2192),
+            ProtocolEntry("genecis/change-object", "GeneCIS change object, 15 candidates per query", "val", 1960, 2734),
+            ProtocolEntry("genecis/focus-attribute", "GeneCIS focus attribute, object crops", "val", None, None),
+            ProtocolEntry("genecis/change-attribute", "GeneCIS change attribute, object crops", "val", None, None),
+        ),
+        default_backbone="ViT-L-14/openai",
+        needs="genecis/{focus,change}_{object,attribute}.json",
+    ),
+    DatasetEntry(
+        "imagenet-r",
+        "ImageNet-R domain conversion: a photograph's class as a cartoon, origami, toy or sculpture",
+        "Apache-2.0",
+        "cirbench.datasets.imagenet_r:imagenet_r_protocol",
+        (
+            ProtocolEntry(
+                "imagenet-r/domain-conversion", "Domain conversion, share of the relevant found", "val", 40_000, 16_983
+            ),
+            ProtocolEntry(
+                "imagenet-r/domain-conversion-hit", "Domain conversion, any relevant found", "val", 40_000, 16_983
+            ),
+        ),
+        default_backbone="ViT-L-14/openai",
+        needs="imagenet-r/imgnet_real_query.txt, imagenet-r/imgnet_targets.txt",
+    ),
+    DatasetEntry(
+        "coco",
+        "COCO object composition: a photograph from one of its objects and the classes of all",
+        "CC BY 4.0",
+        "cirbench.datasets.coco_composition:coco_protocol",
+        (
+            ProtocolEntry(
+                "coco/object-composition", "COCO object composition, drawn by a fixed rule", "val", None, None
+            ),
+        ),
+        default_backbone="ViT-L-14/openai",
+        needs="coco/annotations/instances_val2017.json",
     ),
 )
 

@@ -119,9 +119,20 @@ class Labels:
 
     Attributes:
         relevant: Per query, the ids of all ground truths. The first one is the target on which Recall@K is measured.
+        gains: Per query, the soft label of each ground truth; ``None`` where all are equally right.
     """
 
     relevant: tuple[tuple[str, ...], ...]
+    gains: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Sha256 over the ground truths and, where there are any, their soft labels."""
+        return digest(self.relevant if self.gains is None else [self.relevant, self.gains])
+
+    def first(self, count: int) -> Labels:
+        """Return the labels of the first ``count`` queries."""
+        return Labels(self.relevant[:count], self.gains and self.gains[:count])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +196,7 @@ class EvaluationProtocol:
             "version": str(self.version),
             "queries": digest(queries),
             "gallery": self.gallery.digest if self.gallery is not None else "unknown",
-            "labels": digest(self.labels.relevant) if self.labels is not None else "hidden",
+            "labels": self.labels.digest if self.labels is not None else "hidden",
             "measures": ", ".join(str(measure) for measure in self.measures),
             "exclude_reference": str(self.exclude_reference),
             "groups": digest(self.groups),
@@ -209,7 +220,7 @@ class EvaluationProtocol:
         return dataclasses.replace(
             self,
             queries=self.queries[part],
-            labels=None if self.labels is None else Labels(self.labels.relevant[part]),
+            labels=None if self.labels is None else self.labels.first(count),
             groups=self.groups and self.groups[part],
             pool_of_query=self.pool_of_query and self.pool_of_query[part],
             clusters=self.clusters and self.clusters[part],

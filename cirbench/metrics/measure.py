@@ -7,15 +7,30 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from cirbench.metrics.functions import average_precision_at, recall_at, target_ranks
+from cirbench.metrics.functions import (
+    average_precision_at,
+    fractional_recall_at,
+    hit_at,
+    recall_at,
+    soft_recall_at,
+    target_ranks,
+)
+from cirbench.metrics.table import CIRR_AVERAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from cirbench.arrays import Ragged
     from cirbench.metrics.table import Measure
+
+ON_ALL_GROUND_TRUTHS: Mapping[str, Callable[[Ragged[np.int64], int], NDArray[np.float64]]] = {
+    "mAP": average_precision_at,
+    "Recall_fractional": fractional_recall_at,
+    "Hit_rate": hit_at,
+}
+ON_GROUPS = ("Recall_subset", CIRR_AVERAGE)
 
 
 class Ranked(Protocol):
@@ -43,6 +58,20 @@ class Measured(Protocol):
     @property
     def slices(self) -> Mapping[str, tuple[tuple[str, ...], ...]]:
         """Per kind, the labels that each query carries."""
+        ...
+
+    @property
+    def labels(self) -> Graded | None:
+        """The ground truths, of which only the soft labels are needed here."""
+        ...
+
+
+class Graded(Protocol):
+    """Ground truths that may carry soft labels."""
+
+    @property
+    def gains(self) -> tuple[tuple[float, ...], ...] | None:
+        """Per query the soft label of each ground truth."""
         ...
 
 
@@ -74,31 +103,41 @@ class Measurement:
 def measure(ranked: Ranked, protocol: Measured) -> tuple[Measurement, ...]:
     """Compute every measure of ``protocol`` from ranks.
 
-    A query without ground truths takes part in nothing; a slice in which no query takes part is not reported, nor
-    is a measure on groups where groups were not ranked.
+    A query without ground truths takes part in nothing, unless the metric says that it counts as 0; a slice in which no
+    query takes part is not reported, nor is a measure on groups where groups were not ranked. A mean over slices stands
+    before its parts.
     """
     return tuple(
         measurement
         for asked in protocol.measures
-        if (values_Q := per_query(ranked, asked)) is not None
+        if (values_Q := per_query(ranked, asked, protocol.labels)) is not None
         for measurement in _measurements(asked, values_Q, protocol)
     )
 
 
-def per_query(ranked: Ranked, asked: Measure) -> NDArray[np.float64] | None:
+def per_query(ranked: Ranked, asked: Measure, labels: Graded | None = None) -> NDArray[np.float64] | None:
     """Return the value of each query, NaN where it has none; ``None`` where groups are asked for and not ranked."""
-    if asked.metric == "mAP":
-        return average_precision_at(ranked.relevant_ranks, asked.k)
-    ranks_Q, labelled_Q = target_ranks(ranked.relevant_ranks)
-    if asked.metric == "Recall_subset":
+    ranks = ranked.relevant_ranks
+    if asked.metric in ON_ALL_GROUND_TRUTHS:
+        return ON_ALL_GROUND_TRUTHS[asked.metric](ranks, asked.k)
+    if asked.metric == "Recall_soft":
+        if labels is None or labels.gains is None:
+            raise ValueError("Recall_soft needs soft labels")
+        return soft_recall_at(ranks, np.array([gain for row in labels.gains for gain in row]), asked.k)
+    ranks_Q, labelled_Q = target_ranks(ranks)
+    values_Q = recall_at(ranks_Q, asked.k)
+    if asked.metric in ON_GROUPS:
         if ranked.group_ranks_Q is None:
             return None
-        ranks_Q = ranked.group_ranks_Q
-    return np.where(labelled_Q, recall_at(ranks_Q, asked.k), np.nan)
+        if asked.metric == CIRR_AVERAGE:
+            values_Q = (recall_at(ranks_Q, 5) + recall_at(ranked.group_ranks_Q, 1)) / 2
+        else:
+            values_Q = recall_at(ranked.group_ranks_Q, asked.k)
+    return np.where(labelled_Q, values_Q, np.nan)
 
 
 def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measured) -> Iterator[Measurement]:
-    name = f"{asked.metric}@{asked.k}"
+    name = asked.label
     if asked.by is None:
         if not np.isnan(values_Q).all():
             yield Measurement(name, asked, values_Q, float(np.nanmean(values_Q)))
@@ -110,7 +149,6 @@ def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measu
         part_Q = np.where(inside_Q, values_Q, np.nan)
         if not np.isnan(part_Q).all():
             parts.append(Measurement(f"{name}[{asked.by}={label}]", asked, part_Q, float(np.nanmean(part_Q))))
-    yield from parts
     if asked.macro and parts:
         sliced_Q = np.fromiter((bool(labels) for labels in labels_Q), dtype=bool, count=len(labels_Q))
         yield Measurement(
@@ -120,3 +158,4 @@ def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measu
             float(np.mean([part.value for part in parts])),
             tuple(part.label for part in parts),
         )
+    yield from parts

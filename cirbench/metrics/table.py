@@ -17,6 +17,7 @@ class Metric:
         source: The paper or the evaluation code that defines it.
         higher_is_better: The direction.
         unit: Of reported values; per-query values are fractions.
+        names_cutoffs: Whether the name says the cut-offs itself, so that a label needs none.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Metric:
     source: str
     higher_is_better: bool = True
     unit: str = "%"
+    names_cutoffs: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,10 +50,17 @@ class Measure:
         if self.metric not in METRICS:
             raise UnknownName("metric", self.metric, METRICS)
 
+    @property
+    def label(self) -> str:
+        """``"mAP@5"``; slices aside."""
+        return self.metric if METRICS[self.metric].names_cutoffs else f"{self.metric}@{self.k}"
+
     def __str__(self) -> str:
         sliced = "" if self.by is None else f" per {self.by}"
-        return f"{self.metric}@{self.k}{sliced}{' and macro mean' if self.macro else ''}"
+        return f"{self.label}{sliced}{' and macro mean' if self.macro else ''}"
 
+
+CIRR_AVERAGE = "(Recall@5+Recall_subset@1)/2"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -71,6 +80,27 @@ METRICS: dict[str, Metric] = {
             "The mean over queries of the precision at each ground truth found in the first K, divided by "
             "min(number of ground truths, K).",
             "CIRCO: Baldrati et al., ICCV 2023, section 5.1, equation 6",
+        ),
+        Metric(
+            CIRR_AVERAGE,
+            "The mean of Recall@5 and Recall_subset@1.",
+            "CIRR: Liu et al., ICCV 2021, section 5.1",
+            names_cutoffs=True,
+        ),
+        Metric(
+            "Recall_soft",
+            "The largest soft label among the first K candidates, 0 where none is positive.",
+            "CIRPLANT's public evaluation: Liu et al., ICCV 2021",
+        ),
+        Metric(
+            "Recall_fractional",
+            "The share of a query's ground truths that is among the first K, 0 for a query without ground truths.",
+            "Pic2Word's public evaluation: Saito et al., CVPR 2023",
+        ),
+        Metric(
+            "Hit_rate",
+            "How often any ground truth is among the first K, never for a query without ground truths.",
+            "MagicLens' public evaluation: Zhang et al., ICML 2024",
         ),
     )
 }

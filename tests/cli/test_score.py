@@ -158,7 +158,7 @@ BAD_USE: dict[str, tuple[list[str], int, str]] = {
         "no split of circo called 'vall'.\nNearest: val.",
     ),
     "an unknown protocol": (["--protocol", "circo/vall", "--predictions", "a"], 2, "Nearest: circo/val"),
-    "an unknown data set": (["-d", "circle", "--predictions", "a"], 2, "no data set called 'circle'.\nNearest: circo."),
+    "an unknown data set": (["-d", "circle", "--predictions", "a"], 2, "no data set called 'circle'.\nNearest: circo, cirr."),
     "a split without labels": (
         ["--split", "test", "--predictions", "a"],
         2,

@@ -16,7 +16,28 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         assert entry.name == name
         assert entry.default_split in entry.splits
         assert all(protocol.dataset == name and protocol.variant for protocol in entry.protocols)
-    assert list(protocols()) == ["scenes/val", "scenes/tiny", "circo/val", "circo/test"]
+    assert list(protocols()) == [
+        "scenes/val",
+        "scenes/tiny",
+        "circo/val",
+        "circo/val-drop-reference",
+        "circo/val-concept",
+        "circo/test",
+        "cirr/val",
+        "cirr/val-soft",
+        "cirr/test1",
+        "fashioniq/val",
+        "fashioniq/val-union",
+        "fashioniq/val-pli",
+        "genecis/all",
+        "genecis/focus-object",
+        "genecis/change-object",
+        "genecis/focus-attribute",
+        "genecis/change-attribute",
+        "imagenet-r/domain-conversion",
+        "imagenet-r/domain-conversion-hit",
+        "coco/object-composition",
+    ]
 
 
 @pytest.mark.parametrize("id", ["scenes/tiny", "scenes/val"])
@@ -38,7 +59,7 @@ def test_the_validation_split_is_the_default() -> None:
 def test_unknown_names_are_answered_with_the_nearest_ones() -> None:
     with pytest.raises(UnknownName, match="no data set called 'cirko'") as caught:
         choose_protocol("cirko")
-    assert caught.value.hint == "Nearest: circo."
+    assert caught.value.hint == "Nearest: circo, cirr."
     with pytest.raises(UnknownName, match="no split of circo called 'vall'") as caught:
         choose_protocol("circo", split="vall")
     assert caught.value.hint == "Nearest: val."
@@ -52,7 +73,7 @@ def test_unknown_names_are_answered_with_the_nearest_ones() -> None:
 def test_a_protocol_of_another_data_set_or_split_is_refused() -> None:
     with pytest.raises(UsageError, match="scenes/val is not one of the data set circo") as caught:
         choose_protocol("circo", protocol="scenes/val")
-    assert caught.value.hint == "Its protocols are circo/val, circo/test."
+    assert caught.value.hint == "Its protocols are circo/val, circo/val-drop-reference, circo/val-concept, circo/test."
     with pytest.raises(UsageError, match="circo/test uses the split test, and --split says val"):
         choose_protocol("circo", split="val", protocol="circo/test")
 

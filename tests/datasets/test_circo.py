@@ -64,16 +64,32 @@ def test_the_real_files_have_the_published_counts(annotation_root: Path, split: 
         assert sum(len(row) > 5 for row in protocol.labels.relevant) == 57
 
 
-def test_images_are_named_and_refused_until_they_can_be_found(tmp_path: Path) -> None:
-    write(tmp_path, published_size(), None)
-    reference = circo_protocol("val", tmp_path).queries[0].reference
+def test_images_that_are_missing_are_named_together(tmp_path: Path) -> None:
+    rows, gallery = labelled_rows()
+    write(tmp_path, rows, gallery)
+    reference = load("val", tmp_path, expected(rows, len(gallery))).queries[0].reference
     for attempt in (reference.image.open, lambda: reference.image.content):
-        with pytest.raises(MissingData, match=f"COCO image {reference.id} is not at hand"):
+        with pytest.raises(MissingData, match=r"120 of 120 circo images are missing: .* and 110 more") as caught:
             attempt()
+        assert f"cirbench data check circo --root {tmp_path}" in str(caught.value.hint)
+
+
+def test_variants_differ_in_the_reference_and_the_concept_only(tmp_path: Path) -> None:
+    rows, gallery = labelled_rows()
+    write(tmp_path, rows, gallery)
+    kept, dropped, told = (
+        load(variant, tmp_path, expected(rows, len(gallery)))
+        for variant in ("val", "val-drop-reference", "val-concept")
+    )
+    assert (kept.exclude_reference, dropped.exclude_reference, told.exclude_reference) == (False, True, False)
+    assert {query.shared_concept for query in told.queries} == {"a thing"}
+    assert {query.shared_concept for query in (*kept.queries, *dropped.queries)} == {None}
+    assert kept.labels == dropped.labels == told.labels
+    assert len({kept.digest, dropped.digest, told.digest}) == 3
 
 
 def test_an_unknown_split_is_answered_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="no split of circo called 'train'"):
+    with pytest.raises(UnknownName, match="no protocol of circo called 'train'"):
         circo_protocol("train", tmp_path)
 
 
@@ -203,8 +219,8 @@ def test_every_deviation_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda ids: ids[:-1], "it lists 119 images, not 120"),
-        (lambda ids: [*ids[:-1], ids[0]], "it lists images more than once: "),
+        (lambda ids: ids[:-1], "it holds 119 images, not 120"),
+        (lambda ids: [*ids[:-1], ids[0]], "it holds images more than once: "),
     ],
 )
 def test_a_changed_gallery_is_refused(tmp_path: Path, spoil: Callable[[list[int]], list[int]], message: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.circo import UnplacedImage
+from cirbench.datasets.imagefiles import ImageFiles
 from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 from cirbench.metrics.table import Measure
 
@@ -25,12 +26,13 @@ def custom_protocol(gallery: Sequence[str], queries: Sequence[str], *, depth: in
     def at(number: int) -> str:
         return gallery[number % len(gallery)]
 
+    images = ImageFiles("circo", tuple(gallery), Path("nowhere"), "cirbench data check circo")
     return EvaluationProtocol(
         id="small/val",
         version=1,
         title="A small protocol",
         queries=tuple(
-            Query(name, Item(at(place), UnplacedImage(at(place))), ("is red",)) for place, name in enumerate(queries)
+            Query(name, Item(at(place), images[at(place)]), ("is red",)) for place, name in enumerate(queries)
         ),
         gallery=Gallery(tuple(gallery)),
         labels=Labels(tuple((at(place + 1), at(place + 2)) for place in range(len(queries)))),
