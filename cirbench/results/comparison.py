@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from cirbench.results.folder import Run
     from cirbench.results.schema import MetricValue
-    from cirbench.statistics import Comparison
 
 UNIMODAL = ("image-only", "text-only")
 PLAIN = "image-text"
+MACRO = "[mean over "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def rows(runs: Sequence[Run]) -> list[Row]:
 def against(run: Run, other: Run) -> Against:
     """Compare two runs of one protocol on its headline metric, query by query."""
     label = run.result.metrics[0].label
-    found: Comparison = compare([_Kept.of(run, label)], [_Kept.of(other, label)], run.clusters, seed=run.result.seed)[0]
+    found = compare(_kept(run, label), _kept(other, label), run.clusters, seed=run.result.seed)[0]
     return Against(
         other.result.method.name,
         100 * found.difference,
@@ -96,6 +96,14 @@ class _Kept:
     value: float
     mean_of: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, run: Run, label: str) -> _Kept:
-        return cls(label, run.values[label], run.result[label].value / 100)
+
+def _kept(run: Run, label: str) -> list[_Kept]:
+    """A number and, where it is an unweighted mean over slices, the numbers that it averages."""
+    parts: tuple[str, ...] = ()
+    if MACRO in label:
+        start = label.replace(MACRO, "[").removesuffix("]") + "="
+        parts = tuple(part for part in run.values if part.startswith(start))
+    return [
+        _Kept(name, run.values[name], run.result[name].value / 100, parts if name == label else ())
+        for name in (label, *parts)
+    ]
