@@ -240,13 +240,14 @@ class Session:
 
     def _configuration(self, job: Job) -> RunConfig:
         """What to ask for to get this one run again."""
+        parameters = msgspec.to_builtins(job.parameters)
         return msgspec.structs.replace(
             self.config,
             method=(job.spec.name,),
             protocol=self.entry.id,
             backbone=self.backbone.identity.name,
             checkpoint=None if job.checkpoint is None else str(job.checkpoint),
-            set=msgspec.to_builtins(job.parameters),
+            set={name: value for name, value in parameters.items() if value is not None},  # TOML has no null
         )
 
 
