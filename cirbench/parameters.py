@@ -28,13 +28,11 @@ class Field:
 
     Attributes:
         name: What is typed before ``=``.
-        type: As annotated.
         default: The value where none is given.
         text: Its description; empty where the docstring has none.
     """
 
     name: str
-    type: str
     default: Any
     text: str
 
@@ -80,16 +78,12 @@ def pairs(assignments: Iterable[str]) -> dict[str, str]:
 
 
 def describe(kind: type[Parameters]) -> list[Field]:
-    """List the parameters with their types, defaults and descriptions."""
+    """List the parameters with their defaults and descriptions."""
     texts: dict[str, str] = {}
     for ancestor in reversed(kind.__mro__):
         texts |= _attributes(inspect.cleandoc(ancestor.__dict__.get("__doc__") or ""))
     default = kind()
-    hints = {name: text for ancestor in reversed(kind.__mro__) for name, text in _annotations(ancestor).items()}
-    return [
-        Field(name, _plain(hints.get(name, "")), getattr(default, name), texts.get(name, ""))
-        for name in kind.__struct_fields__
-    ]
+    return [Field(name, getattr(default, name), texts.get(name, "")) for name in kind.__struct_fields__]
 
 
 def _convert(value: Any, field: msgspec.structs.FieldInfo, owner: str) -> Any:
@@ -105,15 +99,6 @@ def _convert(value: Any, field: msgspec.structs.FieldInfo, owner: str) -> Any:
 
 
 _LISTS = (msgspec.inspect.VarTupleType, msgspec.inspect.TupleType, msgspec.inspect.ListType)
-
-
-def _annotations(kind: type) -> dict[str, str]:
-    return {name: str(text) for name, text in inspect.get_annotations(kind).items()}
-
-
-def _plain(annotation: str) -> str:
-    """Leave out of an annotation what only machines read: ``Annotated[float, ...]`` is a float."""
-    return re.sub(r"Annotated\[([^,\[]+(?:\[[^\]]*\])?),.*\]", r"\1", annotation)
 
 
 def _attributes(docstring: str) -> dict[str, str]:
