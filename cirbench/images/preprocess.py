@@ -122,8 +122,10 @@ class Preprocessing:
         resized = self._scaled(image)
         fast = self.fast and _agrees(image.size, resized)
         grey_SS3 = self._fast_square(image, resized) if fast else self._square(image, resized)
-        planes_3SS = np.ascontiguousarray(grey_SS3.transpose(2, 0, 1))
-        return np.stack([row.take(plane) for row, plane in zip(_lookup(self.mean, self.std), planes_3SS, strict=True)])
+        pixels_3SS = np.empty((3, self.size, self.size), dtype=np.float32)
+        for channel, values in enumerate(_lookup(self.mean, self.std)):
+            np.take(values, grey_SS3[..., channel], out=pixels_3SS[channel], mode="clip")
+        return pixels_3SS
 
     def _square(self, image: Image.Image, resized: tuple[int, int]) -> NDArray[np.uint8]:
         if image.size != resized:
@@ -172,6 +174,8 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":  # Pillow would copy it
+        return image
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         with warnings.catch_warnings():  # Pillow advises RGBA; the published order drops the alpha of palette images
             warnings.simplefilter("ignore", UserWarning)
