@@ -223,7 +223,7 @@ def sensible_batch_size(backbone: Backbone) -> int:
     if backbone.device.type != "cpu":
         return 256
     patches = (backbone.image_size / 16) ** 2
-    return int(np.clip(2 ** round(np.log2(4096 / patches)), 8, 128))
+    return int(np.clip(2 ** round(np.log2(4096 / patches)), 8, 32))
 
 
 def _ahead(

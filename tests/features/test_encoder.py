@@ -234,7 +234,7 @@ def test_the_automatic_batch_is_smaller_for_larger_images(backbone: Backbone) ->
     sizes = []
     for sized.image_size in (32, 64, 224, 336, 448):
         sizes.append(sensible_batch_size(sized))
-    assert sizes == [128, 128, 16, 8, 8]
+    assert sizes == [32, 32, 16, 8, 8]
     sized.device = torch.device("cuda")
     assert sensible_batch_size(sized) == 256
 
