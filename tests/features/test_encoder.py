@@ -166,6 +166,24 @@ def test_other_weights_share_the_store_and_no_row(backbone: Backbone, store: Fea
     assert np.abs(tuned.texts(["a"]) - encoder.texts(["a"])).min() > 0
 
 
+def test_a_plan_knows_how_many_images_are_new_and_how_long_one_takes(
+    backbone: Backbone, store: FeatureStore, opened: list[int]
+) -> None:
+    encoder = Encoder(backbone, store)
+    assert encoder.count_new(items(1, 2, 2)) == 2
+    encoder.images(items(1))
+    assert encoder.count_new(items(1, 2, 2)) == 1
+    assert 0 < encoder.seconds_per_image() < 1
+    assert opened == [1]
+
+
+def test_cut_texts_are_counted_together_with_those_of_other_weights(backbone: Backbone, tmp_path: Path) -> None:
+    save_file(state(model(1)), tmp_path / "tuned.safetensors")
+    encoder = Encoder(backbone, None)
+    encoder.with_weights(tmp_path / "tuned.safetensors").texts(["red " * 90])
+    assert encoder.truncated_texts == 1
+
+
 def test_progress_is_told_what_and_how_many(backbone: Backbone, store: FeatureStore) -> None:
     told: list[tuple[str, int]] = []
     done: list[int] = []
