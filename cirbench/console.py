@@ -22,50 +22,74 @@ _LINE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
     """Show how far a piece of work is, with its rate and the time left; yield a function that advances it.
 
     On a terminal it is a bar on stderr; elsewhere a plain line every ten seconds, and none at all for work that ends
-    within two.
+    within two. With the unit ``"B"``, bytes are shown as kB, MB and GB.
     """
-    with _bar(description, total) if sys.stderr.isatty() else _lines(description, total) as advance:
+    display = _bar if sys.stderr.isatty() else _lines
+    with display(description, total, unit) as advance:
         yield advance
 
 
 @contextlib.contextmanager
-def _bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(TextColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
+            return Text(f"{amount(task.speed, unit)}/s" if task.speed else "", style="dim")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
+    done = DownloadColumn() if unit == "B" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), done, Rate(""), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda amount: bar.advance(task, amount)
+        yield lambda more: bar.advance(task, more)
 
 
 @contextlib.contextmanager
-def _lines(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     started = last = time.monotonic()
     done = 0
+    whole = amount(total, unit)
 
-    def advance(amount: int) -> None:
+    def advance(more: int) -> None:
         nonlocal done, last
-        done += amount
+        done += more
         now = time.monotonic()
         if now - last >= _LINE_SECONDS:
             rate = done / (now - started)
-            click.echo(f"{description}: {done}/{total}, {rate:,.0f}/s, {(total - done) / rate:.0f} s left", err=True)
+            left = max(0, total - done) / rate
+            click.echo(
+                f"{description}: {amount(done, unit)}/{whole}, {amount(rate, unit)}/s, {left:.0f} s left", err=True
+            )
             last = now
 
     yield advance
     elapsed = time.monotonic() - started
     if elapsed >= _QUIET_SECONDS:
-        click.echo(f"{description}: {done}/{total} in {elapsed:.1f} s", err=True)
+        click.echo(f"{description}: {amount(done, unit)}/{whole} in {elapsed:.1f} s", err=True)
+
+
+def amount(number: float, unit: str = "") -> str:
+    """Write a number of things, or with the unit ``"B"`` of bytes, for people."""
+    if unit != "B":
+        return f"{number:,.0f}"
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {prefix}B"
+    return f"{number:.0f} B"
 
 
 def say(line: str) -> None:

@@ -13,7 +13,7 @@ LAYERS = (
     ("files", "arrays", "parameters"),
     ("metrics", "statistics", "images"),
     ("datasets",),
-    ("backbones", "retrieval"),
+    ("backbones", "retrieval", "data"),
     ("features", "predictions"),
     ("training", "console"),
     ("methods",),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "Evaluate methods on a benchmark.",
     "score": "Score given rankings or features; needs no torch.",
+    "data": "Plan, get, check or describe the files of a benchmark.",
     "train": "Train a method, or a small CLIP.",
     "list": "List methods, datasets, protocols, backbones, metrics or runs.",
     "show": "Show everything about one of them.",

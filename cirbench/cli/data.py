@@ -1,0 +1,239 @@
+"""``cirbench data``: plan, get, check and describe the files of a benchmark."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cirbench.console import amount, progress, say
+from cirbench.datasets.locate import VARIABLE
+from cirbench.datasets.locate import data_root as locate_root
+from cirbench.errors import MissingData
+from cirbench.files import make_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cirbench.data.check import Report, Touched
+    from cirbench.data.describe import Description, Spread
+    from cirbench.data.plan import Plan, PlannedFile
+
+_FOLDER = click.Path(path_type=Path)
+_split = click.option("--split", help="Only what this split needs.")
+_data_root = click.option("--data-root", type=_FOLDER, help="The data root.  [default: CIRBENCH_DATA]")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
+_SHOWN = 10
+
+
+@click.group()
+def command() -> None:
+    r"""Plan, get, check and describe the files of a benchmark.
+
+    NAME is a data set or one of its protocols.
+
+    \b
+    cirbench data plan circo --split val
+    cirbench data get genecis/focus-object --data-root DATA
+    cirbench data check cirr --root DATA
+    cirbench data describe fashioniq
+    """
+
+
+@command.command()
+@click.argument("name")
+@_split
+@_data_root
+@_json
+def plan(name: str, split: str | None, data_root: Path | None, as_json: bool) -> None:
+    """Say what is needed: files, bytes, images, licences, and what must be asked for by hand."""
+    from cirbench.data import plan as planning
+
+    root = locate_root(data_root) if data_root is not None or VARIABLE in os.environ else None
+    made = planning.plan(name, split, root)
+    click.echo(_as_json(made) if as_json else "\n".join(_plan_lines(made, root)))
+
+
+@command.command()
+@click.argument("name")
+@_split
+@_data_root
+@click.option("--annotations-only", is_flag=True, help="Leave the images out; scoring given rankings needs none.")
+@click.option("--offline", is_flag=True, help="Fetch nothing; fail if anything is missing.")
+@click.option("--mirror", metavar="URL", help="Fetch every file from URL/PATH, for instance a copy of a data root.")
+def get(
+    name: str, split: str | None, data_root: Path | None, annotations_only: bool, offline: bool, mirror: str | None
+) -> None:
+    """Fetch what is missing and may be fetched; verify everything; resume what was interrupted."""
+    from cirbench.data.get import Getter
+    from cirbench.data.sources import choose, sources
+
+    wanted, parts = choose(name, split), sources(name, split)
+    if data_root is not None:
+        make_folder(data_root)
+    root = locate_root(data_root)
+    getter = Getter(root, mirror=mirror, offline=offline, display=progress, say=say)
+    getter.annotations(parts)
+    if not annotations_only:
+        getter.images(parts, wanted)
+        for images in parts.images:
+            if images.by_hand is not None:
+                say(f"By hand: {images.title}, into {root / images.folder}. {images.by_hand}")
+    if parts.by_hand is not None:
+        say(f"By hand: {parts.by_hand}")
+    say(f"Next: cirbench data check {name} --root {root}")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--root", type=_FOLDER, help="Where to look for images, in any layout.  [default: the data root]")
+@_split
+@_data_root
+@_json
+def check(name: str, root: Path | None, split: str | None, data_root: Path | None, as_json: bool) -> int:
+    """Find and decode every image; say what is missing, broken or odd, and which queries that touches.
+
+    Annotations are in the data root, or in ROOT where none is named. Exits with 3 if an image is missing or broken.
+    """
+    from cirbench.data import check as checking
+
+    if root is not None and not root.is_dir():
+        raise MissingData(f"{root} is not a folder.", hint="Give --root the folder that holds the images.")
+    at = locate_root(data_root if data_root is not None or VARIABLE in os.environ else root)
+    report = checking.check(name, split, root or at, at, display=progress)
+    click.echo(_as_json(report) if as_json else "\n".join(_check_lines(report)))
+    return 0 if report.complete else MissingData.exit_code
+
+
+@command.command()
+@click.argument("name")
+@_split
+@_data_root
+@_json
+def describe(name: str, split: str | None, data_root: Path | None, as_json: bool) -> None:
+    """Count queries, galleries, ground truths, captions, repetitions and empty captions."""
+    from cirbench.data import describe as describing
+    from cirbench.data.plan import load
+
+    protocols, lacking = load(name, split, locate_root(data_root))
+    described = [describing.describe(protocol) for protocol in protocols]
+    click.echo(_as_json(described) if as_json else "\n\n".join("\n".join(_describe_lines(each)) for each in described))
+    for id, why in lacking.items():
+        say(f"{id} is left out: {why}")
+
+
+def _as_json(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _plan_lines(made: Plan, root: Path | None) -> Iterator[str]:
+    yield f"{made.name}: {', '.join(made.protocols)}"
+    if not made.annotations:
+        yield "needs nothing: it ships with cirbench"
+        return
+    yield f"annotations, licence {made.licence}"
+    yield from map(_file_line, made.annotations)
+    for images in made.images:
+        count = "images that the annotations name" if images.count is None else f"{images.count:,} images"
+        found = "" if images.found is None else f", {images.found:,} of them there"
+        yield f"{images.title}: {count}{found}; licence: {images.licence}"
+        yield from map(_file_line, images.archives)
+        if images.by_hand is not None:
+            yield f"  by hand, into {images.folder}, size not published: {images.by_hand}"
+    if made.by_hand is not None:
+        yield f"by hand: {made.by_hand}"
+    sizes = [file.bytes for file in made.left]
+    unknown = f" and {sizes.count(None)} files of unknown size" if None in sizes else ""
+    yield f"to fetch: {amount(sum(filter(None, sizes)), 'B')}{unknown} in {len(sizes)} files"
+    if made.left:
+        place = "--data-root DIR" if root is None else f"--data-root {root}"
+        yield f"next: cirbench data get {made.name} {place}"
+
+
+def _file_line(file: PlannedFile) -> str:
+    size = "size unknown" if file.bytes is None else amount(file.bytes, "B")
+    pinned = "sha256 pinned" if file.sha256 else "sha256 recorded at the first download"
+    there = {None: "", True: ", there", False: ", not there"}[file.there]
+    return f"  {file.path}  {size}, {pinned}{there}  {file.url}"
+
+
+def _check_lines(report: Report) -> Iterator[str]:
+    yield f"images: {report.whole:,} of {report.needed:,} are there and whole ({amount(report.bytes, 'B')})"
+    if report.missing:
+        yield f"missing: {_some(report.missing)}"
+    for state in dict.fromkeys(broken.state for broken in report.broken):
+        files = [f"{broken.path} ({broken.why})" for broken in report.broken if broken.state == state]
+        yield f"{state}: {_some(files)}"
+    for group in report.duplicates[:_SHOWN]:
+        yield f"suspicious: one picture under {len(group)} ids, as placeholders are: {_some(group)}"
+    if len(report.duplicates) > _SHOWN:
+        yield f"suspicious: {len(report.duplicates) - _SHOWN} more such groups"
+    if report.pairs:
+        yield f"twice: {report.pairs:,} pictures lie under two ids each"
+    for mode, names in report.not_rgb.items():
+        yield f"not RGB, {mode}: {_some(names)}"
+    if report.turned:
+        yield f"turned by EXIF, shown as stored: {_some(report.turned)}"
+    for touched in report.protocols:
+        yield from _touched_lines(touched)
+    for id, why in report.unchecked.items():
+        yield f"{id}: not checked. {why}"
+    for step in report.next:
+        yield f"next: {step}"
+
+
+def _touched_lines(touched: Touched) -> Iterator[str]:
+    kept = "its list is not at hand"
+    if touched.gallery is not None:
+        kept = f"{touched.gallery - touched.lost_gallery:,}/{touched.gallery:,}"
+    yield f"{touched.protocol}: queries {touched.queries - touched.lost:,}/{touched.queries:,}, gallery {kept}"
+    for what, ids in (
+        ("the reference", touched.lost_references),
+        ("a ground truth", touched.lost_targets),
+        ("a candidate of their own", touched.lost_candidates),
+    ):
+        if ids:
+            yield f"  queries without {what}: {_some(ids)}"
+
+
+def _describe_lines(described: Description) -> Iterator[str]:
+    known = "the list is not at hand" if described.gallery is None else f"{described.gallery:,} images"
+    inside = "" if described.references_in_gallery is None else f", {described.references_in_gallery:,} of them ranked"
+    repeated, carrying = described.repeated_captions
+    rows = {
+        "queries": f"{described.queries:,}",
+        "references": f"{described.references:,}{inside}",
+        "gallery": known,
+        "candidates": None if described.candidates is None else f"{_spread(described.candidates)} per query",
+        "ground truths": "kept by a test server"
+        if described.ground_truths is None
+        else f"{_spread(described.ground_truths)} per query",
+        "without any": f"{described.unanswerable:,} queries" if described.unanswerable else None,
+        "captions": f"{_spread(described.captions)} per query",
+        "words": None if described.words is None else f"{_spread(described.words)} per caption",
+        "empty captions": _some(described.empty_captions) if described.empty_captions else "none",
+        "equal captions": f"{_some(described.equal_captions)}: all of a query" if described.equal_captions else None,
+        "repeated captions": f"{repeated:,}, in {carrying:,} queries",
+        "repeated queries": f"{len(described.repeated_queries):,} groups with one reference and the same captions",
+    }
+    yield described.protocol
+    for what, value in rows.items():
+        if value is not None:
+            yield f"  {what:<18} {value}"
+    for part in described.parts:
+        yield f"  {part.kind:<18} {part.label}: {part.queries:,} queries"
+
+
+def _spread(spread: Spread) -> str:
+    if spread.least == spread.most:
+        return f"{spread.least:,}"
+    return f"{spread.total:,} in all, mean {spread.mean:.3f}, median {spread.median:g}, {spread.least} to {spread.most}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return f"{len(names):,}: {shown}" if len(names) <= _SHOWN else f"{len(names):,}: {shown}, ..."
