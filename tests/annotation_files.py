@@ -1,0 +1,164 @@
+"""Small annotation files in the formats of FashionIQ, CIRR, GeneCIS, domain conversion and COCO, made from a seed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from cirbench.datasets import cirr, coco_composition, fashioniq, fashioniq_pli, genecis, imagenet_r
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Rows = list[dict[str, Any]]
+
+
+def write(path: Path, content: object) -> Path:
+    """Write JSON, or lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def read(path: Path) -> Any:
+    """Read JSON."""
+    return json.loads(path.read_text())
+
+
+def write_fashioniq(root: Path, *, queries: int = 12, images: int = 30) -> dict[str, fashioniq.Expected]:
+    """Write three categories that share some images; return what they count up to."""
+    draw = random.Random(1)
+    shared = [f"B00SHARED{number}" for number in range(3)]
+    expected = {}
+    for category in fashioniq.CATEGORIES:
+        ids = shared + [f"B00{category.upper()}{number:03d}" for number in range(images - len(shared))]
+        draw.shuffle(ids)
+        rows = []
+        for number, target in enumerate(draw.sample(ids, queries)):
+            candidate = draw.choice([name for name in ids if name != target])
+            captions = [f"is {number} shades brighter", "" if number == 4 else "has no sleeves."]
+            rows.append({"candidate": candidate, "target": target, "captions": captions})
+        write(root / f"fashioniq/captions/cap.{category}.val.json", rows)
+        write(root / f"fashioniq/image_splits/split.{category}.val.json", ids)
+        union = {name for row in rows for name in (row["candidate"], row["target"])}
+        expected[category] = fashioniq.Expected(queries, images, len(union))
+    return expected
+
+
+def write_pli(root: Path, *, pairs: int = 5) -> dict[str, fashioniq_pli.Expected]:
+    """Write lists of pairs, two lines each; return what they count up to."""
+    expected = {}
+    for category in fashioniq.CATEGORIES:
+        lines = []
+        for number in range(pairs):
+            pair = f"B{category}{number};B{category}{number + 1}"
+            lines += [f"{pair};is it red?", f"{pair};has a *big* logo & no. {number}; longer"]
+        write(root / fashioniq_pli.FILE.format(category=category), "\n".join(lines) + "\n")
+        expected[category] = fashioniq_pli.Expected(2 * pairs, pairs + 1)
+    return expected
+
+
+def write_cirr(root: Path, *, split: str = "val", groups: int = 5, queries: int = 20) -> cirr.Expected:
+    """Write a split whose soft labels hold every published value; return what it counts up to."""
+    draw = random.Random(2)
+    ids = [f"dev-{number}-0-img{number % 2}" for number in range(6 * groups)]
+    write(root / f"cirr/image_splits/split.rc2.{split}.json", {name: f"./dev/{name}.png" for name in ids})
+    rows: Rows = []
+    for number in range(queries):
+        group = number % groups
+        members = ids[6 * group : 6 * group + 6]
+        reference, target, other, third = draw.sample(members, 4)
+        soft = {target: 1.0, other: -1.0, third: 0.5}
+        if number == 3:
+            soft = {
+                reference: 1.0,
+                other: 0.2,
+            }  # the hard target is not among the soft ones, as in 37 published queries
+        row = {
+            "pairid": 100 + 3 * number,
+            "reference": reference,
+            "caption": f"show {number} of them",
+            "img_set": {"id": group, "members": members, "reference_rank": 0},
+        }
+        if split == "val":
+            row |= {"target_hard": target, "target_soft": soft}
+        rows.append(row)
+    write(root / f"cirr/captions/cap.rc2.{split}.json", rows)
+    labels = Counter(value for row in rows for value in row.get("target_soft", {}).values())
+    references = len({row["reference"] for row in rows})
+    return cirr.Expected(queries, len(ids), groups, references, labels if split == "val" else None)
+
+
+def write_genecis(root: Path, *, queries: int = 9, candidates: int = 6) -> dict[str, genecis.Expected]:
+    """Write the four tasks; in one query the target stands in the gallery as well."""
+    draw = random.Random(3)
+    expected = {}
+    for task in genecis.TASKS:
+
+        def shown(number: int, task: str = task) -> dict[str, Any]:
+            if task.endswith("object"):
+                return {"val_image_id": 1000 + number}
+            return {"image_id": 2000 + number % 7, "instance_bbox": [number, 5.5, 10 + number, 20]}
+
+        rows: Rows = []
+        for number in range(queries):
+            reference, target, *others = draw.sample(range(40), candidates + 1)
+            gallery = [shown(each) for each in others]
+            if number == 2:
+                gallery[1] = shown(target)
+            row = {"reference": shown(reference), "target": shown(target), "gallery": gallery}
+            rows.append(row | {"condition": f"thing {number % 4}"})
+        write(root / f"genecis/{task.replace('-', '_')}.json", rows)
+        every = [each for row in rows for each in (row["reference"], row["target"], *row["gallery"])]
+        images = len({each.get("val_image_id", each.get("image_id")) for each in every})
+        expected[task] = genecis.Expected(queries, images, 4)
+    return expected
+
+
+def write_imagenet_r(root: Path) -> imagenet_r.Expected:
+    """Write three classes: one has no origami, one has twelve cartoons."""
+    photographs = [
+        f"imgnet/real/n0{label}/ILSVRC2012_val_{label}{number}.JPEG {label}"
+        for label in range(3)
+        for number in range(4)
+    ]
+    targets = [line.replace(f" {line[-1]}", f" {6000 + int(line[-1])}") for line in photographs]
+    counts = Counter({imagenet_r.PHOTOGRAPHS: len(photographs)})
+    for label in range(3):
+        for place, domain in enumerate(imagenet_r.DOMAINS):
+            number = 12 if (label, place) == (1, 0) else 0 if (label, place) == (2, 1) else 2
+            counts[place] += number
+            targets += [
+                f"imgnet/imagenet-r/n0{label}/{domain}_{each}.jpg {1000 * place + label}" for each in range(number)
+            ]
+    random.Random(4).shuffle(targets)
+    write(root / "imagenet-r/imgnet_real_query.txt", " \n".join(photographs) + " \n")
+    write(root / "imagenet-r/imgnet_targets.txt", " \n".join(targets) + " \n")
+    return imagenet_r.Expected(len(photographs), 3, counts)
+
+
+def write_coco(root: Path) -> coco_composition.Expected:
+    """Write five images: one without an object, one whose only object is too large."""
+    square = [2, 2, 6, 2, 6, 6, 2, 6]
+    annotations = [
+        {"id": 10, "image_id": 1, "category_id": 18, "bbox": [2, 2, 4, 4], "segmentation": [square]},
+        {"id": 11, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3], "segmentation": [square]},
+        {"id": 12, "image_id": 1, "category_id": 44, "bbox": [0, 0, 9, 9], "segmentation": [square]},
+        {"id": 13, "image_id": 2, "category_id": 1, "bbox": [2, 2, 4.7, 4.2], "segmentation": [square]},
+        {"id": 14, "image_id": 3, "category_id": 1, "bbox": [0, 0, 10, 9], "segmentation": [square]},
+        {
+            "id": 15,
+            "image_id": 5,
+            "category_id": 44,
+            "bbox": [1, 0, 1, 3],
+            "iscrowd": 1,
+            "segmentation": {"counts": [8, 3, 69], "size": [8, 10]},
+        },
+    ]
+    images = [{"id": number, "width": 10, "height": 8, "file_name": f"{number:012d}.jpg"} for number in range(1, 6)]
+    categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 44, "name": "bottle"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write(root / "coco/annotations/instances_val2017.json", content)
+    return coco_composition.Expected(len(images), len(categories))
