@@ -104,10 +104,10 @@ def _batches(task: RankingTask) -> Iterator[tuple[NDArray[np.int64], NDArray[np.
 
 
 def _tiles(rows: NDArray[np.int64], task: RankingTask, size: int) -> Iterator[NDArray[np.int64]]:
-    """Split queries into tiles, those with the most relevant items first, so that a tile is alike inside."""
+    """Split queries into even tiles, those with the most relevant items first, so that a tile is alike inside."""
     rows = rows[np.argsort(-task.relevant.lengths[rows], kind="stable")]
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    if len(rows):
+        yield from np.array_split(rows, -(-len(rows) // size))
 
 
 def _ranked(

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from cirbench.arrays import Ragged
     from cirbench.retrieval.candidates import Candidates
 
-CHUNK = 1024
+CHUNK = 2048
 """Candidates per block."""
 
 TILE = 512
-"""Queries per block; a block of scores then takes 2 MB."""
+"""Queries per block, at most; a block of scores then takes 4 MB at most."""
 
 
 def scan(

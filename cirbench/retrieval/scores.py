@@ -46,10 +46,11 @@ def score_pairs(
     """Score each query against its own candidates; flat, in the order of ``places``."""
     sums, norms_of_pairs = np.empty((2, len(places.values)))
     largest_norm = norms(queries_QD).max(initial=0.0)
-    at_once = max(1, _PAIRS // max(1, int(places.lengths.max(initial=0))))
+    lengths_Q = places.lengths
+    at_once = max(1, _PAIRS // max(1, int(lengths_Q.max(initial=0))))
     for start in range(0, len(places), at_once):
         tile = slice(start, start + at_once)
-        longest = int(places.lengths[tile].max())
+        longest = int(lengths_Q[tile].max())
         queries_TD1 = queries_QD[tile, :, None].astype(np.float64)
         for skipped in range(0, longest, _PAIRS):
             at_TP = places.offsets[:-1][tile, None] + np.arange(skipped, min(longest, skipped + _PAIRS))
