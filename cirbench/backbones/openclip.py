@@ -215,6 +215,6 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"There is no device called {name!r}.", hint="Use --device auto, cpu or cuda.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("This machine has no CUDA device that torch can use.", hint="Use --device cpu.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"This machine has no device {name} that torch can use.", hint="Use --device auto or cpu.")
     return device

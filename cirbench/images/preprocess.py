@@ -21,7 +21,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import warnings
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -176,10 +175,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":  # Pillow would copy it
         return image
-    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-        with warnings.catch_warnings():  # Pillow advises RGBA; the published order drops the alpha of palette images
-            warnings.simplefilter("ignore", UserWarning)
-            return image.convert("RGB")
+    if isinstance(image.info.get("transparency"), bytes):  # Pillow would warn; the published order drops alpha
+        image = image.copy()
+        del image.info["transparency"]
     return image.convert("RGB")
 
 

@@ -169,7 +169,11 @@ def test_the_published_order_resizes_a_palette_before_converting_it() -> None:
 def test_the_published_order_drops_the_alpha_of_a_palette_without_a_warning() -> None:
     image = smooth(64, 64).convert("P")
     image.info["transparency"] = bytes(range(256))
-    assert Preprocessing(size=32)(image).shape == (3, 32, 32)
+    mine = torch.from_numpy(Preprocessing(size=32)(image))
+    with pytest.warns(UserWarning, match="Transparency"):
+        theirs = image_transform(32, is_train=False)(image)
+    assert torch.equal(mine, theirs)
+    assert "transparency" in image.info
 
 
 def test_rgb_first_turns_upright_by_exif() -> None:
