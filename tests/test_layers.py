@@ -19,6 +19,7 @@ LAYERS = (
     ("methods",),
     ("evaluation",),
     ("results",),
+    ("submissions",),
     ("running",),
     ("cli", "__init__"),
     ("__main__",),

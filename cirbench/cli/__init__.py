@@ -22,6 +22,7 @@ VERBS = {
     "run": "Evaluate methods on a benchmark.",
     "score": "Score given rankings or features; needs no torch.",
     "data": "Plan, get, check or describe the files of a benchmark.",
+    "submit": "Write, check and record files for the test servers.",
     "train": "Train a method, or a small CLIP.",
     "list": "List methods, datasets, protocols, backbones, metrics or runs.",
     "show": "Show everything about one of them.",

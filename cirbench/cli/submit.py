@@ -1,0 +1,129 @@
+"""``cirbench submit``: files for the test servers, from runs; checked offline; kept with the server's answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cirbench.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    import datetime
+
+    from cirbench.submissions.check import Report
+
+_SHOWN = 20
+_FILE = click.Path(path_type=Path)
+_DATA_ROOT = click.option("--data-root", type=_FILE, help="Where annotations are.  [default: CIRBENCH_DATA]")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
+
+
+@click.group()
+def command() -> None:
+    r"""Write, check and record files for the test servers of CIRCO and CIRR.
+
+    \b
+    cirbench submit build runs/circo/pli-1a2b3c4d
+    cirbench submit check submissions/circo/pli-1a2b3c4d.json
+    cirbench submit record submissions/circo/pli-1a2b3c4d.json --scores mAP@5=12.3,mAP@10=13.1
+    """
+
+
+@command.command()
+@click.argument("run", type=_FILE)
+@click.option("-o", "--output", type=_FILE, default=Path("submissions"), show_default=True, help="Where files go.")
+@_DATA_ROOT
+@_JSON
+def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> None:
+    """Write the server files of a finished run on circo/test or cirr/test1."""
+    from cirbench.results.folder import load_run
+    from cirbench.submissions.build import build_submission, upload_hint
+    from cirbench.submissions.check import FORMS, at_hand
+
+    loaded = load_run(run)
+    name = loaded.result.protocol.name.partition("@")[0]
+    known = at_hand(data_root)(name) if name in FORMS else None
+    paths = build_submission(loaded, output, protocol=known)
+    dataset = name.partition("/")[0]
+    if as_json:
+        click.echo(
+            json.dumps({"schema_version": 1, "files": [str(path) for path in paths], "protocol": name}, indent=2)
+        )
+        return
+    for path in paths:
+        click.echo(path)
+    click.echo(upload_hint(dataset), err=True)
+    click.echo("Then keep the answer: cirbench submit record FILE --scores NAME=PERCENT,...", err=True)
+
+
+@command.command()
+@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.option("--protocol", help="What the files are meant for: circo/test, circo/val or cirr/test1.  [default: told]")
+@_DATA_ROOT
+@_JSON
+def check(files: tuple[Path, ...], protocol: str | None, data_root: Path | None, as_json: bool) -> None:
+    """Hold files against every rule of their server, without the server."""
+    from cirbench.errors import UnknownName
+    from cirbench.submissions.check import FORMS, at_hand, check_files
+
+    if protocol is not None and protocol not in FORMS:
+        raise UnknownName("protocol with a server's form", protocol, FORMS)
+    reports = check_files(files, at_hand(data_root), protocol)
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "files": [_as_json(report) for report in reports]}, indent=2))
+    else:
+        for report in reports:
+            click.echo(_as_text(report))
+    if failed := [report for report in reports if not report.ok]:
+        raise CheckFailed(
+            f"{len(failed)} of {len(reports)} files break rules of their server.", hint="docs/submissions.md has them."
+        )
+
+
+@command.command()
+@click.argument("file", type=_FILE)
+@click.option("--scores", required=True, help="What the server answered, in percent: NAME=VALUE,... or a JSON object.")
+@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Of the answer.  [default: today]")
+@_DATA_ROOT
+@_JSON
+def record(file: Path, scores: str, date: datetime.datetime | None, data_root: Path | None, as_json: bool) -> None:
+    """Store a server's answer beside the file that was uploaded."""
+    import datetime
+
+    from cirbench.submissions import circo, receipts
+    from cirbench.submissions.check import at_hand, check_file
+
+    report = check_file(file, at_hand(data_root))
+    report.require()
+    if report.protocol is None or report.protocol == circo.VAL:
+        raise UsageError(f"{file} is of val, which no server scores.", hint="`cirbench score` measures it.")
+    day = (date or datetime.datetime.now(datetime.UTC)).date()
+    path = receipts.record(file, report.protocol, receipts.parse_scores(scores, report.protocol), day)
+    click.echo(path.read_text().rstrip() if as_json else path)
+
+
+def _as_text(report: Report) -> str:
+    what = " ".join(filter(None, (report.protocol, report.metric))) or "unknown"
+    verdict = "ok" if report.ok else f"{len(report.problems)} broken rules"
+    lines = [f"{report.path}: {what}, {report.queries} queries: {verdict}"]
+    lines += [f"  {problem}" for problem in report.problems[:_SHOWN]]
+    if len(report.problems) > _SHOWN:
+        lines.append(f"  and {len(report.problems) - _SHOWN} more; --json lists all of them")
+    return "\n".join([*lines, *(f"  note: {note}" for note in report.notes)])
+
+
+def _as_json(report: Report) -> dict[str, object]:
+    return {
+        "file": str(report.path),
+        "protocol": report.protocol,
+        "metric": report.metric,
+        "queries": report.queries,
+        "ok": report.ok,
+        "problems": [
+            {"rule": problem.rule, "query": problem.query, "message": problem.message} for problem in report.problems
+        ],
+        "notes": list(report.notes),
+    }

@@ -1,0 +1,136 @@
+"""From a run to the files that a test server takes, checked, with a manifest that names the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from cirbench.datasets.catalogue import protocols
+from cirbench.errors import CheckFailed, UsageError
+from cirbench.files import sha256_of_file, write_bytes
+from cirbench.predictions.read import read_rankings
+from cirbench.submissions import circo, cirr, receipts
+from cirbench.submissions.check import at_hand, check_values
+from cirbench.submissions.receipts import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.predictions.lists import RankedLists
+    from cirbench.results.folder import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """A test server.
+
+    Attributes:
+        upload: Where files go.
+        answers: What comes back.
+    """
+
+    upload: str
+    answers: str
+
+
+SERVERS = {
+    "circo": Server(
+        "https://circo.micc.unifi.it",
+        "by e-mail, mAP@5/10/25/50, Recall@5/10/25/50 and mAP@10 of the nine aspects",
+    ),
+    "cirr": Server(
+        "https://cirr.cecs.anu.edu.au (when it is down: https://cirr.junjie.au)",
+        "Recall@1/5/10/50 to the file *.recall.json, Recall_subset@1/2/3 to the file *.recall_subset.json",
+    ),
+}
+
+
+def upload_hint(dataset: str) -> str:
+    """Say in one line where the files of a data set go, and what the server answers."""
+    server = SERVERS[dataset]
+    return f"Upload at {server.upload}; the server answers {server.answers}."
+
+
+def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | None = None) -> tuple[Path, ...]:
+    """Write the files to upload, one for CIRCO and two for CIRR, and a manifest beside them.
+
+    They lie in ``output/<dataset>/``, named after the method and the digest of the run. Nothing is written unless every
+    rule of the server holds.
+
+    Args:
+        run: A whole run on a split whose labels a server keeps.
+        output: The folder of all submissions.
+        protocol: What the run was made on, to hold the files against; loaded if its annotations are at hand.
+
+    Returns:
+        The files to upload; `cirbench.submissions.receipts.manifest_of` finds their manifest.
+
+    Raises:
+        UsageError: The labels of the run's protocol are public: there is no server to ask.
+        CheckFailed: The run is partial, or was made on other annotations, or a rule of the server is broken.
+    """
+    record = run.result.protocol
+    name = record.name.partition("@")[0]
+    entry = protocols().get(name)
+    if entry is None or entry.labelled or entry.dataset not in SERVERS:
+        raise UsageError(
+            f"{run.folder} is a run on {record.name}, which no server scores.",
+            hint="Runs on circo/test and cirr/test1 are submitted; other numbers are in the run itself.",
+        )
+    counts = run.result.counts
+    if counts.partial:
+        raise CheckFailed(
+            f"{run.folder} is a partial run (queries {counts.queries}/{counts.queries_expected}, gallery "
+            f"{counts.gallery}/{counts.gallery_expected}), and a server takes whole ones only.",
+            hint="Run it again without --limit, on all images.",
+        )
+    known = protocol if protocol is not None else at_hand(None)(name)
+    if known is not None and known.gallery is not None and known.digest != record.digest:
+        raise CheckFailed(
+            f"{run.folder} was made on {record.name} ({record.digest[:8]}), and the annotations at hand make it "
+            f"{known.name} ({known.digest[:8]}).",
+            hint="Point CIRBENCH_DATA at the annotations of the run, or run it again.",
+        )
+    folder, stem = output / entry.dataset, f"{run.result.method.name}-{run.result.digest[:8]}"
+    contents = _contents(entry.dataset, read_rankings(run.folder / "predictions.jsonl"), stem)
+    encoded = {file: circo.encode(values) for file, values in contents.items()}
+    for file, values in contents.items():
+        check_values(folder / file, values, len(encoded[file]), lambda _: known, name).require()
+    for file, content in encoded.items():
+        write_bytes(folder / file, content)
+    paths = tuple(folder / file for file in contents)
+    receipts.write(folder / f"{stem}{receipts.MANIFEST}", _manifest(run, paths, SERVERS[entry.dataset]))
+    return paths
+
+
+def _contents(dataset: str, lists: RankedLists, stem: str) -> Mapping[str, Mapping[str, object]]:
+    if dataset == "circo":
+        return {f"{stem}.json": circo.content(lists)}
+    return {
+        f"{stem}.recall.json": cirr.content(lists, "recall"),
+        f"{stem}.recall_subset.json": cirr.content(lists, "recall_subset"),
+    }
+
+
+def _manifest(run: Run, paths: tuple[Path, ...], server: Server) -> Manifest:
+    result = run.result
+    return Manifest(
+        protocol=result.protocol.name,
+        protocol_digest=result.protocol.digest,
+        run=str(run.folder),
+        run_digest=result.digest,
+        method=result.method.name,
+        parameters=result.method.parameters,
+        backbone=result.backbone.name,
+        backbone_digest=result.backbone.digest,
+        checkpoint=result.method.checkpoint,
+        uses_shared_concept=result.method.uses_shared_concept,
+        uses_llm=result.method.uses_llm,
+        cirbench=result.environment.cirbench,
+        created=result.created,
+        files={path.name: sha256_of_file(path) for path in paths},
+        upload=server.upload,
+        answers=server.answers,
+    )

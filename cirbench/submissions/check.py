@@ -1,0 +1,196 @@
+"""Hold a file against every rule of the server that it is for, without the server."""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from cirbench.datasets import locate
+from cirbench.datasets.catalogue import load_protocol
+from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, MissingData
+from cirbench.predictions.read import parse_json
+from cirbench.submissions import circo, cirr
+from cirbench.submissions.rules import Problem, kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from cirbench.datasets.protocol import EvaluationProtocol
+
+    AtHand = Callable[[str], EvaluationProtocol | None]
+
+FORMS = (circo.TEST, circo.VAL, cirr.TEST)
+"""The protocols whose files are checked. CIRCO's val has the server's form as well, and is scored here."""
+
+_READ_LIMIT = 10 * cirr.MAX_BYTES
+"""Larger files are not read: ten times what any server takes is some other file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was found in a file.
+
+    Attributes:
+        path: The file.
+        protocol: What it is for; ``None`` where it cannot be told.
+        metric: Which of CIRR's two files it is.
+        queries: How many queries it has.
+        problems: Every broken rule.
+        notes: What could not be checked, and what to know before uploading it.
+    """
+
+    path: Path
+    protocol: str | None
+    metric: str | None = None
+    queries: int = 0
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether no rule is broken."""
+        return not self.problems
+
+    def require(self) -> None:
+        """Refuse a file that breaks a rule.
+
+        Raises:
+            CheckFailed: It does.
+        """
+        if self.problems:
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise CheckFailed(
+                f"{self.path}: {self.problems[0]}{more}.", hint=f"`cirbench submit check {self.path}` tells everything."
+            )
+
+
+def at_hand(data_root: Path | None) -> AtHand:
+    """Return a function that loads a protocol, or gives ``None`` where its annotations are not there.
+
+    Raises:
+        MissingData: ``data_root`` is given and is no folder.
+        CorruptFile: From the function: annotations are there, and are not what was published.
+    """
+    if data_root is not None:
+        locate.data_root(data_root)
+
+    def load(name: str) -> EvaluationProtocol | None:
+        try:
+            return load_protocol(name, data_root)
+        except CorruptFile:
+            raise
+        except MissingData:
+            return None
+
+    return load
+
+
+def check_files(paths: Sequence[Path], annotations: AtHand, meant: str | None = None) -> tuple[Report, ...]:
+    """Check files that are to be uploaded together; see `check_file`."""
+    reports = [check_file(path, annotations, meant) for path in paths]
+    metrics = {report.metric for report in reports if report.protocol == cirr.TEST}
+    if not metrics or metrics == set(cirr.LENGTHS):
+        return tuple(reports)
+    (absent,) = set(cirr.LENGTHS) - metrics
+    note = f'the server also needs the other file, of metric "{absent}", which was not checked now'
+    return tuple(
+        dataclasses.replace(report, notes=(*report.notes, note)) if report.protocol == cirr.TEST else report
+        for report in reports
+    )
+
+
+def check_file(path: Path, annotations: AtHand, meant: str | None = None) -> Report:
+    """Tell what a file is for, and check every rule.
+
+    Args:
+        path: The file.
+        annotations: See `at_hand`.
+        meant: One of `FORMS`; without it, the file's content tells.
+
+    Raises:
+        MissingData: The file cannot be read.
+        CorruptFile: The annotations that it is held against are not what was published.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _READ_LIMIT:
+            told = f"the file has {size:,} bytes; no server takes more than {cirr.MAX_BYTES:,}"
+            return Report(path, meant, problems=(Problem("size", told),))
+        raw = path.read_bytes()
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
+    values = _read(raw)
+    if isinstance(values, Problem):
+        return Report(path, meant, problems=(values,))
+    return check_values(path, values, size, annotations, meant)
+
+
+def check_values(
+    path: Path, values: Mapping[str, object], size: int, annotations: AtHand, meant: str | None = None
+) -> Report:
+    """Check the object of a file; see `check_file`."""
+    of_cirr = cirr.looks_like(values)
+    told = cirr.TEST if of_cirr else circo.split_of(values)
+    protocol = meant or told
+    if of_cirr != (protocol == cirr.TEST):
+        problem = Problem("benchmark", f"the file has the form of {told}, and is meant for {protocol}")
+        return Report(path, protocol, queries=len(values), problems=(problem,))
+    known = annotations(protocol)
+    if of_cirr:
+        found = tuple(cirr.problems(values, size, known))
+        queries = sum(name not in cirr.HEAD for name in values)
+        return Report(path, protocol, cirr.metric_of(values), queries, found, _unchecked(protocol, known))
+    found = tuple(circo.problems(values, protocol, known))
+    notes = _unchecked(protocol, known)
+    if protocol == circo.VAL:
+        notes = ("this is val, and the server scores test only; val is scored by `cirbench score`", *notes)
+    return Report(path, protocol, None, len(values), found, notes)
+
+
+def _unchecked(protocol: str, known: EvaluationProtocol | None) -> tuple[str, ...]:
+    if known is None and protocol == cirr.TEST:
+        return (
+            "not checked, since CIRR's annotations are not at hand (--data-root): pair ids, references, groups, and the "
+            "gallery beyond the form of its names",
+        )
+    if known is None or known.gallery is None:
+        return (
+            "not checked, since COCO's image_info_unlabeled2017.json is not at hand (--data-root): whether ids are in "
+            "the gallery",
+        )
+    return ()
+
+
+def _read(raw: bytes) -> dict[str, Any] | Problem:
+    if raw.startswith(codecs.BOM_UTF8):
+        return Problem("text", "the file begins with a byte order mark, which JSON must not have")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        return Problem("text", f"byte {error.start} of the file is not UTF-8")
+    if not text.strip():
+        return Problem("text", "the file is empty")
+    try:
+        values = parse_json("the file", text)
+    except InvalidPredictions as error:
+        return Problem("json", error.message.rstrip("."), _query_before(text, error))
+    if not isinstance(values, dict):
+        return Problem("object", f"the file holds {kind(values)}, and must hold one object from query id to list")
+    return values
+
+
+def _query_before(text: str, error: InvalidPredictions) -> str | None:
+    """The query in whose list the JSON is broken, as far as the text before that place tells."""
+    cause = error.__cause__
+    if isinstance(cause, json.JSONDecodeError):
+        end = cause.pos
+    elif (constant := re.search(r"[:\[,]\s*(NaN|-?Infinity)", text)) is not None:
+        end = constant.start() + 1
+    else:
+        return None
+    keys = re.findall(r'"([^"\\]*)"\s*:', text[:end])
+    return keys[-1] if keys else None

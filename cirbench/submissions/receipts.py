@@ -1,0 +1,245 @@
+"""What belongs to a submission: the manifest of where it came from, and the receipt of what the server answered.
+
+Beside ``pli-1a2b3c4d.json`` lies ``pli-1a2b3c4d.manifest.json``, which names the run, and, once the server has answered,
+``pli-1a2b3c4d.receipt.json``. Both hold the sha256 of the file that they are about, so that a change is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from cirbench.datasets import circo as circo_data
+from cirbench.datasets import cirr as cirr_data
+from cirbench.datasets.catalogue import protocols
+from cirbench.errors import CheckFailed, CorruptFile, MissingData, UnknownName, UsageError
+from cirbench.files import sha256_of_file, write_bytes
+from cirbench.predictions.read import parse_json
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+T = TypeVar("T", bound="Versioned")
+
+SCHEMA_VERSION = 1
+MANIFEST, RECEIPT = ".manifest.json", ".receipt.json"
+
+
+class Versioned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file of this room."""
+
+    schema_version: int = SCHEMA_VERSION
+
+
+class Manifest(Versioned, frozen=True, kw_only=True):
+    """Where the files of a submission came from.
+
+    Attributes:
+        protocol: Id and version.
+        protocol_digest: Of everything that fixes a number.
+        run: The run folder.
+        run_digest: Of its configuration.
+        method: Its name.
+        parameters: Of the method.
+        backbone: As asked for.
+        backbone_digest: By content.
+        checkpoint: Sha256 of trained weights.
+        uses_shared_concept: Disclosure of the method.
+        uses_llm: Disclosure of the method.
+        cirbench: Version that made the run.
+        created: When the run was made.
+        files: Sha256 of each file to upload.
+        upload: Where.
+        answers: What the server answers.
+    """
+
+    protocol: str
+    protocol_digest: str
+    run: str
+    run_digest: str
+    method: str
+    parameters: dict[str, str | int | float | bool | None]
+    backbone: str
+    backbone_digest: str
+    checkpoint: str | None
+    uses_shared_concept: str
+    uses_llm: str
+    cirbench: str
+    created: str
+    files: dict[str, str]
+    upload: str
+    answers: str
+
+
+class Receipt(Versioned, frozen=True, kw_only=True):
+    """What a server answered.
+
+    Attributes:
+        protocol: What was scored.
+        file: The name of the submission.
+        sha256: Of the submission.
+        scores: In percent, by the labels that `cirbench run` uses.
+        date: Of the answer, ISO 8601.
+        run_digest: Of the run that the submission came from; ``None`` where no manifest says so.
+    """
+
+    protocol: str
+    file: str
+    sha256: str
+    scores: dict[str, float]
+    date: str
+    run_digest: str | None = None
+
+
+def write(path: Path, value: Versioned) -> None:
+    """Write a manifest or a receipt."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def receipt_path(submission: Path) -> Path:
+    """Return where the receipt of a submission lies."""
+    return submission.with_name(f"{submission.stem}{RECEIPT}")
+
+
+def record(submission: Path, protocol: str, scores: Mapping[str, float], date: datetime.date) -> Path:
+    """Store a server's answer beside the file that it is about; return the receipt.
+
+    Args:
+        submission: The file that was uploaded.
+        protocol: What the server scored.
+        scores: In percent; see `parse_scores`.
+        date: Of the answer.
+
+    Raises:
+        CheckFailed: The file is not the one that was built, or not the one of the receipt that lies there already.
+        CorruptFile: The manifest or the receipt is damaged.
+    """
+    sha256 = sha256_of_file(submission)
+    manifest = manifest_of(submission)
+    if manifest is not None and manifest.files[submission.name] != sha256:
+        raise CheckFailed(
+            f"{submission} is not the file that was built from {manifest.run}: it has changed since.",
+            hint="Build it again with `cirbench submit build`, and record the answer to that file.",
+        )
+    if receipt_path(submission).exists():
+        read_receipt(submission)
+    run = None if manifest is None else manifest.run_digest
+    answer = Receipt(
+        protocol=protocol,
+        file=submission.name,
+        sha256=sha256,
+        scores=dict(scores),
+        date=date.isoformat(),
+        run_digest=run,
+    )
+    write(receipt_path(submission), answer)
+    return receipt_path(submission)
+
+
+def read_receipt(submission: Path) -> Receipt:
+    """Read the receipt of a submission.
+
+    Raises:
+        MissingData: There is none.
+        CheckFailed: The submission has changed since.
+        CorruptFile: The receipt is damaged, or was written by a newer version.
+    """
+    receipt = _read(receipt_path(submission), Receipt)
+    if receipt.sha256 != sha256_of_file(submission):
+        raise CheckFailed(
+            f"{submission} has changed since the server's answer of {receipt.date} was recorded.",
+            hint=f"Put the old file back, or move {receipt_path(submission)} away.",
+        )
+    return receipt
+
+
+def manifest_of(submission: Path) -> Manifest | None:
+    """Return the manifest beside a submission that names it, or ``None``.
+
+    Raises:
+        CorruptFile: The manifest is damaged.
+    """
+    stem = submission.stem
+    for name in dict.fromkeys((stem, stem.rpartition(".")[0])):
+        path = submission.with_name(f"{name}{MANIFEST}")
+        if name and path.exists():
+            manifest = _read(path, Manifest)
+            if submission.name in manifest.files:
+                return manifest
+    return None
+
+
+def parse_scores(text: str, protocol: str) -> dict[str, float]:
+    """Read a server's scores: ``mAP@5=12.3,mAP@10=11.9``, or a JSON object; in percent.
+
+    Names are known in any case, and an aspect of CIRCO by itself: ``cardinality=10.1``.
+
+    Raises:
+        UsageError: A score is no percentage, or is given twice, or there is none.
+        UnknownName: A score is none of the protocol's.
+    """
+    labels = {label.lower(): label for label in score_labels(protocol)}
+    labels |= dict(_aspects(protocol))
+    scores: dict[str, float] = {}
+    for name, value in _pairs(text):
+        label = labels.get(name.strip().lower())
+        if label is None:
+            raise UnknownName(f"score of {protocol}", name, score_labels(protocol))
+        if label in scores:
+            raise UsageError(f"The score {label} is given twice.")
+        scores[label] = _percent(label, value)
+    if not scores:
+        raise UsageError("No score is given.", hint="Give --scores 'mAP@5=12.3,mAP@10=11.9', or a JSON object.")
+    return scores
+
+
+def score_labels(protocol: str) -> tuple[str, ...]:
+    """Return the labels under which the server of a protocol reports."""
+    if protocols()[protocol].dataset == "cirr":
+        return tuple(measure.label for measure in cirr_data.MEASURES)
+    return (*(measure.label for measure in circo_data.MEASURES), *(label for _, label in _aspects(protocol)))
+
+
+def _aspects(protocol: str) -> Iterator[tuple[str, str]]:
+    if protocols()[protocol].dataset == "circo":
+        sliced = circo_data.ASPECT_MEASURE
+        yield from ((name, f"{sliced.label}[{sliced.by}={name}]") for name in sliced.labels)
+
+
+def _pairs(text: str) -> list[tuple[str, object]]:
+    if text.lstrip().startswith("{"):
+        return list(parse_json("--scores", text).items())
+    parts = [part.partition("=") for part in text.split(",") if part.strip()]
+    if odd := next((name for name, sign, _ in parts if not sign), None):
+        raise UsageError(f"{odd.strip()!r} is no score.", hint="Scores look like mAP@5=12.3,mAP@10=11.9.")
+    return [(name, value) for name, _, value in parts]
+
+
+def _percent(label: str, value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 100:
+        raise UsageError(f"The score {label} is {json.dumps(value)}, and must be a number of percent, from 0 to 100.")
+    return number
+
+
+def _read(path: Path, type: type[T]) -> T:
+    try:
+        value = msgspec.json.decode(path.read_bytes(), type=type)
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
+    except msgspec.DecodeError as error:
+        raise CorruptFile(f"{path} is damaged: {error}.", hint="Move it away.") from error
+    if value.schema_version > SCHEMA_VERSION:
+        raise CorruptFile(
+            f"{path} has schema version {value.schema_version}; this cirbench reads up to {SCHEMA_VERSION}.",
+            hint="Upgrade cirbench.",
+        )
+    return value
