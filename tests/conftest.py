@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -29,7 +31,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep features and checkpoints of the tests away from the user's."""
     os.environ["CIRBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture
