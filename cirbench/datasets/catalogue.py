@@ -102,7 +102,7 @@ _DATASETS = (
         (
             ProtocolEntry("circo/val", "CIRCO val, reference kept", "val", 220, 123_403),
             ProtocolEntry("circo/val-drop-reference", "CIRCO val, reference removed", "val", 220, 123_403),
-            ProtocolEntry("circo/val-concept", "CIRCO val, shared concept given", "val", 220, 123_403),
+            ProtocolEntry("circo/val-concept", "CIRCO val, reference kept, shared concept given", "val", 220, 123_403),
             ProtocolEntry("circo/test", "CIRCO test, reference kept", "test", 800, 123_403, labelled=False),
         ),
         default_backbone="ViT-L-14/openai",
@@ -115,7 +115,7 @@ _DATASETS = (
         "cirbench.datasets.cirr:cirr_protocol",
         (
             ProtocolEntry("cirr/val", "CIRR val, reference removed", "val", 4181, 2297),
-            ProtocolEntry("cirr/val-soft", "CIRR val by soft labels, as its authors' code", "val", 4181, 2297),
+            ProtocolEntry("cirr/val-soft", "CIRR val by soft labels, reference removed", "val", 4181, 2297),
             ProtocolEntry("cirr/test1", "CIRR test1, reference removed", "test1", 4148, 2315, labelled=False),
         ),
         default_backbone="ViT-L-14/openai",
@@ -129,7 +129,9 @@ _DATASETS = (
         (
             ProtocolEntry("fashioniq/val", "FashionIQ val, split galleries 3817/6346/5373", "val", 6016, 15_415),
             ProtocolEntry("fashioniq/val-union", "FashionIQ val, union galleries 2628/3089/2902", "val", 6016, 8582),
-            ProtocolEntry("fashioniq/val-pli", "FashionIQ val as PLI's code, your pair list", "val", 11_380, None),
+            ProtocolEntry(
+                "fashioniq/val-pli", "FashionIQ val as PLI's code, pair list from your file", "val", 11_380, None
+            ),
         ),
         default_backbone="ViT-L-14/openai",
         needs="fashioniq/{captions,image_splits}/; for val-pli also the user's fashioniq/captions_pairs/",
@@ -156,10 +158,14 @@ _DATASETS = (
         "cirbench.datasets.imagenet_r:imagenet_r_protocol",
         (
             ProtocolEntry(
-                "imagenet-r/domain-conversion", "Domain conversion, share of the relevant found", "val", 40_000, 16_983
+                "imagenet-r/domain-conversion",
+                "Domain conversion, share of the relevant images found",
+                "val",
+                40_000,
+                16_983,
             ),
             ProtocolEntry(
-                "imagenet-r/domain-conversion-hit", "Domain conversion, any relevant found", "val", 40_000, 16_983
+                "imagenet-r/domain-conversion-hit", "Domain conversion, any relevant image found", "val", 40_000, 16_983
             ),
         ),
         default_backbone="ViT-L-14/openai",
@@ -172,7 +178,7 @@ _DATASETS = (
         "cirbench.datasets.coco_composition:coco_protocol",
         (
             ProtocolEntry(
-                "coco/object-composition", "COCO object composition, drawn by a fixed rule", "val", None, None
+                "coco/object-composition", "COCO object composition, objects drawn by a fixed rule", "val", None, None
             ),
         ),
         default_backbone="ViT-L-14/openai",

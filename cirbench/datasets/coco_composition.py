@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from cirbench.datasets.annotation import decode, refuse, repeated, some, wrong_count
+from cirbench.datasets.annotation import decode, not_as_published, refuse, repeated, some, wrong_count
 from cirbench.datasets.crops import CutOut
 from cirbench.datasets.imagefiles import ImageFiles
 from cirbench.datasets.locate import locate
@@ -64,7 +64,7 @@ class _Annotation(msgspec.Struct, frozen=True):
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float]
-    segmentation: list[list[float]] | _Runs
+    segmentation: msgspec.Raw  # decoded for the drawn ones only
 
 
 class _Class(msgspec.Struct, frozen=True):
@@ -111,11 +111,11 @@ def load(data_root: Path, expected: Expected) -> EvaluationProtocol:
     return EvaluationProtocol(
         id="coco/object-composition",
         version=1,
-        title="COCO object composition, one object per photograph drawn by a fixed rule",
+        title="COCO object composition, objects drawn by a fixed rule",
         queries=tuple(
             Query(
                 str(annotation.id),
-                Item(f"object-{annotation.id}", _cut_out(annotation, images)),
+                Item(f"object-{annotation.id}", _cut_out(annotation, images, path)),
                 (_sentence(annotation, of_image[annotation.image_id], names),),
             )
             for annotation in drawn
@@ -135,9 +135,12 @@ def _draw(annotations: Sequence[_Annotation], largest: float) -> _Annotation | N
     return min(possible, key=lambda each: hashlib.sha256(f"{SEED} {each.id}".encode()).digest(), default=None)
 
 
-def _cut_out(annotation: _Annotation, images: ImageFiles) -> CutOut:
-    shape = annotation.segmentation
-    outline = tuple(shape.counts) if isinstance(shape, _Runs) else tuple(tuple(polygon) for polygon in shape)
+def _cut_out(annotation: _Annotation, images: ImageFiles, path: Path) -> CutOut:
+    try:
+        shape = msgspec.json.decode(annotation.segmentation, type=list[tuple[float, ...]] | _Runs)
+    except msgspec.DecodeError as error:
+        raise not_as_published(path, f"the outline of annotation {annotation.id}: {error}") from error
+    outline = tuple(shape.counts) if isinstance(shape, _Runs) else tuple(shape)
     return CutOut(images[str(annotation.image_id)], annotation.bbox, outline)
 
 

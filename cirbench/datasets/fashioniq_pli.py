@@ -53,7 +53,7 @@ def load(data_root: Path, expected: Mapping[str, Expected]) -> EvaluationProtoco
     """Load lists of pairs whose counts are ``expected``; see `pli_protocol`."""
     return assemble(
         "fashioniq/val-pli",
-        "FashionIQ val as PLI's code evaluates it, pair list from the user's file, reference removed",
+        "FashionIQ val as PLI's code, pair list from your file",
         [_read(category, data_root, expected[category]) for category in CATEGORIES],
         data_root,
         cutoffs=(10, 50, 1, 5),

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 TASKS = ("focus-object", "change-object", "focus-attribute", "change-attribute")
 ALL = "all"
+TITLES = {
+    ALL: "GeneCIS, four tasks and their mean",
+    "focus-object": "GeneCIS focus object, 15 candidates per query",
+    "change-object": "GeneCIS change object, 15 candidates per query",
+    "focus-attribute": "GeneCIS focus attribute, object crops",
+    "change-attribute": "GeneCIS change attribute, object crops",
+}
 CUTOFFS = (1, 2, 3)
 ImageId = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -109,8 +116,8 @@ def genecis_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
         MissingData: A file is absent.
         CorruptFile: A file is not what was published; the message names the file and the queries.
     """
-    if variant not in (*TASKS, ALL):
-        raise UnknownName("task of genecis", variant, (*TASKS, ALL))
+    if variant not in TITLES:
+        raise UnknownName("task of genecis", variant, TITLES)
     return load(variant, data_root, EXPECTED)
 
 
@@ -122,15 +129,15 @@ def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> Eva
     shown = {name: item.image for row in asked for name, item in row.candidates.items()}
     ids = [f"{task}-{number}" for task, rows in read.items() for number in range(len(rows))]
     if variant == ALL:
-        title, sliced = "GeneCIS, four tasks and their mean", {"task": tuple((row.task,) for row in asked)}
+        slices = {"task": tuple((row.task,) for row in asked)}
         measures = tuple(Measure("Recall", k, by="task", macro=True, labels=TASKS) for k in CUTOFFS)
     else:
-        title, sliced = f"GeneCIS, {variant.replace('-', ' ')}", {}
+        slices = {}
         measures = tuple(Measure("Recall", k) for k in CUTOFFS)
     return EvaluationProtocol(
         id=f"genecis/{variant}",
         version=1,
-        title=title,
+        title=TITLES[variant],
         queries=tuple(
             Query(id, row.reference, (row.condition,), category=row.task) for id, row in zip(ids, asked, strict=True)
         ),
@@ -139,7 +146,7 @@ def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> Eva
         measures=measures,
         pools=tuple(tuple(row.candidates) for row in asked),
         pool_of_query=tuple(range(len(asked))),
-        slices=sliced,
+        slices=slices,
         clusters=tuple(row.reference.id for row in asked),
         captions="the condition as annotated",
         licence="CC BY-NC 4.0",

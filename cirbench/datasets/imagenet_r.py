@@ -35,8 +35,8 @@ PHOTOGRAPHS = 6
 CUTOFFS = (10, 50)
 METRICS = {"domain-conversion": "Recall_fractional", "domain-conversion-hit": "Hit_rate"}
 TITLES = {
-    "domain-conversion": "ImageNet-R domain conversion, share of the relevant images found",
-    "domain-conversion-hit": "ImageNet-R domain conversion, any relevant image found",
+    "domain-conversion": "Domain conversion, share of the relevant images found",
+    "domain-conversion-hit": "Domain conversion, any relevant image found",
 }
 _FOLDERS = ("imagenet-r", "imagenet-r/data", "imgnet")
 

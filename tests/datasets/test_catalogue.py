@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cirbench.datasets import choose_protocol, datasets, load_protocol, protocols
 from cirbench.errors import MissingData, UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists() -> None:
@@ -45,6 +49,21 @@ def test_an_embedded_protocol_is_what_its_entry_says(id: str) -> None:
     entry, protocol = protocols()[id], load_protocol(id)
     assert protocol.gallery is not None
     assert (protocol.id, len(protocol.queries), len(protocol.gallery)) == (id, entry.queries, entry.gallery)
+    assert (protocol.labels is not None) == entry.labelled
+    assert protocol.licence == datasets()[entry.dataset].licence
+
+
+@pytest.mark.parametrize("id", [id for id in protocols() if not id.startswith("scenes/")])
+def test_a_protocol_of_the_real_files_is_what_its_entry_says(annotation_root: Path, id: str) -> None:
+    entry = protocols()[id]
+    try:
+        protocol = load_protocol(id, annotation_root)
+    except MissingData as error:
+        pytest.skip(error.message)
+    assert (protocol.id, protocol.title) == (id, entry.title)
+    assert len(protocol.queries) == (entry.queries or len(protocol.queries))
+    if protocol.gallery is not None:
+        assert len(protocol.gallery) == (entry.gallery or len(protocol.gallery))
     assert (protocol.labels is not None) == entry.labelled
     assert protocol.licence == datasets()[entry.dataset].licence
 

@@ -73,6 +73,10 @@ BROKEN: dict[str, tuple[Callable[[Any], object], str]] = {
         "of no class of the file: 11",
     ),
     "no outline": (lambda content: content["annotations"][1].pop("segmentation"), r"`segmentation`.*annotations\[1\]"),
+    "a broken outline": (
+        lambda content: content["annotations"][3].update(segmentation=[["x"]]),
+        "the outline of annotation 13: Expected `float`, got `str`",
+    ),
     "a flat image": (lambda content: content["images"][1].update(width=0), r"> 0|>= 1"),
 }
 
