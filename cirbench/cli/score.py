@@ -85,7 +85,7 @@ def _score(
 def _as_json(score: Score, entry: ProtocolEntry) -> str:
     import json
 
-    protocol = score.protocol
+    protocol, best = score.protocol, _ceilings(score)
     content = {
         "schema_version": 1,
         "protocol": {"name": protocol.name, "digest": protocol.digest, "fields": dict(protocol.fields)},
@@ -104,6 +104,7 @@ def _as_json(score: Score, entry: ProtocolEntry) -> str:
                 "low": 100 * interval.low,
                 "high": 100 * interval.high,
                 "n": measured.count,
+                "at_most": 100 * best[measured.label],
             }
             for measured, interval in zip(score.measurements, score.intervals, strict=True)
         ],
@@ -120,7 +121,9 @@ def _print(score: Score, entry: ProtocolEntry) -> None:
 
     table = Table()
     table.add_column("metric", no_wrap=True)
-    for name in ("%", "95 % interval", "queries"):
+    best = _ceilings(score)
+    limited = any(value < 1 for value in best.values())
+    for name in ("%", "95 % interval", "queries", *(("at most",) if limited else ())):
         table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for measured, interval in zip(score.measurements, score.intervals, strict=True):
@@ -132,6 +135,7 @@ def _print(score: Score, entry: ProtocolEntry) -> None:
             f"{100 * measured.value:.4f}",
             f"{100 * interval.low:.4f} to {100 * interval.high:.4f}",
             str(measured.count),
+            *((f"{100 * best[measured.label]:.2f}",) if limited else ()),
         )
     click.echo(_title(score, entry))
     show(table)
@@ -150,20 +154,22 @@ def _title(score: Score, entry: ProtocolEntry) -> str:
     return f"{protocol.name} ({protocol.digest[:8]}) · {queries}, {gallery}"
 
 
+def _ceilings(score: Score) -> dict[str, float]:
+    """What the best ranking would get, by label."""
+    from cirbench.datasets.ceilings import ceilings
+
+    return {best.label: best.value for best in ceilings(score.protocol)}
+
+
 def _expected(published: int | None, counted: int) -> int:
     """The published count; where that is not known, what the files hold is what they should hold."""
     return counted if published is None else published
 
 
 def _notes(score: Score) -> str:
-    from cirbench.datasets.ceilings import ceilings
-
     lines = ["Intervals: bootstrap over queries; those that share an image are drawn together."]
     if score.tied_relevant:
         lines.append(f"{score.tied_relevant} ground truths share their exact score with another candidate.")
-    if below := [best for best in ceilings(score.protocol) if best.value < 1]:
-        reached = ", ".join(f"{best.label} {100 * best.value:.2f}" for best in below)
-        lines.append(f"No ranking can get more than: {reached}.")
     if score.not_measured:
         names = ", ".join(str(measure) for measure in score.not_measured)
         lines.append(f"Not measured, since these predictions do not rank the groups: {names}.")

@@ -72,7 +72,14 @@ def test_json_is_one_object_and_nothing_else(circo: list[str], capsys: pytest.Ca
     assert len(content["protocol"]["digest"]) == 64
     assert (content["queries"], content["queries_expected"]) == (220, 220)
     assert (content["gallery"], content["gallery_expected"]) == (None, 123_403)
-    assert content["metrics"][0] == {"label": "mAP@5", "value": 100.0, "low": 100.0, "high": 100.0, "n": 220}
+    assert content["metrics"][0] == {
+        "label": "mAP@5",
+        "value": 100.0,
+        "low": 100.0,
+        "high": 100.0,
+        "n": 220,
+        "at_most": 100.0,
+    }
     assert len(content["metrics"]) == 17
     assert content["not_measured"] == []
     assert err == ""
@@ -158,7 +165,11 @@ BAD_USE: dict[str, tuple[list[str], int, str]] = {
         "no split of circo called 'vall'.\nNearest: val.",
     ),
     "an unknown protocol": (["--protocol", "circo/vall", "--predictions", "a"], 2, "Nearest: circo/val"),
-    "an unknown data set": (["-d", "circle", "--predictions", "a"], 2, "no data set called 'circle'.\nNearest: circo, cirr."),
+    "an unknown data set": (
+        ["-d", "circle", "--predictions", "a"],
+        2,
+        "no data set called 'circle'.\nNearest: circo, cirr.",
+    ),
     "a split without labels": (
         ["--split", "test", "--predictions", "a"],
         2,
@@ -217,9 +228,13 @@ def test_broken_predictions_fail_the_check(
 def test_ids_are_checked_against_a_gallery_that_is_at_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     protocol = load_protocol("scenes/tiny")
     assert protocol.gallery is not None
-    lines = [f"{q.id} Q0 {n} {r} {-r} me" for q in protocol.queries for r, n in enumerate(protocol.gallery.ids[:50])]
+    lines = [
+        f"{query.id} Q0 {name} {rank} {-rank} me"
+        for query in protocol.queries
+        for rank, name in enumerate([name for name in protocol.gallery.ids if name != query.reference.id][:50])
+    ]
     path = tmp_path / "lists.run"
-    path.write_text("\n".join([*lines[:-1], lines[-1].replace(protocol.gallery.ids[49], "elsewhere")]))
+    path.write_text("\n".join([*lines[:-1], lines[-1].replace(lines[-1].split()[2], "elsewhere")]))
     assert execute(["score", "-d", "scenes", "--split", "tiny", "--predictions", str(path)]) == 4
     assert "1 ids are not in the gallery ('elsewhere')" in capsys.readouterr().err
 

@@ -111,21 +111,40 @@ def test_a_small_domain_conversion_is_scored_as_naively(tmp_path: Path, ties: bo
     agree(scored(tmp_path, protocol, sides), naive.imagenet_r(tmp_path, *sides))
 
 
+def test_the_command_line_says_beside_each_number_what_no_ranking_can_exceed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imagenet_r, "EXPECTED", write_imagenet_r(tmp_path))
+    sides = both_sides(load_protocol("imagenet-r/domain-conversion", tmp_path))
+    arguments = command(tmp_path, tmp_path, "imagenet-r/domain-conversion", sides)
+    assert execute(arguments) == 0
+    table = capsys.readouterr().out
+    assert "at most" in table and "66.67" in table
+    assert execute([*arguments, "--json"]) == 0
+    metrics = {each["label"]: each for each in json.loads(capsys.readouterr().out)["metrics"]}
+    assert metrics["Recall_fractional@50[domain=origami]"]["at_most"] == pytest.approx(200 / 3)
+    assert metrics["Recall_fractional@50[domain=toy]"]["at_most"] == 100
+
+
 def real(root: Path, id: str) -> EvaluationProtocol:
     if not (root / id.partition("/")[0]).is_dir():
         pytest.skip(f"{root} has no {id.partition('/')[0]}")
     return load_protocol(id, root)
 
 
+def command(root: Path, folder: Path, id: str, sides: tuple[Features, Features]) -> list[str]:
+    """Save features and say how to score them."""
+    files = [save(folder, side, name) for side, name in zip(sides, ("queries", "gallery"), strict=True)]
+    arguments = ["score", "-d", id.partition("/")[0], "--protocol", id, "--data-root", str(root)]
+    arguments += ["--features", *(str(each.rows) for each in files)]
+    return [*arguments, "--query-ids", str(files[0].ids), "--gallery-ids", str(files[1].ids)]
+
+
 def from_the_command_line(
     root: Path, folder: Path, id: str, sides: tuple[Features, Features], capsys: pytest.CaptureFixture[str]
 ) -> dict[str, float]:
     """Score features with ``cirbench score --features``; fractions by label."""
-    files = [save(folder, side, name) for side, name in zip(sides, ("queries", "gallery"), strict=True)]
-    arguments = ["score", "-d", id.partition("/")[0], "--protocol", id, "--data-root", str(root), "--json"]
-    arguments += ["--features", *(str(each.rows) for each in files)]
-    arguments += ["--query-ids", str(files[0].ids), "--gallery-ids", str(files[1].ids)]
-    assert execute(arguments) == 0
+    assert execute([*command(root, folder, id, sides), "--json"]) == 0
     return {each["label"]: each["value"] / 100 for each in json.loads(capsys.readouterr().out)["metrics"]}
 
 
