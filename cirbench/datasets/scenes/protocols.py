@@ -94,6 +94,7 @@ def scenes_protocol(split: str) -> EvaluationProtocol:
         gallery=Gallery(ids, images),
         labels=Labels(tuple(tuple(ids[place] for place in query.relevant) for query in benchmark.queries)),
         measures=MEASURES,
+        exclude_reference=True,
         groups=tuple(tuple(ids[place] for place in query.group) for query in benchmark.queries),
         slices={"aspect": tuple(query.blueprint.aspects for query in benchmark.queries)},
         clusters=tuple(str(query.family) for query in benchmark.queries),
