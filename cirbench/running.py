@@ -13,6 +13,7 @@ import msgspec
 
 from cirbench import console
 from cirbench.datasets.catalogue import choose_protocol, datasets, load_protocol
+from cirbench.datasets.imagefiles import require_images
 from cirbench.errors import MissingData
 from cirbench.evaluation import evaluate
 from cirbench.files import digest, locked
@@ -107,9 +108,15 @@ class Session:
 
     @cached_property
     def protocol(self) -> EvaluationProtocol:
-        """The protocol, loaded, whole."""
+        """The protocol, loaded, whole, with the file of every image at hand.
+
+        Raises:
+            MissingData: Annotations or images are missing; the message lists the images.
+        """
         root = self.config.data_root
-        return load_protocol(self.entry.id, None if root is None else Path(root))
+        protocol = load_protocol(self.entry.id, None if root is None else Path(root))
+        require_images(protocol)
+        return protocol
 
     @cached_property
     def backbone(self) -> Backbone:

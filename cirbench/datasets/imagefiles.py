@@ -31,7 +31,7 @@ _UNLABELED = ("COCO2017_unlabeled/unlabeled2017", "unlabeled2017")
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "fashioniq": ("fashioniq", "fashion-iq", "fashionIQ"),
     "cirr": ("cirr", "nlvr2"),
-    "circo": tuple(f"{place}/{name}" for place in ("circo", "coco", "coco/images") for name in _UNLABELED),
+    "circo": (*(f"{place}/{name}" for place in ("circo", "coco", "coco/images") for name in _UNLABELED), "circo"),
     "coco-val2017": tuple(f"{place}/val2017" for place in ("genecis", "coco", "coco/images")),
     "visual-genome": ("genecis/VG_100K_all", "genecis/VG_100K", "genecis/VG_100K_2", "visual-genome", "vg"),
     "imagenet-r": ("imagenet-r", "imgnet", "imagenet", "imagenet-val"),
@@ -161,11 +161,17 @@ def image_files(protocol: EvaluationProtocol) -> tuple[ImageFiles, ...]:
 
 
 def require_images(protocol: EvaluationProtocol) -> None:
-    """Refuse a protocol unless the file of every image is there.
+    """Refuse a protocol unless its gallery is known and the file of every image is there.
 
     Raises:
-        MissingData: Some are not; the message lists them.
+        MissingData: The list of gallery images is not at hand, or some files are not; the message lists them.
     """
+    if protocol.gallery is None:
+        dataset = protocol.id.partition("/")[0]
+        raise MissingData(
+            f"The list of the images that {protocol.name} ranks is not at hand.",
+            hint=f"`cirbench show {dataset}` says which files {dataset} needs, `cirbench data get {dataset}` fetches them.",
+        )
     for files in image_files(protocol):
         if files.missing:
             raise files.incomplete()

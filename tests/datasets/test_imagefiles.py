@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from cirbench.datasets import circo
 from cirbench.datasets.cirr import load
 from cirbench.datasets.imagefiles import ImageFiles, find_images, image_files, require_images
 from cirbench.errors import MissingData
+from tests import circo_files
 from tests.annotation_files import write_cirr
 
 if TYPE_CHECKING:
@@ -110,3 +112,11 @@ def test_a_protocol_without_all_its_images_is_refused_with_the_ids_and_the_next_
     assert f"`cirbench data check cirr --root {tmp_path}`" in str(caught.value.hint)
     touch(tmp_path / "nlvr2", f"{ids[4]}.jpg")
     require_images(load("val", tmp_path, write_cirr(tmp_path)))
+
+
+def test_a_protocol_without_the_list_of_its_gallery_is_refused(tmp_path: Path) -> None:
+    rows, images = circo_files.labelled_rows()
+    circo_files.write(tmp_path, rows, None)
+    with pytest.raises(MissingData, match="The list of the images that circo/val@1 ranks is not at hand") as caught:
+        require_images(circo.load("val", tmp_path, circo_files.expected(rows, len(images))))
+    assert "cirbench data get circo" in str(caught.value.hint)
