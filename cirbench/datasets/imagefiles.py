@@ -170,7 +170,7 @@ def require_images(protocol: EvaluationProtocol) -> None:
         dataset = protocol.id.partition("/")[0]
         raise MissingData(
             f"The list of the images that {protocol.name} ranks is not at hand.",
-            hint=f"`cirbench show {dataset}` says which files {dataset} needs, `cirbench data get {dataset}` fetches them.",
+            hint=f"`cirbench show {dataset}` says which files it needs, `cirbench data get {dataset}` fetches them.",
         )
     for files in image_files(protocol):
         if files.missing:
