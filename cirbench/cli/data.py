@@ -73,7 +73,7 @@ def get(
     wanted, parts = choose(name, split), sources(name, split)
     if data_root is not None:
         make_folder(data_root)
-    root = locate_root(data_root)
+    root = _root(name, data_root)
     getter = Getter(root, mirror=mirror, offline=offline, display=progress, say=say)
     getter.annotations(parts)
     if not annotations_only:
@@ -101,7 +101,7 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
 
     if root is not None and not root.is_dir():
         raise MissingData(f"{root} is not a folder.", hint="Give --root the folder that holds the images.")
-    at = locate_root(data_root if data_root is not None or VARIABLE in os.environ else root)
+    at = _root(name, data_root if data_root is not None or VARIABLE in os.environ else root)
     report = checking.check(name, split, root or at, at, display=progress)
     click.echo(_as_json(report) if as_json else "\n".join(_check_lines(report)))
     return 0 if report.complete else MissingData.exit_code
@@ -117,11 +117,18 @@ def describe(name: str, split: str | None, data_root: Path | None, as_json: bool
     from cirbench.data import describe as describing
     from cirbench.data.plan import load
 
-    protocols, lacking = load(name, split, locate_root(data_root))
+    protocols, lacking = load(name, split, _root(name, data_root))
     described = [describing.describe(protocol) for protocol in protocols]
     click.echo(_as_json(described) if as_json else "\n\n".join("\n".join(_describe_lines(each)) for each in described))
     for id, why in lacking.items():
         say(f"{id} is left out: {why}")
+
+
+def _root(name: str, given: Path | None) -> Path:
+    """Return the data root; any folder will do for what ships with cirbench."""
+    from cirbench.data.sources import sources
+
+    return locate_root(given) if sources(name).annotations else given or Path()
 
 
 def _as_json(value: object) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CHUNK = 1 << 18
+_PIECE = 1 << 14  # what is lost of the last piece when a connection breaks is less than this
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -130,8 +131,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise CirbenchError(
-            f"There is not enough space for {what} in {folder}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB "
-            "are free.",
+            f"There is not enough space for {what} in {folder}: {needed:,} bytes are needed, {free:,} are free.",
             hint="Free some space, or give a --data-root on another disk.",
         )
 
@@ -167,6 +167,7 @@ class _Part:
         self._file.close()
         if self.size == 0:
             self.path.unlink(missing_ok=True)
+            self._tag.unlink(missing_ok=True)
 
     @property
     def sha256(self) -> str:
@@ -267,7 +268,7 @@ class _Transfer:
                 self._refuse(f"it offers {self.part.size + left} bytes, and {self.size} were published")
             require_space(self.part.target.parent, left, self.part.target.name)
             with self.display(self.part.target.name, left, unit="B") if left else silent("", 0) as advance:
-                for piece in response.iter_content(_CHUNK):
+                for piece in response.iter_content(_PIECE):
                     self.part.write(piece)
                     advance(len(piece))
 
