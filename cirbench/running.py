@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench import console
-from cirbench.datasets.catalogue import choose_protocol, datasets, load_protocol
+from cirbench.datasets.catalogue import choose_protocol, find_dataset, load_protocol
+from cirbench.datasets.ceilings import ceilings
 from cirbench.datasets.imagefiles import require_images
 from cirbench.errors import MissingData
 from cirbench.evaluation import evaluate
@@ -104,7 +105,7 @@ class Session:
     @property
     def backbone_name(self) -> str:
         """The backbone that was asked for, or the data set's usual one."""
-        return self.config.backbone or datasets()[self.entry.dataset].default_backbone
+        return self.config.backbone or find_dataset(self.config.dataset).default_backbone
 
     @cached_property
     def protocol(self) -> EvaluationProtocol:
@@ -114,7 +115,7 @@ class Session:
             MissingData: Annotations or images are missing; the message lists the images.
         """
         root = self.config.data_root
-        protocol = load_protocol(self.entry.id, None if root is None else Path(root))
+        protocol = load_protocol(self.entry.address, None if root is None else Path(root))
         require_images(protocol)
         return protocol
 
@@ -260,6 +261,7 @@ class Session:
 
 def _values(evaluation: Evaluation, protocol: EvaluationProtocol, seed: int) -> list[MetricValue]:
     found = intervals(evaluation.measurements, protocol.clusters, seed=seed)
+    best = {each.label: 100 * each.value for each in ceilings(protocol)}
     return [
         MetricValue(
             label=measured.label,
@@ -267,6 +269,7 @@ def _values(evaluation: Evaluation, protocol: EvaluationProtocol, seed: int) -> 
             low=100 * interval.low,
             high=100 * interval.high,
             n=measured.count,
+            at_most=best[measured.label],
         )
         for measured, interval in zip(evaluation.measurements, found, strict=True)
     ]

@@ -60,7 +60,7 @@ class Measure:
         return f"{self.label}{sliced}{' and macro mean' if self.macro else ''}"
 
 
-CIRR_AVERAGE = "(Recall@5+Recall_subset@1)/2"
+CIRR_AVERAGE = "(R@5+Rs@1)/2"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric

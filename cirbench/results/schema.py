@@ -20,6 +20,7 @@ class MetricValue(Record, frozen=True):
         low: Lower end of the 95 % bootstrap interval, in percent.
         high: Upper end.
         n: How many queries it averages.
+        at_most: What the best ranking would get, in percent.
     """
 
     label: str
@@ -27,6 +28,7 @@ class MetricValue(Record, frozen=True):
     low: float
     high: float
     n: int
+    at_most: float = 100.0
 
 
 class Counts(Record, frozen=True):

@@ -48,6 +48,10 @@ def comparison_table(runs: Sequence[Run], asked: Sequence[str]) -> Table:
             _difference(row.over_plain, p_value=True),
             style="bold" if row.run.result.method.name in asked else None,
         )
+    best = [runs[0].result[label].at_most for label in (headline, *others)]
+    if min(best) < 100:
+        table.add_section()
+        table.add_row("at most", *(f"{value:.2f}" for value in best), style="dim")
     return table
 
 

@@ -90,7 +90,7 @@ def cirr(root: Path, queries: Features, gallery: Features) -> dict[str, float]:
             soft = max([row["target_soft"].get(name, 0.0) for name in ranked[:k]])
             values.setdefault(f"Recall_soft@{k}", []).append(max(0.0, soft))
     found = {label: mean(each) for label, each in values.items()}
-    found["(Recall@5+Recall_subset@1)/2"] = (found["Recall@5"] + found["Recall_subset@1"]) / 2
+    found["(R@5+Rs@1)/2"] = (found["Recall@5"] + found["Recall_subset@1"]) / 2
     return found
 
 

@@ -31,7 +31,7 @@ def test_the_validation_split_becomes_a_protocol(tmp_path: Path) -> None:
     assert [str(measure) for measure in protocol.measures] == [
         *(f"Recall@{k}" for k in (1, 5, 10, 50)),
         *(f"Recall_subset@{k}" for k in (1, 2, 3)),
-        "(Recall@5+Recall_subset@1)/2",
+        "(R@5+Rs@1)/2",
     ]
 
 

@@ -71,7 +71,7 @@ def test_cirr_s_average_is_the_mean_of_recall_at_5_and_subset_recall_at_1(ranks:
     assert values_Q is not None and values_Q.tolist() == naive
     assert per_query(Ranks(ranked.relevant_ranks), Measure(CIRR_AVERAGE, 5)) is None
     (measured,) = measure(ranked, SimpleNamespace(measures=(Measure(CIRR_AVERAGE, 5),), slices={}, labels=None))
-    assert measured.label == "(Recall@5+Recall_subset@1)/2"
+    assert measured.label == "(R@5+Rs@1)/2"
     assert str(measured.measure) == measured.label
 
 

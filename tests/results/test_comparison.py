@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from cirbench.results.schema import (
     ProtocolRecord,
     Result,
 )
+from cirbench.results.table import Report
 
 
 def run_of(method: str, values: dict[str, list[float]], headline: float | None = None) -> Run:
@@ -91,3 +94,12 @@ def test_a_mean_over_slices_is_compared_as_such() -> None:
     found = against(run_of("pli", values, headline=50.0), run_of("image-text", zero, headline=0.0))
     assert found.difference == pytest.approx(50)
     assert found.low == pytest.approx(50) and found.high == pytest.approx(50)
+
+
+def test_what_no_ranking_can_exceed_stands_below_the_methods_where_it_is_less_than_everything() -> None:
+    run = run_of("pli", {"Hit_rate@10": [0.5, 0.5, 0.5, 0.5]})
+    assert "at most" not in repr(Report((run,), ("pli",)))
+    limited = msgspec.structs.replace(run.result.metrics[0], at_most=76.5)
+    run = dataclasses.replace(run, result=msgspec.structs.replace(run.result, metrics=[limited]))
+    (line,) = [line for line in repr(Report((run,), ("pli",))).splitlines() if "at most" in line]
+    assert "76.50" in line
