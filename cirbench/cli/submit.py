@@ -42,20 +42,19 @@ def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> Non
     from cirbench.results.folder import load_run
     from cirbench.submissions.build import build_submission, upload_hint
     from cirbench.submissions.check import FORMS, at_hand
+    from cirbench.submissions.receipts import manifest_path
 
     loaded = load_run(run)
     name = loaded.result.protocol.name.partition("@")[0]
     known = at_hand(data_root)(name) if name in FORMS else None
     paths = build_submission(loaded, output, protocol=known)
-    dataset = name.partition("/")[0]
     if as_json:
-        click.echo(
-            json.dumps({"schema_version": 1, "files": [str(path) for path in paths], "protocol": name}, indent=2)
-        )
+        told = {"protocol": name, "files": [str(path) for path in paths], "manifest": str(manifest_path(paths[0]))}
+        click.echo(json.dumps({"schema_version": 1, **told}, indent=2))
         return
     for path in paths:
         click.echo(path)
-    click.echo(upload_hint(dataset), err=True)
+    click.echo(upload_hint(name.partition("/")[0]), err=True)
     click.echo("Then keep the answer: cirbench submit record FILE --scores NAME=PERCENT,...", err=True)
 
 

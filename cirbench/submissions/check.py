@@ -133,7 +133,7 @@ def check_values(
     path: Path, values: Mapping[str, object], size: int, annotations: AtHand, meant: str | None = None
 ) -> Report:
     """Check the object of a file; see `check_file`."""
-    of_cirr = cirr.looks_like(values)
+    of_cirr = cirr.looks_like(values) if values else meant == cirr.TEST
     told = cirr.TEST if of_cirr else circo.split_of(values)
     protocol = meant or told
     if of_cirr != (protocol == cirr.TEST):
@@ -154,8 +154,8 @@ def check_values(
 def _unchecked(protocol: str, known: EvaluationProtocol | None) -> tuple[str, ...]:
     if known is None and protocol == cirr.TEST:
         return (
-            "not checked, since CIRR's annotations are not at hand (--data-root): pair ids, references, groups, and the "
-            "gallery beyond the form of its names",
+            "not checked, since CIRR's annotations are not at hand (--data-root): pair ids, references, groups, and "
+            "the gallery beyond the form of its names",
         )
     if known is None or known.gallery is None:
         return (

@@ -1,7 +1,8 @@
 """What belongs to a submission: the manifest of where it came from, and the receipt of what the server answered.
 
-Beside ``pli-1a2b3c4d.json`` lies ``pli-1a2b3c4d.manifest.json``, which names the run, and, once the server has answered,
-``pli-1a2b3c4d.receipt.json``. Both hold the sha256 of the file that they are about, so that a change is noticed.
+Beside ``pli-1a2b3c4d.json`` lies ``pli-1a2b3c4d.manifest.json``, which names the run, and, once the server has
+answered, ``pli-1a2b3c4d.receipt.json``. Both hold the sha256 of the file that they are about, so that a change of it is
+noticed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ T = TypeVar("T", bound="Versioned")
 
 SCHEMA_VERSION = 1
 MANIFEST, RECEIPT = ".manifest.json", ".receipt.json"
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
 
 
 class Versioned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,20 +163,21 @@ def read_receipt(submission: Path) -> Receipt:
     return receipt
 
 
+def manifest_path(submission: Path) -> Path:
+    """Return where the manifest of a submission lies; CIRR's two files share one."""
+    stem = submission.stem.removesuffix(".recall").removesuffix(".recall_subset")
+    return submission.with_name(f"{stem}{MANIFEST}")
+
+
 def manifest_of(submission: Path) -> Manifest | None:
     """Return the manifest beside a submission that names it, or ``None``.
 
     Raises:
         CorruptFile: The manifest is damaged.
     """
-    stem = submission.stem
-    for name in dict.fromkeys((stem, stem.rpartition(".")[0])):
-        path = submission.with_name(f"{name}{MANIFEST}")
-        if name and path.exists():
-            manifest = _read(path, Manifest)
-            if submission.name in manifest.files:
-                return manifest
-    return None
+    path = manifest_path(submission)
+    manifest = _read(path, Manifest) if path.exists() else None
+    return manifest if manifest is not None and submission.name in manifest.files else None
 
 
 def parse_scores(text: str, protocol: str) -> dict[str, float]:
@@ -232,14 +238,15 @@ def _percent(label: str, value: object) -> float:
 
 def _read(path: Path, type: type[T]) -> T:
     try:
-        value = msgspec.json.decode(path.read_bytes(), type=type)
+        content = path.read_bytes()
+        version = msgspec.json.decode(content, type=_Version).schema_version
+        if version > SCHEMA_VERSION:
+            raise CorruptFile(
+                f"{path} has schema version {version}; this cirbench reads up to {SCHEMA_VERSION}.",
+                hint="Upgrade cirbench.",
+            )
+        return msgspec.json.decode(content, type=type)
     except OSError as error:
         raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
     except msgspec.DecodeError as error:
         raise CorruptFile(f"{path} is damaged: {error}.", hint="Move it away.") from error
-    if value.schema_version > SCHEMA_VERSION:
-        raise CorruptFile(
-            f"{path} has schema version {value.schema_version}; this cirbench reads up to {SCHEMA_VERSION}.",
-            hint="Upgrade cirbench.",
-        )
-    return value

@@ -1,0 +1,129 @@
+"""What a run becomes: the files of its server, in the order of its ranking, with a manifest that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cirbench.datasets import load_protocol, protocols
+from cirbench.errors import CheckFailed, UsageError
+from cirbench.submissions.build import SERVERS, build_submission, upload_hint
+from cirbench.submissions.check import at_hand, check_files
+from cirbench.submissions.receipts import manifest_of
+from tests.submissions import server_files
+from tests.submissions.runs import run_on
+from tests.toy_protocols import circo_like
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.results.folder import Run
+
+
+@pytest.fixture(scope="module")
+def cirr(tmp_path_factory: pytest.TempPathFactory) -> EvaluationProtocol:
+    return server_files.cirr_protocol(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def circo(tmp_path_factory: pytest.TempPathFactory) -> EvaluationProtocol:
+    return server_files.circo_test(tmp_path_factory.mktemp("data")).known
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_a_run_on_circo_test_becomes_one_file_of_the_first_fifty_ids(circo: EvaluationProtocol, tmp_path: Path) -> None:
+    run = run_on(circo, tmp_path / "run")
+    (path,) = build_submission(run, tmp_path / "out", protocol=circo)
+    assert path == tmp_path / "out/circo/random-01234567.json"
+    written = json.loads(path.read_bytes())
+    assert written == {row["query_id"]: [int(name) for name in row["ranking"]] for row in lines(run)}
+    assert [*written] == [str(number) for number in range(800)]
+
+
+def test_a_run_on_cirr_test1_becomes_two_files_without_references(cirr: EvaluationProtocol, tmp_path: Path) -> None:
+    run = run_on(cirr, tmp_path / "run")
+    paths = build_submission(run, tmp_path / "out", protocol=cirr)
+    assert [path.name for path in paths] == ["random-01234567.recall.json", "random-01234567.recall_subset.json"]
+    recall, subset = (json.loads(path.read_bytes()) for path in paths)
+    assert (recall.pop("version"), recall.pop("metric")) == ("rc2", "recall")
+    assert (subset.pop("version"), subset.pop("metric")) == ("rc2", "recall_subset")
+    assert recall == {row["query_id"]: row["ranking"][:50] for row in lines(run)}
+    assert subset == {row["query_id"]: row["group_ranking"][:3] for row in lines(run)}
+    for query in cirr.queries:
+        assert query.reference.id not in recall[query.id] + subset[query.id]
+    assert all(report.ok and not report.notes for report in check_files(paths, {"cirr/test1": cirr}.get))
+
+
+def test_the_manifest_names_the_run_and_the_bytes_of_each_file(cirr: EvaluationProtocol, tmp_path: Path) -> None:
+    run = run_on(cirr, tmp_path / "run")
+    paths = build_submission(run, tmp_path / "out", protocol=cirr)
+    manifest = manifest_of(paths[0])
+    assert manifest is not None
+    assert manifest == manifest_of(paths[1])
+    assert manifest.files == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    assert (manifest.run, manifest.run_digest) == (str(run.folder), run.result.digest)
+    assert (manifest.protocol, manifest.protocol_digest) == ("cirr/test1@1", cirr.digest)
+    assert (manifest.method, manifest.parameters) == ("random", {"seed": 0})
+    assert manifest.upload.startswith("https://cirr.")
+
+
+def test_building_again_gives_the_same_bytes(cirr: EvaluationProtocol, tmp_path: Path) -> None:
+    run = run_on(cirr, tmp_path / "run")
+
+    def built() -> dict[str, bytes]:
+        build_submission(run, tmp_path / "out", protocol=cirr)
+        return {path.name: path.read_bytes() for path in (tmp_path / "out/cirr").iterdir()}
+
+    assert built() == built()
+    assert len(built()) == 3
+
+
+def test_a_partial_run_is_refused(cirr: EvaluationProtocol, tmp_path: Path) -> None:
+    run = run_on(cirr, tmp_path / "run", expected=4148)
+    with pytest.raises(CheckFailed, match=r"is a partial run \(queries 20/4148, gallery 72/72\)"):
+        build_submission(run, tmp_path / "out", protocol=cirr)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_labels_are_public_has_no_server(tmp_path: Path) -> None:
+    run = run_on(dataclasses.replace(circo_like(), labels=None), tmp_path / "run")
+    with pytest.raises(UsageError, match="which no server scores"):
+        build_submission(run, tmp_path / "out")
+
+
+def test_a_run_on_other_annotations_is_refused(cirr: EvaluationProtocol, tmp_path: Path) -> None:
+    run = run_on(cirr, tmp_path / "run")
+    with pytest.raises(CheckFailed, match="the annotations at hand make it cirr/test1@1"):
+        build_submission(run, tmp_path / "out", protocol=cirr.first(19))
+
+
+def test_nothing_is_written_where_a_rule_is_broken(cirr: EvaluationProtocol, tmp_path: Path) -> None:
+    kept = dataclasses.replace(cirr, exclude_reference=False)
+    run = run_on(kept, tmp_path / "run")
+    with pytest.raises(CheckFailed, match=r"random-01234567\.recall\.json: rule reference: query '\d+'"):
+        build_submission(run, tmp_path / "out", protocol=kept)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_hidden_split_has_a_server_and_a_place_to_upload() -> None:
+    hidden = {entry.dataset for entry in protocols().values() if not entry.labelled}
+    assert hidden == set(SERVERS)
+    for dataset in hidden:
+        assert upload_hint(dataset).startswith("Upload at https://")
+
+
+def test_a_run_on_the_real_test1_gives_files_that_pass(annotation_root: Path, tmp_path: Path) -> None:
+    if not (annotation_root / "cirr/captions/cap.rc2.test1.json").is_file():
+        pytest.skip("CIRBENCH_DATA lacks CIRR's annotations of test1")
+    protocol = load_protocol("cirr/test1", annotation_root)
+    paths = build_submission(run_on(protocol, tmp_path / "run"), tmp_path / "out", protocol=protocol)
+    for report in check_files(paths, at_hand(annotation_root)):
+        assert (report.problems, report.notes, report.queries) == ((), (), 4148)
