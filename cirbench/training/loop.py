@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import time
@@ -27,23 +28,47 @@ _SHARE = 20
 """Keeping the state takes at most one part in so many of the time."""
 
 
+@dataclasses.dataclass
+class Keeper:
+    """Decides when the state goes to disk: now and then, and when the training shall stop.
+
+    Attributes:
+        folder: Where it goes.
+        seconds: How often, at most.
+        stop: Set when the training shall stop.
+    """
+
+    folder: Path
+    seconds: float
+    stop: threading.Event
+    _last: float = dataclasses.field(default_factory=time.perf_counter)
+    _cost: float = 0.0
+
+    def keep(self, progress: Progress) -> bool:
+        """Write the state if it is time, and if it is worth continuing from; say whether the training shall stop."""
+        now, stopping = time.perf_counter(), self.stop.is_set()
+        if stopping or now - self._last > max(self.seconds, _SHARE * self._cost):
+            if progress.is_finite():
+                progress.save(self.folder)
+            self._last = time.perf_counter()
+            self._cost = self._last - now
+        return stopping
+
+
 def run(
     objective: Objective,
     batches: Batches,
     parameters: TrainingParameters,
     progress: Progress,
-    steps: int,
-    folder: Path,
-    keep_seconds: float,
-    stop: threading.Event,
+    keeper: Keeper,
     advance: Callable[[int], None],
 ) -> bool:
-    """Run the steps that are left; say whether all are done, or ``stop`` was set first and the state is kept.
+    """Run the steps that are left; say whether all are done, or the training was stopped and its state is kept.
 
     Raises:
         CirbenchError: The loss is no longer a finite number.
     """
-    kept, cost = time.perf_counter(), 0.0
+    steps = parameters.total_steps(batches.per_epoch)
     while progress.step < steps:
         started = time.perf_counter()
         step = progress.step
@@ -56,21 +81,15 @@ def run(
         loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
         if not math.isfinite(value):
-            raise _diverged(value, step, folder)
+            raise _diverged(value, step, keeper.folder)
         progress.optimizer.step()
         progress.losses.append(value)
-        now = time.perf_counter()
-        progress.seconds += now - started
+        progress.seconds += time.perf_counter() - started
         advance(batches.batch_size)
-        if progress.step < steps and (stop.is_set() or now - kept > max(keep_seconds, _SHARE * cost)):
-            if progress.is_finite():
-                progress.save(folder)
-            kept = time.perf_counter()
-            cost = kept - now
-            if stop.is_set():
-                return False
+        if progress.step < steps and keeper.keep(progress):
+            return False
     if not progress.is_finite():
-        raise _diverged(math.nan, steps - 1, folder)
+        raise _diverged(math.nan, steps - 1, keeper.folder)
     return True
 
 

@@ -22,7 +22,7 @@ from cirbench.features.store import cache_root
 from cirbench.files import digest, sha256_of_file, write_bytes
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 from cirbench.training.data import Batches, PairSource
-from cirbench.training.loop import optimizer_for, run
+from cirbench.training.loop import Keeper, optimizer_for, run
 from cirbench.training.state import STATE, Progress, other_training, weights
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def train(
     stop = threading.Event()
     # A thread of its own flushes denormals without changing what any other computation of the process gives.
     with ThreadPoolExecutor(1, thread_name_prefix="training", initializer=_flush_denormals) as own_thread:
-        finished = own_thread.submit(_train, request, folder, display or _silent, keep_seconds, stop)
+        keeper = Keeper(folder, keep_seconds, stop)
+        finished = own_thread.submit(_train, request, folder, display or _silent, keeper)
         try:
             finished.result()
         except KeyboardInterrupt:
@@ -141,7 +142,7 @@ def train(
     return folder
 
 
-def _train(request: Request, folder: Path, display: Display, keep_seconds: float, stop: threading.Event) -> None:
+def _train(request: Request, folder: Path, display: Display, keeper: Keeper) -> None:
     backbone = copy.deepcopy(request.backbone)
     batches = Batches(request.source, backbone, request.parameters.batch_size, request.parameters.seed)
     with torch.random.fork_rng(devices=[backbone.device] if backbone.device.type == "cuda" else []):
@@ -151,10 +152,10 @@ def _train(request: Request, folder: Path, display: Display, keep_seconds: float
         progress = Progress(objective.module, optimizer_for(objective.module, request.parameters), request.digest)
         if (folder / STATE).is_file():
             progress.load(folder)
-        steps = request.parameters.total_steps(batches.per_epoch)
-        with display(f"Training {request.method}", steps * batches.batch_size) as advance:
+        total = request.parameters.total_steps(batches.per_epoch) * batches.batch_size
+        with display(f"Training {request.method}", total) as advance:
             advance(progress.step * batches.batch_size)
-            whole = run(objective, batches, request.parameters, progress, steps, folder, keep_seconds, stop, advance)
+            whole = run(objective, batches, request.parameters, progress, keeper, advance)
     if whole:
         _write_checkpoint(request, progress, folder)
 
