@@ -40,7 +40,8 @@ def locate(root: Path, *candidates: str, hint: str | None = None) -> Path:
     found = find(root, *candidates)
     if found is None:
         tried = ", ".join(str(root / candidate) for candidate in candidates)
-        hint = hint or f"Put the file there, or point --data-root or {VARIABLE} elsewhere: {_EXAMPLE}."
+        get = f"cirbench data get {candidates[0].partition('/')[0]} --data-root {root}"
+        hint = hint or f"Type `{get}`, or point --data-root or {VARIABLE} elsewhere: {_EXAMPLE}."
         raise MissingData(f"A file of the data set is missing; tried {tried}.", hint=hint)
     return found
 
