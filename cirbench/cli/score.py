@@ -19,7 +19,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("-d", "--dataset", required=True, help="The data set.")
+@click.option("-d", "--dataset", required=True, help="The data set, or a folder with your own.")
 @click.option("--split", help="Its split, if not the default one.")
 @click.option("--protocol", "protocol_id", help="A protocol id, if not the default one of the split.")
 @click.option("--predictions", type=_FILE, help="Ranked lists: the CIRCO server's JSON, JSON lines, or a TREC run.")
@@ -54,7 +54,7 @@ def command(
             hint="The ids say what the rows stand for: one id per line, or a JSON list.",
         )
     entry = choose_protocol(dataset, split=split, protocol=protocol_id)
-    score = _score(load_protocol(entry.id, data_root), predictions, features, query_ids, gallery_ids)
+    score = _score(load_protocol(entry.address, data_root), predictions, features, query_ids, gallery_ids)
     if as_json:
         click.echo(_as_json(score, entry))
     else:

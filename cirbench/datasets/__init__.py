@@ -10,8 +10,9 @@ from cirbench.datasets.catalogue import (
     ProtocolEntry,
     choose_protocol,
     datasets,
+    find_dataset,
     load_protocol,
     protocols,
 )
 
-__all__ = ["DatasetEntry", "ProtocolEntry", "choose_protocol", "datasets", "load_protocol", "protocols"]
+__all__ = ["DatasetEntry", "ProtocolEntry", "choose_protocol", "datasets", "find_dataset", "load_protocol", "protocols"]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from cirbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from cirbench.datasets.protocol import EvaluationProtocol
 
@@ -31,6 +31,7 @@ class ProtocolEntry:
         queries: How many there are; ``None`` where the published file was not at hand to count in.
         gallery: How many images there are in all galleries together; ``None`` as above.
         labelled: Whether the ground truths are public; a test server keeps them otherwise.
+        folder: Where everything is, for your own data; ``None`` for a benchmark.
     """
 
     id: str
@@ -39,6 +40,7 @@ class ProtocolEntry:
     queries: int | None
     gallery: int | None
     labelled: bool = True
+    folder: str | None = None
 
     @property
     def dataset(self) -> str:
@@ -49,6 +51,11 @@ class ProtocolEntry:
     def variant(self) -> str:
         """What tells this protocol from the others of its data set; the loader is called with it."""
         return self.id.partition("/")[2]
+
+    @property
+    def address(self) -> str:
+        """What `load_protocol` loads it by."""
+        return self.folder or self.id
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,20 +204,38 @@ def protocols() -> dict[str, ProtocolEntry]:
     return {protocol.id: protocol for entry in _DATASETS for protocol in entry.protocols}
 
 
+def find_dataset(name: str) -> DatasetEntry:
+    """Return the data set of a name, or else the one that is made of the folder at this path.
+
+    Raises:
+        UnknownName: There is neither; the hint names the nearest data sets.
+        MissingData: The folder holds no table of queries.
+        CorruptFile: The folder's table breaks a rule; the message names the line.
+    """
+    if name not in datasets() and Path(name).is_dir():
+        from cirbench.datasets.folder import folder_entry
+
+        return folder_entry(Path(name))
+    if name not in datasets() and "/" in name:
+        raise UnknownName("data set", name, datasets(), hint="Nor is there a folder at that path.")
+    return _lookup("data set", name, datasets())
+
+
 def choose_protocol(dataset: str, *, split: str | None = None, protocol: str | None = None) -> ProtocolEntry:
     """Return the protocol that a user means by ``--dataset``, ``--split`` and ``--protocol``.
 
     Raises:
         UnknownName: There is no such data set, split or protocol; the hint names the nearest ones.
         UsageError: The protocol is not one of the data set, or not one of the split.
+        MissingData: The data set is a folder that `find_dataset` cannot read.
     """
-    entry = _lookup("data set", dataset, datasets())
+    entry = find_dataset(dataset)
     if split is not None and split not in entry.splits:
         raise UnknownName(f"split of {dataset}", split, entry.splits)
     if protocol is None:
         wanted = split or entry.default_split
         return next(candidate for candidate in entry.protocols if candidate.split == wanted)
-    chosen = _lookup("protocol", protocol, protocols())
+    chosen = _lookup("protocol", protocol, {each.id: each for each in entry.protocols} | protocols())
     if chosen not in entry.protocols:
         raise UsageError(
             f"The protocol {protocol} is not one of the data set {dataset}.",
@@ -225,7 +250,7 @@ def choose_protocol(dataset: str, *, split: str | None = None, protocol: str | N
 
 
 def load_protocol(id: str, data_root: Path | None = None) -> EvaluationProtocol:
-    """Load a protocol by its id.
+    """Load a protocol by its id, or your own data by the path of its folder.
 
     Args:
         id: For instance ``"circo/val"``.
@@ -235,6 +260,10 @@ def load_protocol(id: str, data_root: Path | None = None) -> EvaluationProtocol:
         UnknownName: There is no such protocol; the hint names the nearest ones.
         MissingData: Its files are not there, or not whole.
     """
+    if id not in protocols() and Path(id).is_dir():
+        from cirbench.datasets.folder import folder_protocol
+
+        return folder_protocol(Path(id))
     chosen = _lookup("protocol", id, protocols())
     entry = datasets()[chosen.dataset]
     module, _, name = entry.loader.partition(":")

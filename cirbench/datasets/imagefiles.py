@@ -57,7 +57,7 @@ def find_images(names: Iterable[str], roots: Sequence[Path]) -> dict[str, Path]:
             wanted.setdefault(stem, []).append(name)
     best: dict[str, tuple[int, int, int, str]] = {}
     for nth, root in enumerate(roots):
-        for folder, file in _files(root):
+        for folder, file in files_below(root):
             stem, dot, suffix = file.rpartition(".")
             if stem not in wanted or f"{dot}{suffix.lower()}" not in SUFFIXES:
                 continue
@@ -188,8 +188,14 @@ def _lies_in(folder: str, name: str) -> bool:
     return not slash or f"{os.sep}{folder}".endswith(f"{os.sep}{ending.replace('/', os.sep)}")
 
 
-def _files(root: Path) -> Iterator[tuple[str, str]]:
-    """Walk a folder and all below, hidden ones left out, each folder once however many links lead to it."""
+def files_below(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield folder and name of each file in a folder and all below; hidden ones are left out.
+
+    Links to folders are followed, each folder once however many lead to it.
+
+    Raises:
+        MissingData: A folder cannot be read.
+    """
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:

@@ -1,0 +1,285 @@
+"""Your own data: a folder of images with a table of queries is a data set.
+
+    my-data/
+      gallery/          what is ranked, in any layout below; may be called images/ instead
+      queries.csv       or queries.jsonl: one query a row
+
+An image's id is its path below the gallery without the suffix. The table names images by id, by id with the suffix, or
+by their path below the folder; a reference may lie anywhere in the folder. What is reported follows from what the table
+holds, see `measures`; `cirbench new dataset PATH` writes an example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from cirbench.datasets.catalogue import DatasetEntry, ProtocolEntry
+from cirbench.datasets.imagefiles import SUFFIXES, files_below
+from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+from cirbench.datasets.querytable import TABLES, read_table, refused
+from cirbench.errors import CheckFailed, CorruptFile, MissingData
+from cirbench.files import digest
+from cirbench.images.decode import FileImage
+from cirbench.metrics.table import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cirbench.datasets.querytable import Row
+    from cirbench.errors import CirbenchError
+
+GALLERIES = ("gallery", "images")
+"""What the folder of ranked images may be called; the earlier one wins."""
+
+IMAGE_SUFFIXES = (*SUFFIXES, ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""In any case; other files in the gallery are no images of it."""
+
+SPLIT = "all"
+
+
+def folder_entry(folder: Path) -> DatasetEntry:
+    """Describe a folder as a catalogue entry; its table is read, its images are not.
+
+    Raises:
+        MissingData: There is no table of queries.
+        CorruptFile: The table breaks a rule; the message names the line.
+    """
+    name = _name(folder)
+    labelled = bool(read_table(_table(folder))[0].targets)
+    protocol = ProtocolEntry(name, f"Your own data in {folder}", SPLIT, None, None, labelled, folder=str(folder))
+    return DatasetEntry(
+        name=str(folder),
+        title=protocol.title,
+        licence="your own",
+        loader=f"{__name__}:folder_protocol",
+        protocols=(protocol,),
+        default_backbone="ViT-L-14/openai",
+        default_split=SPLIT,
+    )
+
+
+def folder_protocol(folder: Path) -> EvaluationProtocol:
+    """Load a folder: every image's content is hashed, because the images are what fixes the numbers.
+
+    The reference is removed from the candidates of its own query. Queries that share a reference form a cluster.
+
+    Raises:
+        MissingData: There is no gallery, no table, or no image.
+        CorruptFile: The table or the gallery breaks a rule; the message names the line or the file.
+        CheckFailed: A path or a link leads out of the folder.
+    """
+    rows = read_table(_table(folder))
+    pictures = Pictures.below(folder)
+    resolved = [_resolve(row, pictures) for row in rows]
+    references = tuple(each.reference for each in resolved)
+    ids = tuple(sorted(pictures.gallery))
+    images = [pictures.gallery[name] for name in ids]
+    targets = tuple(each.targets for each in resolved)
+    groups = tuple(each.group for each in resolved)
+    aspects = tuple(row.aspects for row in rows)
+    elsewhere = {item.id: item.image for item in references if item.id not in pictures.gallery}
+    contents = [[name, image.content] for name, image in sorted({**pictures.gallery, **elsewhere}.items())]
+    return EvaluationProtocol(
+        id=_name(folder),
+        version=1,
+        title=f"Your own data in {folder}",
+        queries=tuple(Query(row.id, item, row.texts) for row, item in zip(rows, references, strict=True)),
+        gallery=Gallery(ids, images),
+        labels=Labels(targets) if targets[0] else None,
+        measures=measures(targets, grouped=bool(groups[0]), sliced=any(aspects)),
+        exclude_reference=True,
+        groups=groups if groups[0] else None,
+        slices={"aspect": aspects} if any(aspects) else {},
+        clusters=tuple(item.id for item in references),
+        captions="the text as written",
+        licence="your own",
+        data_digests={"images": digest(contents)},
+    )
+
+
+def measures(targets: Sequence[Sequence[str]], *, grouped: bool, sliced: bool) -> tuple[Measure, ...]:
+    """Say what a table's targets allow to report; none allow nothing but rankings.
+
+    One target each: Recall@1, 5, 10, 50. Several: mAP@5, 10, 25, 50, and how often any of them is among the first 1, 5,
+    10, 50. With groups: also Recall_subset@1, 2, 3 of the first target. With aspects: the number at 10, each.
+    """
+    most = max(map(len, targets))
+    if not most:
+        return ()
+    headline = "Recall" if most == 1 else "mAP"
+    asked = [Measure(headline, k) for k in ((1, 5, 10, 50) if most == 1 else (5, 10, 25, 50))]
+    if most > 1:
+        asked += [Measure("Hit_rate", k) for k in (1, 5, 10, 50)]
+    if grouped:
+        asked += [Measure("Recall_subset", k) for k in (1, 2, 3)]
+    if sliced:
+        asked.append(Measure(headline, 10, by="aspect"))
+    return tuple(asked)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The images of a folder by the names that a table may use.
+
+    Attributes:
+        folder: The folder.
+        below_gallery: The name of the gallery in it.
+        gallery: Each image that is ranked, by its id.
+        ids: The id of each image that is ranked, by its path below the gallery.
+    """
+
+    folder: Path
+    below_gallery: str
+    gallery: Mapping[str, FileImage]
+    ids: Mapping[str, str]
+
+    @classmethod
+    def below(cls, folder: Path) -> Pictures:
+        """List the gallery of a folder.
+
+        Raises:
+            MissingData: There is no gallery, or no image in it.
+            CorruptFile: Two images have one id, or an id would hold white space.
+            CheckFailed: A link in the gallery leads out of it.
+        """
+        place = next((name for name in GALLERIES if (folder / name).is_dir()), None)
+        if place is None:
+            raise MissingData(f"{folder} holds no folder gallery (or images).", hint=_EXAMPLE)
+        root, gallery, ids = folder / place, {}, {}
+        for path in sorted(Path(below, name) for below, name in files_below(root)):
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            _refuse_outside(path, root)
+            written = path.relative_to(root).as_posix()
+            name = _without_suffix(written)
+            if name.split() != [name]:
+                raise CorruptFile(
+                    f"The image {path} has white space in its path, and its id must not: TREC files separate by it.",
+                    hint="Rename the file, for instance with underscores.",
+                )
+            if name in gallery:
+                raise CorruptFile(
+                    f"The images {gallery[name]} and {path} have one id, {name}.", hint="Rename or remove one of them."
+                )
+            gallery[name], ids[written] = FileImage(path), name
+        if not gallery:
+            known = ", ".join(IMAGE_SUFFIXES)
+            raise MissingData(f"{root} holds no images.", hint=f"Images are files that end in {known}.")
+        return cls(folder, place, gallery, ids)
+
+    def ranked(self, written: str) -> str | None:
+        """Return the id of the gallery image that a table names, or ``None``."""
+        for name in (written, written.removeprefix(f"{self.below_gallery}/")):
+            if name in self.gallery or name in self.ids:
+                return name if name in self.gallery else self.ids[name]
+        return None
+
+    def find(self, written: str) -> Item | None:
+        """Return the image that a table names, in the gallery or elsewhere in the folder, or ``None``.
+
+        Raises:
+            CheckFailed: A link leads out of the folder.
+        """
+        name = self.ranked(written)
+        if name is not None:
+            return Item(name, self.gallery[name])
+        for suffix in ("", *IMAGE_SUFFIXES):
+            path = self.folder / f"{written}{suffix}"
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                _refuse_outside(path, self.folder)
+                return Item(_without_suffix(f"{written}{suffix}"), FileImage(path))
+        return None
+
+    def nearest(self, written: str) -> str:
+        """Offer ids that look like what a table names."""
+        wanted = _without_suffix(written.removeprefix(f"{self.below_gallery}/"))
+        near = difflib.get_close_matches(wanted, self.gallery, n=3, cutoff=0.5)
+        return f"Nearest: {', '.join(near)}." if near else f"The gallery holds, for instance, {min(self.gallery)}."
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Resolved:
+    """The images that one query names."""
+
+    reference: Item
+    targets: tuple[str, ...]
+    group: tuple[str, ...]
+
+
+def _resolve(row: Row, pictures: Pictures) -> _Resolved:
+    reference = pictures.find(_inside(row, "reference", row.reference))
+    if reference is None:
+        raise _unknown(row, "reference", row.reference, pictures)
+    targets, group = (_ranked(row, what, getattr(row, what), pictures) for what in ("targets", "group"))
+    if reference.id in targets:
+        raise refused(row.place, f"the reference {reference.id} is its own target, and is never ranked")
+    if group and targets and targets[0] not in group:
+        raise refused(row.place, f"the target {targets[0]} is not in the group of the query")
+    return _Resolved(reference, targets, group)
+
+
+def _ranked(row: Row, what: str, written: Sequence[str], pictures: Pictures) -> tuple[str, ...]:
+    """Return the ids of gallery images, each of which must exist and stand once."""
+    found: list[str] = []
+    for each in written:
+        name = pictures.ranked(_inside(row, what, each))
+        if name is None:
+            raise _unknown(row, what, each, pictures)
+        if name in found:
+            raise refused(row.place, f"{what} names {name} twice")
+        found.append(name)
+    return tuple(found)
+
+
+def _inside(row: Row, what: str, written: str) -> str:
+    """Return a path in its plain form.
+
+    Raises:
+        CorruptFile: It leaves the folder.
+    """
+    path = PurePosixPath(written)
+    if path.is_absolute() or ".." in path.parts:
+        raise refused(
+            row.place, f"{what} names {written!r}, which leaves the folder", "Copy the image into the folder."
+        )
+    return path.as_posix()
+
+
+def _unknown(row: Row, what: str, written: str, pictures: Pictures) -> CirbenchError:
+    where = "folder" if what == "reference" else pictures.below_gallery
+    return refused(
+        row.place, f"{what} names {written!r}, and no image of the {where} is that", pictures.nearest(written)
+    )
+
+
+def _refuse_outside(path: Path, root: Path) -> None:
+    """Refuse links out of a folder: a copied folder must not make other files of this machine part of a result."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CheckFailed(
+            f"{path} leads out of {root}, to {path.resolve()}.",
+            hint="Copy the image into the folder, or make the whole gallery a link.",
+        )
+
+
+def _table(folder: Path) -> Path:
+    there = [folder / name for name in TABLES if (folder / name).is_file()]
+    if not there:
+        raise MissingData(f"{folder} holds no {' and no '.join(TABLES)}.", hint=_EXAMPLE)
+    if len(there) > 1:
+        raise CorruptFile(f"{folder} holds {' and '.join(TABLES)}.", hint="Keep the one that counts.")
+    return there[0]
+
+
+def _name(folder: Path) -> str:
+    return f"own/{folder.resolve().name}"
+
+
+def _without_suffix(written: str) -> str:
+    stem, dot, suffix = written.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else written
+
+
+_EXAMPLE = "Type `cirbench new dataset PATH` to get an example to change."
