@@ -96,7 +96,8 @@ def parse_json(source: str, text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except json.JSONDecodeError as error:
-        cut = " The file seems to be cut off." if error.pos >= len(text.rstrip()) - 1 else ""
+        ended = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string")
+        cut = " The file seems to be cut off." if ended else ""
         raise InvalidPredictions(
             f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.{cut}", hint=_FORMATS
         ) from error

@@ -220,10 +220,11 @@ def _aspects(protocol: str) -> Iterator[tuple[str, str]]:
 def _pairs(text: str) -> list[tuple[str, object]]:
     if text.lstrip().startswith("{"):
         return list(parse_json("--scores", text).items())
-    parts = [part.partition("=") for part in text.split(",") if part.strip()]
-    if odd := next((name for name, sign, _ in parts if not sign), None):
-        raise UsageError(f"{odd.strip()!r} is no score.", hint="Scores look like mAP@5=12.3,mAP@10=11.9.")
-    return [(name, value) for name, _, value in parts]
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if odd := next((part for part in parts if "=" not in part), None):
+        raise UsageError(f"{odd!r} is no score.", hint="Scores look like mAP@5=12.3,mAP@10=11.9.")
+    # The label of a slice holds a sign of its own: mAP@10[aspect=negation]=6.5.
+    return [(name, value) for name, _, value in (part.rpartition("=") for part in parts)]
 
 
 def _percent(label: str, value: object) -> float:

@@ -187,6 +187,16 @@ def test_a_refused_file_names_its_first_problem_and_how_many_there_are(small: di
         report.require()
 
 
+def test_a_file_that_is_cut_off_anywhere_is_told_to_be(small: dict[str, Whole], tmp_path: Path) -> None:
+    whole = small["recall_subset"]
+    path, content = tmp_path / "file.json", encode(whole.values)
+    for end in range(1, len(content), 7):
+        path.write_bytes(content[:end])
+        (problem,) = check_file(path, whole.annotations).problems
+        assert problem.rule == "json"
+        assert problem.message.endswith("The file seems to be cut off"), content[:end][-20:]
+
+
 def test_a_file_of_ten_times_what_any_server_takes_is_not_even_read(tmp_path: Path) -> None:
     path = tmp_path / "archive.json"
     with path.open("wb") as file:

@@ -84,6 +84,7 @@ def test_scores_are_read_from_pairs_or_json_under_the_labels_of_run() -> None:
     expected = {"mAP@5": 12.3, "Recall@10": 45.0, "mAP@10[aspect=negation]": 6.5}
     assert parse_scores("map@5=12.3, recall@10=45,negation=6.5", "circo/test") == expected
     assert parse_scores('{"mAP@5": 12.3, "Recall@10": 45, "mAP@10[aspect=negation]": "6.5"}', "circo/test") == expected
+    assert parse_scores("mAP@10[aspect=negation]=6.5,", "circo/test") == {"mAP@10[aspect=negation]": 6.5}
     assert parse_scores("recall_subset@1=55.5", "cirr/test1") == {"Recall_subset@1": 55.5}
     assert len(score_labels("circo/test")) == 8 + 9
 
