@@ -94,7 +94,7 @@ def library(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize(
     ("name", "times_public", "times_product"),
-    [("fashioniq-dress", 4, None), ("fashioniq-shirt", 4, None), ("cirr", 10, None), ("circo", 13, 1.6)],
+    [("fashioniq-dress", 4, None), ("fashioniq-shirt", 4, None), ("cirr", 7, None), ("circo", 13, 1.6)],
 )
 def test_a_benchmark_is_scored_many_times_faster_than_by_public_code(
     name: str,
@@ -111,7 +111,7 @@ def test_a_benchmark_is_scored_many_times_faster_than_by_public_code(
             "product": lambda: bare_product(problem, library),
             "ours": lambda: ours(problem, kind, library),
         },
-        5,
+        3,
     )
     whole = seconds["public"] * (CIRCO_SHARE if kind == "circo" else 1)
     of_public, of_product = whole / seconds["ours"], seconds["ours"] / seconds["product"]
