@@ -17,6 +17,7 @@ from cirbench.data.plan import load, plan
 from cirbench.data.sources import choose
 from cirbench.datasets.imagefiles import FOLDERS, find_images, image_files
 from cirbench.errors import CheckFailed
+from cirbench.files import sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -215,12 +216,16 @@ def _inspect(found: Mapping[Key, Path], display: Display) -> dict[Key, Inspectio
 
 def _same_content(found: Mapping[Key, Path], inspected: Mapping[Key, Inspection]) -> list[list[str]]:
     """Return the names that share a content though they have files of their own, in groups, the largest first."""
-    groups: dict[str, dict[Path, str]] = defaultdict(dict)
+    alike: dict[tuple[int, int], dict[Path, str]] = defaultdict(dict)
     for key, result in inspected.items():
-        if result.sha256:
-            groups[result.sha256].setdefault(found[key], key[1])
-    shared = [list(group.values()) for group in groups.values() if len(group) > 1]
-    return sorted(shared, key=len, reverse=True)
+        if result.size:
+            alike[result.size, result.crc32].setdefault(found[key], key[1])
+    same: dict[str, list[str]] = defaultdict(list)
+    for group in alike.values():
+        if len(group) > 1:
+            for path, name in group.items():
+                same[sha256_of_file(path)].append(name)
+    return sorted((names for names in same.values() if len(names) > 1), key=len, reverse=True)
 
 
 def _key(image: ImageSource) -> Key | None:

@@ -7,8 +7,8 @@ the compressed data all the same, and so meets every error, and saves most of th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
+import zlib
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, UnidentifiedImageError
@@ -32,7 +32,8 @@ class Inspection:
         state: ``"whole"`` if every pixel can be decoded; otherwise what is wrong.
         why: What is wrong, in words.
         size: Bytes.
-        sha256: Of the bytes; empty where they were not read.
+        crc32: Of the bytes, where they were read. With the size it tells nearly all contents apart, and costs less than
+            a cryptographic digest.
         mode: Pillow's name of the pixel format.
         turned: Whether its EXIF data asks to be shown turned or mirrored.
     """
@@ -40,7 +41,7 @@ class Inspection:
     state: State
     why: str = ""
     size: int = 0
-    sha256: str = ""
+    crc32: int = 0
     mode: str = ""
     turned: bool = False
 
@@ -56,20 +57,20 @@ def inspect(path: Path) -> Inspection:
         return Inspection("unreadable", error.strerror or str(error))
     if not content:
         return Inspection("empty", "it has no bytes")
-    sha256 = hashlib.sha256(content).hexdigest()
+    crc32 = zlib.crc32(content)
     try:
         with Image.open(io.BytesIO(content)) as image:
             mode, (width, height) = image.mode, image.size
             if width * height > MAX_PIXELS:
-                return Inspection("undecodable", f"it has more than {MAX_PIXELS:,} pixels", size, sha256)
+                return Inspection("undecodable", f"it has more than {MAX_PIXELS:,} pixels", size, crc32)
             image.draft(None, (1, 1))
             image.load()
-            return Inspection("whole", "", size, sha256, mode, _is_turned(image))
+            return Inspection("whole", "", size, crc32, mode, _is_turned(image))
     except UnidentifiedImageError:
-        return Inspection("undecodable", "it is no image in a known format", size, sha256)
+        return Inspection("undecodable", "it is no image in a known format", size, crc32)
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
         cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        return Inspection("truncated" if cut else "undecodable", str(error) or type(error).__name__, size, sha256)
+        return Inspection("truncated" if cut else "undecodable", str(error) or type(error).__name__, size, crc32)
 
 
 def _is_turned(image: Image.Image) -> bool:
