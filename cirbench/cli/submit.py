@@ -23,7 +23,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdo
 
 @click.group()
 def command() -> None:
-    r"""Write, check and record files for the test servers of CIRCO and CIRR.
+    """Write, check and record files for the test servers of CIRCO and CIRR.
 
     \b
     cirbench submit build runs/circo/pli-1a2b3c4d
@@ -94,13 +94,14 @@ def record(file: Path, scores: str, date: datetime.datetime | None, data_root: P
 
     from cirbench.submissions import circo, receipts
     from cirbench.submissions.check import at_hand, check_file
+    from cirbench.submissions.scores import parse_scores
 
     report = check_file(file, at_hand(data_root))
     report.require()
     if report.protocol is None or report.protocol == circo.VAL:
         raise UsageError(f"{file} is of val, which no server scores.", hint="`cirbench score` measures it.")
     day = (date or datetime.datetime.now(datetime.UTC)).date()
-    path = receipts.record(file, report.protocol, receipts.parse_scores(scores, report.protocol), day)
+    path = receipts.record(file, report.protocol, parse_scores(scores, report.protocol), day)
     click.echo(path.read_text().rstrip() if as_json else path)
 
 

@@ -10,7 +10,7 @@ import re
 import statistics
 from typing import TYPE_CHECKING, Literal
 
-from cirbench.datasets.annotation import some
+from cirbench.datasets.annotation import queries, some
 from cirbench.datasets.catalogue import protocols
 from cirbench.submissions.rules import Odd, Problem, broken_list, broken_queries, kind, shown
 
@@ -102,14 +102,14 @@ def _broken_count(lists: Mapping[str, object]) -> Iterator[Problem]:
     if len(lists) != expected:
         yield Problem("queries", f"it has {len(lists)} queries, and {TEST} has {expected}")
     if odd := [repr(query) for query in lists if not (query.isascii() and query.isdecimal() and query[0] != "0")]:
-        yield Problem("queries", f"{len(odd)} of its queries are no pair ids: {some(odd)}")
+        yield Problem("queries", f"it has {queries(odd)}, not a pair id")
 
 
 def _outside_form(lists: Mapping[str, object]) -> Iterator[Problem]:
     for query, value in lists.items():
         names = value if isinstance(value, list) else []
         if outside := [shown(name) for name in names if _odd(name) is None and not _NAME.fullmatch(name)]:
-            yield Problem("gallery", f"{len(outside)} of its names cannot be of test1: {some(outside)}", query)
+            yield Problem("gallery", f"not a name of test1: {some(outside)}", query)
 
 
 def _misplaced(lists: Mapping[str, object], metric: Metric, at_hand: EvaluationProtocol) -> Iterator[Problem]:
@@ -120,9 +120,9 @@ def _misplaced(lists: Mapping[str, object], metric: Metric, at_hand: EvaluationP
         value = lists.get(query.id)
         names = [name for name in value if _odd(name) is None] if isinstance(value, list) else []
         if outside := [shown(name) for name in names if name not in at_hand.gallery.positions]:
-            yield Problem("gallery", f"{len(outside)} of its names are not in the gallery: {some(outside)}", query.id)
+            yield Problem("gallery", f"not in the gallery: {some(outside)}", query.id)
         elif metric == "recall_subset" and (outside := [shown(name) for name in names if name not in group]):
-            yield Problem("group", f"{some(outside)} is not in its group {', '.join(group)}", query.id)
+            yield Problem("group", f"not in its group ({', '.join(group)}): {some(outside)}", query.id)
         if query.reference.id in names:
             yield Problem("reference", f"its list holds its own reference image {query.reference.id!r}", query.id)
 

@@ -7,22 +7,16 @@ noticed.
 
 from __future__ import annotations
 
-import json
-import math
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from cirbench.datasets import circo as circo_data
-from cirbench.datasets import cirr as cirr_data
-from cirbench.datasets.catalogue import protocols
-from cirbench.errors import CheckFailed, CorruptFile, MissingData, UnknownName, UsageError
+from cirbench.errors import CheckFailed, CorruptFile, MissingData
 from cirbench.files import sha256_of_file, write_bytes
-from cirbench.predictions.read import parse_json
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 T = TypeVar("T", bound="Versioned")
@@ -117,7 +111,7 @@ def record(submission: Path, protocol: str, scores: Mapping[str, float], date: d
     Args:
         submission: The file that was uploaded.
         protocol: What the server scored.
-        scores: In percent; see `parse_scores`.
+        scores: In percent; see `cirbench.submissions.scores.parse_scores`.
         date: Of the answer.
 
     Raises:
@@ -178,63 +172,6 @@ def manifest_of(submission: Path) -> Manifest | None:
     path = manifest_path(submission)
     manifest = _read(path, Manifest) if path.exists() else None
     return manifest if manifest is not None and submission.name in manifest.files else None
-
-
-def parse_scores(text: str, protocol: str) -> dict[str, float]:
-    """Read a server's scores: ``mAP@5=12.3,mAP@10=11.9``, or a JSON object; in percent.
-
-    Names are known in any case, and an aspect of CIRCO by itself: ``cardinality=10.1``.
-
-    Raises:
-        UsageError: A score is no percentage, or is given twice, or there is none.
-        UnknownName: A score is none of the protocol's.
-    """
-    labels = {label.lower(): label for label in score_labels(protocol)}
-    labels |= dict(_aspects(protocol))
-    scores: dict[str, float] = {}
-    for name, value in _pairs(text):
-        label = labels.get(name.strip().lower())
-        if label is None:
-            raise UnknownName(f"score of {protocol}", name, score_labels(protocol))
-        if label in scores:
-            raise UsageError(f"The score {label} is given twice.")
-        scores[label] = _percent(label, value)
-    if not scores:
-        raise UsageError("No score is given.", hint="Give --scores 'mAP@5=12.3,mAP@10=11.9', or a JSON object.")
-    return scores
-
-
-def score_labels(protocol: str) -> tuple[str, ...]:
-    """Return the labels under which the server of a protocol reports."""
-    if protocols()[protocol].dataset == "cirr":
-        return tuple(measure.label for measure in cirr_data.MEASURES)
-    return (*(measure.label for measure in circo_data.MEASURES), *(label for _, label in _aspects(protocol)))
-
-
-def _aspects(protocol: str) -> Iterator[tuple[str, str]]:
-    if protocols()[protocol].dataset == "circo":
-        sliced = circo_data.ASPECT_MEASURE
-        yield from ((name, f"{sliced.label}[{sliced.by}={name}]") for name in sliced.labels)
-
-
-def _pairs(text: str) -> list[tuple[str, object]]:
-    if text.lstrip().startswith("{"):
-        return list(parse_json("--scores", text).items())
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if odd := next((part for part in parts if "=" not in part), None):
-        raise UsageError(f"{odd!r} is no score.", hint="Scores look like mAP@5=12.3,mAP@10=11.9.")
-    # The label of a slice holds a sign of its own: mAP@10[aspect=negation]=6.5.
-    return [(name, value) for name, _, value in (part.rpartition("=") for part in parts)]
-
-
-def _percent(label: str, value: object) -> float:
-    try:
-        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 100:
-        raise UsageError(f"The score {label} is {json.dumps(value)}, and must be a number of percent, from 0 to 100.")
-    return number
 
 
 def _read(path: Path, type: type[T]) -> T:

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.annotation import some
+from cirbench.datasets.annotation import queries, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -64,9 +64,9 @@ def broken_queries(given: Collection[str], expected: Collection[str], split: str
     """Compare the queries of a file with those of its split, in any order."""
     inside, known = frozenset(given), frozenset(expected)
     if unknown := [repr(name) for name in given if name not in known]:
-        yield Problem("queries", f"{len(unknown)} of its queries are not in {split}: {some(unknown)}")
+        yield Problem("queries", f"it has {queries(unknown)}, not in {split}")
     if missing := [repr(name) for name in expected if name not in inside]:
-        yield Problem("queries", f"{len(missing)} queries of {split} are missing: {some(missing)}")
+        yield Problem("queries", f"it lacks {queries(missing)} of {split}")
 
 
 def broken_list(query: str, value: object, length: int, odd: Callable[[object], Odd | None]) -> Iterator[Problem]:

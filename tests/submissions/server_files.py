@@ -159,7 +159,7 @@ def outsider(whole: Whole) -> str:
 
 
 BOTH = (
-    Corruption("a query is missing", "queries", "1 queries", lambda w: without(w, w.query)),
+    Corruption("a query is missing", "queries", "it lacks query", lambda w: without(w, w.query)),
     Corruption("a query too many", "queries", "'999999'", lambda w: w.values | {"999999": w.values[w.query]}, False),
     Corruption(
         "a query stands twice",
@@ -201,7 +201,7 @@ BOTH = (
     Corruption("a byte order mark", "text", "mark", lambda w: b"\xef\xbb\xbf" + encode(w.values), in_query=False),
     Corruption("a list of lists", "object", "a list", lambda w: encode([*w.values.values()]), in_query=False),
     Corruption("a text", "object", "text", lambda w: b'"355099"', in_query=False),
-    Corruption("an empty object", "queries", "missing", lambda w: {}, in_query=False),
+    Corruption("an empty object", "queries", "it lacks", lambda w: {}, in_query=False),
 )
 
 CIRCO = (

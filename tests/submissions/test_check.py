@@ -152,8 +152,8 @@ def test_without_annotations_the_form_is_checked_and_the_rest_is_said_to_be_unch
     assert "not checked, since CIRR's annotations are not at hand" in report.notes[0]
     path.write_bytes(encode(values | {"130": ["dog", *values["130"][1:]], "a": values["130"]}))
     told = [str(problem) for problem in check_file(path, lambda _: None).problems]
-    assert "rule queries: 1 of its queries are no pair ids: 'a'" in told
-    assert "rule gallery: query '130': 1 of its names cannot be of test1: \"dog\"" in told
+    assert "rule queries: it has query 'a', not a pair id" in told
+    assert "rule gallery: query '130': not a name of test1: \"dog\"" in told
 
 
 def test_names_of_val_are_told_without_annotations(small: dict[str, Whole], tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_failed_check_exits_with_four_and_names_rule_and_query(
         f"{good}: circo/test, 800 queries: ok",
         f"{bad}: circo/test, 800 queries: 2 broken rules",
         "  rule unique: query '130': its list holds 49 more than once",
-        "  rule gallery: query '131': 1 of its ids are not in the gallery: 999999",
+        "  rule gallery: query '131': not in the gallery: 999999",
     ]
     assert "1 of 2 files break rules of their server" in err
     assert execute([*command, "--json"]) == 4
