@@ -30,7 +30,7 @@ _SHOWN = 10
 
 @click.group()
 def command() -> None:
-    r"""Plan, get, check and describe the files of a benchmark.
+    """Plan, get, check and describe the files of a benchmark.
 
     NAME is a data set or one of its protocols.
 
