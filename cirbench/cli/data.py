@@ -32,7 +32,7 @@ _SHOWN = 10
 def command() -> None:
     """Plan, get, check and describe the files of a benchmark.
 
-    NAME is a data set or one of its protocols.
+    NAME is a data set, one of its protocols, or a folder with your own data.
 
     \b
     cirbench data plan circo --split val
@@ -140,7 +140,7 @@ def _as_json(value: object) -> str:
 def _plan_lines(made: Plan, root: Path | None) -> Iterator[str]:
     yield f"{made.name}: {', '.join(made.protocols)}"
     if not made.annotations:
-        yield "needs nothing: it ships with cirbench"
+        yield "nothing to fetch: everything is at hand"
         return
     yield f"annotations, licence {made.licence}"
     yield from map(_file_line, made.annotations)

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,10 +19,10 @@ from cirbench.data.sources import choose
 from cirbench.datasets.imagefiles import FOLDERS, find_images, image_files
 from cirbench.errors import CheckFailed
 from cirbench.files import sha256_of_file
+from cirbench.images import FileImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from cirbench.data.download import Display
     from cirbench.data.plan import Plan
@@ -34,7 +35,7 @@ SMALL_POOL = 100
 """Where a query ranks so few candidates of its own, losing one of them moves its chance."""
 
 Key = tuple[str, str]
-"""A collection and the name of an image in it."""
+"""A collection and the name of an image in it; of the user's own data, no collection and the path of the file."""
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -187,13 +188,25 @@ def _wanted(protocols: Sequence[EvaluationProtocol]) -> dict[str, dict[str, None
     for protocol in protocols:
         for files in image_files(protocol):
             wanted.setdefault(files.collection, {}).update(dict.fromkeys(files.names))
+        for image in _images(protocol):
+            if isinstance(image, FileImage):
+                wanted.setdefault("", {})[str(image.path)] = None
     return wanted
+
+
+def _images(protocol: EvaluationProtocol) -> Iterator[ImageSource]:
+    yield from (query.reference.image for query in protocol.queries)
+    if protocol.gallery is not None and protocol.gallery.images is not None:
+        yield from protocol.gallery.images
 
 
 def _find(
     collection: str, wanted: Mapping[str, Mapping[str, None]], root: Path, then: tuple[Path, ...]
 ) -> Iterator[tuple[str, Path]]:
     """Find images in the folders that runs use below ``root``, and then anywhere below ``then``."""
+    if not collection:
+        yield from ((name, Path(name)) for name in wanted[collection] if Path(name).exists())
+        return
     roots = [*(root / folder for folder in FOLDERS[collection]), *then]
     yield from find_images(wanted[collection], roots).items()
 
@@ -230,6 +243,8 @@ def _same_content(found: Mapping[Key, Path], inspected: Mapping[Key, Inspection]
 
 def _key(image: ImageSource) -> Key | None:
     """Return which file an image comes from, be it whole or a part of it; ``None`` if it is rendered."""
+    if isinstance(image, FileImage):
+        return "", str(image.path)
     located: Any = getattr(image, "image", image)
     return (located.files.collection, located.name) if hasattr(located, "files") else None
 
@@ -287,5 +302,8 @@ def _next_steps(report: Report, planned: Plan, absent: bool, root: Path, data_ro
         yield "Look at one image of each suspicious group: it may be a placeholder for pictures that are gone."
     if report.complete and not report.elsewhere:
         entry = choose(planned.name)[0]
-        chosen = f" --protocol {planned.name}" if planned.name == entry.id else ""
-        yield f"cirbench run --method pli --dataset {entry.dataset}{chosen} --data-root {data_root}"
+        if entry.folder is not None:
+            yield f"cirbench run --method pli --dataset {planned.name}"
+        else:
+            chosen = f" --protocol {planned.name}" if planned.name == entry.id else ""
+            yield f"cirbench run --method pli --dataset {entry.dataset}{chosen} --data-root {data_root}"

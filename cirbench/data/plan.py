@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cirbench.data.sources import Archive, choose, sources
-from cirbench.datasets.catalogue import datasets, load_protocol
+from cirbench.datasets.catalogue import find_dataset, load_protocol
 from cirbench.datasets.imagefiles import FOLDERS, find_images, image_files
 from cirbench.errors import CorruptFile, MissingData
 
@@ -107,7 +107,7 @@ def plan(name: str, split: str | None = None, root: Path | None = None) -> Plan:
     return Plan(
         name,
         [entry.id for entry in chosen],
-        datasets()[chosen[0].dataset].licence,
+        find_dataset(name if chosen[0].folder else chosen[0].dataset).licence,
         annotations,
         [_images(images, chosen, root, countable) for images in parts.images],
         parts.by_hand,
@@ -126,7 +126,7 @@ def load(name: str, split: str | None, root: Path) -> tuple[list[EvaluationProto
     lacking: dict[str, str] = {}
     for entry in choose(name, split):
         try:
-            loaded.append(load_protocol(entry.id, root))
+            loaded.append(load_protocol(entry.address, root))
         except CorruptFile:
             raise
         except MissingData as error:
@@ -153,7 +153,7 @@ def missing_images(images: ImageSet, names: Iterable[str], root: Path) -> list[s
 
 def _names(images: ImageSet, entry: ProtocolEntry, root: Path) -> Iterator[str]:
     with contextlib.suppress(MissingData):
-        for files in image_files(load_protocol(entry.id, root)):
+        for files in image_files(load_protocol(entry.address, root)):
             if files.collection == images.collection:
                 yield from fnmatch.filter(files.names, images.names)
 

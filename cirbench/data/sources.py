@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.catalogue import datasets, protocols
+from cirbench.datasets.catalogue import datasets, find_dataset, protocols
 from cirbench.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -107,15 +108,19 @@ class Sources:
 
 
 def choose(name: str, split: str | None = None) -> tuple[ProtocolEntry, ...]:
-    """Return the protocols that a user means by a data set or protocol ``name`` and ``--split``.
+    """Return the protocols that a user means by ``name`` and ``--split``.
+
+    Args:
+        name: A data set, a protocol, or a folder with the user's own data.
+        split: Only the protocols of this split.
 
     Raises:
         UnknownName: There is no such data set, protocol or split; the hint names the nearest ones.
+        MissingData: The folder holds no table of queries.
     """
-    entry = datasets().get(name)
-    if entry is None and name not in protocols():
+    if name not in datasets() and name not in protocols() and not Path(name).is_dir():
         raise UnknownName("data set or protocol", name, [*datasets(), *protocols()])
-    chosen = (protocols()[name],) if entry is None else entry.protocols
+    chosen = (protocols()[name],) if name in protocols() else find_dataset(name).protocols
     splits = tuple(dict.fromkeys(protocol.split for protocol in chosen))
     if split is not None and split not in splits:
         raise UnknownName(f"split of {name}", split, splits)

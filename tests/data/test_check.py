@@ -6,6 +6,7 @@ import contextlib
 import io
 import random
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,6 @@ from tests import circo_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 NAMES = tuple(str(number) for number in range(100, 112))
 FOLDER = "circo/unlabeled2017"
@@ -260,3 +260,15 @@ def test_unknown_names_offer_the_nearest(tmp_path: Path) -> None:
         checking.check("circa", None, tmp_path, tmp_path)
     with pytest.raises(UnknownName, match="no split of circo called 'dev'"):
         checking.check("circo", "dev", tmp_path, tmp_path)
+
+
+def test_data_of_ones_own_are_checked_where_they_are(tmp_path: Path) -> None:
+    fill(tmp_path / "gallery", ["a", "b", "c"], name="{}.jpg".format)
+    (tmp_path / "queries.csv").write_text("query_id,reference,text,targets\n1,a.jpg,is greener,b.jpg\n")
+    report = checking.check(str(tmp_path), None, tmp_path, tmp_path)
+    assert (report.needed, report.whole, report.complete) == (3, 3, True)
+    assert report.next == [f"cirbench run --method pli --dataset {tmp_path}"]
+    (tmp_path / "gallery" / "b.jpg").write_bytes(picture(0)[:-300])
+    report = checking.check(str(tmp_path), None, tmp_path, tmp_path)
+    assert [(Path(broken.id).name, broken.state) for broken in report.broken] == [("b.jpg", "truncated")]
+    assert report.protocols[0].lost_targets == ["1"]

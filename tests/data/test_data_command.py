@@ -89,7 +89,7 @@ def test_a_plan_needs_no_data_root(shell: Shell) -> None:
         ("fashioniq", "many are dead"),
         ("imagenet-r", "Register at https://image-net.org"),
         ("circo", "20.1 GB, sha256 recorded at the first download"),
-        ("scenes", "needs nothing: it ships with cirbench"),
+        ("scenes", "nothing to fetch: everything is at hand"),
     ],
 )
 def test_a_plan_says_what_must_be_asked_for_and_what_is_not_pinned(name: str, told: str, shell: Shell) -> None:
