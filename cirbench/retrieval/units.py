@@ -19,7 +19,7 @@ _BLOCK = 4096
 
 
 def unit_rows(features_ND: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.float32]:
-    """L2-normalise each row in float64 and round it to float32; a row depends on nothing but itself.
+    """L2-normalise each row, read as float32, in float64, and round it to float32; a row depends on itself alone.
 
     Args:
         features_ND: One row per name, of any floating type.
@@ -32,10 +32,10 @@ def unit_rows(features_ND: NDArray[np.floating], names: Sequence[str]) -> NDArra
         raise MethodFailed(f"{len(names)} rows of features were expected, and the shape is {features_ND.shape}.")
     units_ND = np.empty(features_ND.shape, dtype=np.float32)
     for start in range(0, len(names), _BLOCK):
-        block_BD = features_ND[start : start + _BLOCK].astype(np.float64)
+        block_BD = _as_float32(features_ND[start : start + _BLOCK]).astype(np.float64)
         lengths_B = np.sqrt(np.add.reduce(block_BD * block_BD, axis=1))
         if not (np.isfinite(lengths_B) & (lengths_B > 0)).all():
-            raise _without_direction(features_ND, names)
+            raise _without_direction(_as_float32(features_ND), names)
         units_ND[start : start + _BLOCK] = block_BD / lengths_B[:, None]
     return units_ND
 
@@ -59,7 +59,12 @@ class UnitRows:
         return unit_rows(self._rows_ND[rows], names)
 
 
-def _without_direction(features_ND: NDArray[np.floating], names: Sequence[str]) -> MethodFailed:
+@np.errstate(over="ignore")  # a number too large for float32 becomes infinite, and is refused as such
+def _as_float32(features_ND: NDArray[np.floating]) -> NDArray[np.float32]:
+    return np.asarray(features_ND, dtype=np.float32)
+
+
+def _without_direction(features_ND: NDArray[np.float32], names: Sequence[str]) -> MethodFailed:
     finite_N = np.isfinite(features_ND).all(axis=1)
     broken = np.flatnonzero(~finite_N | ~features_ND.any(axis=1))
     what = "NaN or infinite values" if not finite_N[broken[0]] else "only zeros"
