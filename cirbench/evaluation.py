@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from cirbench.methods.interface import Scorer
 from cirbench.metrics.measure import measure
 from cirbench.retrieval.exact import rank
-from cirbench.retrieval.task import ranking_task
+from cirbench.retrieval.task import ranking_task, within
 from cirbench.retrieval.units import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cirbench.datasets.lost import Lost
     from cirbench.datasets.protocol import EvaluationProtocol
     from cirbench.methods.interface import Method
     from cirbench.metrics.measure import Measurement
@@ -59,6 +60,14 @@ def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
     measurements = measure(ranking, protocol) if protocol.labels is not None else ()
     clock.lap("measuring")
     return Evaluation(ranking, measurements, clock.laps)
+
+
+def with_misses(evaluation: Evaluation, lost: Lost) -> Evaluation:
+    """Return an evaluation of what is left of a protocol as one of the whole, with the lost queries as misses."""
+    whole = lost.protocol
+    ranking = within(evaluation.ranking, ranking_task(whole), lost.kept_queries, lost.kept_items)
+    measurements = measure(ranking, whole) if whole.labels is not None else ()
+    return Evaluation(ranking, measurements, evaluation.seconds)
 
 
 class Stopwatch:

@@ -15,8 +15,9 @@ from cirbench import console
 from cirbench.datasets.catalogue import choose_protocol, find_dataset, load_protocol
 from cirbench.datasets.ceilings import ceilings
 from cirbench.datasets.imagefiles import require_images
+from cirbench.datasets.lost import Lost, find_lost
 from cirbench.errors import MissingData
-from cirbench.evaluation import evaluate
+from cirbench.evaluation import evaluate, with_misses
 from cirbench.files import digest, locked
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.references import load_object
@@ -41,7 +42,7 @@ from cirbench.training.data import open_pairs
 from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cirbench.backbones.interface import Backbone, BackboneIdentity
     from cirbench.datasets.protocol import EvaluationProtocol
@@ -109,15 +110,29 @@ class Session:
 
     @cached_property
     def protocol(self) -> EvaluationProtocol:
-        """The protocol, loaded, whole, with the file of every image at hand.
+        """The protocol, loaded, whole, with the file of every image at hand unless some are allowed to miss.
 
         Raises:
             MissingData: Annotations or images are missing; the message lists the images.
         """
         root = self.config.data_root
         protocol = load_protocol(self.entry.address, None if root is None else Path(root))
-        require_images(protocol)
+        require_images(protocol, allow_missing=self.config.allow_missing)
         return protocol
+
+    @cached_property
+    def lost(self) -> Lost:
+        """What cannot be evaluated of what was asked for; nothing, unless images are allowed to miss."""
+        asked = self.protocol if self.config.limit is None else self.protocol.first(self.config.limit)
+        if not self.config.allow_missing:
+            return Lost(asked, frozenset())
+        lost = find_lost(asked, console.progress)
+        if lost.images:
+            console.say(
+                f"{len(lost.images)} images are missing or broken; {len(lost.queries)} of {len(asked.queries)} queries "
+                "lose one that they need and count as misses."
+            )
+        return lost
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -170,6 +185,8 @@ class Session:
             "limit": self.config.limit,
             "seed": self.config.seed,
         }
+        if self.lost.images:
+            identity["lost"] = sorted(self.lost.images)
         name = digest(identity)
         folder = Path(self.config.output) / self.entry.dataset / f"{spec.name}-{name[:8]}"
         return Job(spec, parameters, checkpoint, folder, name)
@@ -190,10 +207,9 @@ class Session:
         return Request(spec.name, objective, parameters, backbone, open_pairs(TRAINABLE_DATASET))
 
     def _plan_of_data(self) -> list[str]:
-        protocol, encoder = self.protocol, self._encoder()
-        queries = len(protocol.queries) if self.config.limit is None else self.config.limit
+        whole, protocol, encoder = self.protocol, self.lost.rest, self._encoder()
         lines = [
-            f"protocol   {protocol.name} ({protocol.digest[:8]}): {queries} of {len(protocol.queries)} queries, "
+            f"protocol   {whole.name} ({whole.digest[:8]}): {len(protocol.queries)} of {len(whole.queries)} queries, "
             f"gallery {0 if protocol.gallery is None else len(protocol.gallery)}",
             f"backbone   {encoder.backbone.identity.name}, {encoder.backbone.identity.precision} on "
             f"{encoder.backbone.device}, weights {encoder.backbone.identity.weights[:12]}",
@@ -218,10 +234,13 @@ class Session:
         return f"{spec.name:<10} {'finished, in' if job.done else 'evaluates, into'} {job.folder}"
 
     def _evaluate(self, job: Job) -> Run:
-        encoder, config, whole = self._encoder(), self.config, self.protocol
-        protocol = whole if config.limit is None else whole.first(config.limit)
-        console.say(f"{job.spec.name} on {protocol.name}, {encoder.backbone.identity.name}")
-        evaluation = evaluate(build(job.spec, encoder, job.parameters, job.checkpoint), protocol)
+        encoder, config, whole, lost = self._encoder(), self.config, self.protocol, self.lost
+        asked, rest = lost.protocol, lost.rest
+        console.say(f"{job.spec.name} on {whole.name}, {encoder.backbone.identity.name}")
+        evaluation = evaluate(build(job.spec, encoder, job.parameters, job.checkpoint), rest)
+        optimistic = {each.label: 100 * each.value for each in evaluation.measurements if lost.images}
+        if lost.images:
+            evaluation = with_misses(evaluation, lost)
         result = Result(
             digest=job.digest,
             method=_method_record(job),
@@ -230,21 +249,22 @@ class Session:
             ),
             backbone=_backbone_record(self.backbone.identity),
             counts=Counts(
-                queries=len(protocol.queries),
+                queries=len(rest.queries),
                 queries_expected=len(whole.queries),
-                gallery=0 if protocol.gallery is None else len(protocol.gallery),
+                gallery=0 if rest.gallery is None else len(rest.gallery),
                 gallery_expected=0 if whole.gallery is None else len(whole.gallery),
                 tied_relevant=evaluation.ranking.tied_relevant,
                 truncated_texts=encoder.truncated_texts,
             ),
-            metrics=_values(evaluation, protocol, config.seed),
+            metrics=_values(evaluation, asked, config.seed, optimistic),
             seed=config.seed,
             seconds={phase: round(seconds, 3) for phase, seconds in evaluation.seconds.items()},
             peak_memory_mb=round(peak_memory_mb(), 1),
             environment=environment(_device_name(self.backbone), " ".join(sys.argv) if sys.argv[0] else None),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            lost=sorted(lost.images),
         )
-        return save_run(job.folder, result, evaluation, protocol, to_toml(self._configuration(job)))
+        return save_run(job.folder, result, evaluation, asked, to_toml(self._configuration(job)))
 
     def _configuration(self, job: Job) -> RunConfig:
         """What to ask for to get this one run again."""
@@ -259,7 +279,9 @@ class Session:
         )
 
 
-def _values(evaluation: Evaluation, protocol: EvaluationProtocol, seed: int) -> list[MetricValue]:
+def _values(
+    evaluation: Evaluation, protocol: EvaluationProtocol, seed: int, optimistic: Mapping[str, float]
+) -> list[MetricValue]:
     found = intervals(evaluation.measurements, protocol.clusters, seed=seed)
     best = {each.label: 100 * each.value for each in ceilings(protocol)}
     return [
@@ -270,6 +292,7 @@ def _values(evaluation: Evaluation, protocol: EvaluationProtocol, seed: int) -> 
             high=100 * interval.high,
             n=measured.count,
             at_most=best[measured.label],
+            optimistic=optimistic.get(measured.label),
         )
         for measured, interval in zip(evaluation.measurements, found, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""``cirbench new``: scaffold a method."""
+"""``cirbench new``: scaffold a method or a data set."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 
 @click.group()
 def command() -> None:
-    """Scaffold a new method."""
+    """Scaffold a new method or data set."""
 
 
 @command.command("method")
 @click.argument("name")
 @click.option("--path", "parent", type=click.Path(path_type=Path), default=Path(), help="Where its folder goes.")
 def new_method(name: str, parent: Path) -> None:
-    r"""Write a whole, working method package NAME to change.
+    """Write a whole, working method package NAME to change.
 
     \b
     cirbench new method my-method
@@ -27,3 +27,18 @@ def new_method(name: str, parent: Path) -> None:
     for file in files:
         click.echo(file)
     click.echo(f"It works already: cirbench check method {files[0]}:SPEC", err=True)
+
+
+@command.command("dataset")
+@click.argument("path", type=click.Path(path_type=Path))
+def new_dataset(path: Path) -> None:
+    r"""Write a data set of your own into the folder PATH: a few drawn images and queries, to be replaced.
+
+    \b
+    cirbench new dataset my-data
+    """
+    from cirbench.datasets.example import write_example
+
+    for file in write_example(path):
+        click.echo(file)
+    click.echo(f"It runs already: cirbench run --method image-text --dataset {path} --backbone scenes-vit", err=True)

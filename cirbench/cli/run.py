@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cirbench.errors import UsageError
 from cirbench.parameters import pairs
 
+if TYPE_CHECKING:
+    from cirbench.results.table import Report
+    from cirbench.running import Session
+
 
 @click.command()
 @click.option(
     "-m", "--method", help="One or more methods, separated by commas; also package.module:Class or file.py:Class."
 )
-@click.option("-d", "--dataset", help="The data set.")
+@click.option("-d", "--dataset", help="The data set, or a folder with your own.")
 @click.option("--split", help="Its split, if not the default one.")
 @click.option("--protocol", help="A protocol id, if not the default one of the split.")
 @click.option("-b", "--backbone", help="A backbone by name, MODEL/TAG, or a model folder.")
@@ -31,6 +35,12 @@ from cirbench.parameters import pairs
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the towers.")
 @click.option("--batch-size", metavar="auto|N", help="Images or texts encoded at once.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N queries; the result is marked partial.")
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    default=None,
+    help="Go on without missing images; queries that lose one count as misses, and the result is marked partial.",
+)
 @click.option("--seed", type=int, help="Of training and of the bootstrap.")
 @click.option("-o", "--output", help="Where run folders go.  [default: runs]")
 @click.option("--data-root", help="Where annotations are.  [default: CIRBENCH_DATA]")
@@ -40,7 +50,7 @@ from cirbench.parameters import pairs
 def command(
     config: Path | None, parameters: tuple[str, ...], plan: bool, force: bool, as_json: bool, **options: Any
 ) -> None:
-    r"""Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
+    """Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
 
     \b
     cirbench run --method pli --dataset scenes
@@ -66,6 +76,22 @@ def command(
         click.echo(report.as_json())
     else:
         report.print()
+    if not session.entry.labelled and session.entry.folder is None:
+        _submit(report, session)
+
+
+def _submit(report: Report, session: Session) -> None:
+    """Write what the test server takes, and say on stderr where it goes."""
+    from cirbench.console import say
+    from cirbench.submissions.build import build_submission, upload_hint
+
+    for run in report.runs:
+        if run.result.counts.partial:
+            say(f"{run.folder} is partial, so no files were written for the test server.")
+            continue
+        for path in build_submission(run, Path("submissions"), protocol=session.protocol):
+            say(f"to submit: {path}")
+    say(upload_hint(session.entry.dataset))
 
 
 def _batch_size(text: str | None) -> int | None:

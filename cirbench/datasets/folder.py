@@ -12,30 +12,24 @@ holds, see `measures`; `cirbench new dataset PATH` writes an example.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from cirbench.datasets.catalogue import DatasetEntry, ProtocolEntry
-from cirbench.datasets.imagefiles import SUFFIXES, files_below
-from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+from cirbench.datasets.pictures import EXAMPLE, Pictures
+from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Labels, Query
 from cirbench.datasets.querytable import TABLES, read_table, refused
-from cirbench.errors import CheckFailed, CorruptFile, MissingData
+from cirbench.errors import CorruptFile, MissingData
 from cirbench.files import digest
-from cirbench.images.decode import FileImage
 from cirbench.metrics.table import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
+    from cirbench.datasets.protocol import Item
     from cirbench.datasets.querytable import Row
     from cirbench.errors import CirbenchError
-
-GALLERIES = ("gallery", "images")
-"""What the folder of ranked images may be called; the earlier one wins."""
-
-IMAGE_SUFFIXES = (*SUFFIXES, ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""In any case; other files in the gallery are no images of it."""
 
 SPLIT = "all"
 
@@ -120,86 +114,6 @@ def measures(targets: Sequence[Sequence[str]], *, grouped: bool, sliced: bool) -
     return tuple(asked)
 
 
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """The images of a folder by the names that a table may use.
-
-    Attributes:
-        folder: The folder.
-        below_gallery: The name of the gallery in it.
-        gallery: Each image that is ranked, by its id.
-        ids: The id of each image that is ranked, by its path below the gallery.
-    """
-
-    folder: Path
-    below_gallery: str
-    gallery: Mapping[str, FileImage]
-    ids: Mapping[str, str]
-
-    @classmethod
-    def below(cls, folder: Path) -> Pictures:
-        """List the gallery of a folder.
-
-        Raises:
-            MissingData: There is no gallery, or no image in it.
-            CorruptFile: Two images have one id, or an id would hold white space.
-            CheckFailed: A link in the gallery leads out of it.
-        """
-        place = next((name for name in GALLERIES if (folder / name).is_dir()), None)
-        if place is None:
-            raise MissingData(f"{folder} holds no folder gallery (or images).", hint=_EXAMPLE)
-        root, gallery, ids = folder / place, {}, {}
-        for path in sorted(Path(below, name) for below, name in files_below(root)):
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            _refuse_outside(path, root)
-            written = path.relative_to(root).as_posix()
-            name = _without_suffix(written)
-            if name.split() != [name]:
-                raise CorruptFile(
-                    f"The image {path} has white space in its path, and its id must not: TREC files separate by it.",
-                    hint="Rename the file, for instance with underscores.",
-                )
-            if name in gallery:
-                raise CorruptFile(
-                    f"The images {gallery[name]} and {path} have one id, {name}.", hint="Rename or remove one of them."
-                )
-            gallery[name], ids[written] = FileImage(path), name
-        if not gallery:
-            known = ", ".join(IMAGE_SUFFIXES)
-            raise MissingData(f"{root} holds no images.", hint=f"Images are files that end in {known}.")
-        return cls(folder, place, gallery, ids)
-
-    def ranked(self, written: str) -> str | None:
-        """Return the id of the gallery image that a table names, or ``None``."""
-        for name in (written, written.removeprefix(f"{self.below_gallery}/")):
-            if name in self.gallery or name in self.ids:
-                return name if name in self.gallery else self.ids[name]
-        return None
-
-    def find(self, written: str) -> Item | None:
-        """Return the image that a table names, in the gallery or elsewhere in the folder, or ``None``.
-
-        Raises:
-            CheckFailed: A link leads out of the folder.
-        """
-        name = self.ranked(written)
-        if name is not None:
-            return Item(name, self.gallery[name])
-        for suffix in ("", *IMAGE_SUFFIXES):
-            path = self.folder / f"{written}{suffix}"
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                _refuse_outside(path, self.folder)
-                return Item(_without_suffix(f"{written}{suffix}"), FileImage(path))
-        return None
-
-    def nearest(self, written: str) -> str:
-        """Offer ids that look like what a table names."""
-        wanted = _without_suffix(written.removeprefix(f"{self.below_gallery}/"))
-        near = difflib.get_close_matches(wanted, self.gallery, n=3, cutoff=0.5)
-        return f"Nearest: {', '.join(near)}." if near else f"The gallery holds, for instance, {min(self.gallery)}."
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Resolved:
     """The images that one query names."""
@@ -255,19 +169,10 @@ def _unknown(row: Row, what: str, written: str, pictures: Pictures) -> CirbenchE
     )
 
 
-def _refuse_outside(path: Path, root: Path) -> None:
-    """Refuse links out of a folder: a copied folder must not make other files of this machine part of a result."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise CheckFailed(
-            f"{path} leads out of {root}, to {path.resolve()}.",
-            hint="Copy the image into the folder, or make the whole gallery a link.",
-        )
-
-
 def _table(folder: Path) -> Path:
     there = [folder / name for name in TABLES if (folder / name).is_file()]
     if not there:
-        raise MissingData(f"{folder} holds no {' and no '.join(TABLES)}.", hint=_EXAMPLE)
+        raise MissingData(f"{folder} holds no {' and no '.join(TABLES)}.", hint=EXAMPLE)
     if len(there) > 1:
         raise CorruptFile(f"{folder} holds {' and '.join(TABLES)}.", hint="Keep the one that counts.")
     return there[0]
@@ -275,11 +180,3 @@ def _table(folder: Path) -> Path:
 
 def _name(folder: Path) -> str:
     return f"own/{folder.resolve().name}"
-
-
-def _without_suffix(written: str) -> str:
-    stem, dot, suffix = written.rpartition(".")
-    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else written
-
-
-_EXAMPLE = "Type `cirbench new dataset PATH` to get an example to change."

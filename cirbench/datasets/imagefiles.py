@@ -90,7 +90,7 @@ class ImageFiles:
         """The file of each name that has one; the folders are walked once."""
         return find_images(self.names, [self.data_root / folder for folder in FOLDERS[self.collection]])
 
-    @property
+    @cached_property
     def missing(self) -> tuple[str, ...]:
         """The names without a file, in order."""
         return tuple(name for name in self.names if name not in self.found)
@@ -160,8 +160,12 @@ def image_files(protocol: EvaluationProtocol) -> tuple[ImageFiles, ...]:
     return tuple(found.values())
 
 
-def require_images(protocol: EvaluationProtocol) -> None:
+def require_images(protocol: EvaluationProtocol, *, allow_missing: bool = False) -> None:
     """Refuse a protocol unless its gallery is known and the file of every image is there.
+
+    Args:
+        protocol: The protocol.
+        allow_missing: Ask for the gallery's list alone.
 
     Raises:
         MissingData: The list of gallery images is not at hand, or some files are not; the message lists them.
@@ -172,9 +176,11 @@ def require_images(protocol: EvaluationProtocol) -> None:
             f"The list of the images that {protocol.name} ranks is not at hand.",
             hint=f"`cirbench show {dataset}` says which files it needs, `cirbench data get {dataset}` fetches them.",
         )
-    for files in image_files(protocol):
+    for files in () if allow_missing else image_files(protocol):
         if files.missing:
-            raise files.incomplete()
+            error = files.incomplete()
+            offer = "With --allow-missing the run goes on without them, as a partial one."
+            raise MissingData(error.message, hint=f"{error.hint}\n{offer}")
 
 
 def _stems(name: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from typing import Protocol as Interface
 
 from cirbench.errors import MissingData
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from cirbench.metrics.table import Measure
+
+T = TypeVar("T")
 
 TIE_RULE = "score descending, then sha256 of the item id ascending"
 """How equal scores are ordered; the same for every protocol, and part of each digest."""
@@ -130,9 +132,9 @@ class Labels:
         """Sha256 over the ground truths and, where there are any, their soft labels."""
         return digest(self.relevant if self.gains is None else [self.relevant, self.gains])
 
-    def first(self, count: int) -> Labels:
-        """Return the labels of the first ``count`` queries."""
-        return Labels(self.relevant[:count], self.gains and self.gains[:count])
+    def only(self, places: Sequence[int]) -> Labels:
+        """Return the labels of the queries at ``places``."""
+        return Labels(_at(self.relevant, places), self.gains and _at(self.gains, places))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,14 +217,20 @@ class EvaluationProtocol:
 
     def first(self, count: int) -> EvaluationProtocol:
         """Return the protocol cut to its first ``count`` queries, for a quick look; its numbers are partial."""
-        part = slice(count)
+        return self.only(range(min(count, len(self.queries))))
 
+    def only(self, places: Sequence[int]) -> EvaluationProtocol:
+        """Return the protocol with the queries at ``places`` and no others; its numbers are partial."""
         return dataclasses.replace(
             self,
-            queries=self.queries[part],
-            labels=None if self.labels is None else self.labels.first(count),
-            groups=self.groups and self.groups[part],
-            pool_of_query=self.pool_of_query and self.pool_of_query[part],
-            clusters=self.clusters and self.clusters[part],
-            slices={kind: values[part] for kind, values in self.slices.items()},
+            queries=_at(self.queries, places),
+            labels=None if self.labels is None else self.labels.only(places),
+            groups=self.groups and _at(self.groups, places),
+            pool_of_query=self.pool_of_query and _at(self.pool_of_query, places),
+            clusters=self.clusters and _at(self.clusters, places),
+            slices={kind: _at(values, places) for kind, values in self.slices.items()},
         )
+
+
+def _at(values: tuple[T, ...], places: Sequence[int]) -> tuple[T, ...]:
+    return tuple(values[place] for place in places)

@@ -32,6 +32,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         precision: Of the towers.
         batch_size: Images or texts at once; 0 chooses one.
         limit: Evaluate the first so many queries only; the result is marked partial.
+        allow_missing: Go on without images that are missing or broken; the result is marked partial.
         seed: Of training and of the bootstrap.
         output: Where run folders go.
         data_root: Where annotations are; CIRBENCH_DATA if not given.
@@ -51,6 +52,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: int = 0
     limit: int | None = None
+    allow_missing: bool = False
     seed: int = 0
     output: str = "runs"
     data_root: str | None = None

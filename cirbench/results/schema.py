@@ -21,6 +21,7 @@ class MetricValue(Record, frozen=True):
         high: Upper end.
         n: How many queries it averages.
         at_most: What the best ranking would get, in percent.
+        optimistic: Where images are missing, and lost queries count as misses: the number without those queries.
     """
 
     label: str
@@ -29,6 +30,7 @@ class MetricValue(Record, frozen=True):
     high: float
     n: int
     at_most: float = 100.0
+    optimistic: float | None = None
 
 
 class Counts(Record, frozen=True):
@@ -158,6 +160,7 @@ class Result(Record, frozen=True, kw_only=True):
         peak_memory_mb: Largest resident size of the process, in MiB.
         environment: See `Environment`.
         created: UTC time, ISO 8601.
+        lost: Ids of the images that were missing or broken, where that was allowed.
         files: Sha256 of each file beside this one.
     """
 
@@ -173,6 +176,7 @@ class Result(Record, frozen=True, kw_only=True):
     peak_memory_mb: float
     environment: Environment
     created: str
+    lost: list[str] = []
     files: dict[str, str] = {}
 
     def __getitem__(self, label: str) -> MetricValue:

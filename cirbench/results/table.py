@@ -34,6 +34,9 @@ def comparison_table(runs: Sequence[Run], asked: Sequence[str]) -> Table:
     table = Table(title=_title(runs[0]), caption=_caption(runs[0]), title_justify="left", caption_justify="left")
     table.add_column("method", no_wrap=True)
     table.add_column(f"{_short(headline)} [95 % interval]", justify="right", no_wrap=True)
+    partly = runs[0].result.metrics[0].optimistic is not None
+    if partly:
+        table.add_column(f"{_short(headline)} without lost queries", justify="right")
     for label in others:
         table.add_column(_short(label), justify="right", no_wrap=True)
     table.add_column("gain over better unimodal", justify="right")
@@ -43,6 +46,7 @@ def comparison_table(runs: Sequence[Run], asked: Sequence[str]) -> Table:
         table.add_row(
             Text(row.run.result.method.name),
             f"{value.value:.2f} \\[{value.low:.2f}, {value.high:.2f}]",
+            *((f"{value.optimistic:.2f}",) if partly else ()),
             *(f"{row.run.result[label].value:.2f}" for label in others),
             _difference(row.gain),
             _difference(row.over_plain, p_value=True),
@@ -51,7 +55,8 @@ def comparison_table(runs: Sequence[Run], asked: Sequence[str]) -> Table:
     best = [runs[0].result[label].at_most for label in (headline, *others)]
     if min(best) < 100:
         table.add_section()
-        table.add_row("at most", *(f"{value:.2f}" for value in best), style="dim")
+        cells = [f"{value:.2f}" for value in best]
+        table.add_row("at most", cells[0], *(("",) if partly else ()), *cells[1:], style="dim")
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,6 +73,43 @@ class Ranking:
     def tied_relevant(self) -> int:
         """How many relevant items share their exact score with another candidate."""
         return int(np.count_nonzero(self.relevant_ties.values))
+
+
+def within(ranking: Ranking, whole: RankingTask, queries: Sequence[int], items: Sequence[int]) -> Ranking:
+    """Return the ranking of some queries over a part of the gallery as a ranking of the whole.
+
+    Nothing is ranked for the other queries, and their relevant items are `UNRANKED`.
+
+    Args:
+        ranking: Whose queries have all their relevant items in the part.
+        whole: What was to be ranked.
+        queries: The position of each of the ranking's queries in the whole.
+        items: The position of each of the ranking's gallery items in the whole.
+    """
+    rows, columns = np.asarray(queries, dtype=np.int64), np.asarray(items, dtype=np.int64)
+    count = len(whole.relevant)
+
+    def placed(part: NDArray[Any], empty: float) -> NDArray[Any]:
+        spread = np.full((count, *part.shape[1:]), empty, dtype=part.dtype)
+        spread[rows] = part
+        return spread
+
+    def named(part_QK: NDArray[np.int64]) -> NDArray[np.int64]:
+        return placed(np.where(part_QK < 0, -1, columns[part_QK]), -1)
+
+    def per_relevant(part: Ragged[np.int64], empty: int) -> Ragged[np.int64]:
+        values = np.full(len(whole.relevant.values), empty, dtype=np.int64)
+        values[whole.relevant.places(rows)] = part.values
+        return whole.relevant.like(values)
+
+    return Ranking(
+        top_QK=named(ranking.top_QK),
+        scores_QK=placed(ranking.scores_QK, np.nan),
+        relevant_ranks=per_relevant(ranking.relevant_ranks, UNRANKED),
+        relevant_ties=per_relevant(ranking.relevant_ties, 0),
+        group_ranks_Q=None if ranking.group_ranks_Q is None else placed(ranking.group_ranks_Q, UNRANKED),
+        group_top_QK=None if ranking.group_top_QK is None else named(ranking.group_top_QK),
+    )
 
 
 def tie_order(ids: Sequence[str]) -> NDArray[np.int64]:
