@@ -65,7 +65,7 @@ def _as_float32(features_ND: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _without_direction(features_ND: NDArray[np.float32], names: Sequence[str]) -> MethodFailed:
-    finite_N = np.isfinite(features_ND).all(axis=1)
+    finite_N: NDArray[np.bool_] = np.isfinite(features_ND).all(axis=1)
     broken = np.flatnonzero(~finite_N | ~features_ND.any(axis=1))
     what = "NaN or infinite values" if not finite_N[broken[0]] else "only zeros"
     more = f" (and of {len(broken) - 1} more)" if len(broken) > 1 else ""
