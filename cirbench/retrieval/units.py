@@ -65,9 +65,9 @@ def _as_float32(features_ND: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _without_direction(features_ND: NDArray[np.float32], names: Sequence[str]) -> MethodFailed:
-    finite_N: NDArray[np.bool_] = np.isfinite(features_ND).all(axis=1)
-    broken = np.flatnonzero(~finite_N | ~features_ND.any(axis=1))
-    what = "NaN or infinite values" if not finite_N[broken[0]] else "only zeros"
+    largest_N = np.abs(features_ND).max(axis=1)
+    broken = np.flatnonzero(~np.isfinite(largest_N) | (largest_N == 0))
+    what = "only zeros" if largest_N[broken[0]] == 0 else "NaN or infinite values"
     more = f" (and of {len(broken) - 1} more)" if len(broken) > 1 else ""
     return MethodFailed(
         f"The features of {names[broken[0]]}{more} hold {what}, so they have no direction.",
