@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.performance
 
-COUNT = 100
-ROUNDS = 5
+COUNT = 60
+ROUNDS = 9  # the best of them counts, since other work on the machine only ever slows one down
 
 
 def photographs(folder: Path, suffix: str) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def test_a_check_decodes_at_nine_tenths_of_the_rate_of_pillow_alone(suffix: str,
         list(processes.map(decode, paths[: 4 * cores]))  # start them before the clock
         for _ in range(ROUNDS):
             measure("threads", lambda: list(threads.map(decode, paths)))
-            measure("processes", lambda: list(processes.map(decode, paths, chunksize=20)))
+            measure("processes", lambda: list(processes.map(decode, paths, chunksize=5)))
             measure("check", lambda: check_protocols([protocol], tmp_path, tmp_path))
     assert check_protocols([protocol], tmp_path, tmp_path).complete
     best = {what: max(measured) for what, measured in rates.items()}
