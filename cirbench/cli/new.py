@@ -32,7 +32,7 @@ def new_method(name: str, parent: Path) -> None:
 @command.command("dataset")
 @click.argument("path", type=click.Path(path_type=Path))
 def new_dataset(path: Path) -> None:
-    r"""Write a data set of your own into the folder PATH: a few drawn images and queries, to be replaced.
+    """Write a data set of your own into the folder PATH: a few drawn images and queries, to be replaced.
 
     \b
     cirbench new dataset my-data
