@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EVIDENCE = ("per_query.npz", "predictions.jsonl", "run.trec", "qrels.trec", "config.toml")
 

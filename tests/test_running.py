@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +16,9 @@ from cirbench import cli
 from cirbench.datasets.catalogue import load_protocol
 from cirbench.errors import CorruptFile, MissingData
 from cirbench.results.folder import load_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TINY = ["run", "--dataset", "scenes", "--split", "tiny"]
 
@@ -81,9 +84,7 @@ def test_the_same_configuration_is_recognised_and_not_computed_again(runs: Path)
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == before
 
 
-def test_the_kept_configuration_runs_again_into_the_same_folder(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_kept_configuration_runs_again_into_the_same_folder(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = only(runs, "image-text")
     assert cli.execute(["run", "--config", str(folder / "config.toml"), "--force", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -133,9 +134,7 @@ def test_a_plan_names_what_is_finished_and_writes_nothing(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_missing_feature_cache_changes_nothing(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_feature_cache_changes_nothing(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIRBENCH_CACHE", str(tmp_path / "cache"))
     command = [*TINY, "--method", "image-text", "--output", str(tmp_path / "runs"), "--batch-size"]
     assert cli.execute([*command, "auto"]) == 0

@@ -38,7 +38,7 @@ def command() -> None:
 def check_method(
     name: str, backbone: str, checkpoint: Path | None, assignments: tuple[str, ...], as_json: bool
 ) -> None:
-    r"""Run the method NAME on a few items of scenes/tiny and say which rules hold.
+    """Run the method NAME on a few items of scenes/tiny and say which rules hold.
 
     \b
     cirbench check method pli

@@ -39,7 +39,7 @@ def command(
     data_root: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Score anyone's ranked lists, or features, by a benchmark's exact protocol.
+    """Score anyone's ranked lists, or features, by a benchmark's exact protocol.
 
     \b
     cirbench score --dataset circo --split val --predictions ranked.json

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where annotations are.  [default: CIRBENCH_DATA]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, data_root: Path | None, as_json: bool) -> None:
-    r"""Show everything about a method, data set, protocol, backbone, metric or run folder.
+    """Show everything about a method, data set, protocol, backbone, metric or run folder.
 
     \b
     cirbench show pli

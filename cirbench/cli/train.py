@@ -62,7 +62,7 @@ class TrainOptions(Parameters, frozen=True):
 def command(
     method: str, assignments: tuple[str, ...], config: Path | None, resume: bool, **given: str | int | None
 ) -> None:
-    r"""Train METHOD on image-caption pairs; `clip` pre-trains a model by the plain contrastive loss.
+    """Train METHOD on image-caption pairs; `clip` pre-trains a model by the plain contrastive loss.
 
     The folder of the checkpoint is printed on stdout. A training that is finished already is not repeated.
 
