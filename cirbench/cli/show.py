@@ -111,6 +111,7 @@ def _run(folder: Path) -> Facts:
     facts: Facts = msgspec.to_builtins(load_run(folder).result)
     facts["metrics"] = {
         metric["label"]: f"{metric['value']:.2f} [{metric['low']:.2f}, {metric['high']:.2f}] n={metric['n']}"
+        + ("" if metric["optimistic"] is None else f", {metric['optimistic']:.2f} without lost queries")
         for metric in facts["metrics"]
     }
     return facts
