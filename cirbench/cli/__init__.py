@@ -26,7 +26,7 @@ VERBS = {
     "train": "Train a method, or a small CLIP.",
     "list": "List methods, datasets, protocols, backbones, metrics or runs.",
     "show": "Show everything about one of them.",
-    "new": "Scaffold a new method.",
+    "new": "Scaffold a new method or data set.",
     "check": "Check a method against the interface.",
     "doctor": "Say what is installed, what works and what does not.",
 }

@@ -17,6 +17,7 @@ from cirbench.data.inspection import Inspection, State, inspect
 from cirbench.data.plan import load, plan
 from cirbench.data.sources import choose
 from cirbench.datasets.imagefiles import FOLDERS, find_images, image_files
+from cirbench.datasets.lost import SMALL_POOL
 from cirbench.errors import CheckFailed
 from cirbench.files import sha256_of_file
 from cirbench.images import FileImage
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 SUSPICIOUS = 3
 """One content under so many names is taken for a placeholder. Two happen in honest collections."""
-
-SMALL_POOL = 100
-"""Where a query ranks so few candidates of its own, losing one of them moves its chance."""
 
 Key = tuple[str, str]
 """A collection and the name of an image in it; of the user's own data, no collection and the path of the file."""
@@ -55,7 +53,8 @@ class Touched(msgspec.Struct, frozen=True):
         queries: How many it has.
         lost_references: Ids of queries whose reference cannot be used.
         lost_targets: Ids of queries that lose a ground truth.
-        lost_candidates: Ids of queries that lose one of at most `SMALL_POOL` candidates of their own.
+        lost_candidates: Ids of queries that lose a member of their group, or one of at most `SMALL_POOL` candidates of
+            their own.
         gallery: How many images it ranks; ``None`` where their list is not at hand.
         lost_gallery: How many of them cannot be used.
     """
@@ -272,8 +271,9 @@ def _touched(protocol: EvaluationProtocol, usable: set[Key]) -> Touched:
         [query.id for query, ids in zip(protocol.queries, relevant, strict=False) if not lost.isdisjoint(ids)],
         [
             query.id
-            for query, nth in zip(protocol.queries, protocol.pool_of_query or (), strict=False)
-            if nth in lost_pools
+            for place, query in enumerate(protocol.queries)
+            if (protocol.pool_of_query is not None and protocol.pool_of_query[place] in lost_pools)
+            or (protocol.groups is not None and not lost.isdisjoint(protocol.groups[place]))
         ],
         None if gallery is None else len(gallery),
         len(lost),

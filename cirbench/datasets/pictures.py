@@ -53,12 +53,13 @@ class Pictures:
         if place is None:
             raise MissingData(f"{folder} holds no folder gallery (or images).", hint=EXAMPLE)
         root = folder / place
+        inside = root.resolve()
         gallery: dict[str, FileImage] = {}
         ids: dict[str, str] = {}
         for path in sorted(Path(below, name) for below, name in files_below(root)):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
-            _refuse_outside(path, root)
+            _refuse_outside(path, inside)
             written = path.relative_to(root).as_posix()
             name = without_suffix(written)
             if name.split() != [name]:
@@ -95,7 +96,7 @@ class Pictures:
         for suffix in ("", *IMAGE_SUFFIXES):
             path = self.folder / f"{written}{suffix}"
             if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                _refuse_outside(path, self.folder)
+                _refuse_outside(path, self.folder.resolve())
                 return Item(without_suffix(f"{written}{suffix}"), FileImage(path))
         return None
 
@@ -112,10 +113,10 @@ def without_suffix(written: str) -> str:
     return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else written
 
 
-def _refuse_outside(path: Path, root: Path) -> None:
+def _refuse_outside(path: Path, inside: Path) -> None:
     """Refuse links out of a folder: a copied folder must not make other files of this machine part of a result."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not (real := path.resolve()).is_relative_to(inside):
         raise CheckFailed(
-            f"{path} leads out of {root}, to {path.resolve()}.",
+            f"{path} leads out of {inside}, to {real}.",
             hint="Copy the image into the folder, or make the whole gallery a link.",
         )

@@ -75,13 +75,14 @@ def _score(ranked: Ranked, protocol: EvaluationProtocol) -> Score:
 
 
 def require_labels(protocol: EvaluationProtocol) -> None:
-    """Refuse a protocol whose ground truths only a test server has.
+    """Refuse a protocol without ground truths.
 
     Raises:
         UsageError: It is one.
     """
     if protocol.labels is None:
         raise UsageError(
-            f"{protocol.name} cannot be scored here: only its test server has the ground truths.",
-            hint="Score the val split, or upload the predictions to the benchmark's server.",
+            f"{protocol.name} cannot be scored here: its ground truths are not at hand.",
+            hint="Where a test server keeps them, score the val split, or upload to the server. Your own data need a "
+            "column targets.",
         )

@@ -107,7 +107,8 @@ class Report:
         if self._measured:
             console.show(comparison_table(self.runs, self.asked))
         else:
-            click.echo(f"The labels of {self.runs[0].result.protocol.name} are not public: rankings, and no numbers.")
+            name = self.runs[0].result.protocol.name
+            click.echo(f"The ground truths of {name} are not at hand: rankings, and no numbers.")
         for run in self.runs:
             click.echo(f"{run.result.method.name:<12} {run.folder}")
 

@@ -173,7 +173,7 @@ BAD_USE: dict[str, tuple[list[str], int, str]] = {
     "a split without labels": (
         ["--split", "test", "--predictions", "a"],
         2,
-        "only its test server has the ground truths",
+        "its ground truths are not at hand",
     ),
     "an absent file": (["--predictions", "absent.json"], 3, "absent.json cannot be read: No such file"),
     "an absent data root": (["--data-root", "absent", "--predictions", "a"], 3, "The data root absent"),

@@ -333,6 +333,9 @@ def test_without_targets_there_are_rankings_and_no_numbers(tmp_path: Path, capsy
     shown = capsys.readouterr()
     assert "rankings, and no numbers" in shown.out
     assert "submit" not in shown.err
+    score = ["score", "--dataset", str(folder), "--predictions", str(folder)]
+    assert cli.execute(score) == 2
+    assert "Your own data need a column targets." in capsys.readouterr().err
     (predictions,) = (tmp_path / "runs/own").glob("image-text-*/predictions.jsonl")
     assert sorted(json.loads(predictions.read_text())["ranking"]) == ["b", "c.d", "sub/e"]
 

@@ -147,6 +147,8 @@ def test_an_allowed_run_is_partial_and_reports_the_optimistic_number_beside_its_
     assert "without lost queries" in " ".join(shown.out.split())
     assert f"1 images are missing or broken; {lost} of 20 queries" in shown.err
     assert json.loads(report.as_json())["results"][0]["lost"] == names
+    assert cli.execute(["show", str(report["image-only"].folder)]) == 0
+    assert f"{result.metrics[0].optimistic:.2f} without lost queries" in capsys.readouterr().out
 
 
 def test_a_partial_run_does_not_stand_in_for_a_whole_one(tmp_path: Path) -> None:

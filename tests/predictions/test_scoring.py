@@ -148,7 +148,7 @@ def test_intervals_hold_their_values() -> None:
 
 def test_hidden_labels_cannot_be_scored() -> None:
     protocol = dataclasses.replace(small_protocol(), labels=None)
-    with pytest.raises(UsageError, match="only its test server has the ground truths"):
+    with pytest.raises(UsageError, match="its ground truths are not at hand"):
         score_lists(lists_of(protocol), protocol)
 
 
