@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.catalogue import datasets, find_dataset, protocols
+from cirbench.datasets.catalogue import datasets, find_dataset, is_folder, protocols
 from cirbench.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def choose(name: str, split: str | None = None) -> tuple[ProtocolEntry, ...]:
         UnknownName: There is no such data set, protocol or split; the hint names the nearest ones.
         MissingData: The folder holds no table of queries.
     """
-    if name not in datasets() and name not in protocols() and not Path(name).is_dir():
+    if name not in datasets() and name not in protocols() and not is_folder(name):
         raise UnknownName("data set or protocol", name, [*datasets(), *protocols()])
     chosen = (protocols()[name],) if name in protocols() else find_dataset(name).protocols
     splits = tuple(dict.fromkeys(protocol.split for protocol in chosen))

@@ -204,6 +204,14 @@ def protocols() -> dict[str, ProtocolEntry]:
     return {protocol.id: protocol for entry in _DATASETS for protocol in entry.protocols}
 
 
+def is_folder(name: str) -> bool:
+    """Say whether a name that was typed is the path of a folder."""
+    try:
+        return Path(name).is_dir()
+    except OSError:  # no path at all: it is too long, or may not be looked at
+        return False
+
+
 def find_dataset(name: str) -> DatasetEntry:
     """Return the data set of a name, or else the one that is made of the folder at this path.
 
@@ -212,7 +220,7 @@ def find_dataset(name: str) -> DatasetEntry:
         MissingData: The folder holds no table of queries.
         CorruptFile: The folder's table breaks a rule; the message names the line.
     """
-    if name not in datasets() and Path(name).is_dir():
+    if name not in datasets() and is_folder(name):
         from cirbench.datasets.folder import folder_entry
 
         return folder_entry(Path(name))
@@ -260,7 +268,7 @@ def load_protocol(id: str, data_root: Path | None = None) -> EvaluationProtocol:
         UnknownName: There is no such protocol; the hint names the nearest ones.
         MissingData: Its files are not there, or not whole.
     """
-    if id not in protocols() and Path(id).is_dir():
+    if id not in protocols() and is_folder(id):
         from cirbench.datasets.folder import folder_protocol
 
         return folder_protocol(Path(id))

@@ -95,7 +95,7 @@ class Pictures:
             return Item(name, self.gallery[name])
         for suffix in ("", *IMAGE_SUFFIXES):
             path = self.folder / f"{written}{suffix}"
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            if path.suffix.lower() in IMAGE_SUFFIXES and _is_file(path):
                 _refuse_outside(path, self.folder.resolve())
                 return Item(without_suffix(f"{written}{suffix}"), FileImage(path))
         return None
@@ -111,6 +111,13 @@ def without_suffix(written: str) -> str:
     """Return a path without its suffix, if that is one of images."""
     stem, dot, suffix = written.rpartition(".")
     return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else written
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # whatever stands in a table may be too long for a path
+        return False
 
 
 def _refuse_outside(path: Path, inside: Path) -> None:

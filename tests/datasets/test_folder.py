@@ -168,6 +168,7 @@ BAD_TABLES: dict[str, tuple[str | bytes, str]] = {
         f"{HEADER}\nq1,sub/f,x,b\n",
         "line 2: reference names 'sub/f', and no image of the folder is that.\nNearest: sub/e.",
     ),
+    "a reference too long for a path": (f"{HEADER}\nq1,{'x' * 5000},x,b\n", "and no image of the folder is that"),
     "an unknown target": (
         f"{HEADER}\nq1,a,x,b\nq2,b,x,gallery/a.jpg\n",
         "line 3: targets names 'gallery/a.jpg', and no image of the gallery is that.\nNearest: a.",
@@ -277,9 +278,10 @@ def test_a_folder_that_lacks_its_parts_says_which(tmp_path: Path) -> None:
         load(folder)
 
 
-def test_a_path_that_is_no_folder_is_an_unknown_data_set() -> None:
-    with pytest.raises(UnknownName, match="There is no data set called 'no/where'") as raised:
-        choose_protocol("no/where")
+@pytest.mark.parametrize("name", ["no/where", "/" + "x" * 5000])
+def test_a_path_that_is_no_folder_is_an_unknown_data_set(name: str) -> None:
+    with pytest.raises(UnknownName, match=f"There is no data set called '{name}'") as raised:
+        choose_protocol(name)
     assert raised.value.hint is not None
     assert raised.value.hint.endswith("Nor is there a folder at that path.")
 
