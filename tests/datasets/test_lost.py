@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from cirbench import cli
+from cirbench.data.download import silent
 from cirbench.datasets import cirr, fashioniq, genecis
 from cirbench.datasets.imagefiles import FOLDERS, image_files
 from cirbench.datasets.lost import Lost, find_lost
 from cirbench.errors import MissingData
 from cirbench.evaluation import evaluate, with_misses
-from cirbench.features.encoder import _silent
 from cirbench.results.folder import load_run
 from cirbench.results.table import Report
 from cirbench.running import Session
@@ -74,7 +74,7 @@ def test_lost_queries_are_misses_and_the_others_are_ranked_among_what_is_left(tm
     few = 1 if name == "fashioniq" else 2  # whose small galleries are candidates of their own
     draw_images(tmp_path, PROTOCOLS[name](tmp_path), but=few)
     protocol = PROTOCOLS[name](tmp_path)
-    lost = find_lost(protocol, _silent)
+    lost = find_lost(protocol, silent)
     assert lost.images
     assert set(lost.queries) == touched(protocol, lost.images)
     assert 0 < len(lost.queries) < len(protocol.queries)
@@ -99,7 +99,7 @@ def test_lost_queries_are_misses_and_the_others_are_ranked_among_what_is_left(tm
 def test_nothing_lost_changes_nothing(tmp_path: Path) -> None:
     draw_images(tmp_path, PROTOCOLS["cirr"](tmp_path), but=0)
     protocol = PROTOCOLS["cirr"](tmp_path)
-    lost = find_lost(protocol, _silent)
+    lost = find_lost(protocol, silent)
     assert (lost.images, lost.queries, lost.rest) == (frozenset(), (), protocol)
     plain = evaluate(MeanColour(), protocol)
     again = with_misses(plain, lost)
