@@ -1,11 +1,12 @@
 """An encoder is a backbone with a memory: raw features as numpy arrays, each item encoded once.
 
-The rule that makes features reproducible to the byte: every forward pass has a fixed shape. A batch has
-`Encoder.batch_size` rows and the last one is filled up; texts share a batch only with texts of the same padded length.
-So a row does not depend on what else was asked for, on what was known already, or on where a run was interrupted: a
-re-run encodes the missing shards in the very batches of an uninterrupted one. (In another shape a row differs in the
-last bits, by about 3e-6 between batches of 1 and 8.) The batch size is a function of the model and the kind of device,
-unless it is given, and each shard records it; it is no part of the feature key.
+The rule that makes features reproducible to the byte: every forward pass has a fixed shape, and on a CPU one thread. A
+batch has `Encoder.batch_size` rows and the last one is filled up; texts share a batch only with texts of the same
+padded length; and several cores take a batch each, since threads that share a batch treat the rows at their borders
+differently. So a row depends neither on what else was asked for, nor on what was known already, on where a run was
+interrupted, or on the number of threads. (In another shape a row differs in the last bits, by about 3e-6 between
+batches of 1 and 8.) The batch size is a function of the model and the kind of device, unless it is given, and each
+shard records it; it is no part of the feature key.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import PIL
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress display for a description and a total; yields a function that advances it."""
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 SHARD = 2048
 """Items a shard, and so the most that a killed process loses."""
@@ -175,34 +179,49 @@ class Encoder:
                 advance(-sum(map(len, batches)))
 
     def _encode_images(self, sources: Sequence[ImageSource]) -> Iterator[NDArray[np.float32]]:
+        batches = [sources[start : start + self.batch_size] for start in range(0, len(sources), self.batch_size)]
+        if self.backbone.device.type == "cpu":
+            yield from _one_thread_each(lambda batch: self._forward(map(self._pixels, batch), len(batch)), batches)
+            return
+        workers = min(16, os.cpu_count() or 1)  # a GPU has to be fed
+        with contextlib.closing(_ahead(self._pixels, sources, workers, 2 * self.batch_size)) as decoded:
+            for batch in batches:
+                yield self._forward(decoded, len(batch))
+
+    def _pixels(self, source: ImageSource) -> torch.Tensor:
+        return self.backbone.preprocess(source.open())
+
+    def _forward(self, pixels: Iterator[torch.Tensor], count: int) -> NDArray[np.float32]:
+        """Encode the next ``count`` images in a batch of the full size."""
         import torch
 
         size = self.backbone.image_size
-        # On a CPU the forward pass keeps the cores busy; a GPU has to be fed.
-        workers = 0 if self.backbone.device.type == "cpu" else min(16, os.cpu_count() or 1)
-        decoded = _ahead(lambda source: self.backbone.preprocess(source.open()), sources, workers, 2 * self.batch_size)
-        with contextlib.closing(decoded):
-            for start in range(0, len(sources), self.batch_size):
-                count = min(self.batch_size, len(sources) - start)
-                batch_B3SS = torch.zeros((self.batch_size, 3, size, size))
-                for row in range(count):
-                    batch_B3SS[row] = next(decoded)
-                with torch.inference_mode():
-                    yield self.backbone.encode_images(batch_B3SS)[:count].cpu().numpy()
+        batch_B3SS = torch.zeros((self.batch_size, 3, size, size))
+        for row in range(count):
+            batch_B3SS[row] = next(pixels)
+        with torch.inference_mode():
+            return self.backbone.encode_images(batch_B3SS)[:count].cpu().numpy()
 
     def _encode_texts(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
         import torch
 
         tokens_NL = self.backbone.tokenize(texts)
         lengths_N = self.backbone.token_lengths(tokens_NL)
+        batches = [
+            same[start : start + self.batch_size]
+            for same in (np.flatnonzero(lengths_N == length) for length in np.unique(lengths_N))
+            for start in range(0, len(same), self.batch_size)
+        ]
+
+        def encode(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                encoded_BD = self.backbone.encode_tokens(tokens_NL[np.resize(rows, self.batch_size)])
+                return encoded_BD[: len(rows)].cpu().numpy()
+
         features_ND = np.empty((len(texts), self.backbone.dim), dtype=np.float32)
-        for length in np.unique(lengths_N):
-            same = np.flatnonzero(lengths_N == length)
-            for start in range(0, len(same), self.batch_size):
-                rows = same[start : start + self.batch_size]
-                with torch.inference_mode():
-                    encoded_BD = self.backbone.encode_tokens(tokens_NL[np.resize(rows, self.batch_size)])
-                    features_ND[rows] = encoded_BD[: len(rows)].cpu().numpy()
+        encoded = _one_thread_each(encode, batches) if self.backbone.device.type == "cpu" else map(encode, batches)
+        for rows, encoded_BD in zip(batches, encoded, strict=True):
+            features_ND[rows] = encoded_BD
         yield features_ND
 
     def _circumstances(self) -> dict[str, str]:
@@ -212,7 +231,6 @@ class Encoder:
         return {
             "batch_size": str(self.batch_size),
             "device": self.backbone.device.type,
-            "threads": str(torch.get_num_threads()),
             "torch": torch.__version__,
             "pillow": PIL.__version__,
         }
@@ -226,19 +244,31 @@ def sensible_batch_size(backbone: Backbone) -> int:
     return int(np.clip(2 ** round(np.log2(4096 / patches)), 8, 32))
 
 
-def _ahead(
-    work: Callable[[ImageSource], torch.Tensor], sources: Sequence[ImageSource], workers: int, depth: int
-) -> Generator[torch.Tensor]:
-    """A `map` in order; with workers, up to ``depth`` results are computed ahead in threads."""
-    if not workers:
-        yield from map(work, sources)
+def _one_thread_each(work: Callable[[S], T], batches: Sequence[S]) -> Iterator[T]:
+    """A `map` in order over batches that are computed by one thread each, on as many cores as torch may use."""
+    import torch
+
+    cores = torch.get_num_threads()
+    if cores == 1:
+        yield from map(work, batches)
         return
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting = deque(pool.submit(work, source) for source in sources[:depth])
+    try:
+        with contextlib.closing(_ahead(work, batches, cores, 2 * cores, lambda: torch.set_num_threads(1))) as done:
+            yield from done
+    finally:
+        torch.set_num_threads(cores)  # the workers' setting is also that of threads to come
+
+
+def _ahead(
+    work: Callable[[S], T], items: Sequence[S], workers: int, depth: int, start: Callable[[], None] | None = None
+) -> Generator[T]:
+    """A `map` in order, up to ``depth`` results of which are computed ahead in threads; each begins by ``start``."""
+    with ThreadPoolExecutor(max_workers=workers, initializer=start) as pool:
+        waiting = deque(pool.submit(work, item) for item in items[:depth])
         try:
-            for source in sources[depth:]:
+            for item in items[depth:]:
                 yield waiting.popleft().result()
-                waiting.append(pool.submit(work, source))
+                waiting.append(pool.submit(work, item))
             while waiting:
                 yield waiting.popleft().result()
         finally:
