@@ -16,7 +16,7 @@ class PliParameters(Parameters, frozen=True):
     """How the tuned towers are used.
 
     Attributes:
-        weight: Of the image, beside the text's 1; null for one minus the mask ratio of the training.
+        weight: Of the image, beside the text's 1; null for the one that the training was made for.
         prompt: Around the caption, which stands at {}.
         sum: Of unit vectors (normalised: the public code), or of the towers' own (raw: the paper's formula).
     """
@@ -33,6 +33,7 @@ class PliTraining(TrainingParameters, frozen=True):
         mask_ratio: The share of the image's patches that is dropped.
         variant: code (dot products of raw features, the sum of both sides) or paper (cosines, their average).
         temperature: By which the similarities are divided.
+        weight: Of the image in use, unless it is set there; null for one minus the mask ratio.
     """
 
     epochs: Positive = 10
@@ -44,6 +45,7 @@ class PliTraining(TrainingParameters, frozen=True):
     mask_ratio: Share = 0.75
     variant: Literal["code", "paper"] = "code"
     temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    weight: Rate | None = None
 
 
 SPEC = MethodSpec(
@@ -55,5 +57,17 @@ SPEC = MethodSpec(
     supervision="image-text pairs",
     trainer="cirbench_methods.pli.train:MaskedTuning",
     training=PliTraining,
-    recipes={"scenes-vit": PliTraining(steps=100, lr=3e-5, schedule="constant", warmup=0)},
+    recipes={
+        # Chosen on scenes of their own, as the README tells; the defaults are meant for models of CLIP's size.
+        "scenes-vit": PliTraining(
+            steps=100,
+            lr=3e-5,
+            schedule="cosine",
+            warmup=10,
+            mask_ratio=0.5,
+            variant="paper",
+            temperature=0.05,
+            weight=1.0,
+        )
+    },
 )

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 
 class PLI:
-    """n(w n(v) + n(t)) on the tuned towers, with w = 1 - mask ratio unless it is set."""
+    """n(w n(v) + n(t)) on the tuned towers, with w as set here or in the training, or else 1 - mask ratio."""
 
     def __init__(self, encoder: Encoder, parameters: PliParameters, checkpoint: Path) -> None:
         self.encoder = encoder.with_weights(checkpoint / WEIGHTS)
         self.parameters = parameters
-        trained_ratio = float(read_card(checkpoint).training["mask_ratio"])
-        self.weight = parameters.weight if parameters.weight is not None else 1 - trained_ratio
+        training = read_card(checkpoint).training
+        chosen = [parameters.weight, training["weight"], 1 - float(training["mask_ratio"])]
+        self.weight: float = next(weight for weight in chosen if weight is not None)
 
     def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """The features of the tuned image tower."""
