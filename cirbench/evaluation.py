@@ -13,16 +13,23 @@ from cirbench.methods.interface import Scorer
 from cirbench.metrics.measure import measure
 from cirbench.retrieval.exact import rank
 from cirbench.retrieval.task import ranking_task, within
-from cirbench.retrieval.units import unit_rows
+from cirbench.retrieval.units import UnitRows, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from cirbench.datasets.lost import Lost
     from cirbench.datasets.protocol import EvaluationProtocol
     from cirbench.methods.interface import Method
     from cirbench.metrics.measure import Measurement
+    from cirbench.retrieval.candidates import RowSource
     from cirbench.retrieval.task import Ranking
+
+_COPIED = 128 << 20
+"""Features up to this many bytes are normalised into a copy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +57,7 @@ def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
     assert protocol.gallery is not None
     items, queries = protocol.gallery.items, protocol.queries
     clock = Stopwatch()
-    gallery_ND = unit_rows(method.encode_gallery(items), [f"gallery item {item.id}" for item in items])
+    gallery_ND = _units(method.encode_gallery(items), [f"gallery item {item.id}" for item in items])
     clock.lap("gallery")
     queries_QD = unit_rows(method.encode_queries(queries), [f"query {query.id}" for query in queries])
     clock.lap("queries")
@@ -60,6 +67,11 @@ def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
     measurements = measure(ranking, protocol) if protocol.labels is not None else ()
     clock.lap("measuring")
     return Evaluation(ranking, measurements, clock.laps)
+
+
+def _units(features_ND: NDArray[np.float32], names: Sequence[str]) -> RowSource:
+    """Rows of unit length: in an array of their own, or where that is large, as they are read, to hold them once."""
+    return unit_rows(features_ND, names) if features_ND.nbytes <= _COPIED else UnitRows(features_ND, names)
 
 
 def with_misses(evaluation: Evaluation, lost: Lost) -> Evaluation:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cirbench.datasets.protocol import Item, Query
     from cirbench.methods.interface import Method
 
+_BLOCK = 4096
+"""Rows looked at together, so that a large gallery is not held twice."""
+
 
 def checked(method: Method, name: str) -> Method:
     """Wrap a method so that whatever it raises or returns wrongly is a `MethodFailed` that names it and the item."""
@@ -54,7 +57,8 @@ class Checked:
             raise self._failed(function, f"returned an array of shape {rows.shape} instead of ({len(names)}, D).")
         if len(rows) != len(names):
             raise self._failed(function, f"returned {len(rows)} rows instead of {len(names)}.")
-        broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        blocks = [np.isfinite(rows[start : start + _BLOCK]).all(axis=1) for start in range(0, len(rows), _BLOCK)]
+        broken = np.flatnonzero(~np.concatenate([np.zeros(0, dtype=np.bool_), *blocks]))
         if len(broken):
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
             raise self._failed(function, f"returned NaN or infinite values for {names[broken[0]]}{more}.")
