@@ -20,9 +20,8 @@ from cirbench.errors import MissingData
 from cirbench.evaluation import evaluate, with_misses
 from cirbench.files import digest, locked
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.references import load_object
 from cirbench.methods.registry import find_method, list_methods
-from cirbench.methods.training import training_parameters
+from cirbench.methods.training import training_parameters, training_request
 from cirbench.results.config import RunConfig, read_config, to_toml
 from cirbench.results.folder import RESULT, Run, load_run, save_run
 from cirbench.results.provenance import code_of, environment, peak_memory_mb
@@ -200,11 +199,8 @@ class Session:
         return train(self._training(spec), display=console.progress)
 
     def _training(self, spec: MethodSpec) -> Request:
-        assert spec.trainer is not None
-        backbone = self.backbone
-        parameters = training_parameters(spec, backbone.identity.name, {"seed": self.config.seed})
-        objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
-        return Request(spec.name, objective, parameters, backbone, open_pairs(TRAINABLE_DATASET))
+        parameters = training_parameters(spec, self.backbone.identity.name, {"seed": self.config.seed})
+        return training_request(spec, self.backbone, open_pairs(TRAINABLE_DATASET), parameters)
 
     def _plan_of_data(self) -> list[str]:
         whole, protocol, encoder = self.protocol, self.lost.rest, self._encoder()
