@@ -22,6 +22,7 @@ from cirbench.files import digest, locked
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
+from cirbench.results.comparison import PLAIN, UNIMODAL
 from cirbench.results.config import RunConfig, read_config, to_toml
 from cirbench.results.folder import RESULT, Run, load_run, save_run
 from cirbench.results.provenance import code_of, environment, peak_memory_mb
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from cirbench.features.encoder import Encoder
     from cirbench.methods.interface import MethodSpec, Parameters
 
-BASELINES = ("image-only", "text-only", "image-text")
-"""Evaluated beside whatever is asked for, on the same backbone: the first two are the unimodal ones."""
+BASELINES = (*UNIMODAL, PLAIN)
+"""Evaluated beside whatever is asked for, on the same backbone."""
 
 TRAINABLE_DATASET = "scenes"
 """The data set that brings image-caption pairs of its own, so that `run` can train a method by itself."""
@@ -83,14 +84,12 @@ class Session:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.entry = choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
-        self.asked = tuple(dict.fromkeys(find_method(name).name for name in config.method))
-        specs = {find_method(name).name: find_method(name) for name in config.method}
-        if self.entry.labelled:
-            specs |= {name: find_method(name) for name in BASELINES if name in list_methods()}
+        asked = {spec.name: spec for spec in map(find_method, config.method)}
+        self.asked = tuple(asked)
+        beside = list_methods() if self.entry.labelled else []
         # The baselines come first: they are what everything else is read against.
-        self._specs = sorted(
-            specs.values(), key=lambda spec: BASELINES.index(spec.name) if spec.name in BASELINES else 9
-        )
+        baselines = {name: asked.get(name) or find_method(name) for name in BASELINES if name in (*asked, *beside)}
+        self._specs = list((baselines | asked).values())
         for spec in self._specs:
             if spec.trainer is not None and config.checkpoint is None and config.dataset != TRAINABLE_DATASET:
                 raise MissingData(
