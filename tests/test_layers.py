@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
-    ("files", "arrays", "parameters"),
+    ("files", "arrays", "parameters", "extras"),
     ("metrics", "statistics", "images"),
     ("datasets",),
     ("backbones", "retrieval", "data"),
