@@ -38,7 +38,7 @@ from cirbench.results.schema import (
 from cirbench.results.table import Report
 from cirbench.statistics import intervals
 from cirbench.training.checkpoint import CARD, read_card
-from cirbench.training.data import open_pairs
+from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Session:
 
     def _training(self, spec: MethodSpec) -> Request:
         parameters = training_parameters(spec, self.backbone.identity.name, {"seed": self.config.seed})
-        return training_request(spec, self.backbone, open_pairs(TRAINABLE_DATASET), parameters)
+        return training_request(spec, self.backbone, open_source(TRAINABLE_DATASET), parameters)
 
     def _plan_of_data(self) -> list[str]:
         whole, protocol, encoder = self.protocol, self.lost.rest, self._encoder()

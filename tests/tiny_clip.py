@@ -16,7 +16,7 @@ from PIL import Image
 
 from cirbench.backbones import load_backbone
 from cirbench.datasets.pairs import ImageTextPair
-from cirbench.training.data import PairSource, open_pairs
+from cirbench.training.data import Source, open_source
 from cirbench.training.models import write_random_model
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def tiny_backbone(seed: int = 0) -> Backbone:
 
 
 @cache
-def some_pairs(count: int = 48) -> PairSource:
+def some_pairs(count: int = 48) -> Source:
     """The first training pairs of scenes."""
-    return open_pairs(f"scenes:{count}")
+    return open_source(f"scenes:{count}")
 
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple")
@@ -81,10 +81,10 @@ class TwoColours:
 
 
 @cache
-def coloured_pairs() -> PairSource:
+def coloured_pairs() -> Source:
     """56 images of two colours, each with a caption."""
     pairs = [
         ImageTextPair(TwoColours(left, right), f"{left} left of {right}")
         for left, right in itertools.permutations(COLOURS, 2)
     ]
-    return PairSource("colours", pairs, "0" * 64)
+    return Source("colours", pairs, "0" * 64)

@@ -8,12 +8,12 @@ import numpy as np
 
 from cirbench.backbones.activation import agree
 from cirbench.backbones.catalogue import CONFIG_FILE
+from cirbench.backbones.device import find_device
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.backbones.quiet import quietly
-from cirbench.backbones.source import model_preprocessing, recorded_beside, resolve
+from cirbench.backbones.source import declared_preprocessing, model_preprocessing, recorded_beside, resolve
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.files import sha256_of_file
-from cirbench.images.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Activation, Precision
     from cirbench.backbones.source import Source
+    from cirbench.images.preprocess import Preprocessing
 
 
 def load(
@@ -41,7 +42,7 @@ def load(
     path = weights if weights is not None else source.default_weights()
     beside = recorded_beside(path) if weights is not None else {}
     trained_with = agree(name, {"the option": activation, **source.activation, **beside})
-    return _build(source, path, trained_with, preprocessing, precision, _device(device))
+    return _build(source, path, trained_with, preprocessing, precision, find_device(device))
 
 
 def _build(
@@ -52,23 +53,13 @@ def _build(
     precision: Precision,
     device: torch.device,
 ) -> OpenClipBackbone:
-    import torch
-
     from cirbench.backbones.weights import fit, read_tensors
 
-    # Reference precision: a GPU would otherwise round the inputs of convolutions to 10 bits.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     tensors = read_tensors(path)
     model = _architecture(source, activation, precision)
     fit(model, tensors, path=path, architecture=source.architecture.partition("@")[0])
-    declared = model_preprocessing(source.preprocess, model.visual.image_size, source.name)
-    pipeline = Preprocessing.parse(preprocessing, declared) if preprocessing is not None else declared
-    if pipeline.size != declared.size:
-        raise UsageError(
-            f"The image tower of {source.name!r} reads {declared.size} pixels a side, not {pipeline.size}.",
-            hint=f'Leave the size out: "{pipeline.shape}".',
-        )
+    own = model_preprocessing(source.preprocess, model.visual.image_size, source.name)
+    pipeline = declared_preprocessing(preprocessing, own, source.name)
     identity = BackboneIdentity(
         name=source.name,
         architecture=source.architecture,
@@ -204,17 +195,3 @@ def _tokenizer(source: Source) -> Any:
             f"and the text tower knows {text['vocab_size']}."
         )
     return tokenizer
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"There is no device called {name!r}.", hint="Use --device auto, cpu or cuda.") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"This machine has no device {name} that torch can use.", hint="Use --device auto or cpu.")
-    return device

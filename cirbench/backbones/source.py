@@ -191,6 +191,22 @@ def model_preprocessing(config: Mapping[str, Any], image_size: int | tuple[int, 
     return Preprocessing.parse(f"{shape}({sides.pop()}, {config.get('interpolation') or 'bicubic'})", default)
 
 
+def declared_preprocessing(declaration: str | None, own: Preprocessing, name: str) -> Preprocessing:
+    """The preprocessing that the user declares, completed by the model's own; by default the model's own.
+
+    Raises:
+        UnknownName: There is no such preprocessing.
+        UsageError: The declaration cannot be understood, or is of another size than the image tower reads.
+    """
+    pipeline = own if declaration is None else Preprocessing.parse(declaration, own)
+    if pipeline.size != own.size:
+        raise UsageError(
+            f"The image tower of {name!r} reads {own.size} pixels a side, not {pipeline.size}.",
+            hint=f'Leave the size out: "{pipeline.shape}".',
+        )
+    return pipeline
+
+
 def _three(values: Any, default: tuple[float, float, float]) -> tuple[float, float, float]:
     if values is None:
         return default

@@ -99,7 +99,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def fit(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, path: Path, architecture: str) -> None:
-    """Load tensors into a model, all of them and nothing else.
+    """Load tensors into a model of open_clip, all of them and nothing else.
 
     Published layouts of the same weights are translated (OpenAI's scalars, the text tower with and without a name of
     its own, the shape of the logit scale); nothing is resized or left at its random start.
@@ -122,7 +122,16 @@ def fit(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, path: Pa
     if "logit_bias" in own and "logit_bias" not in given:
         given["logit_bias"] = torch.zeros_like(own["logit_bias"])
     given.pop("text.transformer.embeddings.position_ids", None)
+    place(model, given, path=path, architecture=architecture)
 
+
+def place(model: torch.nn.Module, given: Mapping[str, torch.Tensor], *, path: Path, architecture: str) -> None:
+    """Load tensors into a model under the names that they have, all of them and nothing else.
+
+    Raises:
+        CorruptFile: Names or shapes do not fit; the message has the first ones.
+    """
+    own = model.state_dict()
     problems = [f"{name} is missing" for name in own if name not in given]
     problems += [f"{name} is unknown" for name in given if name not in own]
     problems += [
@@ -138,7 +147,7 @@ def fit(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, path: Pa
             f"{'; '.join(problems[:_SHOWN])}{more}.",
             hint=f"Its shapes look like {guess}: try --backbone {guess}." if guess and guess != architecture else None,
         )
-    model.load_state_dict(given, strict=True)
+    model.load_state_dict(dict(given), strict=True)
 
 
 def guess_architecture(tensors: Mapping[str, torch.Tensor]) -> str | None:

@@ -90,8 +90,8 @@ def _checkpoint(spec: MethodSpec, backbone: Backbone, given: Path | None) -> Ite
         yield given
         return
     from cirbench.methods.training import train_method, training_parameters
-    from cirbench.training.data import open_pairs
+    from cirbench.training.data import open_source
 
     brief = training_parameters(spec, backbone.identity.name, {"steps": 2, "batch_size": 8})
     with tempfile.TemporaryDirectory(prefix="cirbench-") as folder:
-        yield train_method(spec, backbone, open_pairs("scenes:64"), brief, output=Path(folder) / spec.name)
+        yield train_method(spec, backbone, open_source("scenes:64"), brief, output=Path(folder) / spec.name)

@@ -15,7 +15,7 @@ from cirbench.parameters import Parameters, pairs, parse
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Activation
     from cirbench.methods.interface import MethodSpec
-    from cirbench.training.data import PairSource
+    from cirbench.training.data import Source
 
 CLIP = "clip"
 
@@ -137,12 +137,12 @@ def _settings(options: TrainOptions) -> dict[str, Any]:
     return options.set if options.seed is None else {**options.set, "seed": options.seed}
 
 
-def _data(options: TrainOptions) -> PairSource:
-    from cirbench.training.data import open_pairs
+def _data(options: TrainOptions) -> Source:
+    from cirbench.training.data import open_source
 
     if options.data is None:
         raise UsageError("--data is missing.", hint="Give --data scenes, or a CSV or JSON-lines file.")
-    return open_pairs(options.data)
+    return open_source(options.data)
 
 
 def _path(text: str | None) -> Path | None:

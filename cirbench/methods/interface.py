@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
 
 Disclosure = Literal["yes", "no", "unknown"]
+TrainsOn = Literal["pairs", "images", "texts"]
 Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets"]
 
 
@@ -44,6 +45,7 @@ class MethodSpec:
         supervision: What it is trained with.
         trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
         training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
+        trains_on: What the training looks at: images with captions, images alone, or texts alone.
         recipes: Training parameters for backbones, by name, on which the defaults are known not to work.
         uses_shared_concept: Whether it reads `Query.shared_concept`.
         uses_llm: Whether a large language model takes part.
@@ -58,6 +60,7 @@ class MethodSpec:
     supervision: Supervision = "training-free"
     trainer: str | None = None
     training: type[TrainingParameters] | None = None
+    trains_on: TrainsOn = "pairs"
     recipes: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"

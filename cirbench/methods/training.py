@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cirbench.features.encoder import Progress
     from cirbench.methods.interface import MethodSpec
     from cirbench.training.config import TrainingParameters
-    from cirbench.training.data import PairSource
+    from cirbench.training.data import Source
     from cirbench.training.train import Request
 
 
@@ -32,9 +32,7 @@ def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, An
     return parse(spec.training, values, owner=f"{spec.name}'s training", base=spec.recipes.get(backbone))
 
 
-def training_request(
-    spec: MethodSpec, backbone: Backbone, source: PairSource, parameters: TrainingParameters
-) -> Request:
+def training_request(spec: MethodSpec, backbone: Backbone, source: Source, parameters: TrainingParameters) -> Request:
     """Everything that decides what comes out of training a method; it knows the folder where that would lie.
 
     Raises:
@@ -46,13 +44,13 @@ def training_request(
     if spec.trainer is None:
         raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
     objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
-    return Request(spec.name, objective, parameters, backbone, source)
+    return Request(spec.name, objective, parameters, backbone, source, spec.trains_on)
 
 
 def train_method(
     spec: MethodSpec,
     backbone: Backbone,
-    source: PairSource,
+    source: Source,
     parameters: TrainingParameters,
     *,
     output: Path | None = None,
@@ -64,7 +62,7 @@ def train_method(
     Args:
         spec: The method.
         backbone: Where it starts from; it is not changed.
-        source: What it is trained on; see `cirbench.training.data.open_pairs`.
+        source: What it is trained on; see `cirbench.training.data.open_source`.
         parameters: See `training_parameters`.
         output: Where the checkpoint goes; a folder of the cache named after the request if not given.
         restart: Replace whatever training ``output`` holds.

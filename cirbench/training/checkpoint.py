@@ -40,7 +40,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         training: The training parameters, all of them.
         backbone: The identity of the backbone that training started from.
         data: The pairs, by name.
-        data_digest: What they are; see `cirbench.training.data.PairSource`.
+        data_digest: What they are; see `cirbench.training.data.Source`.
         data_pairs: How many there are.
         code: Sha256 of the source of the objective.
         steps: Optimiser steps.

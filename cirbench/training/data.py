@@ -1,4 +1,4 @@
-"""Image-text pairs to train on: where they come from, and in which order they are seen."""
+"""Samples to train on: where they come from, and in which order they are seen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -21,30 +21,60 @@ from cirbench.training.objective import Batch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from numpy.typing import NDArray
 
     from cirbench.backbones.interface import Backbone
+    from cirbench.datasets.protocol import ImageSource
 
 SCENES_PAIRS = 60_000
 _SAMPLED = 64
 
 
+Kind = Literal["pairs", "images", "texts"]
+"""What a training looks at."""
+
+
+class Sample(Protocol):
+    """An image, a caption, or both."""
+
+    @property
+    def image(self) -> ImageSource | None: ...  # noqa: D102
+
+    @property
+    def caption(self) -> str | None: ...  # noqa: D102
+
+
 @dataclasses.dataclass(frozen=True)
-class PairSource:
-    """Pairs with a name and an identity.
+class Source:
+    """Samples with a name and an identity.
 
     Attributes:
         name: As the user asked for it.
-        pairs: The pairs, each opened when it is asked for.
+        samples: The samples, each opened when it is asked for.
         digest: Sha256 of what they are: their number, the file that lists them, and 64 of them spread evenly.
     """
 
     name: str
-    pairs: Sequence[ImageTextPair]
+    samples: Sequence[Sample]
     digest: str
 
+    def require(self, kind: Kind, *, owner: str) -> None:
+        """Refuse to go on where the samples lack what ``owner`` is trained on.
 
-def open_pairs(name: str) -> PairSource:
+        Raises:
+            UsageError: There are images where texts are needed, or the other way round.
+        """
+        sample = self.samples[0]
+        for part, value in (("images", sample.image), ("texts", sample.caption)):
+            if value is None and kind in ("pairs", part):
+                raise UsageError(f"{owner} is trained on {_WANTED[kind]}, and {self.name} holds no {part}.")
+
+
+_WANTED = {"pairs": "images with captions", "images": "images", "texts": "texts"}
+
+
+def open_source(name: str) -> Source:
     """Open ``scenes`` (60,000 pairs), ``scenes:N``, or a CSV or JSON-lines file of ``image`` and ``caption``.
 
     Image paths are relative to the file.
@@ -73,12 +103,13 @@ def open_pairs(name: str) -> PairSource:
     return _source(name, pairs, listing=sha256_of_file(path))
 
 
-def _source(name: str, pairs: Sequence[ImageTextPair], *, listing: str) -> PairSource:
-    if not len(pairs):
+def _source(name: str, samples: Sequence[Sample], *, listing: str) -> Source:
+    if not len(samples):
         raise UsageError(f"{name} holds no pairs.")
-    spread = np.unique(np.linspace(0, len(pairs) - 1, _SAMPLED).astype(int))
-    sample = [[pair.image.content, pair.caption] for pair in (pairs[int(place)] for place in spread)]
-    return PairSource(name, pairs, digest([listing, len(pairs), sample]))
+    spread = np.unique(np.linspace(0, len(samples) - 1, _SAMPLED).astype(int))
+    chosen = (samples[int(place)] for place in spread)
+    sample = [[None if each.image is None else each.image.content, each.caption] for each in chosen]
+    return Source(name, samples, digest([listing, len(samples), sample]))
 
 
 class _Row(msgspec.Struct):
@@ -122,49 +153,56 @@ class Batches:
         UsageError: There are fewer pairs than one batch needs.
     """
 
-    source: PairSource
+    source: Source
     backbone: Backbone
     batch_size: int
     seed: int
+    kind: Kind = "pairs"
 
     def __post_init__(self) -> None:
         if not self.per_epoch:
+            held = len(self.source.samples)
             raise UsageError(
-                f"{self.source.name} holds {len(self.source.pairs)} pairs, fewer than one batch of {self.batch_size}.",
-                hint=f"For instance: --set batch_size={len(self.source.pairs)}",
+                f"{self.source.name} holds {held} samples, fewer than one batch of {self.batch_size}.",
+                hint=f"For instance: --set batch_size={held}",
             )
 
     @property
     def per_epoch(self) -> int:
         """Whole batches an epoch."""
-        return len(self.source.pairs) // self.batch_size
+        return len(self.source.samples) // self.batch_size
 
     def positions(self, step: int) -> NDArray[np.int64]:
         """The positions of the pairs of a step, (B,)."""
         epoch, batch = divmod(step, self.per_epoch)
-        order = _order(self.seed, epoch, len(self.source.pairs))
+        order = _order(self.seed, epoch, len(self.source.samples))
         return order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step.
 
         Raises:
-            MissingData: An image is absent or cannot be decoded; the message names it and its pair.
+            MissingData: An image is absent or cannot be decoded; the message names it and its sample.
         """
         import torch
 
-        size = self.backbone.image_size
-        pixels_B3SS = torch.empty(self.batch_size, 3, size, size)
-        captions = []
-        for row, position in enumerate(self.positions(step)):
-            pair = self.source.pairs[int(position)]
-            try:
-                pixels_B3SS[row] = self.backbone.preprocess(pair.image.open())
-            except CirbenchError as error:
-                message = f"Pair {position + 1} of {self.source.name} cannot be used: {error.message}"
-                raise type(error)(message, hint=error.hint) from error
-            captions.append(pair.caption)
-        return Batch(pixels_B3SS.to(self.backbone.device), tuple(captions))
+        positions_B = self.positions(step)
+        samples = [self.source.samples[int(position)] for position in positions_B]
+        count, size = 0 if self.kind == "texts" else len(samples), self.backbone.image_size
+        pixels_B3SS = torch.empty(count, 3, size, size)
+        for row in range(count):
+            pixels_B3SS[row] = self._pixels(samples[row], int(positions_B[row]))
+        captions = () if self.kind == "images" else tuple(sample.caption or "" for sample in samples)
+        return Batch(pixels_B3SS.to(self.backbone.device), captions, positions_B, 0, len(samples))
+
+    def _pixels(self, sample: Sample, position: int) -> torch.Tensor:
+        try:
+            if sample.image is None:
+                raise MissingData("it has no image.")
+            return self.backbone.preprocess(sample.image.open())
+        except CirbenchError as error:
+            message = f"Sample {position + 1} of {self.source.name} cannot be used: {error.message}"
+            raise type(error)(message, hint=error.hint) from error
 
 
 @functools.lru_cache(maxsize=1)

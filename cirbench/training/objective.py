@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from cirbench.backbones.interface import Backbone
+    from cirbench.features.encoder import Progress
+    from cirbench.training.data import Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's pairs.
+    """The samples of one step, or this process's part of them.
 
     Attributes:
-        pixels_B3SS: Preprocessed images on the backbone's device.
-        captions: Their captions.
+        pixels_B3SS: Preprocessed images on the backbone's device; none, (0, 3, S, S), where texts are trained on.
+        captions: Their captions; empty where images are trained on.
+        positions_B: Where the samples stand in the source.
+        first: Where this part begins in the whole batch.
+        total: How many samples the whole batch has, T.
     """
 
     pixels_B3SS: torch.Tensor
     captions: tuple[str, ...]
+    positions_B: NDArray[np.int64]
+    first: int
+    total: int
+
+    def own(self, drawn_T: torch.Tensor) -> torch.Tensor:
+        """This part's rows of what was drawn for the whole batch.
+
+        Random numbers that are drawn for all T samples and then cut are the same on one process and on many.
+        """
+        return drawn_T[self.first : self.first + len(self.positions_B)]
 
 
 class Objective(Protocol):
@@ -35,6 +52,15 @@ class Objective(Protocol):
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The scalar loss of a batch. Random numbers come from torch's default generator, seeded before each step."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """An objective that needs something made from the source before the first step."""
+
+    def prepare(self, source: Source, display: Progress) -> None:
+        """Make it, or find what an interrupted training has made of it."""
         ...
 
 

@@ -21,8 +21,9 @@ from cirbench.errors import UsageError
 from cirbench.features.store import cache_root
 from cirbench.files import digest, sha256_of_file, write_bytes
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
-from cirbench.training.data import Batches, PairSource
+from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.loop import Keeper, optimizer_for, run
+from cirbench.training.objective import Prepared
 from cirbench.training.state import STATE, Progress, other_training, weights
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Request:
         parameters: Its training parameters.
         backbone: Where it starts from; it is copied, never changed.
         source: What it is trained on.
+        kind: What it looks at of that.
         weights_file: The name of the file that the weights go to.
     """
 
@@ -51,10 +53,12 @@ class Request:
     objective: ObjectiveFactory
     parameters: TrainingParameters
     backbone: Backbone
-    source: PairSource
+    source: Source
+    kind: Kind = "pairs"
     weights_file: str = WEIGHTS
 
     def __post_init__(self) -> None:
+        self.source.require(self.kind, owner=self.method)
         if self.backbone.identity.precision != "fp32":
             raise UsageError(
                 f"A training runs in fp32, and {self.backbone.identity.name} was loaded in "
@@ -77,6 +81,7 @@ class Request:
                 "parameters": msgspec.to_builtins(self.parameters),
                 "backbone": self.backbone.identity.digest,
                 "data": self.source.digest,
+                "kind": self.kind,
                 "code": self.code,
             }
         )
@@ -144,18 +149,21 @@ def train(
 
 def _train(request: Request, folder: Path, display: Display, keeper: Keeper) -> None:
     backbone = copy.deepcopy(request.backbone)
-    batches = Batches(request.source, backbone, request.parameters.batch_size, request.parameters.seed)
+    parameters = request.parameters
+    batches = Batches(request.source, backbone, parameters.batch_size, parameters.seed, request.kind)
     with torch.random.fork_rng(devices=[backbone.device] if backbone.device.type == "cuda" else []):
         torch.manual_seed(request.parameters.seed)
-        objective = request.objective(backbone, request.parameters)
+        objective = request.objective(backbone, parameters)
+        if isinstance(objective, Prepared):
+            objective.prepare(request.source, display)
         objective.module.train()
-        progress = Progress(objective.module, optimizer_for(objective.module, request.parameters), request.digest)
+        progress = Progress(objective.module, optimizer_for(objective.module, parameters), request.digest)
         if (folder / STATE).is_file():
             progress.load(folder)
-        total = request.parameters.total_steps(batches.per_epoch) * batches.batch_size
+        total = parameters.total_steps(batches.per_epoch) * batches.batch_size
         with display(f"Training {request.method}", total) as advance:
             advance(progress.step * batches.batch_size)
-            whole = run(objective, batches, request.parameters, progress, keeper, advance)
+            whole = run(objective, batches, parameters, progress, keeper, advance)
     if whole:
         _write_checkpoint(request, progress, folder)
 
@@ -172,7 +180,7 @@ def _write_checkpoint(request: Request, progress: Progress, folder: Path) -> Non
         backbone=request.backbone.identity,
         data=request.source.name,
         data_digest=request.source.digest,
-        data_pairs=len(request.source.pairs),
+        data_pairs=len(request.source.samples),
         code=request.code,
         steps=progress.step,
         losses=progress.losses,

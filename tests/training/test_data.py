@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from cirbench.datasets.pairs import ImageTextPair
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
-from cirbench.training.data import Batches, PairSource, open_pairs
+from cirbench.training.data import Batches, Source, open_source
 from tests.tiny_clip import some_pairs, tiny_backbone
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ def write_csv(path: Path, rows: list[tuple[str, str]]) -> None:
         csv.writer(file).writerows([("image", "caption"), *rows])
 
 
-def batches(source: PairSource, size: int, seed: int = 0) -> Batches:
+def batches(source: Source, size: int, seed: int = 0) -> Batches:
     return Batches(source, tiny_backbone(), size, seed)
 
 
@@ -60,20 +63,22 @@ def test_csv_and_json_lines_give_the_same_pairs(tmp_path: Path) -> None:
     write_csv(tmp_path / "pairs.csv", [(name, f'a "{name}", red') for name in names])
     lines = [json.dumps({"image": name, "caption": f'a "{name}", red', "more": 1}) for name in names]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines) + "\n")
-    both = [open_pairs(str(tmp_path / file)) for file in ("pairs.csv", "pairs.jsonl")]
-    assert both[0].pairs == both[1].pairs
-    assert both[0].pairs[1].caption == 'a "1.png", red'
-    assert both[0].pairs[1].image.open().size == (40, 32)
+    both = [open_source(str(tmp_path / file)) for file in ("pairs.csv", "pairs.jsonl")]
+    assert both[0].samples == both[1].samples
+    assert both[0].samples[1].caption == 'a "1.png", red'
+    image = both[0].samples[1].image
+    assert image is not None
+    assert image.open().size == (40, 32)
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     names = write_images(tmp_path, 2)
     path = tmp_path / "pairs.csv"
     write_csv(path, [(name, "red") for name in names])
-    before = open_pairs(str(path)).digest
-    assert open_pairs(str(path)).digest == before
+    before = open_source(str(path)).digest
+    assert open_source(str(path)).digest == before
     Image.new("RGB", (40, 32), "blue").save(tmp_path / names[0])
-    assert open_pairs(str(path)).digest != before
+    assert open_source(str(path)).digest != before
     assert some_pairs(40).digest != some_pairs(48).digest
 
 
@@ -95,27 +100,47 @@ def test_a_broken_list_is_an_error_that_names_the_line(
     write_images(tmp_path, 1)
     (tmp_path / name).write_text(content)
     with pytest.raises(error, match=message):
-        open_pairs(str(tmp_path / name))
+        open_source(str(tmp_path / name))
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match=r"absent.csv does not exist"):
-        open_pairs(str(tmp_path / "absent.csv"))
+        open_source(str(tmp_path / "absent.csv"))
     with pytest.raises(UsageError, match="'scenes:many' is no training data"):
-        open_pairs("scenes:many")
+        open_source("scenes:many")
 
 
-def test_a_broken_image_is_an_error_that_names_it_and_its_pair(tmp_path: Path) -> None:
+def test_a_broken_image_is_an_error_that_names_it_and_its_sample(tmp_path: Path) -> None:
     names = write_images(tmp_path, 3)
     path = tmp_path / "pairs.csv"
     write_csv(path, [(name, "red") for name in names])
-    source = open_pairs(str(path))
+    source = open_source(str(path))
     (tmp_path / names[1]).write_bytes((tmp_path / names[1]).read_bytes()[:50])
-    with pytest.raises(CorruptFile, match=r"Pair 2 of .*pairs.csv cannot be used: The image .*1.png cannot be decoded"):
+    with pytest.raises(CorruptFile, match=r"Sample 2 of .*csv cannot be used: The image .*1.png cannot be decoded"):
         batches(source, 3)[0]
 
 
 def test_fewer_pairs_than_one_batch_are_refused() -> None:
-    with pytest.raises(UsageError, match="scenes:48 holds 48 pairs, fewer than one batch of 64") as caught:
+    with pytest.raises(UsageError, match="scenes:48 holds 48 samples, fewer than one batch of 64") as caught:
         batches(some_pairs(48), 64)
     assert caught.value.hint == "For instance: --set batch_size=48"
+
+
+def test_images_alone_come_without_captions_and_texts_without_images() -> None:
+    images = Batches(some_pairs(8), tiny_backbone(), 8, 0, "images")[0]
+    texts = Batches(some_pairs(8), tiny_backbone(), 8, 0, "texts")[0]
+    assert (len(images.pixels_B3SS), images.captions) == (8, ())
+    assert (len(texts.pixels_B3SS), len(texts.captions)) == (0, 8)
+
+
+def test_a_part_of_a_batch_takes_its_own_rows_of_what_is_drawn_for_the_whole() -> None:
+    whole = batches(some_pairs(8), 8)[0]
+    part = dataclasses.replace(whole, positions_B=whole.positions_B[2:5], first=2)
+    assert part.own(torch.arange(8)).tolist() == [2, 3, 4]
+
+
+def test_a_source_without_what_a_method_is_trained_on_is_refused() -> None:
+    source = Source("texts.txt", [ImageTextPair(None, "red")], "0" * 64)  # type: ignore[arg-type]
+    source.require("texts", owner="lincir")
+    with pytest.raises(UsageError, match=r"pic2word is trained on images, and texts\.txt holds no images"):
+        source.require("images", owner="pic2word")

@@ -26,7 +26,7 @@ class MaskedTuning:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The cross-entropy of a batch, one direction: from the composed query to its image."""
-        kept_BK = self.masked.draw(len(batch.captions), self.parameters.mask_ratio)
+        kept_BK = batch.own(self.masked.draw(batch.total, self.parameters.mask_ratio))
         masked_BD = self.masked(batch.pixels_B3SS, kept_BK)
         texts_BD = self.backbone.encode_tokens(self.backbone.tokenize(batch.captions))
         targets_BD = self.backbone.encode_images(batch.pixels_B3SS)

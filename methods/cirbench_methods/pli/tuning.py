@@ -25,7 +25,7 @@ from cirbench.metrics.table import Measure
 from cirbench.parameters import pairs
 from cirbench.training.checkpoint import WEIGHTS as WEIGHTS_FILE
 from cirbench.training.contrastive import Contrastive
-from cirbench.training.data import open_pairs
+from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
 from cirbench_methods.baselines import SumParameters
 from cirbench_methods.baselines.method import ImageText
@@ -75,7 +75,7 @@ def checkpoint(backbone: Backbone, setting: str) -> Path:
     kind, colon, values = setting.rpartition(":")
     parameters = training_parameters(SPEC, backbone.identity.name, pairs(values.split(",")))
     objective = Contrastive if colon else MaskedTuning
-    return train(Request(kind or SPEC.name, objective, parameters, backbone, open_pairs("scenes")), display=progress)
+    return train(Request(kind or SPEC.name, objective, parameters, backbone, open_source("scenes")), display=progress)
 
 
 @click.command()
