@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("files", "arrays", "parameters", "extras"),
-    ("metrics", "statistics", "images"),
+    ("metrics", "statistics", "images", "tables"),
     ("datasets",),
     ("backbones", "retrieval", "data"),
     ("features", "predictions"),

@@ -1,0 +1,106 @@
+"""Tables for programs: CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from cirbench.tables.model import Number
+from cirbench.tables.safe import hidden, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cirbench.tables.model import Cell, Row, Table
+
+SCHEMA_VERSION = 1
+
+_FORMULA = tuple("=+-@＝＋－＠")
+_PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+def to_csv(table: Table) -> str:
+    """Write one line a row; intervals and notes have columns of their own, ``KEY_low``, ``KEY_high``, ``KEY_note``.
+
+    A text that a spreadsheet would run as a formula gets a leading apostrophe.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    parts = [_parts(table, at) for at in range(len(table.columns))]
+    writer.writerow(
+        inert(f"{column.key}{part}") for column, parts_of in zip(table.columns, parts, strict=True) for part in parts_of
+    )
+    for row in table.all_rows:
+        writer.writerow(_fields(row, parts))
+    return out.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """Write an object with ``columns`` and ``rows``; a cell is a text, null, or an object with a ``value``."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "title": table.title,
+        "caption": table.caption,
+        "notes": list(table.notes),
+        "columns": [{"key": column.key, "label": column.label, "unit": column.unit} for column in table.columns],
+        "rows": [_object(row, table) for row in table.rows],
+        "foot": [_object(row, table) for row in table.foot],
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return "".join(_json_escape(sign) if hidden(sign) and sign != "\n" else sign for sign in text) + "\n"
+
+
+def inert(text: str) -> str:
+    """Return a text that no spreadsheet runs."""
+    shown = visible(text)
+    if shown.lstrip().startswith(_FORMULA) and not _PLAIN_NUMBER.fullmatch(shown):
+        return f"'{shown}"
+    return shown
+
+
+def _parts(table: Table, at: int) -> list[str]:
+    numbers = [cell for row in table.all_rows if isinstance(cell := row[at], Number)]
+    parts = [""]
+    if any(number.ends for number in numbers):
+        parts += ["_low", "_high"]
+    if any(number.note for number in numbers):
+        parts.append("_note")
+    return parts
+
+
+def _fields(row: Row, parts: list[list[str]]) -> Iterator[str]:
+    for cell, names in zip(row, parts, strict=True):
+        content = _texts(cell)
+        for name in names:
+            yield content.get(name, "")
+
+
+def _texts(cell: Cell) -> dict[str, str]:
+    if not isinstance(cell, Number):
+        return {"": inert(cell or "")}
+    low, high = cell.ends_text or ("", "")
+    return {"": cell.text, "_low": low, "_high": high, "_note": inert(cell.note)}
+
+
+def _object(row: Row, table: Table) -> dict[str, Any]:
+    return {column.key: _value(cell) for column, cell in zip(table.columns, row, strict=True)}
+
+
+def _value(cell: Cell) -> Any:
+    if not isinstance(cell, Number):
+        return cell
+    content: dict[str, Any] = {"value": float(cell.text) if cell.digits else int(cell.text)}
+    if cell.ends_text is not None:
+        content |= {"low": float(cell.ends_text[0]), "high": float(cell.ends_text[1])}
+    if cell.mark:
+        content["mark"] = cell.mark
+    if cell.note:
+        content["note"] = cell.note
+    return content
+
+
+def _json_escape(sign: str) -> str:
+    return json.dumps(sign)[1:-1]

@@ -1,0 +1,63 @@
+"""Tables for people at a terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from cirbench.tables.model import Number
+from cirbench.tables.safe import visible
+
+if TYPE_CHECKING:
+    from cirbench.tables.model import Cell, Row, Table
+
+_WIDEST = 10_000
+_STYLES = {"": "", "best": "bold", "second": "underline"}
+
+
+def to_rich(table: Table) -> RichTable:
+    """Lay a table out for rich; best is bold, second best underlined, and no text is taken as markup."""
+    below = "\n".join(visible(text) for text in (table.caption, *table.notes) if text)
+    laid_out = RichTable(
+        title=Text(visible(table.title)) if table.title else None,
+        caption=Text(below) if below else None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for at, column in enumerate(table.columns):
+        numeric = table.numeric(at)
+        laid_out.add_column(
+            Text(visible(column.heading)), justify="right" if numeric else "left", no_wrap=numeric or at == 0
+        )
+    for row in table.rows:
+        laid_out.add_row(*_texts(row))
+    if table.foot:
+        laid_out.add_section()
+        for row in table.foot:
+            laid_out.add_row(*_texts(row), style="dim")
+    return laid_out
+
+
+def to_text(table: Table) -> str:
+    """Write a table with box lines and without colours, as wide as it needs to be."""
+    laid_out = to_rich(table)
+    width = Console(width=_WIDEST).measure(laid_out).maximum
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(laid_out)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _texts(row: Row) -> list[Text]:
+    return [_text(cell) for cell in row]
+
+
+def _text(cell: Cell) -> Text:
+    if not isinstance(cell, Number):
+        return Text(visible(cell or ""))
+    rest = str(cell).removeprefix(cell.text)
+    return Text.assemble((cell.text, _STYLES[cell.mark]), visible(rest))
