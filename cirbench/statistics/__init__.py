@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from cirbench.statistics.family import Pair, RankRange, compare_all, holm, rank_ranges
 from cirbench.statistics.intervals import Comparison, Interval, compare, intervals
 
-__all__ = ["Comparison", "Interval", "compare", "intervals"]
+__all__ = [
+    "Comparison",
+    "Interval",
+    "Pair",
+    "RankRange",
+    "compare",
+    "compare_all",
+    "holm",
+    "intervals",
+    "rank_ranges",
+]

@@ -80,7 +80,7 @@ def intervals(
         return ()
     values_QM = np.stack([measurement.values_Q for measurement in measurements], axis=1)
     means_RM = bootstrap_means(values_QM, clusters=clusters, resamples=resamples, seed=seed)
-    return _percentiles(_with_macro_means(means_RM, measurements), level)
+    return percentiles(_with_macro_means(means_RM, measurements), level)
 
 
 def compare(
@@ -115,7 +115,7 @@ def compare(
     flipped_PM = sign_flipped_means(differences_QM, clusters=clusters, permutations=resamples, seed=seed)
     sizes_PM = np.abs(_with_macro_means(flipped_PM, first))
     p_values_M = np.mean(sizes_PM >= sizes_PM[0], axis=0)  # row 0 is the observation: (1 + hits) / (1 + n)
-    found = _percentiles(_with_macro_means(means_RM, first), level)
+    found = percentiles(_with_macro_means(means_RM, first), level)
     return tuple(
         Comparison(one.label, one.value - other.value, interval, float(p_value))
         for one, other, interval, p_value in zip(first, second, found, p_values_M, strict=True)
@@ -131,7 +131,8 @@ def _with_macro_means(means_RM: NDArray[np.float64], measurements: Sequence[Meas
     return result_RM
 
 
-def _percentiles(means_RM: NDArray[np.float64], level: float) -> tuple[Interval, ...]:
+def percentiles(means_RM: NDArray[np.float64], level: float) -> tuple[Interval, ...]:
+    """Return the central interval of each column that holds ``level`` of its resamples."""
     tail = (1 - level) / 2
     lows, highs = np.nanquantile(means_RM, [tail, 1 - tail], axis=0)
     return tuple(Interval(float(low), float(high)) for low, high in zip(lows, highs, strict=True))

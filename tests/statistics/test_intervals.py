@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -12,24 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.statistics import compare, intervals
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    label: str
-    values_Q: NDArray[np.float64]
-    mean_of: tuple[str, ...] = ()
-
-    @property
-    def value(self) -> float:
-        return float(np.nanmean(self.values_Q))
-
-
-def sample(seed: int, size: int = 200) -> NDArray[np.float64]:
-    return np.random.default_rng(seed).beta(2, 5, size)
+from tests.statistics.measured import Measured, sample
 
 
 def test_an_interval_agrees_with_scipys_percentile_bootstrap() -> None:
