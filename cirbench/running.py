@@ -27,7 +27,6 @@ from cirbench.results.config import RunConfig, read_config, to_toml
 from cirbench.results.folder import RESULT, Run, load_run, save_run
 from cirbench.results.provenance import code_of, environment, peak_memory_mb
 from cirbench.results.schema import (
-    SCHEMA_VERSION,
     BackboneRecord,
     Counts,
     MethodRecord,
@@ -173,7 +172,7 @@ class Session:
     def _job(self, spec: MethodSpec, checkpoint: Path | None) -> Job:
         parameters = self._parameters[spec.name]
         identity = {
-            "schema": SCHEMA_VERSION,
+            "schema": 1,  # of this identity: a result of an older form is still the same run
             "protocol": self.protocol.digest,
             "method": spec.name,
             "code": code_of(spec.implementation),
@@ -307,6 +306,7 @@ def _method_record(job: Job) -> MethodRecord:
         uses_triplets=spec.uses_triplets,
         checkpoint=None if card is None else card.weights,
         trained_on=None if card is None else card.data,
+        training=None if card is None else card.training,
     )
 
 

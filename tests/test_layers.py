@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("files", "arrays", "parameters", "extras"),
+    ("versioned", "archives"),
     ("metrics", "statistics", "images", "tables"),
     ("datasets",),
     ("backbones", "retrieval", "data"),
@@ -20,6 +21,8 @@ LAYERS = (
     ("evaluation",),
     ("results",),
     ("submissions",),
+    ("leaderboard",),
+    ("site",),
     ("running",),
     ("cli", "__init__"),
     ("__main__",),

@@ -14,16 +14,19 @@ folder that was touched since is noticed.
 from __future__ import annotations
 
 import dataclasses
-import io
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from cirbench.archives import read_archive, to_archive
+from cirbench.arrays import Ragged
 from cirbench.errors import CorruptFile, MissingData
 from cirbench.files import sha256_of_file, write_bytes, write_text
 from cirbench.predictions.write import write_jsonl, write_qrels, write_trec
+from cirbench.results.migrations import MIGRATIONS
 from cirbench.results.schema import SCHEMA_VERSION, Result
+from cirbench.versioned import read_versioned, write_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,12 +50,16 @@ class Run:
         result: What it found.
         values: Per metric label, one fraction per query; NaN where the metric does not apply to the query.
         clusters: Per query, the name of its cluster; queries of one cluster are not independent.
+        query_ids: The queries, in order.
+        ranks: Per query, the exact 1-based rank of each ground truth, the target first.
     """
 
     folder: Path
     result: Result
     values: Mapping[str, NDArray[np.float64]]
     clusters: tuple[str, ...]
+    query_ids: tuple[str, ...]
+    ranks: Ragged[np.int64]
 
 
 def save_run(
@@ -74,8 +81,7 @@ def save_run(
         for path in sorted(folder.iterdir())
         if path.name != RESULT and not path.name.startswith(".")
     }
-    content = msgspec.json.encode(msgspec.structs.replace(result, files=files))
-    write_bytes(folder / RESULT, msgspec.json.format(content, indent=2) + b"\n")
+    write_versioned(folder / RESULT, msgspec.structs.replace(result, files=files))
     return load_run(folder)
 
 
@@ -87,31 +93,19 @@ def load_run(folder: Path) -> Run:
         CorruptFile: A file is damaged, changed or missing, or was written by a newer version.
     """
     again = "Run it again with --force to replace it."
-    try:
-        content = (folder / RESULT).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingData(f"There is no finished run in {folder}.", hint="See `cirbench list runs`.") from error
-    try:
-        version = msgspec.json.decode(content, type=_Version).schema_version
-        if version > SCHEMA_VERSION:
-            message = f"{folder / RESULT} has schema version {version}; this cirbench reads up to {SCHEMA_VERSION}."
-            raise CorruptFile(message, hint="Upgrade cirbench.")
-        result = msgspec.json.decode(content, type=Result)
-    except msgspec.DecodeError as error:
-        raise CorruptFile(f"{folder / RESULT} is damaged: {error}.", hint=again) from error
+    if not (folder / RESULT).is_file():
+        raise MissingData(f"There is no finished run in {folder}.", hint="See `cirbench list runs`.")
+    result = read_versioned(folder / RESULT, Result, version=SCHEMA_VERSION, migrations=MIGRATIONS, hint=again)
     for name, expected in result.files.items():
         path = folder / name
         if path.name != name or not path.is_file() or sha256_of_file(path) != expected:
             raise CorruptFile(f"{path} is missing or is not the file this run was written with.", hint=again)
-    with np.load(folder / PER_QUERY, allow_pickle=False) as arrays:
-        labels = [str(label) for label in arrays["labels"]]
-        values = dict(zip(labels, arrays["values_MQ"], strict=True))
-        clusters = tuple(arrays["clusters"].tolist())
-    return Run(folder, result, values, clusters)
-
-
-class _Version(msgspec.Struct):
-    schema_version: int
+    arrays = read_archive(folder / PER_QUERY, hint=again)
+    labels = [str(label) for label in arrays["labels"]]
+    values = dict(zip(labels, arrays["values_MQ"], strict=True))
+    clusters = tuple(arrays["clusters"].tolist())
+    ranks = Ragged(arrays["relevant_ranks"], arrays["relevant_offsets"])
+    return Run(folder, result, values, clusters, tuple(arrays["query_ids"].tolist()), ranks)
 
 
 def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
@@ -130,6 +124,4 @@ def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
     }
     if ranking.group_ranks_Q is not None:
         arrays["group_ranks_Q"] = ranking.group_ranks_Q
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+    return to_archive(arrays)

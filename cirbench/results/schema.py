@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +74,8 @@ class MethodRecord(Record, frozen=True):
         uses_triplets: Disclosure.
         checkpoint: Sha256 of the trained weights, or ``None``.
         trained_on: What the checkpoint's card says it was trained on, or ``None``.
+        selected_on: What the checkpoint's card says it was selected on, or ``None``.
+        training: The training parameters on the checkpoint's card, or ``None``.
     """
 
     name: str
@@ -84,6 +88,8 @@ class MethodRecord(Record, frozen=True):
     uses_triplets: str
     checkpoint: str | None = None
     trained_on: str | None = None
+    selected_on: str | None = None
+    training: dict[str, Any] | None = None
 
 
 class ProtocolRecord(Record, frozen=True):

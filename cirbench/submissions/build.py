@@ -12,6 +12,7 @@ from cirbench.predictions.read import read_rankings
 from cirbench.submissions import circo, cirr, receipts
 from cirbench.submissions.check import at_hand, check_values
 from cirbench.submissions.receipts import Manifest
+from cirbench.versioned import write_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +102,7 @@ def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | N
     for file, content in encoded.items():
         write_bytes(folder / file, content)
     paths = tuple(folder / file for file in contents)
-    receipts.write(folder / f"{stem}{receipts.MANIFEST}", _manifest(run, paths, SERVERS[entry.dataset]))
+    write_versioned(folder / f"{stem}{receipts.MANIFEST}", _manifest(run, paths, SERVERS[entry.dataset]))
     return paths
 
 

@@ -7,26 +7,23 @@ noticed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.errors import CheckFailed, CorruptFile, MissingData
-from cirbench.files import sha256_of_file, write_bytes
+from cirbench.errors import CheckFailed
+from cirbench.files import sha256_of_file
+from cirbench.versioned import read_versioned, write_versioned
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Mapping
     from pathlib import Path
 
-T = TypeVar("T", bound="Versioned")
-
 SCHEMA_VERSION = 1
 MANIFEST, RECEIPT = ".manifest.json", ".receipt.json"
 
-
-class _Version(msgspec.Struct):
-    schema_version: int
+_AWAY = "Move it away."
 
 
 class Versioned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,11 +92,6 @@ class Receipt(Versioned, frozen=True, kw_only=True):
     run_digest: str | None = None
 
 
-def write(path: Path, value: Versioned) -> None:
-    """Write a manifest or a receipt."""
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-
-
 def receipt_path(submission: Path) -> Path:
     """Return where the receipt of a submission lies."""
     return submission.with_name(f"{submission.stem}{RECEIPT}")
@@ -136,7 +128,7 @@ def record(submission: Path, protocol: str, scores: Mapping[str, float], date: d
         date=date.isoformat(),
         run_digest=run,
     )
-    write(receipt_path(submission), answer)
+    write_versioned(receipt_path(submission), answer)
     return receipt_path(submission)
 
 
@@ -148,7 +140,7 @@ def read_receipt(submission: Path) -> Receipt:
         CheckFailed: The submission has changed since.
         CorruptFile: The receipt is damaged, or was written by a newer version.
     """
-    receipt = _read(receipt_path(submission), Receipt)
+    receipt = read_versioned(receipt_path(submission), Receipt, version=SCHEMA_VERSION, hint=_AWAY)
     if receipt.sha256 != sha256_of_file(submission):
         raise CheckFailed(
             f"{submission} has changed since the server's answer of {receipt.date} was recorded.",
@@ -170,21 +162,5 @@ def manifest_of(submission: Path) -> Manifest | None:
         CorruptFile: The manifest is damaged.
     """
     path = manifest_path(submission)
-    manifest = _read(path, Manifest) if path.exists() else None
+    manifest = read_versioned(path, Manifest, version=SCHEMA_VERSION, hint=_AWAY) if path.exists() else None
     return manifest if manifest is not None and submission.name in manifest.files else None
-
-
-def _read(path: Path, type: type[T]) -> T:
-    try:
-        content = path.read_bytes()
-        version = msgspec.json.decode(content, type=_Version).schema_version
-        if version > SCHEMA_VERSION:
-            raise CorruptFile(
-                f"{path} has schema version {version}; this cirbench reads up to {SCHEMA_VERSION}.",
-                hint="Upgrade cirbench.",
-            )
-        return msgspec.json.decode(content, type=type)
-    except OSError as error:
-        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
-    except msgspec.DecodeError as error:
-        raise CorruptFile(f"{path} is damaged: {error}.", hint="Move it away.") from error
