@@ -54,20 +54,26 @@ class CausalText:
 
     def lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
         """How many positions each row needs, rounded up to a multiple of `GRAIN`, (B,)."""
-        needed = self.ends(tokens_BL).cpu().numpy().astype(np.int64) + 1
-        return np.minimum(-(-needed // GRAIN) * GRAIN, tokens_BL.shape[1])
+        return padded_lengths(self.ends(tokens_BL).cpu().numpy() + 1, tokens_BL.shape[1])
 
     def __call__(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project texts, (B, D): open_clip's ``encode_text`` on the leading positions only."""
+        tokens_Bl = self.trimmed(tokens_BL)
+        return self.project(self.tower.token_embedding(tokens_Bl), self.ends(tokens_Bl))
+
+    def trimmed(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """The leading positions, as many as the longest text needs, (B, l)."""
+        return tokens_BL[:, : int(self.lengths(tokens_BL).max())]
+
+    def project(self, words_BlE: torch.Tensor, ends_B: torch.Tensor) -> torch.Tensor:
+        """Project word embeddings, read out at the end token, (B, D)."""
         import torch
 
-        ends = self.ends(tokens_BL)
-        length = int(self.lengths(tokens_BL).max())
-        tower, tokens_Bl = self.tower, tokens_BL[:, :length]
+        tower, length = self.tower, words_BlE.shape[1]
         dtype = tower.transformer.get_cast_dtype()
-        x_BlC = tower.token_embedding(tokens_Bl).to(dtype) + tower.positional_embedding[:length].to(dtype)
+        x_BlC = words_BlE.to(dtype) + tower.positional_embedding[:length].to(dtype)
         x_BlC = tower.ln_final(tower.transformer(x_BlC, attn_mask=tower.attn_mask[:length, :length]))
-        pooled_BC = x_BlC[torch.arange(len(x_BlC), device=x_BlC.device), ends]
+        pooled_BC = x_BlC[torch.arange(len(x_BlC), device=x_BlC.device), ends_B]
         if tower.text_projection is None:
             projected: torch.Tensor = pooled_BC
         elif isinstance(tower.text_projection, torch.nn.Linear):
@@ -75,6 +81,11 @@ class CausalText:
         else:
             projected = pooled_BC @ tower.text_projection
         return projected
+
+
+def padded_lengths(needed_B: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Round numbers of positions up to a multiple of `GRAIN`, but not beyond ``most``, (B,)."""
+    return np.minimum(-(-needed_B // GRAIN) * GRAIN, most)
 
 
 def _is_causal(mask: Any) -> bool:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 import PIL
 
+from cirbench.backbones.words import PseudoWords
 from cirbench.errors import CirbenchError
 from cirbench.features.space import FeatureSpace, MemoryShelf
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.backbones.interface import Backbone
+    from cirbench.backbones.words import Occurrences
     from cirbench.datasets.protocol import ImageSource, Item
     from cirbench.features.space import Rows, Shelf, Tower
     from cirbench.features.store import FeatureStore
@@ -127,12 +129,68 @@ class Encoder:
             CorruptFile: Kept features are damaged.
             CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
         """
-        contents = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        contents = [_content(text) for text in texts]
         different = dict(zip(contents, texts, strict=True))
-        overlong = self.backbone.overlong(list(different.values()))
-        self._cut.update(content for content, cut in zip(different, overlong, strict=True) if cut)
+        self._count_cut(list(different.values()))
         shelf = self._fill("text", list(different), lambda wanted: self._encode_texts([different[c] for c in wanted]))
         return shelf.rows(contents)[:]
+
+    def composed(
+        self, texts: Sequence[str], words_NE: NDArray[np.float32], occurrences: Occurrences = "first"
+    ) -> NDArray[np.float32]:
+        """Encode texts in each of which a word of its own stands for the placeholder, (N, D), not normalised.
+
+        Nothing of it is kept: such words are a method's own. Over-long texts are cut and counted, as in `texts`.
+
+        Raises:
+            UsageError: The text tower cannot read pseudo-words, or a text has no placeholder.
+        """
+        import torch
+
+        tower = PseudoWords(self.backbone)
+        tokens_NL, words = tower.tokenize(texts), torch.from_numpy(words_NE)
+        self._count_cut(texts)
+        with self._progress("Encoding composed texts", len(texts)) as advance:
+            return self.rowwise(
+                lambda rows: tower(tokens_NL[rows], words[rows], occurrences), tower.lengths(tokens_NL), advance
+            )
+
+    def rowwise(
+        self,
+        compute: Callable[[NDArray[np.intp]], torch.Tensor],
+        shapes_N: NDArray[np.int64],
+        advance: Callable[[int], None] = lambda amount: None,
+    ) -> NDArray[np.float32]:
+        """Compute a row for each of N things, in passes of fixed shape; see the module's docstring.
+
+        Args:
+            compute: Turns the numbers of `batch_size` things, some of which may repeat, into their rows; without
+                gradients.
+            shapes_N: Equal for things that may share a pass.
+            advance: Told how many are done.
+        """
+        import torch
+
+        batches = [
+            same[start : start + self.batch_size]
+            for same in (np.flatnonzero(shapes_N == shape) for shape in np.unique(shapes_N))
+            for start in range(0, len(same), self.batch_size)
+        ]
+
+        def one_pass(places: NDArray[np.intp]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                return compute(np.resize(places, self.batch_size))[: len(places)].cpu().numpy()
+
+        on_cpu = self.backbone.device.type == "cpu"
+        rows: list[NDArray[np.float32]] = []
+        for computed in _one_thread_each(one_pass, batches) if on_cpu else map(one_pass, batches):
+            rows.append(computed)
+            advance(len(computed))
+        return np.concatenate(rows)[np.argsort(np.concatenate(batches))]
+
+    def _count_cut(self, texts: Sequence[str]) -> None:
+        overlong = self.backbone.overlong(texts)
+        self._cut.update(_content(text) for text, cut in zip(texts, overlong, strict=True) if cut)
 
     def _shelf(self, tower: Tower) -> Shelf:
         if tower not in self._shelves:
@@ -203,26 +261,10 @@ class Encoder:
             return self.backbone.encode_images(batch_B3SS)[:count].cpu().numpy()
 
     def _encode_texts(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
-        import torch
-
         tokens_NL = self.backbone.tokenize(texts)
-        lengths_N = self.backbone.token_lengths(tokens_NL)
-        batches = [
-            same[start : start + self.batch_size]
-            for same in (np.flatnonzero(lengths_N == length) for length in np.unique(lengths_N))
-            for start in range(0, len(same), self.batch_size)
-        ]
-
-        def encode(rows: NDArray[np.intp]) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                encoded_BD = self.backbone.encode_tokens(tokens_NL[np.resize(rows, self.batch_size)])
-                return encoded_BD[: len(rows)].cpu().numpy()
-
-        features_ND = np.empty((len(texts), self.backbone.dim), dtype=np.float32)
-        encoded = _one_thread_each(encode, batches) if self.backbone.device.type == "cpu" else map(encode, batches)
-        for rows, encoded_BD in zip(batches, encoded, strict=True):
-            features_ND[rows] = encoded_BD
-        yield features_ND
+        yield self.rowwise(
+            lambda rows: self.backbone.encode_tokens(tokens_NL[rows]), self.backbone.token_lengths(tokens_NL)
+        )
 
     def _circumstances(self) -> dict[str, str]:
         """What could move the last bits of a feature, kept in each shard for whoever has to explain a difference."""
@@ -242,6 +284,10 @@ def sensible_batch_size(backbone: Backbone) -> int:
         return 256
     patches = (backbone.image_size / 16) ** 2
     return int(np.clip(2 ** round(np.log2(4096 / patches)), 8, 32))
+
+
+def _content(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _one_thread_each(work: Callable[[S], T], batches: Sequence[S]) -> Iterator[T]:
