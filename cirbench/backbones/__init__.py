@@ -12,6 +12,7 @@ from cirbench.backbones.catalogue import BackboneEntry, list_backbones
 from cirbench.backbones.interface import Activation, Backbone, BackboneIdentity, Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = [
@@ -39,7 +40,8 @@ def load_backbone(
     Args:
         name: ``"ViT-L-14/openai"`` (open_clip architecture and pretrained tag), ``"ViT-L-14"`` together with
             ``weights``, the name of a bundled model, or the path of a model folder with ``open_clip_config.json``,
-            ``model.safetensors`` and, for a tokenizer of its own, ``merges.txt.gz``.
+            ``model.safetensors`` and, for a tokenizer of its own, ``merges.txt.gz``. For BLIP (which needs the extra
+            ``blip``) ``"blip-itm-base-coco"``, or the path of a folder as transformers saves it.
         weights: A weights file (safetensors, or a ``.pt`` that holds tensors only) to use in place of the model's own.
         activation: With which the weights were trained. Needed for a weights file unless the tag, the architecture's
             name or a ``card.json`` or ``open_clip_config.json`` beside the file says it.
@@ -54,8 +56,10 @@ def load_backbone(
         MissingData: The weights are not at hand and could not be downloaded.
         CorruptFile: The weights are damaged, do not fit the architecture, or are a pickle.
     """
-    from cirbench.backbones.openclip import load
+    from cirbench.backbones import blip, openclip
+    from cirbench.backbones.blip_source import is_blip
 
+    load: Callable[..., Backbone] = blip.load if is_blip(name) else openclip.load
     return load(
         name, weights=weights, activation=activation, preprocessing=preprocessing, precision=precision, device=device
     )

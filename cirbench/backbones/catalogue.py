@@ -7,6 +7,9 @@ from pathlib import Path
 
 BUNDLED = Path(__file__).parent / "bundled"
 CONFIG_FILE = "open_clip_config.json"
+BLIP_OWNER = "Salesforce"
+BLIP_NAMES = ("blip-itm-base-coco", "blip-itm-base-flickr", "blip-itm-large-coco", "blip-itm-large-flickr")
+"""The BLIPs whose towers end in one space, as their owner calls them on the hub."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,11 +35,14 @@ _FIELD = {
     "ViT-L-14/laion2b_s32b_b82k": "OpenCLIP L/14 (LAION-2B)",
     "ViT-H-14/laion2b_s32b_b79k": "OpenCLIP H/14 (LAION-2B)",
     "ViT-bigG-14/laion2b_s39b_b160k": "OpenCLIP bigG/14 (LAION-2B), of LinCIR and CIReVL",
+    "ViT-SO400M-14-SigLIP-384/webli": "SigLIP SO400M/14 at 384 pixels (WebLI)",
+    "blip-itm-base-coco": "BLIP B/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[blip]'",
+    "blip-itm-large-coco": "BLIP L/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[blip]'",
 }
 
 
 def list_backbones() -> tuple[BackboneEntry, ...]:
-    """Name the bundled models and the usual ones of the field; any ``architecture/tag`` of open_clip works as well."""
+    """Name the bundled models and the usual ones of the field; any ``architecture/tag`` of open_clip works too."""
     bundled = [BackboneEntry(name, "bundled, needs no download") for name in bundled_names()]
     return (*bundled, *(BackboneEntry(name, f"{note}, downloaded on first use") for name, note in _FIELD.items()))
 

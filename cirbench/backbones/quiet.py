@@ -1,4 +1,4 @@
-"""Keep open_clip's log lines to itself."""
+"""Keep the log lines of the model libraries to themselves."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep open_clip's log lines off the terminal and its logging calls from setting up the root logger.
+    """Keep the log lines of a library off the terminal and its logging calls from setting up the root logger.
 
-    Nothing is lost: what it would say about missing weights or activations is an error here.
+    Nothing is lost: what one would say about missing weights, activations or networks is an error here.
     """
     root, handler, level = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
     root.addHandler(handler)

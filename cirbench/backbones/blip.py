@@ -1,0 +1,223 @@
+"""BLIP (Li et al., ICML 2022) by transformers: an image and a text tower with one projection each, into one space."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cirbench.backbones.activation import agree
+from cirbench.backbones.blip_source import CONFIG_FILE, find_blip, stated_activation
+from cirbench.backbones.device import find_device
+from cirbench.backbones.interface import BackboneIdentity
+from cirbench.backbones.quiet import quietly
+from cirbench.backbones.source import declared_preprocessing, recorded_beside
+from cirbench.backbones.text import padded_lengths
+from cirbench.errors import CorruptFile, MissingData
+from cirbench.extras import require
+from cirbench.files import digest, sha256_of_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from cirbench.backbones.blip_source import BlipSource
+    from cirbench.backbones.interface import Activation, Precision
+    from cirbench.images.preprocess import Preprocessing
+
+_VISION = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
+_TEXT = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_UNREAD = ("crossattention", "itm_head")
+"""Parts of names of the weights that neither tower reads: they compare one image with one text."""
+
+
+def load(
+    name: str,
+    *,
+    weights: Path | None,
+    activation: Activation | None,
+    preprocessing: str | None,
+    precision: Precision,
+    device: str,
+) -> BlipBackbone:
+    """Build a backbone; see `cirbench.backbones.load_backbone`."""
+    transformers = require("transformers", extra="blip", purpose="BLIP")
+    source = find_blip(name)
+    path = weights if weights is not None else source.default_weights()
+    try:
+        with quietly():
+            config = transformers.BlipConfig.from_pretrained(source.folder)
+    except Exception as error:  # whatever a wrong configuration leads to
+        raise CorruptFile(f"transformers cannot read {source.folder / CONFIG_FILE}: {error}") from error
+    beside = recorded_beside(path) if weights is not None else {}
+    trained_with = agree(name, {"the option": activation, **stated_activation(source.folder, config), **beside})
+    return _build(source, config, path, trained_with, preprocessing, precision, find_device(device))
+
+
+def _build(
+    source: BlipSource,
+    config: Any,
+    path: Path,
+    activation: Activation,
+    preprocessing: str | None,
+    precision: Precision,
+    device: torch.device,
+) -> BlipBackbone:
+    import torch
+    from transformers import BlipForImageTextRetrieval
+
+    from cirbench.backbones.weights import place, read_tensors
+
+    tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.endswith(".position_ids")}
+    try:
+        with quietly():
+            model: Any = BlipForImageTextRetrieval(config)
+    except Exception as error:
+        raise CorruptFile(
+            f"transformers cannot build the model that {source.folder / CONFIG_FILE} describes: {error}"
+        ) from error
+    tokenizer = _tokenizer(source, config.text_config.vocab_size)
+    architecture = f"blip@{_architecture(config, tokenizer)}"
+    place(model, tensors, path=path, architecture="BlipForImageTextRetrieval")
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in _UNREAD):
+            parameter.requires_grad_(False)
+    pipeline = declared_preprocessing(preprocessing, source.preprocessing(config.vision_config.image_size), source.name)
+    identity = BackboneIdentity(
+        name=source.name,
+        architecture=architecture,
+        activation=activation,
+        weights=sha256_of_file(path),
+        preprocessing=str(pipeline),
+        precision=precision,
+    )
+    model = model.eval().to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    return BlipBackbone(source, identity, model, tokenizer, pipeline, device)
+
+
+def _tokenizer(source: BlipSource, known: int) -> Any:
+    transformers: Any = require("transformers", extra="blip", purpose="BLIP")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in every process forked after its use
+    try:
+        with quietly():
+            tokenizer = transformers.BertTokenizerFast.from_pretrained(source.folder)
+    except Exception as error:  # a damaged file, in whatever way
+        raise MissingData(f"The tokenizer of {source.name!r} cannot be built: {error}") from error
+    if len(tokenizer) > known:
+        raise CorruptFile(
+            f"The tokenizer in {source.folder} makes a vocabulary of {len(tokenizer)} tokens, "
+            f"and the text tower knows {known}."
+        )
+    return tokenizer
+
+
+def _architecture(config: Any, tokenizer: Any) -> str:
+    """A digest of what the towers look like and of the tokens they read, wherever the files lie."""
+    vision, text = config.vision_config, config.text_config
+    content = {
+        "vision": {name: getattr(vision, name) for name in _VISION} | {"eps": vision.layer_norm_eps},
+        "text": {name: getattr(text, name) for name in _TEXT} | {"eps": text.layer_norm_eps},
+        "positions": text.max_position_embeddings,
+        "joint": config.image_text_hidden_size,
+        "vocabulary": tokenizer.get_vocab(),
+        "lower": bool(tokenizer.do_lower_case),
+    }
+    return digest(content)[:16]
+
+
+class BlipBackbone:
+    """A BLIP for retrieval; a `Backbone`.
+
+    The image side is the projected class token of the vision transformer; the text side is the projected first token
+    of the text transformer without its cross-attention, padding left out. The matching head is not used.
+    """
+
+    def __init__(
+        self,
+        source: BlipSource,
+        identity: BackboneIdentity,
+        model: torch.nn.Module,
+        tokenizer: Any,
+        preprocessing: Preprocessing,
+        device: torch.device,
+    ) -> None:
+        config: Any = model.config
+        self.identity = identity
+        self.model: Any = model
+        self.device = device
+        self.dim = int(config.image_text_hidden_size)
+        self.image_size = preprocessing.size
+        self.preprocessing = preprocessing
+        self.context_length = int(config.text_config.max_position_embeddings)
+        self._config = config
+        self._source = source
+        self._tokenizer = tokenizer
+        self._padding = int(tokenizer.pad_token_id)
+
+    def __repr__(self) -> str:
+        return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """Turn a decoded image into (3, S, S) float32 by the declared preprocessing."""
+        import torch
+
+        return torch.from_numpy(self.preprocessing(image))
+
+    def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """Project images, (B, D) float32, not normalised."""
+        return self.project_patches(self.embed_patches(pixels_B3HW))
+
+    def embed_patches(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """The class token and the patches of images with their positions added, (B, 1 + P, C)."""
+        tokens_BTC: torch.Tensor = self.model.vision_model.embeddings(pixels_B3HW.to(self.device))
+        return tokens_BTC
+
+    def project_patches(self, tokens_BTC: torch.Tensor) -> torch.Tensor:
+        """Run the image tower on a class token and any of the patches, and project it, (B, D) float32."""
+        vision: Any = self.model.vision_model
+        last_BTC = vision.encoder(inputs_embeds=tokens_BTC).last_hidden_state
+        features_BD: torch.Tensor = self.model.vision_proj(vision.post_layernorm(last_BTC[:, 0]))
+        return features_BD.float()
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Turn texts into token ids, (B, L) int64."""
+        import torch
+
+        cut = {"padding": "max_length", "truncation": True, "max_length": self.context_length}
+        return torch.tensor(self._tokenizer(list(texts), verbose=False, **cut)["input_ids"])
+
+    def overlong(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Say which texts have to be cut, (B,)."""
+        whole = self._tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+        return np.asarray([len(tokens) > self.context_length for tokens in whole], dtype=np.bool_)
+
+    def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """Project tokenised texts, (B, D) float32, not normalised; padding is not attended to."""
+        tokens_Bl = tokens_BL[:, : int(self.token_lengths(tokens_BL).max())].to(self.device)
+        read_Bl = (tokens_Bl != self._padding).long()
+        first_BC = self.model.text_encoder(input_ids=tokens_Bl, attention_mask=read_Bl).last_hidden_state[:, 0]
+        features_BD: torch.Tensor = self.model.text_proj(first_BC)
+        return features_BD.float()
+
+    def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
+        """How many leading tokens of each row are read when it stands alone, (B,)."""
+        return padded_lengths((tokens_BL != self._padding).sum(dim=1).cpu().numpy(), tokens_BL.shape[1])
+
+    def with_weights(self, weights: Path) -> BlipBackbone:
+        """Load other weights of the same architecture, activation, preprocessing, precision and device."""
+        identity = self.identity
+        agree(identity.name, {"the backbone": identity.activation, **recorded_beside(weights)})
+        return _build(
+            self._source,
+            self._config,
+            weights,
+            identity.activation,
+            identity.preprocessing,
+            identity.precision,
+            self.device,
+        )
