@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from cirbench.images.preprocess import Preprocessing
+
 Activation = Literal["gelu", "quick_gelu"]
 Precision = Literal["fp32", "bf16"]
 
@@ -58,6 +60,7 @@ class Backbone(Protocol):
         context_length: L, the most tokens a text may have, start and end included.
         model: The torch module, for training.
         device: Where it runs.
+        preprocessing: Makes a decoded image into (3, S, S) float32; imports no torch, so that it can run anywhere.
     """
 
     identity: BackboneIdentity
@@ -66,6 +69,7 @@ class Backbone(Protocol):
     context_length: int
     model: torch.nn.Module
     device: torch.device
+    preprocessing: Preprocessing
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Turn a decoded image into what the image tower reads, (3, S, S) float32 on the CPU."""

@@ -1,0 +1,159 @@
+"""The order in which samples are seen, and the batches of it, each made from its number alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cirbench.errors import MissingData, UsageError
+from cirbench.training.data.decoding import Decoder
+from cirbench.training.objective import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from cirbench.backbones.interface import Backbone
+    from cirbench.training.data.source import Kind, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """The batches of a training, each made from its number alone, so that a training resumes anywhere.
+
+    Every epoch visits the samples in an order of its own, drawn from seed and epoch; an incomplete last batch is left
+    out. A batch may be cut into pieces, one after the other, and each piece into equal parts, one a process.
+
+    Attributes:
+        source: The samples.
+        backbone: Whose preprocessing and device they get.
+        batch_size: Samples a step, over all pieces and processes.
+        seed: Of the order.
+        kind: What is looked at of a sample.
+        rank: Which part of a piece this process takes.
+        world: How many processes there are.
+        pieces: How many pieces a batch is cut into.
+        skip_broken: How many samples that cannot be used are left out. The next one in the source takes the place of
+            such a sample, whatever the order, so that a batch stays the same wherever a training is resumed.
+        skipped: The positions of those that were left out so far.
+
+    Raises:
+        UsageError: There are fewer samples than one batch needs, or a batch cannot be cut into equal parts.
+    """
+
+    source: Source
+    backbone: Backbone
+    batch_size: int
+    seed: int
+    kind: Kind = "pairs"
+    rank: int = 0
+    world: int = 1
+    pieces: int = 1
+    skip_broken: int = 0
+    skipped: set[int] = dataclasses.field(default_factory=set, compare=False)
+
+    def __post_init__(self) -> None:
+        held = len(self.source.samples)
+        if not self.per_epoch:
+            raise UsageError(
+                f"{self.source.name} holds {held} samples, fewer than one batch of {self.batch_size}.",
+                hint=f"For instance: --set batch_size={held}",
+            )
+        parts = self.world * self.pieces
+        if self.batch_size % parts:
+            ways = f"{self.world} processes" if self.pieces == 1 else f"{self.pieces} pieces on {self.world} processes"
+            raise UsageError(
+                f"A batch of {self.batch_size} cannot be cut into equal parts for {ways}.",
+                hint=f"For instance: --set batch_size={max(1, self.batch_size // parts) * parts}",
+            )
+
+    @property
+    def per_epoch(self) -> int:
+        """Whole batches an epoch."""
+        return len(self.source.samples) // self.batch_size
+
+    def positions(self, step: int) -> NDArray[np.int64]:
+        """The positions of the samples of a step, (B,)."""
+        epoch, batch = divmod(step, self.per_epoch)
+        order = _order(self.seed, epoch, len(self.source.samples))
+        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def __getitem__(self, step: int) -> Batch:
+        """This process's part of the first piece of a step; the whole batch, where there is one of each."""
+        return self.part(step)
+
+    def part(self, step: int, piece: int = 0) -> Batch:
+        """This process's part of a piece of a step.
+
+        Raises:
+            MissingData: A sample cannot be used, and no more may be skipped; the message names it.
+        """
+        positions_B = self._own(step, piece)
+        pixels_B3SS = np.empty((len(positions_B), *self._shape), np.float32)
+        outcomes = [
+            self._decoder(self.source.samples[int(position)], pixels_3SS)
+            for position, pixels_3SS in zip(positions_B, pixels_B3SS, strict=True)
+        ]
+        return self._whole(positions_B, pixels_B3SS, outcomes)
+
+    @contextlib.contextmanager
+    def stream(self, start: int, stop: int) -> Iterator[Iterator[Batch]]:
+        """The parts of this process from one step to before another, all pieces of a step one after the other."""
+        yield (self.part(step, piece) for step in range(start, stop) for piece in range(self.pieces))
+
+    @property
+    def _decoder(self) -> Decoder:
+        return Decoder(self.kind, self.backbone.preprocessing)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        size = self.backbone.image_size
+        return 3, size, size
+
+    def _own(self, step: int, piece: int) -> NDArray[np.int64]:
+        count = self.batch_size // (self.world * self.pieces)
+        first = (piece * self.world + self.rank) * count
+        return self.positions(step)[first : first + count]
+
+    def _whole(
+        self, positions_B: NDArray[np.int64], pixels_B3SS: NDArray[np.float32], outcomes: Sequence[str | MissingData]
+    ) -> Batch:
+        """A batch of what was decoded, once every sample that cannot be used has been replaced."""
+        import torch
+
+        positions_B, captions = positions_B.copy(), []
+        for row, outcome in enumerate(outcomes):
+            while isinstance(outcome, MissingData):
+                self._skip(int(positions_B[row]), outcome)
+                positions_B[row] = (positions_B[row] + 1) % len(self.source.samples)
+                outcome = self._decoder(self.source.samples[int(positions_B[row])], pixels_B3SS[row])
+            captions.append(outcome)
+        count = 0 if self.kind == "texts" else len(captions)
+        return Batch(
+            pixels_B3SS=torch.from_numpy(pixels_B3SS[:count]).to(self.backbone.device),
+            captions=() if self.kind == "images" else tuple(captions),
+            positions_B=positions_B,
+            first=self.rank * len(captions),
+            total=self.world * len(captions),
+        )
+
+    def _skip(self, position: int, why: MissingData) -> None:
+        self.skipped.add(position)
+        if len(self.skipped) <= self.skip_broken and len(self.skipped) < len(self.source.samples):
+            return
+        message = f"Sample {position + 1} of {self.source.name} cannot be used: {why.message}"
+        if self.skip_broken:
+            message += f" {self.skip_broken} others were skipped before, and no more are allowed."
+        allowed = max(10, 10 * self.skip_broken)
+        hint = f"With --skip-broken {allowed}, up to {allowed} such samples are left out and counted."
+        raise type(why)(message, hint=" ".join(filter(None, (why.hint, hint)))) from why
+
+
+@functools.lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(count)
