@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
-    ("files", "arrays", "parameters", "extras"),
+    ("processes", "files", "arrays", "parameters", "extras"),
     ("versioned", "archives"),
     ("metrics", "statistics", "images", "tables"),
     ("datasets",),

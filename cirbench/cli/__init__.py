@@ -24,6 +24,7 @@ VERBS = {
     "data": "Plan, get, check or describe the files of a benchmark.",
     "submit": "Write, check and record files for the test servers.",
     "train": "Train a method, or a small CLIP.",
+    "report": "Look at what runs retrieved, query by query.",
     "list": "List methods, datasets, protocols, backbones, metrics or runs.",
     "show": "Show everything about one of them.",
     "new": "Scaffold a new method or data set.",

@@ -1,0 +1,71 @@
+"""From a page's content to HTML: templates in which no text of others can act, and the style and script they share."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from cirbench.tables.safe import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+STYLE = "style.css"
+SCRIPT = "site.js"
+
+
+def render(template: str, **content: Any) -> str:
+    """Fill a template; every text is escaped, and its control characters are shown."""
+    return _templates().get_template(template).render(content)
+
+
+def static(name: str) -> str:
+    """Return the text of a file that all pages share."""
+    return (files("cirbench.site") / "static" / name).read_text(encoding="utf-8")
+
+
+def script_digest() -> str:
+    """Return the digest of the script in the form of a content security policy, for pages that hold it inline."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(static(SCRIPT).encode()).digest()).decode()
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("cirbench.site"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(static=static, script_digest=script_digest)
+    environment.filters.update(number=number, slug=slug, ordinal=ordinal)
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Show what would act unseen; markup that this package made passes."""
+    return visible(value) if type(value) is str else value
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Write a number as every table does; a dash where there is none."""
+    return "–" if value is None else f"{value:z.{digits}f}"
+
+
+def ordinal(count: int) -> str:
+    """Write 1st, 2nd, 3rd, 4th ..., 11th."""
+    ending = "th" if count % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{ending}"
+
+
+def slug(name: str) -> str:
+    """Make a file name of a name: lower-case letters, digits and single hyphens."""
+    plain = "-".join("".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name.lower()).split())
+    return plain[:80] or hashlib.sha256(name.encode()).hexdigest()[:8]
