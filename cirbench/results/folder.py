@@ -17,7 +17,6 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import msgspec
 import numpy as np
 
 from cirbench.archives import read_archive, to_archive
