@@ -32,7 +32,7 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 def to_archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Write arrays as a compressed ``.npz``; no date and no name of a machine goes into it."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

@@ -1,0 +1,146 @@
+"""An entry: what a run found, in the form in which it is published and checked again."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cirbench.errors import CorruptFile
+from cirbench.files import digest
+from cirbench.results.schema import BackboneRecord, Counts, Environment, MethodRecord, ProtocolRecord, Record
+from cirbench.versioned import read_versioned
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+ENTRY, RANKS = "entry.json", "ranks.npz"
+RECEIPTS = re.compile(r"receipt-[a-z_]+\.json")
+
+_LIMIT = 256 << 10
+
+
+class Score(Record, frozen=True):
+    """One number of an entry, in percent.
+
+    Attributes:
+        label: As in a result.
+        value: The number.
+        low: Lower end of the 95 % interval; ``None`` where a server scored.
+        high: Upper end.
+        n: How many queries it averages; ``None`` where a server scored.
+    """
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+class Entry(Record, frozen=True, kw_only=True):
+    """A row of a leaderboard that cirbench made, with what is needed to check it and to make it again.
+
+    Attributes:
+        schema_version: Of this form.
+        id: Name of its folder; see `entry_id`.
+        seal: Sha256 over everything else, so that a change is noticed; see `sealed`.
+        run: Digest of the run's configuration.
+        method: With the disclosures: trained on, selected on, triplets, language model, shared concept.
+        protocol: With a digest of each part.
+        backbone: By content.
+        counts: How much of the benchmark was scored.
+        metrics: The numbers; the first one is the headline.
+        seed: Of the bootstrap, and of training where the run trained.
+        commands: What to type to make the run again, one command a line.
+        environment: Where the numbers were made.
+        created: When the run was made, UTC, ISO 8601.
+        lost: Ids of images that were missing or broken, where that was allowed.
+        ranks: Sha256 of the ranks that the numbers follow from; ``None`` where a server scored.
+        ranks_stored: Whether the ranks lie beside the entry; they do unless they are too large.
+        receipts: Sha256 of each receipt of a test server, by file name.
+        note: What its author wants to say.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    seal: str = ""
+    run: str
+    method: MethodRecord
+    protocol: ProtocolRecord
+    backbone: BackboneRecord
+    counts: Counts
+    metrics: tuple[Score, ...]
+    seed: int
+    commands: tuple[str, ...]
+    environment: Environment
+    created: str
+    lost: tuple[str, ...] = ()
+    ranks: str | None = None
+    ranks_stored: bool = False
+    receipts: dict[str, str] = msgspec.field(default_factory=dict)
+    note: str = ""
+
+    def __getitem__(self, label: str) -> Score:
+        """Return one number by its label.
+
+        Raises:
+            KeyError: The entry does not report it.
+        """
+        for score in self.metrics:
+            if score.label == label:
+                return score
+        raise KeyError(label)
+
+    @property
+    def partial(self) -> bool:
+        """Whether anything of the protocol is missing."""
+        return self.counts.partial or bool(self.lost)
+
+    @property
+    def server_scored(self) -> bool:
+        """Whether the numbers are those of a test server."""
+        return bool(self.receipts)
+
+
+def entry_id(protocol: str, method: str, run: str) -> str:
+    """Name an entry after its protocol, method and run: ``scenes-val--pli--45ec5ced``."""
+    return f"{_slug(protocol.partition('@')[0])}--{_slug(method)}--{run[:8]}"
+
+
+def seal_of(entry: Entry) -> str:
+    """The sha256 over everything in an entry but the seal."""
+    values = msgspec.to_builtins(entry)
+    del values["seal"]
+    return digest(values)
+
+
+def sealed(entry: Entry) -> Entry:
+    """Return the entry with its seal."""
+    return msgspec.structs.replace(entry, seal=seal_of(entry))
+
+
+def read_entry(folder: Path) -> Entry:
+    """Read an entry, whatever it claims; `cirbench.leaderboard.check` says whether the claims hold.
+
+    Raises:
+        MissingData: There is none.
+        CorruptFile: It is damaged, too large, or no file of its own.
+    """
+    path = folder / ENTRY
+    if path.is_symlink() or folder.is_symlink():
+        raise CorruptFile(f"{path} is a link, and an entry must lie in its own folder.")
+    return read_versioned(path, Entry, version=SCHEMA_VERSION, limit=_LIMIT)
+
+
+def entry_folders(entries: Path) -> list[Path]:
+    """The folders of entries, by name; hidden ones and files aside."""
+    if not entries.is_dir():
+        return []
+    return sorted(path for path in entries.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

@@ -1,0 +1,105 @@
+"""From a published row or an entry to a row of a board."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING
+
+from cirbench.leaderboard.entry import RANKS, Entry
+from cirbench.leaderboard.model import ELSEWHERE, PUBLISHED, REPRODUCED, SERVER, BoardRow, Value
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cirbench.leaderboard.published import Published, PublishedRow
+
+_PARTIAL = "It covers a part of the benchmark only, so it is not ranked."
+_NOT_STORED = "Its ranks are too large to be stored here; their digest is."
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A row before it has a rank.
+
+    Attributes:
+        row: Without a rank.
+        benchmark: Name of the data set.
+        unranked: Whether it must not be ranked.
+    """
+
+    row: BoardRow
+    benchmark: str
+    unranked: bool
+
+
+def of_published(row: PublishedRow, known: Published) -> Candidate:
+    """Make a row from the literature."""
+    source = row.source
+    shown = BoardRow(
+        id=row.id,
+        method=known.methods.get(row.method, slug(row.method)),
+        title=row.method,
+        backbone=row.backbone,
+        supervision=row.supervision,
+        year=source.year,
+        badge=PUBLISHED if row.provenance == "own" else ELSEWHERE,
+        protocol=row.protocol,
+        metrics={label: Value(value) for label, value in row.metrics.items()},
+        rank=None,
+        partial=False,
+        caveats=known.caveats_of(row),
+        source=f"{source.title}, {source.table} ({source.id}; {source.how})",
+        link=_link(source.id),
+        disclosures={},
+        again=f"cirbench reproduce {row.id}",
+    )
+    return Candidate(shown, row.benchmark, row.protocol is None or row.unranked is not None)
+
+
+def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
+    """Make a row from a run of our own, or one that a server scored."""
+    method, backbone = entry.method, entry.backbone
+    names = {loads: name for name, loads in known.backbones.items() if loads is not None}
+    protocol = entry.protocol.name.partition("@")[0]
+    caveats = [_PARTIAL] if entry.partial else []
+    if entry.ranks is not None and not entry.ranks_stored:
+        caveats.append(_NOT_STORED)
+    if entry.note:
+        caveats.append(entry.note)
+    shown = BoardRow(
+        id=entry.id,
+        method=method.name,
+        title=method.title,
+        backbone=names.get(backbone.name, backbone.name),
+        supervision="training-free" if method.supervision == "training-free" else method.supervision,
+        year=int(entry.created[:4]),
+        badge=SERVER if entry.server_scored else REPRODUCED,
+        protocol=protocol,
+        metrics={score.label: Value(score.value, score.low, score.high) for score in entry.metrics},
+        rank=None,
+        partial=entry.partial,
+        caveats=tuple(caveats),
+        source=f"cirbench {entry.environment.cirbench} on {entry.environment.device}, {entry.created[:10]}",
+        link=None,
+        disclosures={
+            "trained on": method.trained_on or ("nothing" if method.checkpoint is None else "unknown"),
+            "selected on": method.selected_on or ("nothing" if method.checkpoint is None else "unknown"),
+            "triplets": method.uses_triplets,
+            "language model": method.uses_llm,
+            "shared concept": method.uses_shared_concept,
+        },
+        again="\n".join(entry.commands),
+        ranks=folder if (folder / RANKS).is_file() else None,
+    )
+    return Candidate(shown, protocol.partition("/")[0], entry.partial)
+
+
+def slug(name: str) -> str:
+    """Write a name so that it can stand in an address."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _link(id: str) -> str | None:
+    match = re.match(r"arXiv:(\d{4}\.\d{4,5})", id)
+    return f"https://arxiv.org/abs/{match[1]}" if match else None
