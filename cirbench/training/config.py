@@ -17,9 +17,9 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     """What every training can be told; a method's own parameters subclass it.
 
     Attributes:
-        epochs: Passes over the pairs; an incomplete last batch is left out.
+        epochs: Passes over the samples; an incomplete last batch is left out.
         steps: Optimiser steps instead of epochs.
-        batch_size: Pairs a step.
+        batch_size: Samples a step, over all processes and pieces.
         lr: The learning rate of AdamW, at the height of the schedule.
         weight_decay: Of AdamW.
         decay: Decay all weights, or only matrices: no gains, biases or single numbers.
@@ -27,7 +27,12 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
             within an epoch, ten times smaller after each milestone).
         warmup: Steps over which the rate rises linearly; epochs, where the schedule counts epochs.
         milestones: Of the schedule that counts epochs.
-        seed: Decides the order of the pairs and everything random in a step.
+        seed: Decides the order of the samples and everything random in a step.
+        precision: Of the towers: fp32, or bf16 by autocast; weights and losses are fp32 always.
+        tf32: Let a GPU round the inputs of fp32 products to 10 bits.
+        accumulate: Cut each batch into so many pieces that follow one another and are one step; a contrastive loss
+            compares within a piece.
+        checkpointing: Compute the activations of the towers again in the backward pass, to hold fewer of them.
     """
 
     epochs: Positive = 1
@@ -40,6 +45,10 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     warmup: Natural = 0
     milestones: tuple[Positive, ...] = ()
     seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    tf32: bool = False
+    accumulate: Positive = 1
+    checkpointing: bool = False
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """How many optimiser steps the training has."""

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from cirbench.training.precision import in_full_precision
+from cirbench.training.processes import gather_rows
+
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
     from cirbench.training.config import TrainingParameters
@@ -29,11 +32,19 @@ class Contrastive:
         images_BD = self.backbone.encode_images(batch.pixels_B3SS)
         texts_BD = self.backbone.encode_tokens(self.backbone.tokenize(batch.captions))
         log_scale = self.module.get_parameter("logit_scale")
-        return contrastive_loss(images_BD, texts_BD, log_scale.clamp(max=math.log(MAX_SCALE)).exp())
+        return contrastive_loss(images_BD, texts_BD, log_scale.clamp(max=math.log(MAX_SCALE)).exp(), batch.first)
 
 
-def contrastive_loss(images_BD: torch.Tensor, texts_BD: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """CLIP's loss: cosine similarities times ``scale``, cross-entropy over rows and over columns, averaged."""
-    logits_BB = scale * functional.normalize(images_BD, dim=-1) @ functional.normalize(texts_BD, dim=-1).T
-    own_B = torch.arange(len(logits_BB), device=logits_BB.device)
-    return (functional.cross_entropy(logits_BB, own_B) + functional.cross_entropy(logits_BB.T, own_B)) / 2
+@in_full_precision
+def contrastive_loss(
+    images_BD: torch.Tensor, texts_BD: torch.Tensor, scale: torch.Tensor, first: int = 0
+) -> torch.Tensor:
+    """CLIP's loss: cosine similarities times ``scale``, cross-entropy over rows and over columns, averaged.
+
+    The other images and texts are those of all processes; the ones here are theirs from ``first`` on.
+    """
+    images_BD, texts_BD = functional.normalize(images_BD, dim=-1), functional.normalize(texts_BD, dim=-1)
+    images_TD, texts_TD = gather_rows(images_BD), gather_rows(texts_BD)
+    own_B = torch.arange(first, first + len(images_BD), device=images_BD.device)
+    to_texts = functional.cross_entropy(scale * images_BD @ texts_TD.T, own_B)
+    return (to_texts + functional.cross_entropy(scale * texts_BD @ images_TD.T, own_B)) / 2

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from cirbench.training.precision import in_full_precision
+from cirbench.training.processes import gather_rows
 from cirbench_methods.pli.masking import MaskedTower
 
 if TYPE_CHECKING:
@@ -30,15 +32,20 @@ class MaskedTuning:
         masked_BD = self.masked(batch.pixels_B3SS, kept_BK)
         texts_BD = self.backbone.encode_tokens(self.backbone.tokenize(batch.captions))
         targets_BD = self.backbone.encode_images(batch.pixels_B3SS)
-        return masked_tuning_loss(masked_BD, texts_BD, targets_BD, self.parameters)
+        return masked_tuning_loss(masked_BD, texts_BD, targets_BD, self.parameters, batch.first)
 
 
+@in_full_precision
 def masked_tuning_loss(
-    masked_BD: torch.Tensor, texts_BD: torch.Tensor, targets_BD: torch.Tensor, parameters: PliTraining
+    masked_BD: torch.Tensor, texts_BD: torch.Tensor, targets_BD: torch.Tensor, parameters: PliTraining, first: int = 0
 ) -> torch.Tensor:
-    """InfoNCE over the batch; see `PliTraining.variant` for where paper and public code differ."""
+    """InfoNCE over the batch; see `PliTraining.variant` for where paper and public code differ.
+
+    The targets of all processes are told apart; the ones here are theirs from ``first`` on.
+    """
     queries_BD = masked_BD + texts_BD
     if parameters.variant == "paper":  # a cosine does not see the difference between the average and the sum
         queries_BD, targets_BD = functional.normalize(queries_BD / 2, dim=-1), functional.normalize(targets_BD, dim=-1)
-    logits_BB = queries_BD @ targets_BD.T / parameters.temperature
-    return functional.cross_entropy(logits_BB, torch.arange(len(logits_BB), device=logits_BB.device))
+    logits_BT = queries_BD @ gather_rows(targets_BD).T / parameters.temperature
+    own_B = torch.arange(first, first + len(logits_BT), device=logits_BT.device)
+    return functional.cross_entropy(logits_BT, own_B)

@@ -1,0 +1,208 @@
+"""This process among those that torchrun started; alone, where it did not.
+
+All processes of a run do the same in the same order, and each takes its part of what is expensive: of a batch, of the
+features to be encoded. The first one writes files and speaks to the person.
+
+    torchrun --nproc-per-node 4 -m cirbench train ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+
+from cirbench.errors import CirbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+T = TypeVar("T")
+
+_PATIENCE = datetime.timedelta(minutes=30)
+"""How long one process waits for another that is alive and busy; the end of a process is noticed at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where this process stands.
+
+    Attributes:
+        rank: Its number, from 0.
+        count: How many processes there are.
+        local: Its number on its machine, and so the GPU that it uses.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that writes and speaks."""
+        return self.rank == 0
+
+
+_place = Place()
+_stderr: TextIO | None = None
+
+
+def here() -> Place:
+    """The place of this process among those that have joined."""
+    return _place
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun started, for as long as the block lasts; do nothing where it did not.
+
+    All but the first are silent meanwhile, and only speak through `report`.
+
+    Raises:
+        CirbenchError: The others cannot be reached.
+    """
+    global _place, _stderr
+    place = _announced()
+    if place.count == 1:
+        yield
+        return
+    import torch
+    from torch import distributed
+
+    on_gpu = torch.cuda.is_available() and distributed.is_nccl_available()
+    if on_gpu and place.local < torch.cuda.device_count():
+        torch.cuda.set_device(place.local)
+    with _lost_as_error():
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+    _place, _stderr = place, sys.stderr
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_told_when_stopped())
+            if not place.leads:
+                nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+                stack.enter_context(contextlib.redirect_stderr(nowhere))
+            yield
+    finally:
+        _place, _stderr = Place(), None
+        with contextlib.suppress(RuntimeError):  # some of the others may have gone
+            distributed.destroy_process_group()
+
+
+def agree(value: T) -> T:
+    """The first process's value, in all of them; each waits for it. Plain values only.
+
+    Raises:
+        CirbenchError: Another process has ended.
+    """
+    if _place.count == 1:
+        return value
+    import torch
+    from torch import distributed
+
+    held: list[Any] = [value]
+    with _lost_as_error():
+        distributed.broadcast_object_list(held, src=0, device=torch.device("cpu"))
+    return cast("T", held[0])
+
+
+def wait() -> None:
+    """Go on when every process has come here.
+
+    Raises:
+        CirbenchError: Another process has ended.
+    """
+    total([])
+
+
+def total(numbers: Sequence[float]) -> list[float]:
+    """Sums over the processes, in float64.
+
+    Raises:
+        CirbenchError: Another process has ended.
+    """
+    if _place.count == 1:
+        return list(numbers)
+    import torch
+    from torch import distributed
+
+    sums = torch.tensor([*numbers, 0.0], dtype=torch.float64)
+    with _lost_as_error():
+        distributed.all_reduce(sums)
+    return cast("list[float]", sums[:-1].tolist())
+
+
+def report(text: str) -> None:
+    """Tell the person why this run ends; of several processes only the first one that has something to say does."""
+    if _place.count == 1 or _is_first_to_report():
+        print(text, file=_stderr or sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _lost_as_error() -> Iterator[None]:
+    """Turn what torch says when another process has ended into one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        raise lost() from error
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether an error of torch means that another process has ended or cannot be reached."""
+    from torch import distributed
+
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
+
+
+def lost() -> CirbenchError:
+    """Say that another process has ended."""
+    return CirbenchError(
+        "Another process of this run has ended or cannot be reached, so this one stops too.",
+        hint="Look above for what it said. What was finished is kept: run the same command again to resume.",
+    )
+
+
+def _announced() -> Place:
+    """The place that torchrun gave this process."""
+    given = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    if not all(number.isdecimal() for number in given.values()):
+        return Place()
+    return Place(rank=int(given["RANK"]), count=int(given["WORLD_SIZE"]), local=int(given["LOCAL_RANK"]))
+
+
+def _is_first_to_report() -> bool:
+    from torch import distributed
+
+    try:
+        return bool(distributed.distributed_c10d._get_default_store().add("cirbench/reports", 1) == 1)
+    except (RuntimeError, ValueError):  # there is nobody left to ask
+        return True
+
+
+@contextlib.contextmanager
+def _told_when_stopped() -> Iterator[None]:
+    """Say why this process ends when torchrun ends it, which it does when another one has failed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        report(
+            "error: This process was told to stop: another one of this run has failed, or the job was ended.\n"
+            "What was finished is kept: run the same command again to resume."
+        )
+        os._exit(1)  # a thread may wait for the one that failed, for ever
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
