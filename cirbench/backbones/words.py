@@ -94,7 +94,12 @@ class PseudoWords:
         return self._text.lengths(tokens_BL)
 
     def __call__(
-        self, tokens_BL: torch.Tensor, words_BE: torch.Tensor, occurrences: Occurrences = "first"
+        self,
+        tokens_BL: torch.Tensor,
+        words_BE: torch.Tensor,
+        occurrences: Occurrences = "first",
+        *,
+        length: int | None = None,
     ) -> torch.Tensor:
         """Project texts in which each row's word stands for the placeholder, (B, D) float32, not normalised.
 
@@ -104,10 +109,12 @@ class PseudoWords:
             tokens_BL: What `tokenize` returned.
             words_BE: A word for each text.
             occurrences: Replace the first placeholder of a text, or all of them.
+            length: How many positions are computed; as many as the longest text needs if not given.
         """
         import torch
 
-        tokens_Bl = self._text.trimmed(tokens_BL.to(self._embeddings.device))
+        tokens_BL = tokens_BL.to(self._embeddings.device)
+        tokens_Bl = self._text.trimmed(tokens_BL) if length is None else tokens_BL[:, :length]
         here_Bl = tokens_Bl == self._token
         if occurrences == "first":
             here_Bl = here_Bl & (here_Bl.cumsum(dim=1) == 1)
