@@ -1,0 +1,20 @@
+"""What the methods share that turn an image into a word: how it is used, and the networks that make it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cirbench.methods.interface import Parameters
+
+
+class InversionParameters(Parameters, frozen=True):
+    """How the word of an image is used.
+
+    Attributes:
+        prompt: Around the word, which stands at $, and the caption, at {}; or that, comma, domain or and, for a
+            published one.
+        order: Of several captions, which are joined by " and "; both is the average of the two texts.
+    """
+
+    prompt: str = "that"
+    order: Literal["given", "reversed", "both"] = "both"

@@ -1,0 +1,98 @@
+"""Retrieval with a word made from the reference image: images against texts in which that word stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from cirbench.backbones.weights import place, read_tensors
+from cirbench.retrieval.units import unit_rows
+from cirbench.training.checkpoint import WEIGHTS
+from cirbench_methods.inversion.prompts import find_prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cirbench.datasets.protocol import Item, Query
+    from cirbench.features.encoder import Encoder
+    from cirbench_methods.inversion import InversionParameters
+
+_STEPS = {"given": (1,), "reversed": (-1,), "both": (1, -1)}
+
+
+class Inverter(Protocol):
+    """Makes a word of each image."""
+
+    def __call__(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        """Make the words of images, (N, E); a word depends on its own image only."""
+        ...
+
+
+class Inversion:
+    """n(t) against n(v), where t is a text with the caption and the word of the reference.
+
+    Args:
+        encoder: Encodes.
+        parameters: How the word is used.
+        invert: Makes the words.
+    """
+
+    def __init__(self, encoder: Encoder, parameters: InversionParameters, invert: Inverter) -> None:
+        self.encoder = encoder
+        self.prompt = find_prompt(parameters.prompt)
+        self.order = parameters.order
+        self.invert = invert
+
+    def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        """The image features."""
+        return self.encoder.images(items)
+
+    def encode_queries(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """The unit features of the texts, or the averages over the orders of their captions."""
+        words_QE = self._words([query.reference for query in queries])
+        several = any(len(query.captions) > 1 for query in queries)
+        names = [f"the text of query {query.id}" for query in queries]
+        rows_SQD = [
+            unit_rows(self.encoder.composed([self.prompt.fill(q.captions[::step]) for q in queries], words_QE), names)
+            for step in _STEPS[self.order][: 2 if several else 1]
+        ]
+        return np.mean(rows_SQD, axis=0, dtype=np.float32)
+
+    def _words(self, references: Sequence[Item]) -> NDArray[np.float32]:
+        """The word of each reference; equal images are inverted once."""
+        different = {item.image.content: item for item in references}
+        rows = {content: row for row, content in enumerate(different)}
+        return self.invert([*different.values()])[[rows[item.image.content] for item in references]]
+
+
+class NetworkInverter:
+    """Makes words by a network on the image features, not normalised.
+
+    Args:
+        encoder: Encodes the images.
+        network: A `Phi` or a `Mapping` of the encoder's backbone.
+        checkpoint: The folder of the checkpoint that has its weights.
+
+    Raises:
+        CorruptFile: The checkpoint is damaged, or of another network.
+    """
+
+    def __init__(self, encoder: Encoder, network: torch.nn.Module, checkpoint: Path) -> None:
+        path = checkpoint / WEIGHTS
+        architecture = f"{type(network).__name__} for {encoder.backbone.identity.name}"
+        place(network, read_tensors(path), path=path, architecture=architecture)
+        self.encoder = encoder
+        self.network = network.eval()
+
+    def __call__(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        """Make the words of images, (N, E)."""
+        features = torch.from_numpy(self.encoder.images(items))
+        device = self.encoder.backbone.device
+        return self.encoder.rowwise(
+            lambda rows: self.network(features[rows].to(device)), np.zeros(len(items), np.int64)
+        )
