@@ -135,6 +135,10 @@ class BlipBackbone:
 
     The image side is the projected class token of the vision transformer; the text side is the projected first token
     of the text transformer without its cross-attention, padding left out. The matching head is not used.
+
+    Attributes:
+        patches: L, of an image; `embed_patches` and `project_patches` are the halves of the image tower between which
+            some of them can be dropped.
     """
 
     def __init__(
@@ -152,6 +156,7 @@ class BlipBackbone:
         self.device = device
         self.dim = int(config.image_text_hidden_size)
         self.image_size = preprocessing.size
+        self.patches = (self.image_size // int(config.vision_config.patch_size)) ** 2
         self.preprocessing = preprocessing
         self.context_length = int(config.text_config.max_position_embeddings)
         self._config = config

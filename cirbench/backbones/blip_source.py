@@ -49,7 +49,7 @@ class BlipSource:
     """A BLIP's files, all in one folder.
 
     Attributes:
-        name: As typed.
+        name: As typed; a model of the hub has the same name with its owner and without.
         folder: Where they lie; for a model of the hub, in its cache.
         on_hub: The repository, if it is one's.
     """
@@ -122,7 +122,7 @@ def find_blip(name: str) -> BlipSource:
         )
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise MissingData(f"{folder} has no tokenizer: neither {' nor '.join(TOKENIZER_FILES)}.")
-    return BlipSource(name, folder, on_hub)
+    return BlipSource(name.removeprefix(f"{BLIP_OWNER}/") if on_hub is not None else name, folder, on_hub)
 
 
 def stated_activation(folder: Path, config: Any) -> dict[str, Activation | None]:

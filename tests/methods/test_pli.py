@@ -1,4 +1,4 @@
-"""Masked tuning: the masked tower, the loss against its definition, a golden trace, and the way from pairs to rows."""
+"""Masked tuning: the loss against its definition, a golden trace, and the way from pairs to rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import open_clip
 import pytest
 import torch
 
-from cirbench.backbones.quiet import quietly
 from cirbench.datasets.scenes import scenes_protocol
 from cirbench.errors import UnknownName, UsageError
 from cirbench.features.encoder import Encoder
@@ -24,8 +22,8 @@ from cirbench.methods.training import train_method, training_parameters
 from cirbench.training.checkpoint import WEIGHTS, read_card
 from cirbench.training.data import Batches
 from cirbench_methods.pli import SPEC, PliTraining
-from cirbench_methods.pli.masking import MaskedTower, kept_count
 from cirbench_methods.pli.train import MaskedTuning, masked_tuning_loss
+from tests.tiny_blip import tiny_blip
 from tests.tiny_clip import coloured_pairs, tiny_backbone
 
 QUICK = PliTraining(steps=20, batch_size=8, lr=1e-3, schedule="constant", warmup=0)
@@ -37,65 +35,9 @@ GOLDEN = [
 # fmt: on
 
 
-def some_pixels(count: int = 4) -> torch.Tensor:
-    return Batches(coloured_pairs(), tiny_backbone(), count, 0)[0].pixels_B3SS
-
-
 @cache
 def quick_checkpoint() -> Path:
     return train_method(SPEC, tiny_backbone(), coloured_pairs(), QUICK, output=Path(mkdtemp()) / "pli")
-
-
-def test_patches_are_kept_as_the_public_code_counts_them() -> None:
-    assert [kept_count(49, 0.75), kept_count(256, 0.75), kept_count(196, 0.5), kept_count(49, 0.0)] == [12, 64, 98, 49]
-
-
-def test_each_image_keeps_patches_of_its_own_drawn_from_all() -> None:
-    tower = MaskedTower(tiny_backbone())
-    torch.manual_seed(0)
-    kept = tower.draw(2000, 0.75)
-    assert kept.shape == (2000, 4)
-    assert bool((kept.diff(dim=1) > 0).all())
-    counts = torch.bincount(kept.flatten(), minlength=16)
-    assert int(counts.min()) > 400
-    assert int(counts.max()) < 600
-
-
-def test_without_a_mask_the_masked_tower_is_the_tower_bit_for_bit() -> None:
-    backbone, pixels = tiny_backbone(), some_pixels()
-    tower = MaskedTower(backbone)
-    assert torch.equal(tower(pixels, tower.draw(4, 0.0)), backbone.model.visual(pixels))  # type: ignore[operator]
-
-
-def test_dropping_patches_is_attention_that_cannot_see_them() -> None:
-    visual: Any = tiny_backbone().model.visual
-    pixels = some_pixels()
-    tower = MaskedTower(tiny_backbone())
-    kept = tower.draw(4, 0.6)
-    for row in range(4):
-        unseen = torch.full((17,), -math.inf)
-        unseen[0] = 0
-        unseen[kept[row] + 1] = 0
-        tokens = visual.transformer(visual._embeds(pixels[row : row + 1]), attn_mask=unseen.expand(17, 17))
-        expected = visual._pool(tokens)[0] @ visual.proj
-        found = tower(pixels[row : row + 1], kept[row : row + 1])
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_a_tower_without_patch_tokens_is_refused_in_one_sentence() -> None:
-    class Resnet:
-        identity = tiny_backbone().identity
-        with quietly():
-            model = open_clip.create_model("RN50", load_weights=False)
-
-    resnet: Any = Resnet()
-    with pytest.raises(UsageError, match=r"\(ModifiedResNet\) has no patch tokens that could be dropped"):
-        MaskedTower(resnet)
-
-
-def test_a_ratio_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"A mask ratio of 0\.99 leaves none of 16 patches"):
-        MaskedTower(tiny_backbone()).draw(4, 0.99)
 
 
 def naive_loss(sides: list[list[list[float]]], variant: str, temperature: float) -> float:
@@ -109,13 +51,14 @@ def naive_loss(sides: list[list[list[float]]], variant: str, temperature: float)
             product = sum(a * b for a, b in zip(queries[own], targets[other], strict=True))
             if variant == "paper":
                 product /= math.dist(queries[own], [0] * len(queries[own]))
+            if variant in ("paper", "code-blip"):
                 product /= math.dist(targets[other], [0] * len(targets[other]))
             logits.append(product / temperature)
         total += math.log(sum(map(math.exp, logits))) - logits[own]
     return total / count
 
 
-@pytest.mark.parametrize("variant", ["code", "paper"])
+@pytest.mark.parametrize("variant", ["code", "code-blip", "paper"])
 def test_the_loss_and_its_gradient_are_those_of_the_definition(variant: Any) -> None:
     rng = np.random.default_rng(0)
     sides = [torch.tensor(rng.normal(size=(5, 4)), requires_grad=True) for _ in range(3)]
@@ -174,17 +117,39 @@ def test_a_query_is_the_weighted_sum_of_unit_rows_of_the_tuned_towers() -> None:
         )
 
 
+def test_blip_is_tuned_and_run_like_clip(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    recipe = msgspec.structs.replace(QUICK, mask_ratio=0.5, variant="code-blip", steps=40, lr=3e-3)
+    folder = train_method(SPEC, tiny_blip(), coloured_pairs(), recipe, output=tmp_path / "pli")
+    losses = read_card(folder).losses
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
+    before, after = tiny_blip().model.state_dict(), load_file(folder / WEIGHTS)
+    unchanged = [name for name in before if torch.equal(before[name], after[name])]
+    assert all("crossattention" in name or "itm_head" in name for name in unchanged)
+    encoder = Encoder(tiny_blip(), None, batch_size=8)
+    queries = scenes_protocol("tiny").queries[:3]
+    tuned = encoder.with_weights(folder / WEIGHTS)
+    images = tuned.images([query.reference for query in queries])
+    texts = tuned.texts([query.captions[0] for query in queries])
+    unit_images, unit_texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))
+    method = build(SPEC, encoder, parse_parameters(SPEC, {}), folder)
+    np.testing.assert_allclose(method.encode_queries(queries), 0.5 * unit_images + unit_texts, rtol=1e-4, atol=1e-5)
+
+
 def test_a_checkpoint_of_another_backbone_is_refused() -> None:
     encoder = Encoder(tiny_backbone(seed=1), None)
     with pytest.raises(UsageError, match=r"was trained on .*/tiny, and the backbone here is .*: weights"):
         build(SPEC, encoder, parse_parameters(SPEC, {}), quick_checkpoint())
 
 
-def test_defaults_are_those_of_the_public_code_and_the_small_backbone_has_a_recipe() -> None:
+def test_defaults_are_those_of_the_public_code_and_blip_and_the_small_backbone_have_recipes() -> None:
     defaults = training_parameters(SPEC, "ViT-L-14/openai", {})
     assert isinstance(defaults, PliTraining)
     assert (defaults.lr, defaults.weight_decay, defaults.batch_size) == (1e-6, 5e-5, 64)
     assert (defaults.mask_ratio, defaults.variant, defaults.schedule) == (0.75, "code", "epochs")
+    of_blip = training_parameters(SPEC, "blip-itm-base-coco", {})
+    assert of_blip == PliTraining(mask_ratio=0.5, variant="code-blip")
     recipe = training_parameters(SPEC, "scenes-vit", {"seed": "3"})
     assert recipe == msgspec.structs.replace(SPEC.recipes["scenes-vit"], seed=3)
     assert recipe.steps is not None

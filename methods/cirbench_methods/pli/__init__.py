@@ -31,7 +31,8 @@ class PliTraining(TrainingParameters, frozen=True):
 
     Attributes:
         mask_ratio: The share of the image's patches that is dropped.
-        variant: code (dot products of raw features, the sum of both sides) or paper (cosines, their average).
+        variant: code (dot products of raw features, the sum of both sides), code-blip (the same against targets of
+            unit length, as the public code has it for BLIP) or paper (cosines, the average of both sides).
         temperature: By which the similarities are divided.
         weight: Of the image in use, unless it is set there; null for one minus the mask ratio.
     """
@@ -43,7 +44,7 @@ class PliTraining(TrainingParameters, frozen=True):
     warmup: int = 5
     milestones: tuple[Positive, ...] = (35, 45)
     mask_ratio: Share = 0.75
-    variant: Literal["code", "paper"] = "code"
+    variant: Literal["code", "code-blip", "paper"] = "code"
     temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     weight: Rate | None = None
 
@@ -68,6 +69,7 @@ SPEC = MethodSpec(
             variant="paper",
             temperature=0.05,
             weight=1.0,
-        )
+        ),
+        "blip-itm-base-coco": PliTraining(mask_ratio=0.5, variant="code-blip"),  # as paper and public code
     },
 )

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from cirbench.training.precision import in_full_precision
 from cirbench.training.processes import gather_rows
-from cirbench_methods.pli.masking import MaskedTower
+from cirbench_methods.pli.masking import draw_kept, keep, patch_tower
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
@@ -24,14 +24,16 @@ class MaskedTuning:
         self.backbone = backbone
         self.module = backbone.model
         self.parameters = parameters
-        self.masked = MaskedTower(backbone)
+        self.tower = patch_tower(backbone)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The cross-entropy of a batch, one direction: from the composed query to its image."""
-        kept_BK = batch.own(self.masked.draw(batch.total, self.parameters.mask_ratio))
-        masked_BD = self.masked(batch.pixels_B3SS, kept_BK)
+        tower, ratio = self.tower, self.parameters.mask_ratio
+        kept_BK = batch.own(draw_kept(batch.total, tower.patches, ratio, batch.pixels_B3SS.device))
+        whole_BTC = tower.embed_patches(batch.pixels_B3SS)
+        masked_BD = tower.project_patches(keep(whole_BTC, kept_BK))
+        targets_BD = tower.project_patches(whole_BTC)
         texts_BD = self.backbone.encode_tokens(self.backbone.tokenize(batch.captions))
-        targets_BD = self.backbone.encode_images(batch.pixels_B3SS)
         return masked_tuning_loss(masked_BD, texts_BD, targets_BD, self.parameters, batch.first)
 
 
@@ -45,7 +47,9 @@ def masked_tuning_loss(
     """
     queries_BD = masked_BD + texts_BD
     if parameters.variant == "paper":  # a cosine does not see the difference between the average and the sum
-        queries_BD, targets_BD = functional.normalize(queries_BD / 2, dim=-1), functional.normalize(targets_BD, dim=-1)
+        queries_BD = functional.normalize(queries_BD / 2, dim=-1)
+    if parameters.variant != "code":
+        targets_BD = functional.normalize(targets_BD, dim=-1)
     logits_BT = queries_BD @ gather_rows(targets_BD).T / parameters.temperature
     own_B = torch.arange(first, first + len(logits_BT), device=logits_BT.device)
     return functional.cross_entropy(logits_BT, own_B)
