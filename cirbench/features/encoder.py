@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
     from cirbench.backbones.words import Occurrences
     from cirbench.datasets.protocol import ImageSource, Item
-    from cirbench.features.space import Rows, Shelf, Tower
+    from cirbench.features.space import OwnSpace, Rows, Shelf, Space, Tower
     from cirbench.features.store import FeatureStore
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -71,7 +71,7 @@ class Encoder:
         self._asked_batch_size = batch_size
         self._store = store
         self._progress = progress or _silent
-        self._shelves: dict[Tower, Shelf] = {}
+        self._shelves: dict[str, Shelf] = {}
         self._cut: set[str] = set()
 
     @property
@@ -108,7 +108,7 @@ class Encoder:
 
     def count_new(self, items: Sequence[Item]) -> int:
         """How many different images of ``items`` have no features yet."""
-        return len(self._shelf("image").missing(list({item.image.content for item in items})))
+        return len(self._shelf(self._space("image")).missing(list({item.image.content for item in items})))
 
     def seconds_per_image(self) -> float:
         """Time one warm batch of blank images: a lower bound, since decoding is left out."""
@@ -192,17 +192,44 @@ class Encoder:
         overlong = self.backbone.overlong(texts)
         self._cut.update(_content(text) for text, cut in zip(texts, overlong, strict=True) if cut)
 
-    def _shelf(self, tower: Tower) -> Shelf:
-        if tower not in self._shelves:
-            space = FeatureSpace(self.backbone.identity, tower, self.backbone.dim)
-            self._shelves[tower] = MemoryShelf(space) if self._store is None else self._store.shelf(space)
-        return self._shelves[tower]
+    def own(
+        self, space: OwnSpace, contents: Sequence[str], make: Callable[[list[str]], NDArray[np.float32]], *, shard: int
+    ) -> NDArray[np.float32]:
+        """Return rows that a method makes of its own, (N, D), which are kept as features are: each is made once, ever.
+
+        Args:
+            space: What fixes their meaning.
+            contents: Sha256 of what else decides each row.
+            make: Makes the rows of some of ``contents``; a row must not depend on the others.
+            shard: How many are made before they are kept.
+
+        Raises:
+            CorruptFile: Kept rows are damaged.
+            CirbenchError: New rows cannot be kept.
+        """
+        shelf, different = self._shelf(space), list(dict.fromkeys(contents))
+        missing = [different[position] for position in shelf.missing(different)]
+        if missing:
+            with self._progress(space.owner, len(missing)) as advance:
+                for start in range(0, len(missing), shard):
+                    wanted = missing[start : start + shard]
+                    shelf.write(wanted, make(wanted), self._circumstances())
+                    advance(len(wanted))
+        return shelf.rows(contents)[:]
+
+    def _space(self, tower: Tower) -> FeatureSpace:
+        return FeatureSpace(self.backbone.identity, tower, self.backbone.dim)
+
+    def _shelf(self, space: Space) -> Shelf:
+        if space.digest not in self._shelves:
+            self._shelves[space.digest] = MemoryShelf(space) if self._store is None else self._store.shelf(space)
+        return self._shelves[space.digest]
 
     def _fill(
         self, tower: Tower, contents: Sequence[str], encode: Callable[[Sequence[str]], Iterator[NDArray[np.float32]]]
     ) -> Shelf:
         """Encode what the shelf lacks, a shard at a time."""
-        shelf = self._shelf(tower)
+        shelf = self._shelf(self._space(tower))
         missing = [contents[position] for position in shelf.missing(contents)]
         if missing:
             with self._progress(f"Encoding {tower}s", len(missing)) as advance:

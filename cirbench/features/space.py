@@ -40,6 +40,32 @@ class FeatureSpace:
         return digest({"schema": SCHEMA, "backbone": self.backbone.digest, "tower": self.tower})
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OwnSpace:
+    """What fixes the meaning of a row that a method makes of its own, from a backbone and an item.
+
+    Attributes:
+        backbone: The identity of the model.
+        owner: What makes the row, for people.
+        recipe: Sha256 of everything else that decides it.
+        dim: The length of a row; it follows from the others.
+    """
+
+    backbone: BackboneIdentity
+    owner: str
+    recipe: str
+    dim: int
+
+    @property
+    def digest(self) -> str:
+        """Sha256 over schema, backbone, owner and recipe; the backbone's name is no part of it."""
+        own = {"owner": self.owner, "recipe": self.recipe}
+        return digest({"schema": SCHEMA, "backbone": self.backbone.digest, **own})
+
+
+Space = FeatureSpace | OwnSpace
+
+
 class Rows(Protocol):
     """An (N, D) float32 matrix that is read as it is sliced; an array is one as well."""
 
@@ -74,7 +100,7 @@ class Shelf(Protocol):
 class MemoryShelf:
     """The rows of one space, for as long as the encoder lives."""
 
-    def __init__(self, space: FeatureSpace) -> None:
+    def __init__(self, space: Space) -> None:
         self._space = space
         self._rows: dict[str, NDArray[np.float32]] = {}
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.features.space import FeatureSpace
+    from cirbench.features.space import Space
 
 _STALE_SECONDS = 24 * 3600
 _SHARDS_IN_MEMORY = 4
@@ -56,7 +56,7 @@ class FeatureStore:
 
     root: Path
 
-    def shelf(self, space: FeatureSpace) -> StoredShelf:
+    def shelf(self, space: Space) -> StoredShelf:
         """Open the rows of one space."""
         return StoredShelf(self.root / space.digest, space)
 
@@ -64,7 +64,7 @@ class FeatureStore:
 class StoredShelf:
     """The rows of one space on disk."""
 
-    def __init__(self, folder: Path, space: FeatureSpace) -> None:
+    def __init__(self, folder: Path, space: Space) -> None:
         self.folder = folder
         self.space = space
         self._shards: list[Path] = []
