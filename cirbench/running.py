@@ -22,7 +22,7 @@ from cirbench.files import digest, locked
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
-from cirbench.results.comparison import PLAIN, UNIMODAL
+from cirbench.comparison.baselines import PLAIN, UNIMODAL
 from cirbench.results.config import RunConfig, read_config, to_toml
 from cirbench.results.folder import RESULT, Run, load_run, save_run
 from cirbench.results.provenance import code_of, environment, peak_memory_mb
@@ -34,7 +34,7 @@ from cirbench.results.schema import (
     ProtocolRecord,
     Result,
 )
-from cirbench.results.table import Report
+from cirbench.comparison.report import Report
 from cirbench.statistics import intervals
 from cirbench.training.checkpoint import CARD, read_card
 from cirbench.training.data import open_source

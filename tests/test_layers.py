@@ -20,6 +20,7 @@ LAYERS = (
     ("methods",),
     ("evaluation",),
     ("results",),
+    ("comparison",),
     ("submissions",),
     ("leaderboard",),
     ("site",),

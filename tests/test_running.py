@@ -109,11 +109,13 @@ def test_json_is_all_that_stdout_gets(runs: Path, capsys: pytest.CaptureFixture[
     assert cli.execute([*TINY, "--method", "image-text", "--output", str(runs), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [result["method"]["name"] for result in report["results"]] == ["image-only", "text-only", "image-text"]
-    (gain,) = report["comparisons"]
     values = {result["method"]["name"]: result["metrics"][0]["value"] for result in report["results"]}
     better = max(values["image-only"], values["text-only"])
-    assert gain["difference"] == pytest.approx(values["image-text"] - better, abs=1e-9)
-    assert 0 < gain["p_value"] <= 1
+    (gain,) = [row["gain"] for row in report["diagnostics"]["runs"] if row["method"] == "image-text"]
+    assert gain["value"] == pytest.approx(values["image-text"] - better, abs=1e-9)
+    for pair in report["comparisons"]:
+        assert pair["difference"] == pytest.approx(values[pair["first"]] - values[pair["second"]], abs=1e-9)
+        assert 0 < pair["p_value"] <= pair["p_holm"] <= 1
 
 
 def test_a_limited_run_is_marked_partial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,7 +230,7 @@ def test_python_gives_the_report_of_the_command_line(runs: Path) -> None:
     report = cirbench.evaluate("image-text", "scenes", split="tiny", output=str(runs))
     assert report["image-text"].folder == only(runs, "image-text")
     assert "mAP@5 [95 % interval]" in repr(report)
-    assert report._repr_html_().startswith("<pre>")
+    assert report._repr_html_().startswith("<figure")
 
 
 def test_the_predictions_of_a_run_name_gallery_ids(runs: Path) -> None:

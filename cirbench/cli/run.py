@@ -11,7 +11,7 @@ from cirbench.errors import UsageError
 from cirbench.parameters import pairs
 
 if TYPE_CHECKING:
-    from cirbench.results.table import Report
+    from cirbench.comparison.report import Report
     from cirbench.running import Session
 
 

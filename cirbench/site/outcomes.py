@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.arrays import Ragged
+from cirbench.comparison.baselines import UNIMODAL
 from cirbench.errors import CheckFailed, CirbenchError
-from cirbench.results.comparison import UNIMODAL
 from cirbench.results.folder import PER_QUERY, RESULT, load_run
 from cirbench.retrieval.task import UNRANKED
 

@@ -17,7 +17,7 @@ from cirbench.datasets.lost import Lost, find_lost
 from cirbench.errors import MissingData
 from cirbench.evaluation import evaluate, with_misses
 from cirbench.results.folder import load_run
-from cirbench.results.table import Report
+from cirbench.comparison.report import Report
 from cirbench.running import Session
 from tests import annotation_files
 from tests.datasets.test_with_images import MeanColour

@@ -1,0 +1,1 @@
+"""Runs held against each other: which is better, how sure that is, and what differs between them."""

@@ -1,0 +1,110 @@
+"""Runs of one protocol compared on one number: differences, tests, and the places that each may have."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from cirbench.comparison.compatible import remarks, require_one_protocol
+from cirbench.comparison.names import run_names
+from cirbench.comparison.values import choose_label, kept
+from cirbench.errors import UsageError
+from cirbench.statistics import compare_all, rank_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cirbench.results.folder import Run
+    from cirbench.results.schema import MetricValue
+    from cirbench.statistics import Pair, RankRange
+    from cirbench.tables import Mark
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """One run among others.
+
+    Attributes:
+        name: What it is called here.
+        run: The run.
+        value: Its number.
+        place: The places that it may have; ``None`` where it was scored on other queries.
+        mark: ``best`` where no run is significantly better, ``second`` for the group behind those.
+        against: Compared with the baseline, this run first; ``None`` for the baseline itself.
+    """
+
+    name: str
+    run: Run
+    value: MetricValue
+    place: RankRange | None
+    mark: Mark
+    against: Pair | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Standings:
+    """Runs compared on one number.
+
+    Attributes:
+        label: The number.
+        baseline: The run that differences are taken to.
+        rows: The runs, in the order in which they were given.
+        pairs: Every two that can be compared; positions are those of the rows.
+        remarks: What the reader should know.
+    """
+
+    label: str
+    baseline: Standing
+    rows: tuple[Standing, ...]
+    pairs: tuple[Pair, ...]
+    remarks: tuple[str, ...]
+
+    def by_value(self) -> list[Standing]:
+        """Return the rows with the best number first; runs that cannot be compared come last."""
+        return sorted(self.rows, key=lambda row: (row.place is None, -row.value.value))
+
+
+def compare_runs(runs: Sequence[Run], *, label: str | None = None, baseline: int = 0) -> Standings:
+    """Compare runs of one protocol, query by query.
+
+    Args:
+        runs: Two or more.
+        label: The number to compare; the headline if not given.
+        baseline: The position of the run that differences are taken to.
+
+    Raises:
+        UsageError: There are fewer than two, or they were not obtained in the same way.
+        UnknownName: A run does not report the number.
+    """
+    if len(runs) < 2:
+        raise UsageError("One run has nothing to be compared with.", hint="Give two or more: cirbench compare RUN RUN")
+    base = runs[baseline]
+    require_one_protocol([base, *runs])
+    label = choose_label(runs, label)
+    compared = [at for at, run in enumerate(runs) if run.query_ids == base.query_ids]
+    found = compare_all([kept(runs[at], label) for at in compared], base.clusters, seed=base.result.seed)
+    places = dict(zip(compared, rank_ranges(len(compared), found), strict=True))
+    pairs = [dataclasses.replace(pair, first=compared[pair.first], second=compared[pair.second]) for pair in found]
+    against = {at: pair.seen_from(at) for pair in pairs for at in _others(pair, baseline)}
+    starts = sorted({place.best for place in places.values()})
+    names = run_names(runs)
+    rows = tuple(
+        Standing(names[at], run, run.result[label], places.get(at), _mark(places.get(at), starts), against.get(at))
+        for at, run in enumerate(runs)
+    )
+    # The baseline comes first, so that remarks say what differs from it.
+    order = sorted(range(len(runs)), key=lambda at: at != baseline)
+    notes = tuple(remarks([runs[at] for at in order], [names[at] for at in order]))
+    return Standings(label, rows[baseline], rows, tuple(pairs), notes)
+
+
+def _others(pair: Pair, baseline: int) -> tuple[int, ...]:
+    """Who is compared with the baseline in a pair, if anybody is."""
+    sides = (pair.first, pair.second)
+    return tuple(at for at in sides if at != baseline) if baseline in sides else ()
+
+
+def _mark(place: RankRange | None, starts: Sequence[int]) -> Mark:
+    if place is None or len(starts) == 1:
+        return ""
+    return "best" if place.best == starts[0] else "second" if place.best == starts[1] else ""
