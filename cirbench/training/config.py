@@ -22,6 +22,8 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
         batch_size: Samples a step, over all processes and pieces.
         lr: The learning rate of AdamW, at the height of the schedule.
         weight_decay: Of AdamW.
+        beta2: Of AdamW: how slowly its scale of each gradient follows.
+        epsilon: Of AdamW: added to that scale.
         decay: Decay all weights, or only matrices: no gains, biases or single numbers.
         schedule: constant (after the warm-up); cosine (warm-up, then half a cosine to zero); or epochs (constant
             within an epoch, ten times smaller after each milestone).
@@ -40,6 +42,8 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     batch_size: Positive = 64
     lr: Rate = 1e-4
     weight_decay: Rate = 0.0
+    beta2: Rate = 0.999
+    epsilon: Rate = 1e-8
     decay: Literal["all", "matrices"] = "all"
     schedule: Literal["constant", "cosine", "epochs"] = "constant"
     warmup: Natural = 0
