@@ -61,7 +61,8 @@ class Inversion:
             unit_rows(self.encoder.composed([self.prompt.fill(q.captions[::step]) for q in queries], words_QE), names)
             for step in _STEPS[self.order][: 2 if several else 1]
         ]
-        return np.mean(rows_SQD, axis=0, dtype=np.float32)
+        averaged_QD: NDArray[np.float32] = np.mean(rows_SQD, axis=0, dtype=np.float32)
+        return averaged_QD
 
     def _words(self, references: Sequence[Item]) -> NDArray[np.float32]:
         """The word of each reference; equal images are inverted once."""
