@@ -1,4 +1,4 @@
-"""What runs found, query by query, read back from their folders."""
+"""What runs found, query by query."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cirbench.archives import read_archive
 from cirbench.arrays import Ragged
-from cirbench.comparison.baselines import UNIMODAL
-from cirbench.errors import CheckFailed, CirbenchError
-from cirbench.results.folder import PER_QUERY, RESULT, load_run
+from cirbench.comparison.baselines import baselines_beside
+from cirbench.comparison.names import run_names
+from cirbench.errors import CheckFailed
+from cirbench.results.folder import PER_QUERY, Run, load_run
 from cirbench.retrieval.task import UNRANKED
 
 if TYPE_CHECKING:
@@ -50,55 +52,50 @@ class Outcomes:
         return best_Q
 
 
-def load_outcomes(folder: Path) -> Outcomes:
+def read_outcomes(folders: Sequence[Path]) -> tuple[list[Outcomes], list[Outcomes]]:
+    """Read runs that are to be shown side by side, and the unimodal baselines that lie beside the first.
+
+    Raises:
+        MissingData: There is no finished run in a folder.
+        CorruptFile: A file of a run is damaged, changed or missing.
+        CheckFailed: Their protocols or their queries differ; the message says how.
+    """
+    runs = [load_run(folder) for folder in folders]
+    for other in runs[1:]:
+        if (why := _apart(runs[0], other)) is not None:
+            raise CheckFailed(f"These runs cannot be shown side by side: {why}.", hint="See `cirbench list runs`.")
+    known = {run.result.digest for run in runs}
+    backbone = runs[0].result.backbone.digest
+    beside = {
+        run.result.method.name: run
+        for run in reversed(baselines_beside(runs[0]))
+        if run.result.digest not in known and run.result.backbone.digest == backbone and _apart(runs[0], run) is None
+    }
+    asked = [outcomes_of(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
+    return asked, [outcomes_of(beside[name], name) for name in sorted(beside)]
+
+
+def outcomes_of(run: Run, name: str) -> Outcomes:
     """Read what a run found.
 
     Raises:
-        MissingData: There is no finished run in ``folder``.
-        CorruptFile: A file of it is damaged, changed or missing.
+        CorruptFile: Its rankings are damaged.
     """
-    run = load_run(folder)
-    with np.load(folder / PER_QUERY, allow_pickle=False) as arrays:
-        query_ids = tuple(arrays["query_ids"].tolist())
-        top_QK = arrays["top_QK"].astype(np.int64)
-        ranks = Ragged(arrays["relevant_ranks"], arrays["relevant_offsets"])
+    arrays = read_archive(run.folder / PER_QUERY)
     headline = run.result.metrics[0].label if run.result.metrics else None
-    values_Q = np.full(len(query_ids), np.nan) if headline is None else run.values[headline]
-    return Outcomes(run.result.method.name, run.result, query_ids, top_QK, ranks, values_Q)
+    values_Q = np.full(len(run.query_ids), np.nan) if headline is None else run.values[headline]
+    ranks = Ragged(arrays["relevant_ranks"], arrays["relevant_offsets"])
+    return Outcomes(name, run.result, run.query_ids, arrays["top_QK"].astype(np.int64), ranks, values_Q)
 
 
-def unimodal_beside(folder: Path, asked: Sequence[Outcomes]) -> list[Outcomes]:
-    """Read the runs with one side of the query only that lie beside ``folder``, on the same queries and backbone."""
-    first = asked[0]
-    found: dict[str, Outcomes] = {}
-    for path in sorted(folder.resolve().parent.glob(f"*/{RESULT}")):
-        if not path.parent.name.startswith(UNIMODAL):
-            continue
-        try:
-            other = load_outcomes(path.parent)
-        except CirbenchError:
-            continue  # a damaged neighbour is no reason not to show what was asked for
-        same = comparable(first, other) is None and first.result.backbone.digest == other.result.backbone.digest
-        if same and other.name in UNIMODAL and all(other.result.digest != run.result.digest for run in asked):
-            found.setdefault(other.name, other)
-    return [found[name] for name in UNIMODAL if name in found]
-
-
-def comparable(first: Outcomes, other: Outcomes) -> str | None:
+def _apart(first: Run, other: Run) -> str | None:
     """Say why two runs cannot be shown side by side, or ``None`` where they can."""
+    names = [run.result.method.name for run in (first, other)]
     if first.result.protocol.digest != other.result.protocol.digest:
-        return f"{first.name} was run on {first.result.protocol.name}, and {other.name} on {other.result.protocol.name}"
+        protocols = [run.result.protocol.name for run in (first, other)]
+        if protocols[0] == protocols[1]:
+            return f"they were made on different versions of {protocols[0]}"
+        return f"{names[0]} was run on {protocols[0]}, and {names[1]} on {protocols[1]}"
     if first.query_ids != other.query_ids:
-        return f"{first.name} covers {len(first.query_ids)} queries, and {other.name} {len(other.query_ids)} or others"
+        return f"{names[0]} covers {len(first.query_ids)} queries, and {names[1]} {len(other.query_ids)} or others"
     return None
-
-
-def require_comparable(outcomes: Sequence[Outcomes]) -> None:
-    """Refuse runs that cannot be shown side by side.
-
-    Raises:
-        CheckFailed: Their protocols or their queries differ; the message says how.
-    """
-    for other in outcomes[1:]:
-        if (why := comparable(outcomes[0], other)) is not None:
-            raise CheckFailed(f"These runs cannot be shown side by side: {why}.", hint="See `cirbench list runs`.")

@@ -12,7 +12,7 @@ from cirbench.files import write_text
 from cirbench.results.config import read_config
 from cirbench.site.cases import Case, Choice, cases, choose
 from cirbench.site.frame import render
-from cirbench.site.outcomes import Outcomes, load_outcomes, require_comparable, unimodal_beside
+from cirbench.site.outcomes import Outcomes, read_outcomes
 from cirbench.site.showing import ranks_text, shown
 from cirbench.site.thumbnails import Thumbnails
 from cirbench.tables import Column, Number, Table
@@ -79,15 +79,10 @@ def read_report(
         CheckFailed: The runs cannot be shown side by side, or the benchmark has changed since.
         UsageError: The choice does not fit the runs.
     """
-    asked = [load_outcomes(folder) for folder in folders]
-    require_comparable(asked)
-    if len({run.name for run in asked}) < len(asked):
-        asked = [
-            dataclasses.replace(run, name=folder.resolve().name) for run, folder in zip(asked, folders, strict=True)
-        ]
+    asked, beside = read_outcomes(folders)
     places = choose(asked, choice, count)
     protocol, free = _protocol(folders[0], data_root)
-    outcomes = (*asked, *unimodal_beside(folders[0], asked))
+    outcomes = (*asked, *beside)
     chosen = _HOW[choice].format(len(places), len(asked[0].query_ids), *(run.name for run in asked))
     title = f"{' and '.join(run.name for run in asked)} on {protocol.name}"
     return Report(protocol, free, title, outcomes, cases(protocol, outcomes, places, top=top), chosen)

@@ -16,15 +16,19 @@ from cirbench import cli
 from cirbench.datasets.catalogue import load_protocol
 from cirbench.results.folder import load_run
 from cirbench.site.cases import cases, choose
-from cirbench.site.outcomes import load_outcomes
+from cirbench.site.outcomes import Outcomes, read_outcomes
 from cirbench.site.report import read_report, write_page
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+def outcomes(*folders: Path) -> list[Outcomes]:
+    return read_outcomes(folders)[0]
+
+
 def test_the_worst_and_the_best_queries_are_those_of_the_lowest_and_highest_number(image_text: Path) -> None:
-    run = load_outcomes(image_text)
+    (run,) = outcomes(image_text)
     worst, best = (choose([run], choice, 60) for choice in ("worst", "best"))
     assert sorted(worst) == sorted(best) == list(range(60))
     assert (np.diff(run.values_Q[worst]) >= 0).all()
@@ -35,13 +39,13 @@ def test_the_worst_and_the_best_queries_are_those_of_the_lowest_and_highest_numb
 
 
 def test_queries_at_even_distances_depend_on_no_result(image_text: Path, image_only: Path) -> None:
-    chosen = [choose([load_outcomes(run)], "spread", 4) for run in (image_text, image_only)]
+    chosen = [choose(outcomes(run), "spread", 4) for run in (image_text, image_only)]
     assert chosen == [[0, 15, 30, 45]] * 2
-    assert choose([load_outcomes(image_text)], "spread", 1000) == list(range(60))
+    assert choose(outcomes(image_text), "spread", 1000) == list(range(60))
 
 
 def test_two_runs_disagree_most_where_their_numbers_are_furthest_apart(image_text: Path, image_only: Path) -> None:
-    runs = [load_outcomes(image_text), load_outcomes(image_only)]
+    runs = outcomes(image_text, image_only)
     apart = np.abs(runs[0].values_Q - runs[1].values_Q)
     assert apart[choose(runs, "disagree", 5)].tolist() == sorted(apart, reverse=True)[:5]
 
@@ -49,7 +53,7 @@ def test_two_runs_disagree_most_where_their_numbers_are_furthest_apart(image_tex
 def test_a_case_shows_the_ranking_and_the_exact_ranks_of_the_run(image_text: Path) -> None:
     protocol = load_protocol("scenes/tiny")
     assert protocol.labels is not None
-    run = load_outcomes(image_text)
+    (run,) = outcomes(image_text)
     for case, place in zip(cases(protocol, [run], [3, 7], top=50), [3, 7], strict=True):
         assert case.query == protocol.queries[place]
         assert tuple(truth.id for truth in case.truths) == protocol.labels.relevant[place]
@@ -96,7 +100,10 @@ def test_without_a_page_the_queries_are_a_table(image_text: Path, capsys: pytest
 def test_two_runs_of_one_method_are_told_apart_by_their_folders(image_text: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(image_text, tmp_path / "image-text-again")
     report = read_report([image_text, copy], "disagree", 1)
-    assert [run.name for run in report.outcomes[:2]] == [image_text.name, "image-text-again"]
+    assert [run.name for run in report.outcomes[:2]] == [
+        f"image-text ({image_text.name})",
+        "image-text (image-text-again)",
+    ]
 
 
 @pytest.mark.parametrize(

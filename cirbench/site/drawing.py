@@ -1,0 +1,100 @@
+"""Scalable pictures as text: an SVG element is built from escaped parts, with a title and a text alternative."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup, escape
+
+from cirbench.tables.safe import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SHAPES = ("circle", "square", "diamond", "triangle", "ring", "cross")
+"""Series are told apart by shape and by line, never by colour alone."""
+
+_CROSS = ((-3, -1), (-1, -1), (-1, -3), (1, -3), (1, -1), (3, -1), (3, 1), (1, 1), (1, 3), (-1, 3), (-1, 1), (-3, 1))
+
+
+def element(name: str, *inside: str, **attributes: object) -> Markup:
+    """Write one element; ``class_`` becomes ``class``, other underscores hyphens, and ``None`` leaves one out."""
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    content = Markup("").join(part if isinstance(part, Markup) else escape(visible(part)) for part in inside)
+    return Markup(f"<{name}{written}>{content}</{name}>" if inside else f"<{name}{written}/>")
+
+
+def group(parts: Iterable[Markup], **attributes: object) -> Markup:
+    """Write a ``<g>``."""
+    return element("g", *parts, **attributes)
+
+
+def picture(parts: Iterable[Markup], *, width: int, height: int, title: str, text: str) -> Markup:
+    """Write a whole ``<svg>`` that scales with the page and says in words what it shows."""
+    return element(
+        "svg",
+        element("title", title),
+        element("desc", text),
+        *parts,
+        viewBox=f"0 0 {width} {height}",
+        width=width,
+        height=height,
+        role="img",
+    )
+
+
+def label(x: float, y: float, text: str, *, anchor: str = "start", class_: str | None = None) -> Markup:
+    """Write a text, its baseline at ``y``."""
+    return element("text", text, x=x, y=y, text_anchor=None if anchor == "start" else anchor, class_=class_)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """Draw a straight line."""
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+
+def path(points: Sequence[tuple[float, float]], class_: str) -> Markup:
+    """Draw a line through points."""
+    return element("polyline", points=_points(points), class_=class_)
+
+
+def mark(shape: str, x: float, y: float, hint: str) -> Markup:
+    """Draw a mark of about nine pixels; ``hint`` is what it says under the pointer."""
+    if shape in ("circle", "ring"):
+        return element("circle", element("title", hint), cx=x, cy=y, r=4.2, class_=f"mark {shape}")
+    corners = {
+        "square": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
+        "diamond": ((0, -5.4), (5.4, 0), (0, 5.4), (-5.4, 0)),
+        "triangle": ((0, -5.2), (5, 4), (-5, 4)),
+        "cross": tuple((1.6 * dx, 1.6 * dy) for dx, dy in _CROSS),
+    }[shape]
+    points = _points([(x + dx, y + dy) for dx, dy in corners])
+    return element("polygon", element("title", hint), points=points, class_=f"mark {shape}")
+
+
+def steps(low: float, high: float, about: int = 6) -> list[float]:
+    """Choose round numbers that cover ``low`` to ``high``, about so many."""
+    span = max(high - low, 1e-9)
+    raw = span / about
+    power = 10 ** math.floor(math.log10(raw))
+    step = power * next((nice for nice in (1, 2, 5) if nice * power >= raw), 10)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(step * place, 10) for place in range(first, last + 1)]
+
+
+def short(text: str, most: int) -> str:
+    """Cut a text to at most so many characters."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{_plain(x)},{_plain(y)}" for x, y in points)
+
+
+def _plain(value: object) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
