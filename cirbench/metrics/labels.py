@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import TYPE_CHECKING
 
 from cirbench.metrics.table import CIRR_AVERAGE, METRICS, Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LABEL = re.compile(r"(?P<metric>.+?)(?:@(?P<k>\d+))?(?:\[(?P<slice>[^\[\]]+)\])?", re.DOTALL)
 _MEAN = "mean over "
@@ -50,7 +54,7 @@ def parse_label(text: str) -> Label:
     return Label(match["metric"], int(match["k"]), by=by, part=part)
 
 
-def measures_of(labels: list[str]) -> tuple[Measure, ...]:
+def measures_of(labels: Sequence[str]) -> tuple[Measure, ...]:
     """Return what a protocol asked for, from the labels of all that it reports, in their order.
 
     Raises:

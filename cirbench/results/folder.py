@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 RESULT = "result.json"
 PER_QUERY = "per_query.npz"
+CONFIG = "config.toml"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def save_run(
     write_trec(folder / "run.trec", protocol, evaluation.ranking)
     if protocol.labels is not None:
         write_qrels(folder / "qrels.trec", protocol)
-    write_text(folder / "config.toml", configuration)
+    write_text(folder / CONFIG, configuration)
     files = {
         path.name: sha256_of_file(path)
         for path in sorted(folder.iterdir())

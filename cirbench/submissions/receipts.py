@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MANIFEST, RECEIPT = ".manifest.json", ".receipt.json"
 
+RECEIPT_LIMIT = 64 << 10
+"""Bytes; a receipt is far smaller."""
+
 _AWAY = "Move it away."
 
 
@@ -140,13 +143,23 @@ def read_receipt(submission: Path) -> Receipt:
         CheckFailed: The submission has changed since.
         CorruptFile: The receipt is damaged, or was written by a newer version.
     """
-    receipt = read_versioned(receipt_path(submission), Receipt, version=SCHEMA_VERSION, hint=_AWAY)
+    receipt = parse_receipt(receipt_path(submission))
     if receipt.sha256 != sha256_of_file(submission):
         raise CheckFailed(
             f"{submission} has changed since the server's answer of {receipt.date} was recorded.",
             hint=f"Put the old file back, or move {receipt_path(submission)} away.",
         )
     return receipt
+
+
+def parse_receipt(path: Path) -> Receipt:
+    """Read a receipt by its own path, wherever the submission is.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It is damaged, too large, or was written by a newer version.
+    """
+    return read_versioned(path, Receipt, version=SCHEMA_VERSION, limit=RECEIPT_LIMIT, hint=_AWAY)
 
 
 def manifest_path(submission: Path) -> Path:

@@ -1,0 +1,68 @@
+"""``cirbench leaderboard``: entries made from runs, and whether they hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cirbench.errors import CheckFailed, UsageError
+
+_PATH = click.Path(path_type=Path)
+_ENTRIES = click.option(
+    "--entries", type=_PATH, default=Path("leaderboards/entries"), show_default=True, help="Where entries lie."
+)
+
+
+@click.group()
+def command() -> None:
+    """Publish runs with the ranks that their numbers follow from, and check what others published.
+
+    \b
+    cirbench leaderboard add runs/scenes/pli-45ec5ced
+    cirbench leaderboard check
+    """
+
+
+@command.command()
+@click.argument("runs", nargs=-1, required=True, type=_PATH)
+@_ENTRIES
+@click.option("--note", default="", help="What to say beside the numbers.")
+@click.option("--receipt", "receipts", multiple=True, type=_PATH, help="A test server's answer, for hidden labels.")
+@click.option("--data-root", type=_PATH, help="Where annotations are, if not where the run found them.")
+def add(runs: tuple[Path, ...], entries: Path, note: str, receipts: tuple[Path, ...], data_root: Path | None) -> None:
+    """Make an entry of each run; an entry of the same run is replaced."""
+    from cirbench.leaderboard.adding import add_run
+
+    if receipts and len(runs) > 1:
+        raise UsageError("A receipt belongs to one run.", hint="Add the runs one by one.")
+    for run in runs:
+        click.echo(add_run(run, entries, note=note, receipts=receipts, data_root=data_root))
+
+
+@command.command()
+@_ENTRIES
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
+def check(entries: Path, as_json: bool) -> None:
+    """Compute the numbers of every entry again from its ranks, and hold everything else against its digests."""
+    from cirbench.leaderboard.check import check_entries
+    from cirbench.tables.safe import visible
+
+    verdicts = check_entries(entries)
+    if as_json:
+        told = [
+            {"entry": each.name, "ok": each.ok, "problems": each.problems, "notes": each.notes} for each in verdicts
+        ]
+        click.echo(json.dumps({"schema_version": 1, "entries": told}, indent=2))
+    else:
+        for each in verdicts:
+            click.echo(f"{visible(each.name)}: {'ok' if each.ok else 'does not hold'}")
+            for line in (*each.problems, *(f"note: {note}" for note in each.notes)):
+                click.echo(f"  {visible(line)}")
+        click.echo(f"{len(verdicts)} entries in {entries}", err=True)
+    if failed := [each for each in verdicts if not each.ok]:
+        raise CheckFailed(
+            f"{len(failed)} of {len(verdicts)} entries do not hold.",
+            hint="Make an entry again from its run: cirbench leaderboard add RUN",
+        )

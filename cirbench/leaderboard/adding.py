@@ -1,0 +1,213 @@
+"""Make an entry of a run: what is published of it, and the ranks that its numbers follow from."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cirbench.archives import read_archive
+from cirbench.datasets.catalogue import choose_protocol, load_protocol
+from cirbench.errors import CheckFailed, CirbenchError, UsageError
+from cirbench.files import write_bytes
+from cirbench.leaderboard.check import check_entry
+from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, Score, entry_id, sealed
+from cirbench.leaderboard.evidence import MOST_STORED, pack
+from cirbench.leaderboard.known import known_protocols, let_in
+from cirbench.methods.registry import find_method
+from cirbench.methods.training import training_parameters
+from cirbench.results.config import read_config
+from cirbench.results.folder import CONFIG, PER_QUERY, load_run
+from cirbench.submissions.receipts import parse_receipt
+from cirbench.versioned import write_versioned
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.results.config import RunConfig
+    from cirbench.results.folder import Run
+    from cirbench.results.schema import MethodRecord, Result
+    from cirbench.submissions.receipts import Receipt
+
+_OWN_TRAINING = "scenes"
+"""`cirbench run` trains on it by itself, so that its runs need no command of training."""
+
+
+def add_run(
+    folder: Path,
+    entries: Path,
+    *,
+    note: str = "",
+    receipts: Sequence[Path] = (),
+    data_root: Path | None = None,
+) -> Path:
+    """Make an entry of a run and check it; one of the same run is replaced.
+
+    Args:
+        folder: The run.
+        entries: Where entries lie.
+        note: What to say beside the numbers.
+        receipts: The answers of a test server, for a run on hidden labels.
+        data_root: Where annotations are, if not where the run found them.
+
+    Returns:
+        The folder of the entry.
+
+    Raises:
+        MissingData: There is no such run, or the annotations are not at hand.
+        UsageError: Labels are hidden and there is no receipt, or the other way round.
+        CheckFailed: The entry would not hold; nothing was written.
+    """
+    run = load_run(folder)
+    config = read_config(folder / CONFIG, {})
+    protocol = _protocol(run.result, config, data_root)
+    answers = [parse_receipt(path) for path in receipts]
+    if run.result.metrics and answers:
+        raise UsageError(f"{folder} was measured here, so it needs no receipt.", hint="Leave --receipt out.")
+    if not run.result.metrics and not answers:
+        raise UsageError(
+            f"The labels of {run.result.protocol.name} are hidden, so {folder} has no numbers of its own.",
+            hint="Add it with the server's answer: --receipt submissions/.../NAME.receipt.json "
+            "(`cirbench submit record` writes it).",
+        )
+    files = _receipts(answers) if answers else {RANKS: _ranks(run, protocol)}
+    return _keep(_entry(run, config, files, answers, note), files, entries)
+
+
+def _protocol(result: Result, config: RunConfig, data_root: Path | None) -> EvaluationProtocol:
+    """The part of the protocol that the run was evaluated on, which must be the one that lies here."""
+    root = data_root or (None if config.data_root is None else Path(config.data_root))
+    chosen = choose_protocol(config.dataset, protocol=config.protocol)
+    protocol = load_protocol(chosen.address, root)
+    if protocol.digest != result.protocol.digest:
+        named = [name for name, value in protocol.fields.items() if result.protocol.fields.get(name) != value]
+        raise CheckFailed(
+            f"The run was made on {result.protocol.name} with other {', '.join(named)} than the data here have.",
+            hint="Run it again on these data, or give --data-root.",
+        )
+    return protocol if config.limit is None else protocol.first(config.limit)
+
+
+def _entry(run: Run, config: RunConfig, files: dict[str, bytes], answers: Sequence[Receipt], note: str) -> Entry:
+    result = run.result
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    scores = [
+        Score(label=each.label, value=each.value, low=each.low, high=each.high, n=each.n) for each in result.metrics
+    ]
+    scores += [Score(label=label, value=value) for answer in answers for label, value in answer.scores.items()]
+    return sealed(
+        Entry(
+            id=entry_id(result.protocol.name, result.method.name, result.digest),
+            run=result.digest,
+            method=_portable_method(result.method),
+            protocol=result.protocol,
+            backbone=msgspec.structs.replace(result.backbone, name=_portable(result.backbone.name)),
+            counts=result.counts,
+            metrics=tuple(scores),
+            seed=result.seed,
+            commands=tuple(_commands(result, config)),
+            environment=msgspec.structs.replace(result.environment, command=None),
+            created=result.created,
+            lost=tuple(result.lost),
+            ranks=digests.get(RANKS),
+            ranks_stored=len(files.get(RANKS, b"")) <= MOST_STORED and RANKS in files,
+            receipts={name: digest for name, digest in digests.items() if name != RANKS},
+            note=note,
+        )
+    )
+
+
+def _keep(entry: Entry, files: dict[str, bytes], entries: Path) -> Path:
+    """Write an entry under a hidden name, check it there, and let it take its place."""
+    known = known_protocols(entries)
+    protocol = entry.protocol
+    draft = entries / f".{entry.id}" / entry.id
+    try:
+        for name, content in files.items():
+            if name != RANKS or entry.ranks_stored:
+                write_bytes(draft / name, content)
+        write_versioned(draft / ENTRY, entry)
+        verdict = check_entry(draft, {protocol.name: protocol.digest, **known})
+        if not verdict.ok:
+            raise CheckFailed(f"The entry {entry.id} would not hold: {'; '.join(verdict.problems)}.")
+        if protocol.name not in known:
+            let_in(entries, protocol.name, protocol.digest)
+        final = entries / entry.id
+        if final.exists():
+            shutil.rmtree(final)
+        draft.rename(final)
+    finally:
+        shutil.rmtree(draft.parent, ignore_errors=True)
+    return final
+
+
+def _ranks(run: Run, protocol: EvaluationProtocol) -> bytes:
+    return pack(read_archive(run.folder / PER_QUERY), protocol)
+
+
+def _receipts(answers: Sequence[Receipt]) -> dict[str, bytes]:
+    files = {}
+    for answer in answers:
+        kind = PurePath(answer.file).stem.rpartition(".")[2] if "." in PurePath(answer.file).stem else "server"
+        files[f"receipt-{kind}.json"] = msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"
+    return files
+
+
+def _commands(result: Result, config: RunConfig) -> list[str]:
+    """What to type to make a run again; FOLDER stands for data of one's own, CHECKPOINT for what a training writes."""
+    method, backbone = _portable_method(result.method), _portable(result.backbone.name)
+    dataset, protocol = result.protocol.name.partition("/")[0], result.protocol.name.partition("@")[0]
+    where = ["--dataset", dataset, "--protocol", protocol] if config.dataset == dataset else ["--dataset", "FOLDER"]
+    run = ["cirbench", "run", "--method", method.name, *where, "--backbone", backbone]
+    for option, usual in (("preprocessing", None), ("activation", None), ("limit", None), ("precision", "fp32")):
+        if (value := getattr(config, option)) != usual:
+            run += [f"--{option}", str(value)]
+    run += ["--seed", str(result.seed)] if result.seed else []
+    run += _options("--set", method.parameters)
+    if method.checkpoint is None:
+        return [shlex.join(run)]
+    changed = {k: v for k, v in _changed(method, backbone).items() if (k, v) != ("seed", result.seed)}
+    if method.trained_on == dataset == _OWN_TRAINING and not changed:
+        return [shlex.join(run)]
+    train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", method.trained_on or "DATA"]
+    train += [*_options("--set", changed), "--output", "CHECKPOINT"]
+    return [shlex.join(train), shlex.join([*run, "--checkpoint", "CHECKPOINT"])]
+
+
+def _changed(method: MethodRecord, backbone: str) -> dict[str, Any]:
+    """The training parameters that differ from what a training on this backbone has by itself."""
+    try:
+        usual = msgspec.to_builtins(training_parameters(find_method(method.name), backbone, {}))
+    except CirbenchError:  # a plug-in that is not installed here
+        usual = {}
+    return {name: value for name, value in (method.training or {}).items() if usual.get(name) != value}
+
+
+def _portable_method(method: MethodRecord) -> MethodRecord:
+    return msgspec.structs.replace(
+        method,
+        parameters=_portable(method.parameters),
+        training=_portable(method.training),
+        trained_on=_portable(method.trained_on),
+        selected_on=_portable(method.selected_on),
+    )
+
+
+def _portable(value: Any) -> Any:
+    """Cut the folders of the maker's machine from paths."""
+    if isinstance(value, dict):
+        return {key: _portable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(each) for each in value]
+    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+
+
+def _options(name: str, values: Mapping[str, Any]) -> list[str]:
+    """``--set key=value`` for each value that is one."""
+    plain = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
+    return [part for key, value in plain.items() if value is not None for part in (name, f"{key}={value}")]

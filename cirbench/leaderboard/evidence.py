@@ -1,0 +1,172 @@
+"""The evidence of an entry: the ranks that its numbers follow from, and what a protocol adds to them.
+
+An archive holds, per query, its id, its cluster, its slices, the rank of each ground truth and, where the protocol has
+them, the rank inside the group and the soft labels. Clusters and slices are bound to the protocol by its digests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from cirbench.archives import read_archive, to_archive
+from cirbench.arrays import Ragged
+from cirbench.errors import CorruptFile
+from cirbench.files import digest
+from cirbench.leaderboard.entry import Score
+from cirbench.metrics.labels import measures_of
+from cirbench.metrics.measure import measure
+from cirbench.statistics import intervals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.metrics.measure import Measurement
+    from cirbench.metrics.table import Measure
+
+MOST_STORED = 1 << 20
+"""Bytes of ranks that are stored with an entry; of larger ones the digest is."""
+
+_UNPACKED = 64 << 20
+
+Slices = dict[str, tuple[tuple[str, ...], ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """Per query, what its numbers are made of.
+
+    Attributes:
+        query_ids: In the order of everything else.
+        clusters: Queries of one cluster are not independent.
+        slices: Per kind, the labels that each query carries.
+        relevant_ranks: The 1-based rank of each ground truth, the target first.
+        group_ranks_Q: Of the target inside its group, or ``None``.
+        gains: Soft labels per ground truth, or ``None``.
+    """
+
+    query_ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    slices: Slices
+    relevant_ranks: Ragged[np.int64]
+    group_ranks_Q: NDArray[np.int64] | None
+    gains: tuple[tuple[float, ...], ...] | None
+
+    def scores(self, labels: Sequence[str], seed: int) -> tuple[Score, ...]:
+        """Compute the numbers of these labels again, with their intervals; see `measured` for what it raises."""
+        measured = self.measured(labels)
+        found = intervals(measured, self.clusters, seed=seed)
+        return tuple(
+            Score(
+                label=each.label,
+                value=100 * each.value,
+                low=100 * interval.low,
+                high=100 * interval.high,
+                n=each.count,
+            )
+            for each, interval in zip(measured, found, strict=True)
+        )
+
+    def measured(self, labels: Sequence[str]) -> tuple[Measurement, ...]:
+        """Measure the ranks again.
+
+        Raises:
+            ValueError: A label is no label, or asks for what the evidence does not hold.
+        """
+        asked = _Asked(measures_of(labels), self.slices, self)
+        if missing := {each.by for each in asked.measures} - {None, *self.slices}:
+            raise ValueError(f"there are no slices called {missing.pop()!r}")
+        return measure(self, asked)
+
+    def belongs_to(self, fields: Mapping[str, str]) -> bool:
+        """Whether clusters and slices are those of a protocol with these fields."""
+        clusters = {digest(self.clusters)} | ({digest(None)} if self.clusters == self.query_ids else set())
+        return fields.get("slices") == digest(self.slices) and fields.get("clusters") in clusters
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What `measure` wants to know of a protocol."""
+
+    measures: tuple[Measure, ...]
+    slices: Mapping[str, tuple[tuple[str, ...], ...]]
+    labels: Evidence
+
+
+def pack(per_query: Mapping[str, NDArray[Any]], protocol: EvaluationProtocol) -> bytes:
+    """Make the archive from what a run keeps and the protocol that it was evaluated on."""
+    arrays = {name: per_query[name] for name in ("query_ids", "clusters", "relevant_ranks", "relevant_offsets")}
+    if "group_ranks_Q" in per_query:
+        arrays["group_ranks_Q"] = per_query["group_ranks_Q"]
+    if protocol.labels is not None and protocol.labels.gains is not None:
+        arrays["gains"] = np.array([gain for row in protocol.labels.gains for gain in row], dtype=np.float64)
+    arrays["slices"] = np.array(json.dumps(dict(protocol.slices), ensure_ascii=False))
+    return to_archive(arrays)
+
+
+def read_evidence(path: Path) -> Evidence:
+    """Read an archive, whoever made it.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It is damaged, too large, or does not fit together.
+    """
+    if path.stat().st_size > MOST_STORED:
+        raise CorruptFile(f"{path} is larger than {MOST_STORED:,} bytes.")
+    arrays = read_archive(path, limit=_UNPACKED)
+    try:
+        return _unpacked(arrays)
+    except (KeyError, ValueError, TypeError, msgspec.MsgspecError) as error:
+        raise CorruptFile(f"{path} does not fit together: {error}.") from error
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:
+    known = {"query_ids", "clusters", "slices", "relevant_ranks", "relevant_offsets", "group_ranks_Q", "gains"}
+    if foreign := arrays.keys() - known:
+        raise ValueError(f"nobody knows an array called {min(foreign)!r}")
+    ids, clusters = (_texts(arrays[name], name) for name in ("query_ids", "clusters"))
+    ranks = Ragged(_ranks(arrays["relevant_ranks"], "ranks"), _whole(arrays["relevant_offsets"], "offsets"))
+    steps = np.diff(ranks.offsets)
+    if ranks.offsets[:1].tolist() != [0] or (steps < 0).any() or ranks.offsets[-1] != len(ranks.values):
+        raise ValueError("the offsets do not divide the ranks")
+    slices = msgspec.json.decode(str(arrays["slices"][()]), type=Slices)
+    groups = arrays.get("group_ranks_Q")
+    groups_Q = None if groups is None else _ranks(groups, "ranks inside groups")
+    counts = {len(ids), len(clusters), len(ranks), *(len(labels) for labels in slices.values())}
+    counts |= set() if groups_Q is None else {len(groups_Q)}
+    if len(counts) > 1 or len(set(ids)) < len(ids) or not ids:
+        raise ValueError("it does not say each thing once for each query")
+    gains = None
+    if "gains" in arrays:
+        flat = arrays["gains"]
+        if flat.dtype != np.float64 or flat.shape != ranks.values.shape or not np.isfinite(flat).all():
+            raise ValueError("there is not one soft label for each ground truth")
+        gains = tuple(tuple(row.tolist()) for row in ranks.like(flat))
+    return Evidence(ids, clusters, slices, ranks, groups_Q, gains)
+
+
+def _texts(array: NDArray[Any], name: str) -> tuple[str, ...]:
+    if array.dtype.kind != "U" or array.ndim != 1:
+        raise ValueError(f"{name} are no texts")
+    return tuple(array.tolist())
+
+
+def _whole(array: NDArray[Any], name: str) -> NDArray[np.int64]:
+    if array.dtype != np.int64 or array.ndim != 1:
+        raise ValueError(f"{name} are no whole numbers")
+    return array
+
+
+def _ranks(array: NDArray[Any], name: str) -> NDArray[np.int64]:
+    ranks = _whole(array, name)
+    if (ranks < 1).any():
+        raise ValueError(f"{name} start at 1")
+    return ranks
