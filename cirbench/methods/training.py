@@ -44,6 +44,8 @@ def training_request(spec: MethodSpec, backbone: Backbone, source: Source, param
     if spec.trainer is None:
         raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
     objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
+    if parameters.samples is not None:
+        source = source.first(parameters.samples)
     return Request(spec.name, objective, parameters, backbone, source, spec.trains_on)
 
 

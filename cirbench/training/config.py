@@ -19,6 +19,7 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     Attributes:
         epochs: Passes over the samples; an incomplete last batch is left out.
         steps: Optimiser steps instead of epochs.
+        samples: Train on so many samples, the first ones of the data; null for all.
         batch_size: Samples a step, over all processes and pieces.
         lr: The learning rate of AdamW, at the height of the schedule.
         weight_decay: Of AdamW.
@@ -39,6 +40,7 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
 
     epochs: Positive = 1
     steps: Positive | None = None
+    samples: Positive | None = None
     batch_size: Positive = 64
     lr: Rate = 1e-4
     weight_decay: Rate = 0.0

@@ -57,6 +57,16 @@ class Source:
             if value is None and kind in ("pairs", part):
                 raise UsageError(f"{owner} is trained on {_WANTED[kind]}, and {self.name} holds no {part}.")
 
+    def first(self, count: int) -> Source:
+        """The first so many samples, as a source of its own; this one where it holds no more."""
+        if count >= len(self.samples):
+            return self
+        return Source(
+            f"{self.name} (the first {count})",
+            [self.samples[place] for place in range(count)],
+            digest([self.digest, count]),
+        )
+
 
 def identified(name: str, samples: Sequence[Sample], *, listing: str) -> Source:
     """Give samples a name and an identity.
