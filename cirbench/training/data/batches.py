@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cirbench.errors import MissingData, UsageError
 from cirbench.training.data.decoding import Decoder
+from cirbench.training.data.workers import AHEAD, Workers
 from cirbench.training.objective import Batch
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.backbones.interface import Backbone
-    from cirbench.training.data.source import Kind, Source
+    from cirbench.training.data.source import Kind, Sample, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +98,40 @@ class Batches:
         """
         positions_B = self._own(step, piece)
         pixels_B3SS = np.empty((len(positions_B), *self._shape), np.float32)
-        outcomes = [
-            self._decoder(self.source.samples[int(position)], pixels_3SS)
-            for position, pixels_3SS in zip(positions_B, pixels_B3SS, strict=True)
-        ]
+        samples = self._samples(positions_B)
+        outcomes = [self._decoder(*each) for each in zip(samples, pixels_B3SS, strict=True)]
         return self._whole(positions_B, pixels_B3SS, outcomes)
 
     @contextlib.contextmanager
-    def stream(self, start: int, stop: int) -> Iterator[Iterator[Batch]]:
-        """The parts of this process from one step to before another, all pieces of a step one after the other."""
-        yield (self.part(step, piece) for step in range(start, stop) for piece in range(self.pieces))
+    def stream(self, start: int, stop: int, *, workers: int = 0) -> Iterator[Iterator[Batch]]:
+        """The parts of this process from one step to before another, all pieces of a step one after the other.
+
+        Args:
+            start: The first step.
+            stop: The step after the last.
+            workers: How many processes decode ahead of the step; the batches are the same to the last bit.
+
+        Raises:
+            MissingData: A sample cannot be used, and no more may be skipped; the message names it.
+            CirbenchError: One of the processes died.
+        """
+        wanted = [(step, piece) for step in range(start, stop) for piece in range(self.pieces)]
+        if not workers or self.kind == "texts":
+            yield itertools.starmap(self.part, wanted)
+            return
+        with Workers(workers, self._decoder, (self._count, *self._shape)) as pool:
+            yield self._ahead(wanted, pool)
+
+    def _ahead(self, wanted: Sequence[tuple[int, int]], pool: Workers) -> Iterator[Batch]:
+        parts = itertools.starmap(self._own, wanted)
+        begun = collections.deque(
+            (positions_B, pool.begin(self._samples(positions_B))) for positions_B in itertools.islice(parts, AHEAD)
+        )
+        while begun:
+            positions_B, batch = begun.popleft()
+            pixels_B3SS, outcomes = batch.finish()
+            begun.extend((after_B, pool.begin(self._samples(after_B))) for after_B in itertools.islice(parts, 1))
+            yield self._whole(positions_B, pixels_B3SS, outcomes)
 
     @property
     def _decoder(self) -> Decoder:
@@ -115,10 +142,16 @@ class Batches:
         size = self.backbone.image_size
         return 3, size, size
 
+    @property
+    def _count(self) -> int:
+        return self.batch_size // (self.world * self.pieces)
+
     def _own(self, step: int, piece: int) -> NDArray[np.int64]:
-        count = self.batch_size // (self.world * self.pieces)
-        first = (piece * self.world + self.rank) * count
-        return self.positions(step)[first : first + count]
+        first = (piece * self.world + self.rank) * self._count
+        return self.positions(step)[first : first + self._count]
+
+    def _samples(self, positions_B: NDArray[np.int64]) -> list[Sample]:
+        return [self.source.samples[int(position)] for position in positions_B]
 
     def _whole(
         self, positions_B: NDArray[np.int64], pixels_B3SS: NDArray[np.float32], outcomes: Sequence[str | MissingData]
