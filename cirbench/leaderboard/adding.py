@@ -132,9 +132,7 @@ def _keep(entry: Entry, files: dict[str, bytes], entries: Path) -> Path:
             if name != RANKS or entry.ranks_stored:
                 write_bytes(draft / name, content)
         write_versioned(draft / ENTRY, entry)
-        verdict = check_entry(draft, {protocol.name: protocol.digest, **known})
-        if not verdict.ok:
-            raise CheckFailed(f"The entry {entry.id} would not hold: {'; '.join(verdict.problems)}.")
+        check_entry(draft, {protocol.name: protocol.digest, **known}).require()
         if protocol.name not in known:
             let_in(entries, protocol.name, protocol.digest)
         final = entries / entry.id

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cirbench.datasets.catalogue import datasets, protocols
+from cirbench.leaderboard.check import check_entry
 from cirbench.leaderboard.entry import entry_folders, read_entry
+from cirbench.leaderboard.known import known_protocols
 from cirbench.leaderboard.model import BADGES, Board, BoardRow, Group, Value
 from cirbench.leaderboard.order import ranked
 from cirbench.leaderboard.published import Published, load_published
@@ -39,22 +41,35 @@ def boards(entries: Path = ENTRIES, published: Published | None = None) -> tuple
         published: The published rows; those that are shipped where it is ``None``.
 
     Raises:
-        CorruptFile: A file is damaged. Whether the claims of an entry hold is another question: see
-            `cirbench.leaderboard.check`.
+        CheckFailed: An entry does not hold; nothing of it is shown before it does.
+        CorruptFile: A file is damaged.
     """
     known = load_published() if published is None else published
+    digests = known_protocols(entries)
+    for folder in entry_folders(entries):
+        check_entry(folder, digests).require()
     candidates = [of_published(row, known) for row in known.rows]
     candidates += [of_entry(read_entry(folder), folder, known) for folder in entry_folders(entries)]
-    tables: dict[tuple[str, str | None], list[Candidate]] = {}
+    newest = _newest(candidates)
+    tables: dict[tuple[str, str | None, str], list[Candidate]] = {}
     for candidate in candidates:
-        tables.setdefault((candidate.benchmark, candidate.row.protocol), []).append(candidate)
-    return tuple(
-        _board(benchmark, protocol, tables[benchmark, protocol], known)
-        for benchmark, protocol in sorted(tables, key=lambda key: _place(*key))
-    )
+        protocol = candidate.row.protocol
+        older = candidate.version is not None and candidate.version != newest[protocol or ""]
+        suffix = f"@{candidate.version[0]} ({candidate.version[1][:8]})" if older and candidate.version else ""
+        tables.setdefault((candidate.benchmark, protocol, suffix), []).append(candidate)
+    return tuple(_board(*key, tables[key], known) for key in sorted(tables, key=lambda key: _place(*key)))
 
 
-def _place(benchmark: str, protocol: str | None) -> tuple[int, str, int, str]:
+def _newest(candidates: Sequence[Candidate]) -> dict[str, tuple[int, str]]:
+    """The newest version of each protocol that an entry was made on; published rows stand beside those entries."""
+    newest: dict[str, tuple[int, str]] = {}
+    for candidate in candidates:
+        if candidate.version is not None and candidate.row.protocol is not None:
+            newest[candidate.row.protocol] = max(candidate.version, newest.get(candidate.row.protocol, (0, "")))
+    return newest
+
+
+def _place(benchmark: str, protocol: str | None, suffix: str) -> tuple[int, str, int, str, str]:
     """The catalogue's order; a benchmark's rows without a protocol come after those with one."""
     known, ids = [*datasets()], [*protocols()]
     return (
@@ -62,20 +77,23 @@ def _place(benchmark: str, protocol: str | None) -> tuple[int, str, int, str]:
         benchmark,
         ids.index(protocol) if protocol in ids else len(ids) + (protocol is None),
         protocol or "",
+        suffix,
     )
 
 
-def _board(benchmark: str, protocol: str | None, candidates: Sequence[Candidate], known: Published) -> Board:
+def _board(
+    benchmark: str, protocol: str | None, suffix: str, candidates: Sequence[Candidate], known: Published
+) -> Board:
     described = known.benchmarks.get(benchmark)
     name = described.title if described is not None else benchmark
     if protocol is None:
         title = f"{name}: other protocols"
     else:
-        title = protocols()[protocol].title if protocol in protocols() else protocol
+        title = (protocols()[protocol].title if protocol in protocols() else protocol) + suffix
     labels = _labels([candidate.row for candidate in candidates])
     notes = (_OTHER,) if protocol is None else _NOTES
     return Board(
-        id=protocol or f"{benchmark}/other",
+        id=(protocol or f"{benchmark}/other") + suffix,
         benchmark=benchmark,
         protocol=protocol,
         title=title,
@@ -92,10 +110,19 @@ def _labels(rows: Sequence[BoardRow]) -> tuple[str, ...]:
 
 
 def _groups(candidates: Sequence[Candidate], headline: str, known: Published) -> tuple[Group, ...]:
-    """One group a backbone: those that are known exactly first, in the order of the data file, then by name."""
+    """One group a backbone: those that are known exactly first, in the order of the data file, then by name.
+
+    Entries whose backbones share a name and not the weights are in groups of their own.
+    """
+    weights: dict[str, set[str]] = {}
+    for candidate in candidates:
+        weights.setdefault(candidate.row.backbone, set()).update(filter(None, [candidate.weights]))
     by_backbone: dict[str, list[Candidate]] = {}
     for candidate in candidates:
-        by_backbone.setdefault(candidate.row.backbone, []).append(candidate)
+        name = candidate.row.backbone
+        if candidate.weights is not None and len(weights[name]) > 1:
+            name = f"{name} (weights {candidate.weights[:8]})"
+        by_backbone.setdefault(name, []).append(candidate)
     exact = [*known.backbones]
     names = sorted(by_backbone, key=lambda name: (exact.index(name) if name in exact else len(exact), name))
     return tuple(Group(name, ranked(by_backbone[name], headline)) for name in names)

@@ -12,7 +12,7 @@ import datetime
 import re
 from typing import TYPE_CHECKING
 
-from cirbench.errors import CirbenchError, MissingData
+from cirbench.errors import CheckFailed, CirbenchError, MissingData
 from cirbench.files import digest, sha256_of_file
 from cirbench.leaderboard.entry import ENTRY, RANKS, RECEIPTS, Entry, entry_folders, entry_id, read_entry, seal_of
 from cirbench.leaderboard.evidence import MOST_STORED, Evidence, read_evidence
@@ -49,6 +49,18 @@ class Verdict:
     def ok(self) -> bool:
         """Whether the entry holds."""
         return not self.problems
+
+    def require(self) -> None:
+        """Raise where the entry does not hold.
+
+        Raises:
+            CheckFailed: Every problem, with the name of the entry.
+        """
+        if self.problems:
+            raise CheckFailed(
+                f"The entry {self.name} does not hold: {'; '.join(self.problems)}.",
+                hint="Make it again from its run: cirbench leaderboard add RUN",
+            )
 
 
 def check_entries(entries: Path) -> tuple[Verdict, ...]:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cirbench.leaderboard.entry import RANKS, Entry
+from cirbench.leaderboard.evidence import Evidence, read_evidence
 from cirbench.leaderboard.model import ELSEWHERE, PUBLISHED, REPRODUCED, SERVER, BoardRow, Value
 
 if TYPE_CHECKING:
@@ -26,11 +27,17 @@ class Candidate:
         row: Without a rank.
         benchmark: Name of the data set.
         unranked: Whether it must not be ranked.
+        version: Number and digest of the protocol; ``None`` where the source tells none.
+        weights: Sha256 of the backbone's; ``None`` where the source tells none.
+        evidence: The ranks behind the numbers, where they are stored and whole.
     """
 
     row: BoardRow
     benchmark: str
     unranked: bool
+    version: tuple[int, str] | None = None
+    weights: str | None = None
+    evidence: Evidence | None = None
 
 
 def of_published(row: PublishedRow, known: Published) -> Candidate:
@@ -72,7 +79,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         method=method.name,
         title=method.title,
         backbone=names.get(backbone.name, backbone.name),
-        supervision="training-free" if method.supervision == "training-free" else method.supervision,
+        supervision=method.supervision,
         year=int(entry.created[:4]),
         badge=SERVER if entry.server_scored else REPRODUCED,
         protocol=protocol,
@@ -92,7 +99,9 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         again="\n".join(entry.commands),
         ranks=folder if (folder / RANKS).is_file() else None,
     )
-    return Candidate(shown, protocol.partition("/")[0], entry.partial)
+    version = int(entry.protocol.fields["version"]), entry.protocol.digest
+    evidence = None if shown.ranks is None or entry.partial else read_evidence(folder / RANKS)
+    return Candidate(shown, protocol.partition("/")[0], entry.partial, version, backbone.weights, evidence)
 
 
 def slug(name: str) -> str:
