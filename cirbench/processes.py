@@ -72,6 +72,7 @@ def joined() -> Iterator[None]:
     if place.count == 1:
         yield
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch muses on its own options, once a process
     import torch
     from torch import distributed
 

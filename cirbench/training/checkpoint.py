@@ -3,6 +3,7 @@
 <folder>/weights.safetensors    the tensors of what was trained
 <folder>/card.json              a `Card`; written last, so a folder with a card is whole
 <folder>/state.safetensors      only while the training is unfinished; see `cirbench.training.state`
+<folder>/epoch-K/               a checkpoint after each epoch, where those are kept
 """
 
 from __future__ import annotations
@@ -28,6 +29,24 @@ _PACKAGES = ("cirbench", "torch", "open_clip_torch", "numpy", "pillow", "safeten
 _MATTERS = ("architecture", "activation", "weights")
 
 
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training was worth on its way.
+
+    Attributes:
+        step: Optimiser steps that were done.
+        protocol: What it was evaluated on.
+        digest: Sha256 of that protocol.
+        metric: The protocol's headline metric.
+        value: In percent.
+    """
+
+    step: int
+    protocol: str
+    digest: str
+    metric: str
+    value: float
+
+
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """Where a checkpoint comes from.
 
@@ -39,15 +58,19 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         weights: Its sha256.
         training: The training parameters, all of them.
         backbone: The identity of the backbone that training started from.
-        data: The pairs, by name.
+        data: The samples, by name.
         data_digest: What they are; see `cirbench.training.data.Source`.
         data_pairs: How many there are.
         code: Sha256 of the source of the objective.
-        steps: Optimiser steps.
-        losses: The loss of each step.
+        steps: Optimiser steps that the weights have seen.
+        losses: The loss of each step of the training; it went on after the weights that were selected.
+        evaluations: What was evaluated on the way.
+        selected_on: The protocol on which these weights were the best; none where they are just the last.
         seconds: Wall time, over all sittings.
         device: Where it ran.
-        threads: CPU threads that computed.
+        threads: CPU threads that computed, in each process.
+        processes: How many processes took part.
+        skipped: How many samples could not be used and were left out.
         packages: Versions.
         created: When it was finished, UTC, ISO 8601.
     """
@@ -70,6 +93,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     packages: dict[str, str]
     created: str
+    evaluations: list[Evaluated] = []
+    selected_on: str | None = None
+    processes: int = 1
+    skipped: int = 0
 
 
 def write_card(folder: Path, card: Card) -> None:

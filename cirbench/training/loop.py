@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import time
 from typing import TYPE_CHECKING
@@ -11,18 +10,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from cirbench.errors import CirbenchError
+from cirbench.processes import here, total
+from cirbench.training.health import FACTOR, WINDOW, bound, diverges, is_good
 from cirbench.training.schedule import learning_rate
 from cirbench.training.state import STATE
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cirbench.training.config import TrainingParameters
     from cirbench.training.data import Batches
-    from cirbench.training.objective import Objective
+    from cirbench.training.moments import Moments
+    from cirbench.training.objective import Batch
     from cirbench.training.state import Progress
+    from cirbench.training.step import Step
 
 _SHARE = 20
 """Keeping the state takes at most one part in so many of the time."""
@@ -44,52 +47,59 @@ class Keeper:
     _last: float = dataclasses.field(default_factory=time.perf_counter)
     _cost: float = 0.0
 
-    def keep(self, progress: Progress) -> bool:
-        """Write the state if it is time, and if it is worth continuing from; say whether the training shall stop."""
-        now, stopping = time.perf_counter(), self.stop.is_set()
-        if stopping or now - self._last > max(self.seconds, _SHARE * self._cost):
-            if progress.is_finite():
-                progress.save(self.folder)
-            self._last = time.perf_counter()
-            self._cost = self._last - now
-        return stopping
+    def keep(self, progress: Progress, *, stopping: bool) -> None:
+        """Write the state if it is time, and if it is worth continuing from."""
+        now = time.perf_counter()
+        if not here().leads or not (stopping or now - self._last > max(self.seconds, _SHARE * self._cost)):
+            return
+        if is_good(progress.losses) and progress.is_finite():
+            progress.save(self.folder)
+        self._last = time.perf_counter()
+        self._cost = self._last - now
 
 
 def run(
-    objective: Objective,
+    compute: Step,
     batches: Batches,
+    pieces: Iterator[Batch],
     parameters: TrainingParameters,
     progress: Progress,
     keeper: Keeper,
+    moments: Moments,
     advance: Callable[[int], None],
 ) -> bool:
     """Run the steps that are left; say whether all are done, or the training was stopped and its state is kept.
 
     Raises:
-        CirbenchError: The loss is no longer a finite number.
+        CirbenchError: The loss is no longer a finite number, or grows without end; another process has ended.
     """
     steps = parameters.total_steps(batches.per_epoch)
     while progress.step < steps:
         started = time.perf_counter()
         step = progress.step
-        torch.manual_seed(_seed(parameters.seed, step))
         rate = learning_rate(step, steps=steps, steps_per_epoch=batches.per_epoch, parameters=parameters)
         for group in progress.optimizer.param_groups:
             group["lr"] = rate
         progress.optimizer.zero_grad(set_to_none=True)
-        loss = objective.loss(batches[step])
-        loss.backward()  # type: ignore[no-untyped-call]
-        value = loss.item()
-        if not math.isfinite(value):
-            raise _diverged(value, step, keeper.folder)
+        loss = compute(pieces, step)
+        whole_loss, stopping = total([loss / here().count, keeper.stop.is_set()])
+        if not math.isfinite(whole_loss):
+            raise _stopped(step, f"its loss became {whole_loss}", keeper.folder)
         progress.optimizer.step()
-        progress.losses.append(value)
+        progress.losses.append(whole_loss)
+        if diverges(progress.losses):
+            usual = f"half of its last {WINDOW} losses are above {bound(progress.losses):.4g}"
+            reason = f"it diverges: {usual}, {FACTOR:.0f} times the largest of the first {WINDOW}"
+            raise _stopped(step, reason, keeper.folder)
         progress.seconds += time.perf_counter() - started
         advance(batches.batch_size)
-        if progress.step < steps and keeper.keep(progress):
-            return False
+        moments.reached()
+        if progress.step < steps:
+            keeper.keep(progress, stopping=bool(stopping))
+            if stopping:
+                return False
     if not progress.is_finite():
-        raise _diverged(math.nan, steps - 1, keeper.folder)
+        raise _stopped(steps - 1, "its weights are no longer numbers", keeper.folder)
     return True
 
 
@@ -102,17 +112,18 @@ def optimizer_for(module: torch.nn.Module, parameters: TrainingParameters) -> to
         {"params": decayed, "weight_decay": parameters.weight_decay},
         {"params": [weights for weights in wanted if id(weights) not in chosen], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=parameters.lr, fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=parameters.lr,
+        betas=(0.9, parameters.beta2),
+        eps=parameters.epsilon,
+        fused=True,
+    )
 
 
-def _seed(seed: int, step: int) -> int:
-    """A seed for everything random in a step, so that a continued training draws what it would have drawn."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{step}".encode()).digest()[:8], "little") >> 1
-
-
-def _diverged(loss: float, step: int, folder: Path) -> CirbenchError:
+def _stopped(step: int, reason: str, folder: Path) -> CirbenchError:
     kept = f" The last good state is kept in {folder / STATE}." if (folder / STATE).is_file() else ""
     return CirbenchError(
-        f"The training stopped at step {step + 1}: its loss became {loss}.{kept}",
-        hint="Lower the learning rate (--set lr=...), or look at the pairs of that step.",
+        f"The training stopped at step {step + 1}: {reason}.{kept}",
+        hint="Lower the learning rate (--set lr=...), or look at the samples of that step.",
     )

@@ -1,35 +1,39 @@
 """An unfinished training on disk: enough to continue it bit for bit.
 
 Everything random in a step comes from the seed and the number of the step, and so does the order of the pairs. So the
-state is the module, the optimiser, the losses so far and how long they took.
+state is the module, the optimiser, the losses and evaluations so far, and how long they took.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cirbench.errors import CorruptFile, UsageError
 from cirbench.files import write_bytes
+from cirbench.training.checkpoint import Evaluated
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 STATE = "state.safetensors"
+SCHEMA = 1
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Progress:
-    """A module with its optimiser, how far they are, and the losses on the way."""
+    """A module with its optimiser, how far they are, and what was seen on the way."""
 
     def __init__(self, module: torch.nn.Module, optimizer: torch.optim.AdamW, request: str) -> None:
         self.module = module
         self.optimizer = optimizer
         self.request = request
         self.losses: list[float] = []
+        self.evaluations: list[Evaluated] = []
         self.seconds = 0.0
 
     @property
@@ -48,7 +52,12 @@ class Progress:
             for moment, tensor in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"{moment}.{name}"] = tensor.detach().cpu().contiguous()
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        header = {"request": self.request, "seconds": str(self.seconds)}
+        header = {
+            "schema": str(SCHEMA),
+            "request": self.request,
+            "seconds": str(self.seconds),
+            "evaluations": msgspec.json.encode(self.evaluations).decode(),
+        }
         write_bytes(folder / STATE, save(tensors, header))
 
     def load(self, folder: Path) -> None:
@@ -65,10 +74,11 @@ class Progress:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise CorruptFile(f"{path} is damaged: {error}.", hint="Start the training anew: --restart.") from error
-        if header.get("request") != self.request:
+        if header.get("request") != self.request or header.get("schema") != str(SCHEMA):
             raise other_training(folder)
         self.losses = tensors.pop("losses").tolist()
         self.seconds = float(header["seconds"])
+        self.evaluations = msgspec.json.decode(header["evaluations"], type=list[Evaluated])
         self.module.load_state_dict(
             {name.removeprefix("module."): tensor for name, tensor in tensors.items() if name.startswith("module.")}
         )

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import functools
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +18,18 @@ import msgspec
 import torch
 from safetensors.torch import save
 
-from cirbench.errors import UsageError
+from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.features.store import cache_root
 from cirbench.files import digest, sha256_of_file, write_bytes
+from cirbench.processes import agree, here, total, wait
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.loop import Keeper, optimizer_for, run
+from cirbench.training.moments import Moments, Watch
 from cirbench.training.objective import Prepared
+from cirbench.training.precision import tf32
 from cirbench.training.state import STATE, Progress, other_training, weights
+from cirbench.training.step import Step, recompute_activations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +52,8 @@ class Request:
         source: What it is trained on.
         kind: What it looks at of that.
         weights_file: The name of the file that the weights go to.
+        watch: What is looked at on the way, and which weights are kept.
+        skip_broken: How many samples that cannot be used are left out.
     """
 
     method: str
@@ -56,6 +63,8 @@ class Request:
     source: Source
     kind: Kind = "pairs"
     weights_file: str = WEIGHTS
+    watch: Watch = dataclasses.field(default_factory=Watch)
+    skip_broken: int = 0
 
     def __post_init__(self) -> None:
         self.source.require(self.kind, owner=self.method)
@@ -74,8 +83,10 @@ class Request:
     @cached_property
     def digest(self) -> str:
         """Sha256 over everything."""
+        watched = {"watch": self.watch.asked} if self.watch.asked else {}
         return digest(
             {
+                **watched,
                 "schema": SCHEMA,
                 "method": self.method,
                 "parameters": msgspec.to_builtins(self.parameters),
@@ -104,6 +115,7 @@ def train(
     restart: bool = False,
     display: Display | None = None,
     keep_seconds: float = 60.0,
+    workers: int = 0,
 ) -> Path:
     """Train, and return the folder of the checkpoint.
 
@@ -114,61 +126,119 @@ def train(
         request: What to train.
         folder: Where the checkpoint goes; `Request.folder` if not given.
         restart: Replace whatever training the folder holds.
-        display: Shows how far it is, counted in pairs.
+        display: Shows how far it is, counted in samples.
         keep_seconds: How often the state is kept, in seconds.
+        workers: How many processes decode ahead; the training is the same with any number.
 
     Raises:
-        UsageError: The folder holds another training; there are too few pairs.
+        UsageError: The folder holds another training; there are too few samples.
         CorruptFile: The finished or interrupted training in the folder is damaged.
-        MissingData: A pair cannot be read.
-        CirbenchError: The loss is no longer a number; the disk is full.
+        MissingData: A sample cannot be read.
+        CirbenchError: The loss is no longer a number or grows without end; the disk is full; another process ended.
         KeyboardInterrupt: The user stopped it; its state is kept.
     """
     folder = folder or request.folder
-    if not restart and (folder / CARD).is_file():
+    if not restart and agree((folder / CARD).is_file()):
         card = read_card(folder)
         if card.request != request.digest:
             raise other_training(folder)
         verify_weights(folder, card)
         return folder
-    if restart:
+    if restart and here().leads:
         for name in (CARD, STATE):
             (folder / name).unlink(missing_ok=True)
+    wait()
     stop = threading.Event()
     # A thread of its own flushes denormals without changing what any other computation of the process gives.
     with ThreadPoolExecutor(1, thread_name_prefix="training", initializer=_flush_denormals) as own_thread:
         keeper = Keeper(folder, keep_seconds, stop)
-        finished = own_thread.submit(_train, request, folder, display or _silent, keeper)
+        finished = own_thread.submit(_train, request, display or _silent, keeper, workers)
         try:
-            finished.result()
+            whole = finished.result()
         except KeyboardInterrupt:
             stop.set()
             raise
+    if not whole:  # Ctrl-C was pressed in another process
+        raise CirbenchError(
+            "The training was stopped; its state is kept.", hint="Run the same command again to resume."
+        )
     return folder
 
 
-def _train(request: Request, folder: Path, display: Display, keeper: Keeper) -> None:
-    backbone = copy.deepcopy(request.backbone)
-    parameters = request.parameters
-    batches = Batches(request.source, backbone, parameters.batch_size, parameters.seed, request.kind)
-    with torch.random.fork_rng(devices=[backbone.device] if backbone.device.type == "cuda" else []):
-        torch.manual_seed(request.parameters.seed)
+def _train(request: Request, display: Display, keeper: Keeper, workers: int) -> bool:
+    backbone, parameters, place = copy.deepcopy(request.backbone), request.parameters, here()
+    batches = Batches(
+        request.source,
+        backbone,
+        parameters.batch_size,
+        parameters.seed,
+        request.kind,
+        rank=place.rank,
+        world=place.count,
+        pieces=parameters.accumulate,
+        skip_broken=request.skip_broken,
+    )
+    steps = parameters.total_steps(batches.per_epoch)
+    if parameters.checkpointing:
+        recompute_activations(backbone.model, backbone.identity.name)
+    with (
+        tf32(parameters.tf32),
+        torch.random.fork_rng(devices=[backbone.device] if backbone.device.type == "cuda" else []),
+    ):
+        torch.manual_seed(parameters.seed)
         objective = request.objective(backbone, parameters)
         if isinstance(objective, Prepared):
             objective.prepare(request.source, display)
         objective.module.train()
         progress = Progress(objective.module, optimizer_for(objective.module, parameters), request.digest)
-        if (folder / STATE).is_file():
-            progress.load(folder)
-        total = parameters.total_steps(batches.per_epoch) * batches.batch_size
-        with display(f"Training {request.method}", total) as advance:
-            advance(progress.step * batches.batch_size)
-            whole = run(objective, batches, parameters, progress, keeper, advance)
-    if whole:
-        _write_checkpoint(request, progress, folder)
+        _resume(progress, keeper.folder)
+        write = functools.partial(_write_checkpoint, request, progress, batches)
+        moments = Moments(request.watch, keeper.folder, batches.per_epoch, steps, progress, write)
+        compute = Step(objective, parameters, backbone.device)
+        left = f" from step {progress.step + 1} of {steps}" if progress.step else ""
+        with (
+            display(f"Training {request.method}{left}", (steps - progress.step) * batches.batch_size) as advance,
+            batches.stream(progress.step, steps, workers=workers) as pieces,
+        ):
+            whole = run(compute, batches, pieces, parameters, progress, keeper, moments, advance)
+    if whole and place.leads:
+        _finish(request, moments)
+    wait()
+    return whole
 
 
-def _write_checkpoint(request: Request, progress: Progress, folder: Path) -> None:
+def _resume(progress: Progress, folder: Path) -> None:
+    """Continue from the state in the folder, if there is one.
+
+    Raises:
+        MissingData: The processes do not see the same one.
+    """
+    if (folder / STATE).is_file():
+        progress.load(folder)
+    if agree(progress.step) * here().count != total([progress.step])[0]:
+        raise MissingData(f"The processes of this training see different states in {folder}.", hint=_SHARED)
+
+
+_SHARED = "Let --output be a folder that all machines share."
+
+
+def _finish(request: Request, moments: Moments) -> None:
+    """Leave the last weights, or the selected ones, as the checkpoint of the training."""
+    folder, best, losses = moments.folder, moments.best_folder, moments.progress.losses
+    if best is None:
+        moments.write(folder)
+    else:
+        card = read_card(best)
+        write_bytes(folder / card.file, (best / card.file).read_bytes())
+        evaluations, selected_on = moments.progress.evaluations, request.watch.select
+        write_card(
+            folder, msgspec.structs.replace(card, losses=losses, evaluations=evaluations, selected_on=selected_on)
+        )
+    (folder / STATE).unlink(missing_ok=True)
+    moments.clear()
+
+
+def _write_checkpoint(request: Request, progress: Progress, batches: Batches, folder: Path) -> None:
     path = folder / request.weights_file
     write_bytes(path, save(weights(progress.module), {"format": "pt"}))
     card = Card(
@@ -189,9 +259,11 @@ def _write_checkpoint(request: Request, progress: Progress, folder: Path) -> Non
         threads=torch.get_num_threads(),
         packages=packages(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        evaluations=progress.evaluations,
+        processes=here().count,
+        skipped=len(batches.skipped),
     )
     write_card(folder, card)
-    (folder / STATE).unlink(missing_ok=True)
 
 
 def _flush_denormals() -> None:

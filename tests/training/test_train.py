@@ -135,7 +135,8 @@ def test_a_stop_keeps_the_state_of_the_last_step(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Event, "is_set", pressed)
-        train(request_for(), folder=tmp_path / "parts")
+        with pytest.raises(CirbenchError, match=r"was stopped; its state is kept\.\nRun the same command again"):
+            train(request_for(), folder=tmp_path / "parts")
     assert [path.name for path in (tmp_path / "parts").iterdir()] == [STATE]
     parts = train(request_for(), folder=tmp_path / "parts")
     assert Noisy.calls == 8
