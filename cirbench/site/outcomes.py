@@ -84,7 +84,6 @@ def outcomes_of(run: Run, name: str) -> Outcomes:
     arrays = read_archive(run.folder / PER_QUERY)
     headline = run.result.metrics[0].label if run.result.metrics else None
     values_Q = np.full(len(run.query_ids), np.nan) if headline is None else run.values[headline]
-    ranks = Ragged(arrays["relevant_ranks"], arrays["relevant_offsets"])
     return Outcomes(name, run.result, run.query_ids, arrays["top_QK"].astype(np.int64), run.ranks, values_Q)
 
 
