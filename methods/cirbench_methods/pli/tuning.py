@@ -15,14 +15,9 @@ import click
 
 from cirbench.backbones import load_backbone
 from cirbench.console import progress
-from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
-from cirbench.datasets.scenes.benchmark import make_benchmark
-from cirbench.datasets.scenes.image import SceneImage
 from cirbench.evaluation import evaluate
 from cirbench.features.encoder import Encoder
 from cirbench.methods.training import training_parameters
-from cirbench.metrics.table import Measure
-from cirbench.parameters import pairs
 from cirbench.training.checkpoint import WEIGHTS as WEIGHTS_FILE
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.data import open_source
@@ -31,33 +26,16 @@ from cirbench_methods.baselines import SumParameters
 from cirbench_methods.baselines.method import ImageText
 from cirbench_methods.pli import SPEC
 from cirbench_methods.pli.train import MaskedTuning
+from cirbench_methods.tuning import settings as parsed
+from cirbench_methods.tuning import tuning_protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
+    from cirbench.datasets.protocol import EvaluationProtocol
 
 WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5)
-
-
-def tuning_protocol(families: int = 500, gallery_size: int = 10_000) -> EvaluationProtocol:
-    """Queries and a gallery like those of ``scenes/val``, from another seed."""
-    benchmark = make_benchmark("tuning", families=families, gallery_size=gallery_size)
-    images = [SceneImage(scene) for scene in benchmark.gallery]
-    ids = tuple(f"{place:05d}" for place in range(len(images)))
-    return EvaluationProtocol(
-        id="scenes/tuning",
-        version=1,
-        title="Scenes, for the choice of settings only",
-        queries=tuple(
-            Query(str(number), Item(ids[q.reference], images[q.reference]), (q.blueprint.caption,))
-            for number, q in enumerate(benchmark.queries)
-        ),
-        gallery=Gallery(ids, images),
-        labels=Labels(tuple(tuple(ids[place] for place in q.relevant) for q in benchmark.queries)),
-        measures=(Measure("mAP", 5),),
-        exclude_reference=True,  # as in scenes/val: where it stays, it favours smaller weights of the image
-    )
 
 
 def scores(backbone: Backbone, protocol: EvaluationProtocol) -> list[float]:
@@ -73,7 +51,7 @@ def scores(backbone: Backbone, protocol: EvaluationProtocol) -> list[float]:
 def checkpoint(backbone: Backbone, setting: str) -> Path:
     """Train by a setting such as ``steps=100,lr=3e-5``, or find the checkpoint of it."""
     kind, colon, values = setting.rpartition(":")
-    parameters = training_parameters(SPEC, backbone.identity.name, pairs(values.split(",")))
+    parameters = training_parameters(SPEC, backbone.identity.name, parsed(values))
     objective = Contrastive if colon else MaskedTuning
     return train(Request(kind or SPEC.name, objective, parameters, backbone, open_source("scenes")), display=progress)
 
