@@ -1,0 +1,95 @@
+"""SEARLE: words optimised for images, kept speakable by phrases of a language model, and a network that learns them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from cirbench.methods.interface import MethodSpec
+from cirbench.training.config import Positive, Rate, TrainingParameters
+from cirbench_methods.inversion import InversionParameters
+
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+class SearleOtiParameters(InversionParameters, frozen=True):
+    """How the word of an image is optimised, and how it is used; the defaults are those of the public code.
+
+    Attributes:
+        steps: Of the optimisation.
+        lr: Of AdamW.
+        weight_decay: Of AdamW.
+        ema: The share of the moving average that stays at each step; the average is the word.
+        init: The standard deviation of the word that it starts from.
+        regularisation: The weight of the phrases' loss, beside the image's 1; with 0 no phrases are needed.
+        concepts: The image's nearest so many concepts are the ones that phrases are about.
+        phrases: FILE.json (concept to list of phrases), FILE.jsonl or scenes; null for those of the backbone, if any.
+        seed: Decides, with the image, everything that is drawn.
+    """
+
+    steps: Positive = 350
+    lr: Rate = 2e-2
+    weight_decay: Rate = 0.01
+    ema: Share = 0.99
+    init: Rate = 0.02
+    regularisation: Rate = 0.5
+    concepts: Positive = 15
+    phrases: str | None = None
+    seed: int = 0
+
+
+class SearleTraining(TrainingParameters, frozen=True):
+    """How the network learns the words of OTI; the defaults are those of the public code.
+
+    Attributes:
+        temperature: By which the similarities of words are divided.
+        regularisation: The weight of the phrases' loss, beside the words' 1; with 0 no phrases are needed.
+        concepts: The image's nearest so many concepts are the ones that phrases are about.
+        occurrences: Where the word stands in a phrase that mentions its concept several times.
+        phrases: FILE.json (concept to list of phrases), FILE.jsonl or scenes; null for those of the backbone, if any.
+        dropout: In the network.
+        oti_steps: Of the optimisation of each image's word.
+        oti_lr: Of that optimisation.
+        oti_ema: The share of its moving average that stays at each step.
+        oti_regularisation: The weight of the phrases' loss in it.
+        oti_concepts: The image's nearest so many concepts in it.
+    """
+
+    epochs: Positive = 100
+    batch_size: Positive = 256
+    lr: Rate = 1e-4
+    weight_decay: Rate = 0.01
+    temperature: Annotated[float, msgspec.Meta(gt=0)] = 0.25
+    regularisation: Rate = 0.75
+    concepts: Positive = 150
+    occurrences: Literal["first", "all"] = "all"
+    phrases: str | None = None
+    dropout: Share = 0.5
+    oti_steps: Positive = 350
+    oti_lr: Rate = 2e-2
+    oti_ema: Share = 0.99
+    oti_regularisation: Rate = 0.5
+    oti_concepts: Positive = 15
+
+
+SEARLE = MethodSpec(
+    name="searle",
+    title="SEARLE: a network that has learnt optimised words",
+    implementation="cirbench_methods.searle.method:Searle",
+    parameters=InversionParameters,
+    paper="arXiv:2303.15247",
+    supervision="image-only",
+    trainer="cirbench_methods.searle.train:Distillation",
+    training=SearleTraining,
+    trains_on="images",
+    uses_llm="yes",
+)
+SEARLE_OTI = MethodSpec(
+    name="searle-oti",
+    title="SEARLE-OTI: a word optimised for each reference image",
+    implementation="cirbench_methods.searle.method:SearleOti",
+    parameters=SearleOtiParameters,
+    paper="arXiv:2303.15247",
+    uses_llm="yes",
+)

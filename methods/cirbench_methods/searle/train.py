@@ -1,0 +1,116 @@
+"""The distillation of optimised words into a network that finds them at once (SEARLE, section 3.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from cirbench.backbones.words import PseudoWords
+from cirbench.datasets.protocol import Item
+from cirbench.errors import MissingData
+from cirbench.features.encoder import Encoder
+from cirbench.features.store import default_store
+from cirbench.training.precision import in_full_precision
+from cirbench.training.processes import gather_rows
+from cirbench_methods.inversion.phi import Phi
+from cirbench_methods.searle import SearleOtiParameters
+from cirbench_methods.searle.concepts import near
+from cirbench_methods.searle.oti import cosine_losses
+from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
+from cirbench_methods.searle.words import OtiInverter
+
+if TYPE_CHECKING:
+    from cirbench.backbones.interface import Backbone
+    from cirbench.features.encoder import Progress
+    from cirbench.training.data import Source
+    from cirbench.training.objective import Batch
+    from cirbench_methods.searle import SearleTraining
+
+
+class Distillation:
+    """A network that maps image features to the words of OTI, and keeps those words speakable."""
+
+    def __init__(self, backbone: Backbone, parameters: SearleTraining) -> None:
+        backbone.model.requires_grad_(False)
+        self.backbone = backbone
+        self.parameters = parameters
+        self.tower = PseudoWords(backbone)
+        self.module = Phi.for_backbone(backbone, parameters.dropout)
+        self.phrases: Phrases | None = None
+        if parameters.regularisation:
+            self.phrases = open_phrases(parameters.phrases, backbone.identity.name)
+
+    def prepare(self, source: Source, display: Progress) -> None:
+        """Encode the images, invert them, and find what they show; whatever was made before is found again."""
+        encoder = Encoder(self.backbone, default_store(), progress=display)
+        items = _items(source)
+        words_NE = OtiInverter(encoder, teacher(self.parameters))(items)
+        self.features = torch.from_numpy(encoder.images(items)).to(self.backbone.device)
+        self.words = torch.from_numpy(words_NE).to(self.backbone.device)
+        if self.phrases is not None:
+            self.near = near(encoder, self.phrases.concepts, items, self.parameters.concepts)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The distance of the words from those of OTI, and of what they say in phrases from what their concepts do."""
+        drawn_T2 = torch.rand(batch.total, 2, dtype=torch.float64)
+        predicted_BE = self.module(self.features[batch.positions_B])
+        loss = distillation_loss(self.words[batch.positions_B], predicted_BE, self.parameters.temperature, batch.first)
+        if self.phrases is None:
+            return loss
+        spoken, plain = self._phrases(self.phrases, batch, batch.own(drawn_T2))
+        spoken_BD = self.tower(self.tower.tokenize(spoken), predicted_BE, self.parameters.occurrences)
+        plain_BD = self.backbone.encode_tokens(self.backbone.tokenize(plain))
+        return loss + self.parameters.regularisation * cosine_losses(spoken_BD, plain_BD).mean()
+
+    def _phrases(self, phrases: Phrases, batch: Batch, drawn_B2: torch.Tensor) -> tuple[list[str], list[str]]:
+        """A phrase for each image about one of its concepts: with the placeholder, and as it is."""
+        spoken, plain = [], []
+        for near_k, (which, place) in zip(self.near[batch.positions_B], drawn_B2.tolist(), strict=True):
+            concept = int(near_k[int(which * len(near_k))])
+            sentences = phrases.sentences[concept]
+            plain.append(sentences[int(place * len(sentences))])
+            spoken.append(replaced(plain[-1], phrases.concepts[concept], self.parameters.occurrences))
+        return spoken, plain
+
+
+@in_full_precision
+def distillation_loss(
+    words_BE: torch.Tensor, predicted_BE: torch.Tensor, temperature: float, first: int = 0
+) -> torch.Tensor:
+    """NT-Xent over the words of OTI and the predicted ones, of unit length, in one stack.
+
+    Each word has to find its counterpart among all words of both kinds but itself. The words of all processes are told
+    apart; the ones here are theirs from ``first`` on.
+    """
+    sides = [functional.normalize(side_BE, dim=-1) for side_BE in (words_BE, predicted_BE)]
+    all_XE = torch.cat([gather_rows(side_BE) for side_BE in sides])
+    count = len(all_XE) // 2
+    own_B = torch.arange(first, first + len(words_BE), device=all_XE.device)
+    itself_Y, other_Y = torch.cat([own_B, own_B + count]), torch.cat([own_B + count, own_B])
+    logits_YX = torch.cat(sides) @ all_XE.T / temperature
+    logits_YX = logits_YX.scatter(1, itself_Y[:, None], -torch.inf)
+    return functional.cross_entropy(logits_YX, other_Y)
+
+
+def teacher(training: SearleTraining) -> SearleOtiParameters:
+    """The parameters of the inversion that a training asks for."""
+    return SearleOtiParameters(
+        steps=training.oti_steps,
+        lr=training.oti_lr,
+        ema=training.oti_ema,
+        regularisation=training.oti_regularisation,
+        concepts=training.oti_concepts,
+        phrases=training.phrases,
+        seed=training.seed,
+    )
+
+
+def _items(source: Source) -> list[Item]:
+    items = []
+    for number, sample in enumerate(source.samples):
+        if sample.image is None:
+            raise MissingData(f"Sample {number + 1} of {source.name} cannot be used: it has no image.")
+        items.append(Item(str(number), sample.image))
+    return items

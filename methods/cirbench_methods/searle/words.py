@@ -1,0 +1,119 @@
+"""The words of images by OTI: made in batches, kept by everything that decides them, and made once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cirbench.backbones.words import PLACEHOLDER, PseudoWords
+from cirbench.features.encoder import Encoder
+from cirbench.features.space import OwnSpace
+from cirbench.files import digest
+from cirbench_methods.searle.concepts import TEMPLATES, near
+from cirbench_methods.searle.oti import Draws, Texts, draw, invert
+from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from cirbench.datasets.protocol import Item
+    from cirbench_methods.searle import SearleOtiParameters
+
+SCHEMA = 1
+_PASSES = 8
+"""Batches that are made before they are kept, so that every core has something to do."""
+_DECIDING = ("steps", "lr", "weight_decay", "ema", "init", "regularisation", "concepts", "seed")
+
+
+class OtiInverter:
+    """Optimises a word for each image; see `cirbench_methods.searle.oti`.
+
+    Raises:
+        UsageError: The backbone cannot read pseudo-words; phrases are needed and not given.
+        MissingData: The file of phrases does not exist.
+        CorruptFile: The file of phrases cannot be read.
+    """
+
+    def __init__(self, encoder: Encoder, parameters: SearleOtiParameters) -> None:
+        self.encoder = encoder
+        self.parameters = parameters
+        self.tower = PseudoWords(encoder.backbone)
+        self.phrases: Phrases | None = None
+        if parameters.regularisation:
+            self.phrases = open_phrases(parameters.phrases, encoder.backbone.identity.name)
+
+    def __call__(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        """Make the words of images, (N, E), or find those that were made before.
+
+        Raises:
+            MissingData: An image is absent or cannot be decoded.
+            CirbenchError: New words cannot be kept.
+        """
+
+        def make(contents: list[str], advance: Callable[[int], None]) -> NDArray[np.float32]:
+            return self._make([images[content] for content in contents], advance)
+
+        images = {item.image.content: item for item in items}
+        shard = _PASSES * self.encoder.batch_size
+        return self.encoder.own(self.space, [item.image.content for item in items], make, shard=shard)
+
+    @cached_property
+    def space(self) -> OwnSpace:
+        """Everything but the image that decides a word."""
+        recipe = {name: getattr(self.parameters, name) for name in _DECIDING}
+        phrases = None if self.phrases is None else self.phrases.digest
+        decided = digest({"schema": SCHEMA, "templates": TEMPLATES, "phrases": phrases, **recipe})
+        return OwnSpace(self.encoder.backbone.identity, "Inverting images", decided, self.tower.width)
+
+    def _make(self, items: Sequence[Item], advance: Callable[[int], None]) -> NDArray[np.float32]:
+        images = torch.from_numpy(self.encoder.images(items)).to(self.encoder.backbone.device)
+        draws = self._draw(items)
+        starts = torch.from_numpy(np.stack([each.start_E for each in draws])).to(images)
+        templates = self._templates(draws)
+        phrases, plain_PD = self._phrases(draws)
+
+        def compute(rows: NDArray[np.intp]) -> torch.Tensor:
+            spoken = None if phrases is None else phrases.of(rows)
+            return invert(self.tower, starts[rows], images[rows], templates.of(rows), spoken, plain_PD, self.parameters)
+
+        # An image's phrases are padded to its own longest one, never to that of an image beside it.
+        shapes_N = templates.lengths_B if phrases is None else phrases.lengths_B
+        return self.encoder.rowwise(compute, shapes_N, advance)
+
+    def _draw(self, items: Sequence[Item]) -> list[Draws]:
+        sentences: Sequence[Sequence[str]] = ()
+        near_Nk = np.empty((len(items), 0), dtype=np.int32)
+        if self.phrases is not None:
+            sentences = self.phrases.sentences
+            near_Nk = near(self.encoder, self.phrases.concepts, items, self.parameters.concepts)
+        return [
+            draw(item.image.content, self.tower.width, len(TEMPLATES), near_k.tolist(), sentences, self.parameters)
+            for item, near_k in zip(items, near_Nk, strict=True)
+        ]
+
+    def _templates(self, draws: Sequence[Draws]) -> Texts:
+        tokens_TL = self.tower.tokenize([template.format(PLACEHOLDER) for template in TEMPLATES])
+        chosen_NS = np.stack([each.templates_S for each in draws])
+        longest = self.tower.lengths(tokens_TL).max()
+        return Texts(tokens_TL.to(self.encoder.backbone.device), chosen_NS, np.full(len(draws), longest))
+
+    def _phrases(self, draws: Sequence[Draws]) -> tuple[Texts | None, torch.Tensor | None]:
+        """The phrases of all steps, each once, with their features as they are."""
+        if self.phrases is None:
+            return None, None
+        used = sorted({phrase for each in draws for phrase in each.phrases_S})
+        rows = {phrase: row for row, phrase in enumerate(used)}
+        chosen_NS = np.array([[rows[phrase] for phrase in each.phrases_S] for each in draws])
+        spoken = [(self.phrases.sentences[concept][number], self.phrases.concepts[concept]) for concept, number in used]
+        tokens_PL = self.tower.tokenize([replaced(sentence, concept, "first") for sentence, concept in spoken])
+        lengths_N = self.tower.lengths(tokens_PL)[chosen_NS].max(axis=1)
+        backbone = self.encoder.backbone
+        # Of the millions of phrases that a language model writes, few are ever met again: nothing is kept.
+        plain = Encoder(backbone, None, batch_size=self.encoder.batch_size).texts([sentence for sentence, _ in spoken])
+        texts = Texts(tokens_PL.to(backbone.device), chosen_NS, lengths_N)
+        return texts, torch.from_numpy(plain).to(backbone.device)
