@@ -1,7 +1,8 @@
 """The evidence of an entry: the ranks that its numbers follow from, and what a protocol adds to them.
 
 An archive holds, per query, its id, its cluster, its slices, the rank of each ground truth and, where the protocol has
-them, the rank inside the group and the soft labels. Clusters and slices are bound to the protocol by its digests.
+them, the rank inside the group and the soft labels. Clusters and slices are bound to the protocol by its digests. For a
+few queries at even distances it also holds the first items, so that a page can show what was retrieved.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 MOST_STORED = 1 << 20
 """Bytes of ranks that are stored with an entry; of larger ones the digest is."""
 
+SHOWN_QUERIES, SHOWN_ITEMS = 12, 10
+"""Of how many queries how many of the first items are kept."""
+
 _UNPACKED = 64 << 20
 
 Slices = dict[str, tuple[tuple[str, ...], ...]]
@@ -51,6 +55,7 @@ class Evidence:
         relevant_ranks: The 1-based rank of each ground truth, the target first.
         group_ranks_Q: Of the target inside its group, or ``None``.
         gains: Soft labels per ground truth, or ``None``.
+        shown_SK: Gallery positions of the first items of the queries at `spread` places, -1 where there are fewer.
     """
 
     query_ids: tuple[str, ...]
@@ -59,6 +64,7 @@ class Evidence:
     relevant_ranks: Ragged[np.int64]
     group_ranks_Q: NDArray[np.int64] | None
     gains: tuple[tuple[float, ...], ...] | None
+    shown_SK: NDArray[np.int64]
 
     def scores(self, labels: Sequence[str], seed: int) -> tuple[Score, ...]:
         """Compute the numbers of these labels again, with their intervals; see `measured` for what it raises."""
@@ -101,6 +107,12 @@ class _Asked:
     labels: Evidence
 
 
+def spread(total: int, count: int) -> list[int]:
+    """Choose so many of ``total`` places at even distances, whatever stands there."""
+    count = min(count, total)
+    return [place * total // count for place in range(count)]
+
+
 def pack(per_query: Mapping[str, NDArray[Any]], protocol: EvaluationProtocol) -> bytes:
     """Make the archive from what a run keeps and the protocol that it was evaluated on."""
     arrays = {name: per_query[name] for name in ("query_ids", "clusters", "relevant_ranks", "relevant_offsets")}
@@ -108,6 +120,8 @@ def pack(per_query: Mapping[str, NDArray[Any]], protocol: EvaluationProtocol) ->
         arrays["group_ranks_Q"] = per_query["group_ranks_Q"]
     if protocol.labels is not None and protocol.labels.gains is not None:
         arrays["gains"] = np.array([gain for row in protocol.labels.gains for gain in row], dtype=np.float64)
+    shown_QK = per_query["top_QK"][:, :SHOWN_ITEMS].astype(np.int64)
+    arrays["shown_SK"] = shown_QK[spread(len(shown_QK), SHOWN_QUERIES)]
     arrays["slices"] = np.array(json.dumps(dict(protocol.slices), ensure_ascii=False))
     return to_archive(arrays)
 
@@ -130,6 +144,7 @@ def read_evidence(path: Path) -> Evidence:
 
 def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:
     known = {"query_ids", "clusters", "slices", "relevant_ranks", "relevant_offsets", "group_ranks_Q", "gains"}
+    known.add("shown_SK")
     if foreign := arrays.keys() - known:
         raise ValueError(f"nobody knows an array called {min(foreign)!r}")
     ids, clusters = (_texts(arrays[name], name) for name in ("query_ids", "clusters"))
@@ -150,7 +165,11 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:
         if flat.dtype != np.float64 or flat.shape != ranks.values.shape or not np.isfinite(flat).all():
             raise ValueError("there is not one soft label for each ground truth")
         gains = tuple(tuple(row.tolist()) for row in ranks.like(flat))
-    return Evidence(ids, clusters, slices, ranks, groups_Q, gains)
+    shown_SK = arrays["shown_SK"]
+    most = (min(SHOWN_QUERIES, len(ids)), SHOWN_ITEMS)
+    if shown_SK.dtype != np.int64 or shown_SK.ndim != 2 or shown_SK.shape[0] != most[0] or shown_SK.shape[1] > most[1]:
+        raise ValueError("the items to show are not those of a few queries")
+    return Evidence(ids, clusters, slices, ranks, groups_Q, gains, shown_SK)
 
 
 def _texts(array: NDArray[Any], name: str) -> tuple[str, ...]:
