@@ -26,8 +26,6 @@ VERBS = {
     "train": "Train a method, or a small CLIP.",
     "report": "Look at what runs retrieved, query by query.",
     "compare": "Compare runs of one protocol, with corrected tests.",
-    "diff": "Say what differs between two runs, and which queries flipped.",
-    "sweep": "Run a method once for each value of its parameters.",
     "reproduce": "Run a published result again, or say what is missing for it.",
     "leaderboard": "Publish runs with their ranks, and check what is published.",
     "list": "List methods, datasets, protocols, backbones, metrics or runs.",

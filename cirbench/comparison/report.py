@@ -89,7 +89,7 @@ class Report:
             columns.append(Column("optimistic", f"{_short(headline.label)} without lost queries"))
         columns += [Column(label, _short(label)) for label in labels]
         if self.unimodal is not None:
-            columns += [Column("hard", "neither unimodal solves"), Column("gain", "gain over better unimodal")]
+            columns += [Column("hard", "where neither solves"), Column("gain", "gain over better unimodal")]
         if self._plain is not None:
             columns.append(Column("plain", f"against {PLAIN}"))
         rows = tuple(self._row(at, labels, len(columns)) for at in range(len(self.runs)))
@@ -183,7 +183,7 @@ class Report:
         image, text = _percent(one.by_image, one), _percent(one.by_text, one)
         return (
             f"Of {one.answered} queries, the reference image alone solves {one.by_image} ({image}), the caption alone "
-            f"{one.by_text} ({text}), neither {one.hard}; solved: a {_short(one.label)} above 0.",
+            f"{one.by_text} ({text}), neither {one.hard}; solved means {_short(one.label)} above 0.",
         )
 
     def _compared(self, pair: Pair) -> dict[str, Any]:

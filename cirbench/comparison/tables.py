@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.comparison.diagnostics import slices
+from cirbench.comparison.baselines import baselines_beside, unimodal_of
+from cirbench.comparison.diagnostics import diagnose, slices
 from cirbench.statistics import SIGNIFICANCE
 from cirbench.tables import Column, Number, Row, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cirbench.comparison.baselines import Unimodal
     from cirbench.comparison.diagnostics import Diagnosis, Estimate
@@ -51,38 +52,54 @@ def standings_table(standings: Standings, *, signs: bool = False) -> Table:
     )
 
 
-def diagnostics_table(runs: Sequence[tuple[str, Run, Unimodal, Diagnosis]]) -> Table:
-    """Lay out what the unimodal baselines say about each run.
+def diagnostics_table(named: Sequence[tuple[str, Run]], label: str) -> Table | None:
+    """Lay out what the unimodal baselines say about each run; ``None`` where no run has them.
 
     Args:
-        runs: Per run its name, itself, the baselines on its backbone, and the diagnosis.
+        named: Runs with their names; baselines are looked for among them and beside them.
+        label: The number.
     """
-    first = runs[0][2]
+    runs = [run for _, run in named]
+    found = {run.folder: one for run in runs if (one := unimodal_of(run, _candidates(run, runs), label)) is not None}
+    rows = []
+    for name, run in named:
+        if run.folder in found:
+            one = found[run.folder]
+            (diagnosis,) = diagnose([run], one)
+            rows.append(_diagnosis(name, run, one, diagnosis))
+    if not rows:
+        return None
     return Table(
-        title=f"{first.label} and what one side of the query alone gives",
+        title=f"{label} and what one side of the query alone gives",
         columns=(
             Column("run", "run"),
-            Column("value", first.label),
+            Column("value", label),
             Column("gain", "gain over better unimodal"),
             Column("hard", "where neither solves"),
             Column("hard_queries", "such queries"),
             Column("image_alone", "image alone solves"),
             Column("text_alone", "text alone solves"),
         ),
-        rows=tuple(
-            (
-                name,
-                number(run.result[unimodal.label]),
-                estimate(found.gain, signed=True),
-                estimate(found.hard),
-                Number(unimodal.hard, digits=0),
-                _share(unimodal.by_image, unimodal),
-                _share(unimodal.by_text, unimodal),
-            )
-            for name, run, unimodal, found in runs
-        ),
-        caption="Percent; differences in points; 95 % intervals. A query is solved where its "
-        f"{first.label} is above 0. Image alone is what copying the reference gets; text alone ignores it.",
+        rows=tuple(rows),
+        caption=f"Percent; differences in points; 95 % intervals. A query is solved where its {label} is above 0. "
+        "Image alone is what copying the reference gets; text alone ignores it.",
+    )
+
+
+def _candidates(run: Run, runs: Sequence[Run]) -> Iterator[Run]:
+    yield from runs
+    yield from baselines_beside(run)
+
+
+def _diagnosis(name: str, run: Run, one: Unimodal, found: Diagnosis) -> Row:
+    return (
+        name,
+        number(run.result[one.label]),
+        estimate(found.gain, signed=True),
+        estimate(found.hard),
+        Number(one.hard, digits=0),
+        Number(100 * one.by_image / one.answered),
+        Number(100 * one.by_text / one.answered),
     )
 
 
@@ -187,7 +204,3 @@ def _notes(standings: Standings) -> list[str]:
             f"p < {SIGNIFICANCE} before correction; smaller ones it may miss."
         )
     return [*notes, *standings.remarks]
-
-
-def _share(count: int, unimodal: Unimodal) -> Number:
-    return Number(100 * count / unimodal.answered)

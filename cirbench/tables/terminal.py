@@ -29,9 +29,11 @@ def to_rich(table: Table) -> RichTable:
         caption_justify="left",
     )
     for at, column in enumerate(table.columns):
-        numeric = table.numeric(at)
         laid_out.add_column(
-            Text(visible(column.heading)), justify="right" if numeric else "left", no_wrap=numeric or at == 0
+            Text(visible(column.heading)),
+            justify="right" if table.numeric(at) else "left",
+            min_width=_needed(table, at),
+            no_wrap=at == 0,
         )
     for row in table.rows:
         laid_out.add_row(*_texts(row))
@@ -50,6 +52,14 @@ def to_text(table: Table) -> str:
     with console.capture() as capture:
         console.print(laid_out)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _needed(table: Table, at: int) -> int:
+    """The width below which a number or a word of the heading would be cut; intervals may take a second line."""
+    numbers = [cell for row in table.all_rows if isinstance(cell := row[at], Number)]
+    heading = visible(table.columns[at].heading).split()
+    ends = [f"[{end}," for cell in numbers for end in cell.ends_text or ()]
+    return max(map(len, [*heading, *(cell.text for cell in numbers), *ends]), default=1)
 
 
 def _texts(row: Row) -> list[Text]:

@@ -1,0 +1,101 @@
+"""``cirbench compare``: hold runs of one protocol against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cirbench.errors import MissingData, UsageError
+from cirbench.tables import FORMATS, render
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cirbench.comparison.standings import Standings
+    from cirbench.tables import Table
+
+TABLES = ("runs", "diagnostics", "slices")
+
+
+@click.command()
+@click.argument("folders", nargs=-1, metavar="RUN RUN...", type=click.Path(path_type=Path))
+@click.option("--metric", help="The number to compare, if not the headline: mAP@10, 'mAP@10[aspect=negation]' ...")
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), help="The run that differences are taken to, if not the first."
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True)
+@click.option(
+    "--table",
+    "which",
+    type=click.Choice(TABLES),
+    help="One table only.  [default: all of them on a terminal, runs in every other format]",
+)
+@click.option("--signs", is_flag=True, help="Signs of significance in place of intervals, for a narrow table.")
+def command(
+    folders: tuple[Path, ...], metric: str | None, baseline: Path | None, form: str, which: str | None, signs: bool
+) -> None:
+    """Compare runs of one protocol, query by query: differences, corrected tests, and ranks without false orders.
+
+    \b
+    cirbench compare runs/scenes/image-text-cf2cfa47 runs/scenes/pli-45ec5ced
+    cirbench compare runs/scenes/* --metric Recall@10 --format latex > table.tex
+    cirbench compare runs/scenes/* --table slices --format csv > slices.csv
+    """
+    from cirbench.comparison.standings import compare_runs
+    from cirbench.results.folder import load_run
+
+    chosen, base = _chosen(folders, baseline)
+    standings = compare_runs([load_run(folder) for folder in chosen], label=metric, baseline=base)
+    asked = TABLES if which is None and form == "rich" else (which or TABLES[0],)
+    tables = [table for name in asked if (table := _table(name, standings, form, signs)) is not None]
+    if not tables:
+        raise _absent(asked[0], standings)
+    for table in tables:
+        _show(table, form)
+
+
+def _chosen(folders: Sequence[Path], baseline: Path | None) -> tuple[list[Path], int]:
+    """The folders, each once, and the position of the baseline among them."""
+    chosen: dict[Path, Path] = {}
+    for folder in folders:
+        if folder.resolve() in chosen:
+            raise UsageError(f"{folder} is given twice.")
+        chosen[folder.resolve()] = folder
+    if baseline is not None:
+        chosen.setdefault(baseline.resolve(), baseline)
+    return [*chosen.values()], 0 if baseline is None else [*chosen].index(baseline.resolve())
+
+
+def _table(which: str, standings: Standings, form: str, signs: bool) -> Table | None:
+    from cirbench.comparison.tables import diagnostics_table, slices_table, standings_table
+
+    rows = standings.by_value()
+    if which == "runs":
+        return standings_table(standings, signs=signs)
+    if which == "slices":
+        return slices_table([row.name for row in rows], [row.run for row in rows], bars=form == "rich")
+    return diagnostics_table([(row.name, row.run) for row in rows], standings.label)
+
+
+def _absent(which: str, standings: Standings) -> MissingData:
+    run = standings.baseline.run
+    protocol = run.result.protocol.name
+    if which == "slices":
+        return MissingData(f"{protocol} reports nothing by slice.")
+    return MissingData(
+        "No unimodal baselines of the same protocol, backbone and queries lie beside these runs.",
+        hint=f"Make them: cirbench run --method image-only,text-only --dataset {protocol.split('/')[0]} --protocol "
+        f"{protocol.split('@')[0]} --backbone {run.result.backbone.name} --output {run.folder.parent.parent}",
+    )
+
+
+def _show(table: Table, form: str) -> None:
+    if form == "rich":
+        from cirbench import console
+        from cirbench.tables.terminal import to_rich
+
+        console.show(to_rich(table))
+    else:
+        click.echo(render(table, form), nl=False)
