@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -30,39 +31,52 @@ def decode(path: Path) -> Image.Image:
         CorruptFile: The file is empty, truncated, undecodable, or larger than `MAX_PIXELS`.
         CheckFailed: Pillow has been told to fill truncated images with grey.
     """
+    return _decode(path, str(path))
+
+
+def decode_bytes(content: bytes, name: str) -> Image.Image:
+    """Read an image whole from the bytes of its file, like `decode`; ``name`` is what messages call it."""
+    return _decode(io.BytesIO(content), name)
+
+
+def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise CheckFailed(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so truncated images would be filled with grey in silence.",
             hint="Some imported library set it: set it back to False.",
         )
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise _too_large(path)
+                raise _too_large(name)
             image.load()
             return image
     except (CorruptFile, MemoryError):
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise MissingData(f"The image {path} does not exist.") from None
+        raise MissingData(f"The image {name} does not exist.") from None
     except (PermissionError, IsADirectoryError) as error:
-        raise MissingData(f"The image {path} cannot be read: {error.strerror}.") from error
+        raise MissingData(f"The image {name} cannot be read: {error.strerror}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path) from error
+        raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        why = "it is empty" if path.stat().st_size == 0 else "it is no image in a known format"
-        raise CorruptFile(f"The image {path} cannot be decoded: {why}.", hint=_FETCH_AGAIN) from error
+        why = "it is empty" if _is_empty(file) else "it is no image in a known format"
+        raise CorruptFile(f"The image {name} cannot be decoded: {why}.", hint=_FETCH_AGAIN) from error
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
-        raise CorruptFile(f"The image {path} cannot be decoded whole: {error}.", hint=_FETCH_AGAIN) from error
+        raise CorruptFile(f"The image {name} cannot be decoded whole: {error}.", hint=_FETCH_AGAIN) from error
 
 
 _FETCH_AGAIN = "Fetch or copy the file again; nothing is skipped or filled in."
 
 
-def _too_large(path: Path) -> CorruptFile:
+def _is_empty(file: Path | io.BytesIO) -> bool:
+    return not (file.getbuffer().nbytes if isinstance(file, io.BytesIO) else file.stat().st_size)
+
+
+def _too_large(name: str) -> CorruptFile:
     return CorruptFile(
-        f"The image {path} has more than {MAX_PIXELS:,} pixels and is taken for a decompression bomb.",
+        f"The image {name} has more than {MAX_PIXELS:,} pixels and is taken for a decompression bomb.",
         hint="Scale it down, or replace it with the image that the data set describes.",
     )
 

@@ -47,6 +47,7 @@ class Batches:
 
     Raises:
         UsageError: There are fewer samples than one batch needs, or a batch cannot be cut into equal parts.
+        MissingData: More samples than may be skipped are known to have no image or no caption.
     """
 
     source: Source
@@ -67,6 +68,7 @@ class Batches:
                 f"{self.source.name} holds {held} samples, fewer than one batch of {self.batch_size}.",
                 hint=f"For instance: --set batch_size={held}",
             )
+        self.source.require_parts(self.kind, allowed=self.skip_broken)
         parts = self.world * self.pieces
         if self.batch_size % parts:
             ways = f"{self.world} processes" if self.pieces == 1 else f"{self.pieces} pieces on {self.world} processes"

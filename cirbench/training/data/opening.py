@@ -1,80 +1,104 @@
-"""Sources of samples by name: what may stand after ``--data``."""
+"""Sources of samples by name: what may stand after ``--data`` and ``--captions``."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from cirbench.datasets.pairs import ImageTextPair
+from cirbench.data.download import silent
 from cirbench.datasets.scenes import training_pairs
-from cirbench.errors import CorruptFile, MissingData, UsageError
-from cirbench.files import sha256_of_file
-from cirbench.images.decode import FileImage
+from cirbench.errors import MissingData, UsageError
+from cirbench.files import digest, sha256_of_file
+from cirbench.training.data.folders import read_folder
+from cirbench.training.data.listed import LISTS, read_list
+from cirbench.training.data.shards import read_shards
 from cirbench.training.data.source import identified
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cirbench.data.download import Display
     from cirbench.training.data.source import Source
 
 SCENES_PAIRS = 60_000
+_KNOWN = "Give scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or .tar shards."
 
 
-def open_source(name: str) -> Source:
-    """Open ``scenes`` (60,000 pairs), ``scenes:N``, or a CSV or JSON-lines file of ``image`` and ``caption``.
+def open_source(
+    data: str,
+    captions: str | None = None,
+    *,
+    display: Display = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> Source:
+    """Open what trainings look at.
 
-    Image paths are relative to the file.
+    | data                          | captions              | samples                                             |
+    |-------------------------------|-----------------------|-----------------------------------------------------|
+    | ``scenes``, ``scenes:N``      |                       | 60,000 or N pairs that are drawn                    |
+    | ``pairs.csv``, ``pairs.jsonl`` |                      | rows of ``image`` and ``caption``, or of one alone  |
+    | ``names.lst``                 |                       | images, one path a line                             |
+    | ``texts.txt``                 |                       | texts, one a line                                   |
+    | ``images/``                   |                       | every image below the folder                        |
+    | ``images/``                   | ``captions/``         | ... each with ``captions/<its name>.txt``           |
+    | ``images/``                   | ``pairs.csv``, .jsonl | rows, their paths relative to ``images/``           |
+    | ``images/``                   | ``captions.json``     | the pairs of a captions file of COCO                |
+    | ``'shards-{000..099}.tar'``   |                       | webdataset shards, on disk or at http(s)://         |
+
+    Paths in a list are relative to the list.
+
+    Args:
+        data: What is typed after ``--data``.
+        captions: What is typed after ``--captions``.
+        display: Shows how far the fetching of shards is.
+        say: Tells the user what is fetched where to.
 
     Raises:
-        UsageError: It is none of these.
-        MissingData: The file does not exist.
-        CorruptFile: The file cannot be read; the message has the line.
+        UsageError: It is none of these, or holds nothing.
+        MissingData: A file, folder or shard does not exist, or is empty.
+        CorruptFile: A list or a shard cannot be read; the message has the line.
     """
-    kind, _, count = name.partition(":")
+    name = data if captions is None else f"{data} + {captions}"
+    if captions is not None:
+        return _captioned(name, _folder(data, "--captions goes with a folder of images"), Path(captions))
+    kind, _, count = data.partition(":")
     if kind == "scenes":
         if count and not count.isdecimal():
-            raise UsageError(f"{name!r} is no training data.", hint="For instance: --data scenes:60000")
+            raise UsageError(f"{data!r} is no training data.", hint="For instance: --data scenes:60000")
         return identified(name, training_pairs(int(count or SCENES_PAIRS)), listing="scenes")
+    if data.endswith(".tar"):
+        shards = read_shards(data, display=display, say=say)
+        return identified(name, shards, listing=shards.listing, lacking=shards.lacking)
+    path = Path(data)
+    if path.suffix.lower() == ".json":
+        raise UsageError(
+            f"{data} needs the folder of its images.", hint=f"For instance: --data train2017/ --captions {data}"
+        )
+    if path.suffix.lower() in LISTS:
+        return identified(name, read_list(path, path.parent), listing=sha256_of_file(path))
+    folder = read_folder(_folder(data, f"{data!r} is no training data"), None)
+    return identified(name, folder, listing=digest(folder.images))
+
+
+def _captioned(name: str, folder: Path, captions: Path) -> Source:
+    if captions.suffix.lower() in (".csv", ".jsonl", ".json"):
+        listed = read_list(captions, folder)
+        if listed.images is None or listed.captions is None:
+            raise UsageError(f"{captions} holds no pairs: it needs an image and a caption in each row.")
+        return identified(name, listed, listing=sha256_of_file(captions))
+    if not captions.is_dir():
+        raise UsageError(
+            f"{captions} holds no captions of images.", hint="Give a folder of .txt, or a .csv, .jsonl or .json file."
+        )
+    samples = read_folder(folder, captions)
+    listing = digest([samples.images, samples.texts])
+    return identified(name, samples, listing=listing, lacking={"caption": samples.uncaptioned})
+
+
+def _folder(name: str, refusal: str) -> Path:
     path = Path(name)
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl}
-    if path.suffix.lower() not in readers:
-        raise UsageError(f"{name!r} is no training data.", hint="Give --data scenes, FILE.csv or FILE.jsonl.")
-    if not path.is_file():
-        raise MissingData(f"The file {path} does not exist.")
-    try:
-        rows = readers[path.suffix.lower()](path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CorruptFile(f"{path} cannot be read: {error}.") from error
-    pairs = [ImageTextPair(FileImage(path.parent / row.image), row.caption) for row in rows]
-    return identified(name, pairs, listing=sha256_of_file(path))
-
-
-class _Row(msgspec.Struct):
-    image: str
-    caption: str
-
-
-def _read_csv(path: Path) -> list[_Row]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = {"image", "caption"} - set(reader.fieldnames or ())
-        if missing:
-            raise CorruptFile(f"{path} has no column {sorted(missing)[0]!r}; its first line is {reader.fieldnames}.")
-        rows = []
-        for row in reader:
-            if not row["image"] or row["caption"] is None:
-                raise CorruptFile(f"{path}, line {reader.line_num}: the image or the caption is missing.")
-            rows.append(_Row(row["image"], row["caption"]))
-        return rows
-
-
-def _read_jsonl(path: Path) -> list[_Row]:
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(msgspec.json.decode(line, type=_Row))
-            except msgspec.DecodeError as error:
-                raise CorruptFile(f"{path}, line {number}: {error}.") from error
-    return rows
+    if path.is_dir():
+        return path
+    if path.suffix or "/" not in name:
+        raise UsageError(f"{refusal}.", hint=_KNOWN)
+    raise MissingData(f"The folder {path} does not exist.")

@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal, Protocol
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, overload
 
 import numpy as np
 
-from cirbench.errors import UsageError
+from cirbench.errors import MissingData, UsageError
 from cirbench.files import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from numpy.typing import NDArray
 
     from cirbench.datasets.protocol import ImageSource
 
 Kind = Literal["pairs", "images", "texts"]
 """What a training looks at."""
+Part = Literal["image", "caption"]
 
 _WANTED = {"pairs": "images with captions", "images": "images", "texts": "texts"}
+_PARTS: Mapping[Kind, tuple[Part, ...]] = {"pairs": ("image", "caption"), "images": ("image",), "texts": ("caption",)}
 _LOOKED_AT = 64
+_SHOWN = 10
 
 
 class Sample(Protocol):
-    """An image, a caption, or both."""
+    """An image, a caption, or both. Reading a part that is damaged raises `MissingData`."""
 
     @property
     def image(self) -> ImageSource | None: ...  # noqa: D102
 
     @property
     def caption(self) -> str | None: ...  # noqa: D102
+
+
+class Lazy(Sequence[Sample]):
+    """Samples that are made when they are asked for; subclasses say how many there are, and make one."""
+
+    @abstractmethod
+    def at(self, place: int) -> Sample:
+        """Make the sample at a place, counted from 0."""
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        places = range(len(self))[index]
+        return self.at(places) if isinstance(places, int) else [self.at(place) for place in places]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +61,13 @@ class Source:
         name: As the user asked for it.
         samples: The samples, each opened when it is asked for.
         digest: Sha256 of what they are: their number, the file that lists them, and 64 of them spread evenly.
+        lacking: The positions of samples that are known to lack an image or a caption which others have.
     """
 
     name: str
     samples: Sequence[Sample]
     digest: str
+    lacking: Mapping[Part, NDArray[np.int64]] = dataclasses.field(default_factory=dict, compare=False)
 
     def require(self, kind: Kind, *, owner: str) -> None:
         """Refuse to go on where the samples lack what ``owner`` is trained on.
@@ -52,37 +75,71 @@ class Source:
         Raises:
             UsageError: There are images where texts are needed, or the other way round.
         """
-        sample = self.samples[0]
-        for part, value in (("images", sample.image), ("texts", sample.caption)):
-            if value is None and kind in ("pairs", part):
-                raise UsageError(f"{owner} is trained on {_WANTED[kind]}, and {self.name} holds no {part}.")
+        if not self._holds(kind):
+            missing = "images" if self.samples[0].image is None else "captions"
+            raise UsageError(f"{owner} is trained on {_WANTED[kind]}, and {self.name} holds no {missing}.")
 
-    def first(self, count: int) -> Source:
-        """The first so many samples, as a source of its own; this one where it holds no more."""
-        if count >= len(self.samples):
-            return self
-        return Source(
-            f"{self.name} (the first {count})",
-            [self.samples[place] for place in range(count)],
-            digest([self.digest, count]),
-        )
+    def require_parts(self, kind: Kind, *, allowed: int) -> None:
+        """Refuse to go on where more samples than are allowed are known to lack a part.
+
+        Raises:
+            MissingData: They do; the message names the first of them.
+        """
+        for part in _PARTS[kind]:
+            places = self.lacking.get(part, ())
+            if len(places) > allowed:
+                named = ", ".join(_name(self.samples[int(place)], place) for place in places[:_SHOWN])
+                more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+                raise MissingData(
+                    f"{len(places)} of {len(self.samples)} samples of {self.name} have no {part}: {named}{more}.",
+                    hint=f"Add what is missing, or leave them out: --skip-broken {len(places)}",
+                )
+
+    def _holds(self, kind: Kind) -> bool:
+        incomplete = {int(place) for places in self.lacking.values() for place in places}
+        whole = next((place for place in range(len(self.samples)) if place not in incomplete), 0)
+        sample = self.samples[whole]
+        return all((sample.image if part == "image" else sample.caption) is not None for part in _PARTS[kind])
 
 
-def identified(name: str, samples: Sequence[Sample], *, listing: str) -> Source:
+def identified(
+    name: str,
+    samples: Sequence[Sample],
+    *,
+    listing: str,
+    lacking: Mapping[Part, NDArray[np.int64]] | None = None,
+) -> Source:
     """Give samples a name and an identity.
 
     Args:
         name: As the user asked for them.
         samples: The samples.
         listing: What is known of all of them without opening one, for instance the checksum of their list.
+        lacking: See `Source`.
 
     Raises:
         UsageError: There are none.
-        MissingData: One of those that are looked at cannot be read.
+        MissingData: Not one of those that are looked at can be read.
     """
     if not len(samples):
         raise UsageError(f"{name} holds no samples.")
     spread = np.unique(np.linspace(0, len(samples) - 1, _LOOKED_AT).astype(int))
-    chosen = (samples[int(place)] for place in spread)
-    looked_at = [[None if each.image is None else each.image.content, each.caption] for each in chosen]
-    return Source(name, samples, digest([listing, len(samples), looked_at]))
+    looked_at: list[list[str | None] | None] = []
+    failure: MissingData | None = None
+    for place in spread:
+        try:
+            looked_at.append(_content(samples[int(place)]))
+        except MissingData as error:  # a training says which samples cannot be used, or skips them
+            looked_at.append(None)
+            failure = error
+    if failure is not None and not any(looked_at):
+        raise failure
+    return Source(name, samples, digest([listing, len(samples), looked_at]), lacking or {})
+
+
+def _content(sample: Sample) -> list[str | None]:
+    return [None if sample.image is None else sample.image.content, sample.caption]
+
+
+def _name(sample: Sample, place: int) -> str:
+    return f"sample {place + 1}" if sample.image is None else str(sample.image)
