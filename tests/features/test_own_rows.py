@@ -14,6 +14,7 @@ from cirbench.features.store import FeatureStore
 from tests.tiny_clip import tiny_backbone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,10 +33,11 @@ class Maker:
         self.calls: list[list[str]] = []
         self.killed_at = killed_at
 
-    def __call__(self, contents: list[str]) -> NDArray[np.float32]:
+    def __call__(self, contents: list[str], advance: Callable[[int], None]) -> NDArray[np.float32]:
         if len(self.calls) == self.killed_at:
             raise KeyboardInterrupt
         self.calls.append(contents)
+        advance(len(contents))
         return np.array([[int(content[:4], 16), 1, 2] for content in contents], dtype=np.float32)
 
 
