@@ -180,10 +180,15 @@ def _commands(result: Result, config: RunConfig) -> list[str]:
 def _changed(method: MethodRecord, backbone: str) -> dict[str, Any]:
     """The training parameters that differ from what a training on this backbone has by itself."""
     try:
-        usual = msgspec.to_builtins(training_parameters(find_method(method.name), backbone, {}))
+        usual = _as_written(training_parameters(find_method(method.name), backbone, {}))
     except CirbenchError:  # a plug-in that is not installed here
         usual = {}
     return {name: value for name, value in (method.training or {}).items() if usual.get(name) != value}
+
+
+def _as_written(parameters: msgspec.Struct) -> dict[str, Any]:
+    """Parameters as a file holds them, where a tuple is a list."""
+    return msgspec.json.decode(msgspec.json.encode(parameters), type=dict[str, Any])
 
 
 def _portable_method(method: MethodRecord) -> MethodRecord:

@@ -12,6 +12,7 @@ import datetime
 import re
 from typing import TYPE_CHECKING
 
+from cirbench.datasets.catalogue import protocols
 from cirbench.errors import CheckFailed, CirbenchError, MissingData
 from cirbench.files import digest, sha256_of_file
 from cirbench.leaderboard.entry import ENTRY, RANKS, RECEIPTS, Entry, entry_folders, entry_id, read_entry, seal_of
@@ -146,6 +147,11 @@ def _protocol(entry: Entry, known: Mapping[str, str]) -> Iterator[str]:
         yield f"the digest of its protocol {protocol.name!r} {why}"
     if not (0 < counts.queries <= counts.queries_expected and 0 <= counts.gallery <= counts.gallery_expected):
         yield "it counts more queries or images than the protocol has, or none"
+    counted = protocols().get(protocol.fields.get("id", ""))
+    if counted is not None and (
+        counted.queries not in (None, counts.queries_expected) or counted.gallery not in (None, counts.gallery_expected)
+    ):
+        yield "it does not count the queries and images that the protocol has"
     if min(counts.tied_relevant, counts.truncated_texts) < 0:
         yield "it counts less than nothing"
     if (entry.ranks is None) == (not entry.receipts):
@@ -194,7 +200,8 @@ def _numbers(entry: Entry, evidence: Evidence) -> Iterator[str]:
     except ValueError as error:
         yield f"its numbers cannot be recomputed: {error}"
         return
-    if asked != entry.protocol.fields.get("measures") or [score.label for score in again] != labels:
+    reported = [score.label for score in again]
+    if asked != entry.protocol.fields.get("measures") or reported != labels or evidence.all_labels(labels) != {*labels}:
         yield "its numbers are not those that the protocol reports"
         return
     for claimed, found in zip(entry.metrics, again, strict=True):

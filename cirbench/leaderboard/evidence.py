@@ -92,6 +92,11 @@ class Evidence:
             raise ValueError(f"there are no slices called {missing.pop()!r}")
         return measure(self, asked)
 
+    def all_labels(self, labels: Sequence[str]) -> frozenset[str]:
+        """Every label that measures with these labels report, so that no slice is left out."""
+        whole = tuple(dataclasses.replace(each, labels=()) for each in measures_of(labels))
+        return frozenset(each.label for each in measure(self, _Asked(whole, self.slices, self)))
+
     def belongs_to(self, fields: Mapping[str, str]) -> bool:
         """Whether clusters and slices are those of a protocol with these fields."""
         clusters = {digest(self.clusters)} | ({digest(None)} if self.clusters == self.query_ids else set())

@@ -101,7 +101,10 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
     )
     version = int(entry.protocol.fields["version"]), entry.protocol.digest
     evidence = None if shown.ranks is None or entry.partial else read_evidence(folder / RANKS)
-    return Candidate(shown, protocol.partition("/")[0], entry.partial, version, backbone.weights, evidence)
+    dataset, _, name = protocol.partition("/")
+    return Candidate(
+        shown, f"own-{name}" if dataset == "own" else dataset, entry.partial, version, backbone.weights, evidence
+    )
 
 
 def slug(name: str) -> str:

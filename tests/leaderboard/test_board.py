@@ -1,0 +1,251 @@
+"""Boards: what may share a column does, and what may not is shown beside it with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from cirbench.datasets.catalogue import load_protocol
+from cirbench.datasets.example import write_example
+from cirbench.errors import CheckFailed
+from cirbench.leaderboard.adding import add_run
+from cirbench.leaderboard.board import BADGES, Board, BoardRow, Value, boards
+from cirbench.leaderboard.order import ranked
+from cirbench.leaderboard.published import load_published
+from cirbench.leaderboard.rows import Candidate
+from tests.leaderboard import runs
+from tests.leaderboard.runs import run_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOWHERE = Path("nowhere")
+PUBLISHED = load_published()
+
+
+def by_id(found: Sequence[Board]) -> dict[str, Board]:
+    return {board.id: board for board in found}
+
+
+LITERATURE = by_id(boards(NOWHERE))
+
+
+def test_the_literature_alone_makes_a_board_for_each_of_its_protocols() -> None:
+    assert [*LITERATURE] == [
+        "circo/val",
+        "circo/test",
+        "circo/other",
+        "cirr/val",
+        "cirr/test1",
+        "fashioniq/val",
+        "fashioniq/val-pli",
+        "genecis/all",
+        "imagenet-r/domain-conversion",
+        "imagenet-r/other",
+        "coco/other",
+    ]
+    assert sum(len(board.rows) for board in LITERATURE.values()) == 192
+
+
+def test_rows_of_different_protocols_never_share_a_board() -> None:
+    for board in LITERATURE.values():
+        assert {row.protocol for row in board.rows} == {board.protocol}
+
+
+def test_rows_without_a_protocol_are_shown_with_the_reason_and_not_ranked() -> None:
+    for board in LITERATURE.values():
+        if board.protocol is None:
+            assert all(row.rank is None and row.caveats for row in board.rows)
+    reasons = {row.title: row.caveats[0] for row in LITERATURE["circo/other"].rows}
+    assert "removes the reference image" in reasons["PLI"]
+    assert "shared concept" in reasons["MagicLens-L (original)"]
+
+
+def test_every_row_says_where_it_comes_from_and_how_to_get_it_again() -> None:
+    for board in LITERATURE.values():
+        for row in board.rows:
+            assert row.badge in BADGES
+            assert row.source
+            assert row.again == f"cirbench reproduce {row.id}"
+            assert row.link is None or row.link.startswith("https://arxiv.org/abs/")
+
+
+def test_badges_tell_ones_own_paper_from_another() -> None:
+    badges = {row.id: row.badge for row in LITERATURE["circo/test"].rows}
+    assert badges["circo-test/paracosm/vit-l-14/own"] == "as published"
+    assert badges["circo-test/searle-xl/vit-l-14/quoted"] == "as published in another paper"
+
+
+def test_rows_are_grouped_by_backbone_and_ranked_inside_the_group() -> None:
+    groups = {group.backbone: group for group in LITERATURE["cirr/test1"].groups}
+    titles = [(row.title, row.rank) for row in groups["CLIP ViT-B/32"].rows]
+    assert titles[:3] == [("SEARLE-OTI", "1"), ("SEARLE", "2"), ("Text-only", "3")]
+    assert [*groups][:4] == ["CLIP ViT-B/32", "CLIP ViT-L/14", "CLIP ViT-H/14", "CLIP ViT-G/14"]
+
+
+def test_a_re_run_stands_among_the_others_without_a_rank() -> None:
+    groups = {group.backbone: group for group in LITERATURE["circo/test"].groups}
+    rows = {row.id: row for row in groups["CLIP ViT-L/14"].rows}
+    again = rows["circo-test/image-text-baseline-sum/vit-l-14/rerun"]
+    assert again.rank is None
+    assert "It is a re-run of another paper, shown beside the published rows." in again.caveats
+
+
+def test_the_mean_over_slices_is_the_headline_and_slices_come_last() -> None:
+    labels = LITERATURE["fashioniq/val"].metrics
+    assert labels[0] == "Recall@10[mean over category]"
+    assert all("=" in label for label in labels[2:])
+
+
+# Ranks.
+
+
+def row(name: str, value: float, interval: tuple[float, float] | None = None, **changes: Any) -> Candidate:
+    low, high = interval or (None, None)
+    made = BoardRow(
+        id=name,
+        method=name,
+        title=name,
+        backbone="B",
+        supervision="zero-shot",
+        year=None,
+        badge=BADGES[0],
+        protocol="p",
+        metrics={"m": Value(value, low, high)},
+        rank=None,
+        partial=False,
+        caveats=(),
+        source="",
+        link=None,
+        disclosures={},
+        again="",
+    )
+    made = dataclasses.replace(made, **{key: each for key, each in changes.items() if key != "unranked"})
+    return Candidate(made, "b", bool(changes.get("unranked")))
+
+
+def ranks(*candidates: Candidate) -> dict[str, str | None]:
+    return {each.id: each.rank for each in ranked(candidates, "m")}
+
+
+def test_printed_numbers_are_ordered_as_printed_and_equal_ones_share_a_range() -> None:
+    assert ranks(row("a", 3), row("b", 2), row("c", 2), row("d", 1)) == {"a": "1", "b": "2-3", "c": "2-3", "d": "4"}
+
+
+def test_overlapping_intervals_share_a_range_of_ranks() -> None:
+    found = ranks(row("a", 30, (28, 32)), row("b", 29, (27, 31)), row("c", 20, (18, 22)))
+    assert found == {"a": "1-2", "b": "1-2", "c": "3"}
+
+
+def test_a_printed_number_inside_an_interval_is_not_told_apart_from_it() -> None:
+    assert ranks(row("a", 30, (28, 32)), row("b", 29), row("c", 27)) == {"a": "1-2", "b": "1-2", "c": "3"}
+
+
+def test_what_must_not_be_ranked_moves_nobody() -> None:
+    found = ranks(row("a", 3, unranked=True), row("b", 2), row("c", 1), row("d", 5, metrics={}))
+    assert found == {"a": None, "b": "1", "c": "2", "d": None}
+
+
+def test_supervised_rows_are_ranked_among_themselves() -> None:
+    found = ranks(
+        row("a", 4, supervision="supervised"),
+        row("b", 3),
+        row("c", 2, supervision="supervised"),
+        row("d", 1, supervision="training-free"),
+    )
+    assert found == {"a": "1", "b": "1", "c": "2", "d": "2"}
+
+
+def test_one_row_alone_has_no_rank() -> None:
+    assert ranks(row("a", 1)) == {"a": None}
+
+
+# Entries.
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("board")
+    for name, skill in (("good", 0.9), ("fair", 0.88), ("poor", 0.0)):
+        run = run_of(folder / name, skill=skill, method=runs.method(name))
+        add_run(run.folder, folder / "entries")
+    part = run_of(folder / "part", skill=2.0, limit=20, method=runs.method("part"))
+    add_run(part.folder, folder / "entries", note="only a look")
+    return folder / "entries"
+
+
+def test_entries_are_ranked_by_paired_tests_and_partial_ones_are_only_shown(entries: Path) -> None:
+    board = by_id(boards(entries))["scenes/tiny"]
+    assert {row.method: row.rank for row in board.rows} == {"part": None, "good": "1-2", "fair": "1-2", "poor": "3"}
+    part = next(row for row in board.rows if row.method == "part")
+    assert part.partial
+    assert part.caveats == ("It covers a part of the benchmark only, so it is not ranked.", "only a look")
+
+
+def test_an_entry_discloses_and_says_how_to_get_it_again(entries: Path) -> None:
+    row = next(row for row in by_id(boards(entries))["scenes/tiny"].rows if row.method == "good")
+    assert row.badge == "reproduced here"
+    assert row.disclosures == {
+        "trained on": "nothing",
+        "selected on": "nothing",
+        "triplets": "no",
+        "language model": "no",
+        "shared concept": "no",
+    }
+    assert row.again.startswith("cirbench run --method good --dataset scenes")
+    assert row.ranks is not None
+    assert (row.ranks / "ranks.npz").is_file()
+    assert (row.year, row.metrics["mAP@5"].low is not None) == (2026, True)
+
+
+def test_an_entry_stands_beside_the_literature_of_its_backbone(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", backbone=runs.backbone("ViT-L-14/openai"))
+    add_run(run.folder, tmp_path / "entries")
+    rows = by_id(boards(tmp_path / "entries"))["scenes/tiny"].rows
+    assert [row.backbone for row in rows] == ["CLIP ViT-L/14"]
+
+
+def test_backbones_of_one_name_and_other_weights_are_two_groups(tmp_path: Path) -> None:
+    for weights in ("one", "two"):
+        run = run_of(tmp_path / weights, backbone=runs.backbone(weights=weights))
+        add_run(run.folder, tmp_path / "entries")
+    groups = by_id(boards(tmp_path / "entries"))["scenes/tiny"].groups
+    assert sorted(group.backbone for group in groups) == sorted(
+        f"scenes-vit (weights {runs.sha(weights)[:8]})" for weights in ("one", "two")
+    )
+    assert {row.rank for group in groups for row in group.rows} == {None}
+
+
+def test_data_of_ones_own_have_a_board_of_their_own(tmp_path: Path) -> None:
+    write_example(tmp_path / "circo")
+    protocol = load_protocol(str(tmp_path / "circo"))
+    add_run(run_of(tmp_path / "run", protocol, dataset=str(tmp_path / "circo")).folder, tmp_path / "entries")
+    found = by_id(boards(tmp_path / "entries"))
+    assert (found["own/circo"].benchmark, found["own/circo"].protocol) == ("own-circo", "own/circo")
+    assert len(found) == len(LITERATURE) + 1
+
+
+def test_another_version_of_a_protocol_is_another_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_example(tmp_path / "mine")
+    first = load_protocol(str(tmp_path / "mine"))
+    second = dataclasses.replace(first, version=2)
+    for name, protocol in (("one", first), ("two", second)):
+        monkeypatch.setattr("cirbench.leaderboard.adding.load_protocol", lambda *_, protocol=protocol: protocol)
+        run = run_of(tmp_path / name, protocol, dataset=str(tmp_path / "mine"))
+        add_run(run.folder, tmp_path / "entries")
+    own = [board for board in boards(tmp_path / "entries") if board.benchmark == "own-mine"]
+    assert [board.id for board in own] == ["own/mine", f"own/mine@1 ({first.digest[:8]})"]
+    assert [len(board.rows) for board in own] == [1, 1]
+
+
+def test_no_board_shows_an_entry_that_does_not_hold(tmp_path: Path) -> None:
+    folder = add_run(run_of(tmp_path / "run").folder, tmp_path / "entries")
+    entry = msgspec.json.decode((folder / "entry.json").read_bytes())
+    entry["metrics"][0]["value"] = 99.0
+    (folder / "entry.json").write_bytes(msgspec.json.encode(entry))
+    with pytest.raises(CheckFailed, match=f"The entry {folder.name} does not hold"):
+        boards(tmp_path / "entries")

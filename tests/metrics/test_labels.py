@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cirbench.metrics.labels import Label, measures_of, parse_label
+from cirbench.metrics.measure import measure
+from cirbench.metrics.table import CIRR_AVERAGE, METRICS
+from cirbench.retrieval import rank
+from cirbench.retrieval.task import ranking_task
+from tests.leaderboard.runs import tiny, unit
+from tests.toy_protocols import circo_like, cirr_like, fashioniq_like, genecis_like
+
+if TYPE_CHECKING:
+    from cirbench.datasets.protocol import EvaluationProtocol
+
+NO_LABELS = ["", "mAP", "mAP@", "mAP@x", "Accuracy@1", "mAP@5[aspect]", "mAP@5[a=b", "mAP@9999999999"]
+PROTOCOLS = [circo_like(20, 90), cirr_like(20, 60), fashioniq_like(), genecis_like(20, 90), tiny()]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("mAP@5", Label("mAP", 5)),
+        ("Recall_subset@1", Label("Recall_subset", 1)),
+        ("mAP@10[aspect=negation]", Label("mAP", 10, "aspect", "negation")),
+        ("Recall@10[mean over category]", Label("Recall", 10, "category")),
+        ("Recall@1[task=a=b]", Label("Recall", 1, "task", "a=b")),
+        (CIRR_AVERAGE, Label(CIRR_AVERAGE, 5)),
+    ],
+)
+def test_a_label_says_what_was_asked_for(text: str, label: Label) -> None:
+    assert parse_label(text) == label
+
+
+@pytest.mark.parametrize("text", NO_LABELS)
+def test_what_is_no_label_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no label of a number"):
+        parse_label(text)
+
+
+@given(st.text())
+def test_any_text_is_a_label_of_a_known_metric_or_is_refused(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert parse_label(text).metric in METRICS
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_labels_of_a_result_tell_all_that_its_protocol_measures(protocol: EvaluationProtocol) -> None:
+    assert protocol.gallery is not None
+    ranking = rank(unit(len(protocol.queries), 0), unit(len(protocol.gallery), 1), ranking_task(protocol))
+    labels = [each.label for each in measure(ranking, protocol)]
+    assert ", ".join(map(str, measures_of(labels))) == protocol.fields["measures"]
