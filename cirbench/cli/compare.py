@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.errors import MissingData, UsageError
-from cirbench.tables import FORMATS, render
+from cirbench.tables import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,7 @@ def command(
     cirbench compare runs/scenes/* --metric Recall@10 --format latex > table.tex
     cirbench compare runs/scenes/* --table slices --format csv > slices.csv
     """
+    from cirbench.comparison.printing import print_table
     from cirbench.comparison.standings import compare_runs
     from cirbench.results.folder import load_run
 
@@ -53,7 +54,7 @@ def command(
     if not tables:
         raise _absent(asked[0], standings)
     for table in tables:
-        _show(table, form)
+        print_table(table, form)
 
 
 def _chosen(folders: Sequence[Path], baseline: Path | None) -> tuple[list[Path], int]:
@@ -89,13 +90,3 @@ def _absent(which: str, standings: Standings) -> MissingData:
         hint=f"Make them: cirbench run --method image-only,text-only --dataset {protocol.split('/')[0]} --protocol "
         f"{protocol.split('@')[0]} --backbone {run.result.backbone.name} --output {run.folder.parent.parent}",
     )
-
-
-def _show(table: Table, form: str) -> None:
-    if form == "rich":
-        from cirbench import console
-        from cirbench.tables.terminal import to_rich
-
-        console.show(to_rich(table))
-    else:
-        click.echo(render(table, form), nl=False)

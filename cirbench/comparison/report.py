@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from cirbench import console
 from cirbench.comparison.baselines import PLAIN, UNIMODAL, Unimodal, unimodal_of
 from cirbench.comparison.diagnostics import Diagnosis, diagnose
+from cirbench.comparison.printing import print_table
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import difference, estimate, number, resampled, title
 from cirbench.tables import Column, Number, Row, Table, render
@@ -113,9 +113,7 @@ class Report:
     def print(self) -> None:
         """Print the table, and where the results lie, on stdout."""
         if self.measured:
-            from cirbench.tables.terminal import to_rich
-
-            console.show(to_rich(self.table))
+            print_table(self.table)
         else:
             name = self.runs[0].result.protocol.name
             click.echo(f"The ground truths of {name} are not at hand: rankings, and no numbers.")

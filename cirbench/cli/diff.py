@@ -1,0 +1,61 @@
+"""``cirbench diff``: what differs between two runs, and which queries it flipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cirbench.errors import UsageError
+from cirbench.tables import FORMATS
+
+if TYPE_CHECKING:
+    from cirbench.results.folder import Run
+    from cirbench.tables import Table
+
+TABLES = ("settings", "queries")
+_MOST = 20
+
+
+@click.command()
+@click.argument("one", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True)
+@click.option(
+    "--table",
+    "which",
+    type=click.Choice(TABLES),
+    help="One table only.  [default: both on a terminal, settings in every other format]",
+)
+def command(one: Path, other: Path, form: str, which: str | None) -> None:
+    """Say what differs between two runs: first the settings, then the queries that one solves and the other does not.
+
+    \b
+    cirbench diff runs/scenes/image-text-cf2cfa47 runs/scenes/pli-45ec5ced
+    """
+    from cirbench.comparison.names import run_names
+    from cirbench.comparison.printing import print_table
+    from cirbench.results.folder import load_run
+
+    runs = load_run(one), load_run(other)
+    if runs[0].folder.resolve() == runs[1].folder.resolve():
+        raise UsageError(f"{one} and {other} are the same run.")
+    first, second = run_names(runs)
+    asked = TABLES if which is None and form == "rich" else (which or TABLES[0],)
+    for name in asked:
+        print_table(_table(name, runs, (first, second), form), form)
+
+
+def _table(which: str, runs: tuple[Run, Run], names: tuple[str, str], form: str) -> Table:
+    from cirbench.comparison.differences import differences, differences_table, flips, flips_table
+    from cirbench.comparison.values import choose_label
+
+    if which == "settings":
+        return differences_table(differences(*runs), names)
+    if runs[0].query_ids != runs[1].query_ids:
+        raise UsageError(
+            f"{runs[0].folder} and {runs[1].folder} were scored on different queries, so none can have flipped."
+        )
+    label = choose_label(runs, None)
+    return flips_table(flips(*runs, label), names, label, most=_MOST if form == "rich" else None)

@@ -1,0 +1,159 @@
+"""What differs between two runs: every setting, in the order in which they take effect, and the queries that flipped."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cirbench.comparison.compatible import protocol_fields
+from cirbench.comparison.values import kept
+from cirbench.metrics.labels import parse_label
+from cirbench.metrics.measure import ON_ALL_GROUND_TRUTHS
+from cirbench.retrieval.task import UNRANKED
+from cirbench.tables import Column, Number, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from cirbench.results.folder import Run
+    from cirbench.results.schema import Result
+
+_BACKBONE = ("architecture", "weights", "activation", "preprocessing", "precision")
+_DIGEST, _SHORT = 64, 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One setting in which two runs differ; ``None`` where a run does not have it."""
+
+    field: str
+    one: Any
+    other: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """A query that one of two runs solves and the other does not.
+
+    Attributes:
+        query: Its id.
+        one: The rank of its ground truth in the first run; ``None`` where that is not ranked.
+        other: In the second run.
+        gained: Whether it is the second run that solves it.
+    """
+
+    query: str
+    one: int | None
+    other: int | None
+    gained: bool
+
+
+def differences(one: Run, other: Run) -> list[Difference]:
+    """Return every setting in which two runs differ, in the order in which they take effect.
+
+    Protocol, what was scored, backbone, method with its parameters and its training, code, seed, and at last the
+    machine: the first one is the first suspect.
+    """
+    protocol = protocol_fields(one.result.protocol, other.result.protocol)
+    found = [Difference(f"protocol {name}", *values) for name, values in protocol.items()]
+    for mine, theirs in zip(_stages(one.result), _stages(other.result), strict=True):
+        found += [
+            Difference(field, mine.get(field), theirs.get(field))
+            for field in {**mine, **theirs}
+            if mine.get(field) != theirs.get(field)
+        ]
+    return found
+
+
+def flips(one: Run, other: Run, label: str) -> list[Flip]:
+    """Return the queries that one run solves and the other does not, those that moved most first.
+
+    Solved means a value above 0 of the number ``label``. The rank is that of the target, or for numbers on all ground
+    truths that of the best of them. The runs must have been scored on the same queries.
+    """
+    values = [kept(run, label)[0].values_Q for run in (one, other)]
+    ranks = [_ranks(run, label) for run in (one, other)]
+    places = np.flatnonzero((values[0] > 0) != (values[1] > 0))
+    order = places[np.argsort(-np.abs(np.log(ranks[0][places]) - np.log(ranks[1][places])), kind="stable")]
+    return [
+        Flip(one.query_ids[at], _ranked(ranks[0][at]), _ranked(ranks[1][at]), gained=bool(values[1][at] > 0))
+        for at in order
+    ]
+
+
+def differences_table(found: list[Difference], names: tuple[str, str]) -> Table:
+    """Lay out the settings in which two runs differ."""
+    return Table(
+        title="What differs, the first suspect first" if found else "No setting differs",
+        columns=(Column("field", "field"), Column("one", names[0]), Column("other", names[1])),
+        rows=tuple((each.field, _said(each.one), _said(each.other)) for each in found),
+    )
+
+
+def flips_table(found: list[Flip], names: tuple[str, str], label: str, *, most: int | None = None) -> Table:
+    """Lay out the queries that flipped; at most so many of them."""
+    gained = sum(flip.gained for flip in found)
+    shown = found[:most]
+    left = len(found) - len(shown)
+    return Table(
+        title=f"{len(found)} queries flipped at {label}: {gained} gained, {len(found) - gained} lost",
+        columns=(
+            Column("query", "query"),
+            Column("one", f"rank in {names[0]}"),
+            Column("other", f"rank in {names[1]}"),
+            Column("outcome", "outcome"),
+        ),
+        rows=tuple(
+            (flip.query, _cell(flip.one), _cell(flip.other), "gained" if flip.gained else "lost") for flip in shown
+        ),
+        caption=f"Gained: solved ({label} above 0) by {names[1]} only; lost: by {names[0]} only.",
+        notes=(f"{left} more; --format csv --table queries gives them all.",) if left else (),
+    )
+
+
+def _stages(result: Result) -> Iterator[dict[str, Any]]:
+    """What was set, stage by stage of a run."""
+    counts, method, environment = result.counts, result.method, result.environment
+    yield {
+        "queries scored": f"{counts.queries} of {counts.queries_expected}",
+        "gallery ranked": f"{counts.gallery} of {counts.gallery_expected}",
+        "lost images": ", ".join(result.lost) or None,
+    }
+    yield {f"backbone {field}": getattr(result.backbone, field) for field in _BACKBONE}
+    yield {"method": method.name}
+    yield {f"parameter {name}": value for name, value in method.parameters.items()}
+    yield {"checkpoint": method.checkpoint, "trained on": method.trained_on, "selected on": method.selected_on}
+    yield {f"training {name}": value for name, value in (method.training or {}).items()}
+    yield {"code of the method": method.code, "seed": result.seed}
+    yield {field: getattr(environment, field) for field in ("cirbench", "device", "platform", "python")}
+    yield {f"package {name}": version for name, version in environment.packages.items()}
+
+
+def _ranks(run: Run, label: str) -> NDArray[np.int64]:
+    """Per query the rank that decides: the target's, or the best of all ground truths."""
+    decides = np.full(len(run.ranks), UNRANKED, dtype=np.int64)
+    if parse_label(label).metric in ON_ALL_GROUND_TRUTHS:
+        np.minimum.at(decides, run.ranks.row_of_value, run.ranks.values)
+        return decides
+    labelled = run.ranks.lengths > 0
+    decides[labelled] = run.ranks.values[run.ranks.offsets[:-1][labelled]]
+    return decides
+
+
+def _ranked(rank: np.int64) -> int | None:
+    return None if rank >= UNRANKED else int(rank)
+
+
+def _cell(rank: int | None) -> Number | str:
+    return "not ranked" if rank is None else Number(rank, digits=0)
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "none"
+    text = str(value)
+    return text[:_SHORT] if len(text) == _DIGEST and text.isalnum() else text
