@@ -101,6 +101,17 @@ class Source:
         sample = self.samples[whole]
         return all((sample.image if part == "image" else sample.caption) is not None for part in _PARTS[kind])
 
+    def first(self, count: int) -> Source:
+        """The first so many samples, as a source of its own; this one where it holds no more."""
+        if count >= len(self.samples):
+            return self
+        return Source(
+            f"{self.name} (the first {count})",
+            [self.samples[place] for place in range(count)],
+            digest([self.digest, count]),
+            {part: places[places < count] for part, places in self.lacking.items()},
+        )
+
 
 def identified(
     name: str,
