@@ -35,3 +35,19 @@ class _Gather(torch.autograd.Function):
         summed_TD = gradient_TD.contiguous().clone()
         distributed.all_reduce(summed_TD)
         return summed_TD.chunk(here().count)[here().rank]
+
+
+class Dropout(torch.nn.Dropout):
+    """Dropout that is drawn for the whole batch, so that it is the same on one process and on many.
+
+    All processes draw the same numbers in a step; with torch's own dropout, the rows of each would get those of the
+    first rows. The first dimension of the input is this process's part of the batch.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Drop and scale as torch does."""
+        if here().count == 1 or not self.training:
+            return super().forward(input)
+        rows, place = len(input), here()
+        scales_T = super().forward(input.new_ones((rows * place.count, *input.shape[1:])))
+        return input * scales_T[rows * place.rank : rows * (place.rank + 1)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from cirbench.backbones.words import PseudoWords
+from cirbench.training.processes import Dropout
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +28,8 @@ class Phi(nn.Module):
         super().__init__()
         hidden = 4 * dim
         self.layers = nn.Sequential(
-            *(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout)),
-            *(nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout)),
+            *(nn.Linear(dim, hidden), nn.GELU(), Dropout(dropout)),
+            *(nn.Linear(hidden, hidden), nn.GELU(), Dropout(dropout)),
             nn.Linear(hidden, width),
         )
 
@@ -53,8 +54,8 @@ class Mapping(nn.Module):
         super().__init__()
         hidden = 512
         self.layers = nn.Sequential(
-            nn.Sequential(nn.Linear(dim, hidden), nn.Dropout(dropout), nn.ReLU()),
-            nn.Sequential(nn.Linear(hidden, hidden), nn.Dropout(dropout), nn.ReLU()),
+            nn.Sequential(nn.Linear(dim, hidden), Dropout(dropout), nn.ReLU()),
+            nn.Sequential(nn.Linear(hidden, hidden), Dropout(dropout), nn.ReLU()),
         )
         self.fc_out = nn.Linear(hidden, width)
 
