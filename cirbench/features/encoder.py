@@ -25,8 +25,9 @@ import numpy as np
 import PIL
 
 from cirbench.backbones.words import PseudoWords
-from cirbench.errors import CirbenchError
+from cirbench.errors import CirbenchError, MissingData
 from cirbench.features.space import FeatureSpace, MemoryShelf
+from cirbench.processes import Place, agree, here, wait
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress display for a description and a total; yields a function that advances it."""
 
+Make = Callable[[list[str], Callable[[int], None]], "NDArray[np.float32]"]
+"""Makes the rows of some contents, and tells how many more are done."""
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -56,6 +60,9 @@ class Encoder:
     Attributes:
         backbone: What encodes.
         batch_size: Rows of every forward pass; see the module's docstring.
+
+    Features are kept in a store, if one is given; those of other weights (`with_weights`) in another one, if that is
+    given too. Processes that have joined (`cirbench.processes`) share what is to be encoded into a store.
     """
 
     def __init__(
@@ -65,11 +72,13 @@ class Encoder:
         *,
         batch_size: int | Literal["auto"] = "auto",
         progress: Progress | None = None,
+        tuned: FeatureStore | None = None,
     ) -> None:
         self.backbone = backbone
         self.batch_size = sensible_batch_size(backbone) if batch_size == "auto" else batch_size
         self._asked_batch_size = batch_size
         self._store = store
+        self._tuned = tuned or store
         self._progress = progress or _silent
         self._shelves: dict[str, Shelf] = {}
         self._cut: set[str] = set()
@@ -82,7 +91,7 @@ class Encoder:
     def with_weights(self, weights: Path) -> Encoder:
         """The same encoder on other weights of the same architecture."""
         backbone = self.backbone.with_weights(weights)
-        other = Encoder(backbone, self._store, batch_size=self._asked_batch_size, progress=self._progress)
+        other = Encoder(backbone, self._tuned, batch_size=self._asked_batch_size, progress=self._progress)
         other._cut = self._cut  # counted together: it is one method that asks
         return other
 
@@ -103,7 +112,13 @@ class Encoder:
         """
         contents = [item.image.content for item in items]
         sources = dict(zip(contents, (item.image for item in items), strict=True))
-        shelf = self._fill("image", list(sources), lambda wanted: self._encode_images([sources[c] for c in wanted]))
+        shelf = self._fill(
+            self._space("image"),
+            list(sources),
+            lambda wanted, advance: self._retried(lambda: self._encode_images([sources[c] for c in wanted]), advance),
+            title="Encoding images",
+            shard=SHARD,
+        )
         return shelf.rows(contents)
 
     def count_new(self, items: Sequence[Item]) -> int:
@@ -132,7 +147,13 @@ class Encoder:
         contents = [_content(text) for text in texts]
         different = dict(zip(contents, texts, strict=True))
         self._count_cut(list(different.values()))
-        shelf = self._fill("text", list(different), lambda wanted: self._encode_texts([different[c] for c in wanted]))
+        shelf = self._fill(
+            self._space("text"),
+            list(different),
+            lambda wanted, advance: self._retried(lambda: self._encode_texts([different[c] for c in wanted]), advance),
+            title="Encoding texts",
+            shard=SHARD,
+        )
         return shelf.rows(contents)[:]
 
     def composed(
@@ -193,29 +214,27 @@ class Encoder:
         self._cut.update(_content(text) for text, cut in zip(texts, overlong, strict=True) if cut)
 
     def own(
-        self, space: OwnSpace, contents: Sequence[str], make: Callable[[list[str]], NDArray[np.float32]], *, shard: int
+        self,
+        space: OwnSpace,
+        contents: Sequence[str],
+        make: Make,
+        *,
+        shard: int,
     ) -> NDArray[np.float32]:
         """Return rows that a method makes of its own, (N, D), which are kept as features are: each is made once, ever.
 
         Args:
             space: What fixes their meaning.
             contents: Sha256 of what else decides each row.
-            make: Makes the rows of some of ``contents``; a row must not depend on the others.
+            make: Makes the rows of some of ``contents``, and tells how many more are done; a row must not depend on
+                the others.
             shard: How many are made before they are kept.
 
         Raises:
             CorruptFile: Kept rows are damaged.
             CirbenchError: New rows cannot be kept.
         """
-        shelf, different = self._shelf(space), list(dict.fromkeys(contents))
-        missing = [different[position] for position in shelf.missing(different)]
-        if missing:
-            with self._progress(space.owner, len(missing)) as advance:
-                for start in range(0, len(missing), shard):
-                    wanted = missing[start : start + shard]
-                    shelf.write(wanted, make(wanted), self._circumstances())
-                    advance(len(wanted))
-        return shelf.rows(contents)[:]
+        return self._fill(space, list(dict.fromkeys(contents)), make, title=space.owner, shard=shard).rows(contents)[:]
 
     def _space(self, tower: Tower) -> FeatureSpace:
         return FeatureSpace(self.backbone.identity, tower, self.backbone.dim)
@@ -225,24 +244,34 @@ class Encoder:
             self._shelves[space.digest] = MemoryShelf(space) if self._store is None else self._store.shelf(space)
         return self._shelves[space.digest]
 
-    def _fill(
-        self, tower: Tower, contents: Sequence[str], encode: Callable[[Sequence[str]], Iterator[NDArray[np.float32]]]
-    ) -> Shelf:
-        """Encode what the shelf lacks, a shard at a time."""
-        shelf = self._shelf(self._space(tower))
+    def _fill(self, space: Space, contents: Sequence[str], make: Make, *, title: str, shard: int) -> Shelf:
+        """Make what the shelf lacks, a shard at a time; of several processes each makes its share of the shards.
+
+        They are the shards of one process alone, so the store comes to hold the same bytes.
+        """
+        shelf = self._shelf(space)
         missing = [contents[position] for position in shelf.missing(contents)]
+        together = self._store is not None
+        place = here() if together else Place()  # what is held in memory, every process makes whole
+        if together:
+            missing = agree(missing)
         if missing:
-            with self._progress(f"Encoding {tower}s", len(missing)) as advance:
-                for start in range(0, len(missing), SHARD):
-                    wanted = missing[start : start + SHARD]
-                    shelf.write(wanted, self._encode_shard(wanted, encode, advance), self._circumstances())
+            shards = [missing[start : start + shard] for start in range(0, len(missing), shard)]
+            own = shards[place.rank :: place.count]
+            with self._progress(title, sum(map(len, own))) as advance:
+                for wanted in own:
+                    shelf.write(wanted, make(wanted, advance), self._circumstances())
+        if missing and together:
+            wait()
+            if shelf.missing(missing):
+                raise MissingData(
+                    "What another process has encoded is not in the feature store of this one.",
+                    hint="Let CIRBENCH_CACHE be a folder that all machines share.",
+                )
         return shelf
 
-    def _encode_shard(
-        self,
-        wanted: Sequence[str],
-        encode: Callable[[Sequence[str]], Iterator[NDArray[np.float32]]],
-        advance: Callable[[int], None],
+    def _retried(
+        self, encode: Callable[[], Iterator[NDArray[np.float32]]], advance: Callable[[int], None]
     ) -> NDArray[np.float32]:
         """Encode one shard; where the device's memory is too small, anew in batches of half the size."""
         import torch
@@ -250,7 +279,7 @@ class Encoder:
         while True:
             batches: list[NDArray[np.float32]] = []
             try:
-                for rows_BD in encode(wanted):
+                for rows_BD in encode():
                     batches.append(rows_BD)
                     advance(len(rows_BD))
                 return np.concatenate(batches)
