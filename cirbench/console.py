@@ -26,7 +26,7 @@ def progress(description: str, total: int, *, unit: str = "") -> Iterator[Callab
     """Show how far a piece of work is, with its rate and the time left; yield a function that advances it.
 
     On a terminal it is a bar on stderr; elsewhere a plain line every ten seconds, and none at all for work that ends
-    within two. With the unit ``"B"``, bytes are shown as kB, MB and GB.
+    within two. A unit is written after each number; with ``"B"``, bytes are shown as kB, MB and GB.
     """
     display = _bar if sys.stderr.isatty() else _lines
     with display(description, total, unit) as advance:
@@ -62,6 +62,7 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], No
 def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     started = last = time.monotonic()
     done = 0
+    bytes_only = unit if unit == "B" else ""
     whole = amount(total, unit)
 
     def advance(more: int) -> None:
@@ -72,20 +73,21 @@ def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], 
             rate = done / (now - started)
             left = max(0, total - done) / rate
             click.echo(
-                f"{description}: {amount(done, unit)}/{whole}, {amount(rate, unit)}/s, {left:.0f} s left", err=True
+                f"{description}: {amount(done, bytes_only)}/{whole}, {amount(rate, unit)}/s, {left:.0f} s left",
+                err=True,
             )
             last = now
 
     yield advance
     elapsed = time.monotonic() - started
     if elapsed >= _QUIET_SECONDS:
-        click.echo(f"{description}: {amount(done, unit)}/{whole} in {elapsed:.1f} s", err=True)
+        click.echo(f"{description}: {amount(done, bytes_only)}/{whole} in {elapsed:.1f} s", err=True)
 
 
 def amount(number: float, unit: str = "") -> str:
-    """Write a number of things, or with the unit ``"B"`` of bytes, for people."""
+    """Write a number of things for people, or with the unit ``"B"`` of bytes."""
     if unit != "B":
-        return f"{number:,.0f}"
+        return f"{number:,.0f} {unit}".rstrip()
     for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.1f} {prefix}B"

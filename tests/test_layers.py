@@ -24,7 +24,7 @@ LAYERS = (
     ("submissions",),
     ("leaderboard",),
     ("site",),
-    ("running",),
+    ("running", "watching"),
     ("cli", "__init__"),
     ("__main__",),
 )

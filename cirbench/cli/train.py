@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import msgspec
@@ -13,9 +14,11 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.parameters import Parameters, pairs, parse
 
 if TYPE_CHECKING:
-    from cirbench.backbones.interface import Activation
+    from cirbench.backbones.interface import Activation, Backbone
+    from cirbench.features.encoder import Progress
     from cirbench.methods.interface import MethodSpec
     from cirbench.training.data import Source
+    from cirbench.training.moments import Watch
 
 CLIP = "clip"
 
@@ -32,6 +35,10 @@ class TrainOptions(Parameters, frozen=True):
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Of everything random.
         output: The folder of the checkpoint.
+        evaluate: Protocols to evaluate on while training.
+        every: After how many steps to evaluate; the end of each epoch if not given.
+        select: The protocol whose best checkpoint is kept.
+        keep_epochs: Keep a checkpoint of each epoch.
         set: Training parameters.
     """
 
@@ -43,6 +50,10 @@ class TrainOptions(Parameters, frozen=True):
     device: str = "auto"
     seed: int | None = None
     output: str | None = None
+    evaluate: tuple[str, ...] = ()
+    every: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    select: str | None = None
+    keep_epochs: bool = False
     set: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -58,6 +69,10 @@ class TrainOptions(Parameters, frozen=True):
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--seed", type=int, help="Of everything random.")
 @click.option("-o", "--output", help="The folder of the checkpoint.  [default: one in the cache]")
+@click.option("--evaluate", metavar="PROTOCOL,...", help="Evaluate on protocols while training: --evaluate scenes/tiny")
+@click.option("--every", type=click.IntRange(min=1), help="After how many steps.  [default: at the end of each epoch]")
+@click.option("--select", metavar="PROTOCOL", help="Keep the checkpoint that is best on a protocol, not the last.")
+@click.option("--keep-epochs", is_flag=True, default=None, help="Keep a checkpoint of each epoch, in epoch-K/.")
 @click.option("--resume/--restart", default=True, show_default=True, help="Continue an interrupted training, or not.")
 def command(
     method: str, assignments: tuple[str, ...], config: Path | None, resume: bool, **given: str | int | None
@@ -70,6 +85,7 @@ def command(
     cirbench train pli --backbone ViT-B-32/openai --data pairs.csv --output checkpoints/pli
     cirbench train pli --backbone scenes-vit --data scenes --set mask_ratio=0.5
     cirbench train clip --model my-model/ --data scenes --output my-model/
+    torchrun --nproc-per-node 4 -m cirbench train pli --backbone ViT-L-14/openai --data pairs.csv
     """
     options = _options(config, {**given, "set": pairs(assignments)})
     if method == CLIP:
@@ -83,7 +99,6 @@ def command(
 
 def _train_method(spec: MethodSpec, options: TrainOptions, *, restart: bool) -> Path:
     from cirbench.backbones import load_backbone
-    from cirbench.console import progress
     from cirbench.methods.training import train_method, training_parameters
 
     source = _data(options)
@@ -93,13 +108,20 @@ def _train_method(spec: MethodSpec, options: TrainOptions, *, restart: bool) -> 
     parameters = training_parameters(spec, name, _settings(options))
     activation: Activation | None = options.activation  # type: ignore[assignment]
     backbone = load_backbone(name, weights=_path(options.weights), activation=activation, device=options.device)
-    output = _path(options.output)
-    return train_method(spec, backbone, source, parameters, output=output, restart=restart, display=progress)
+    return train_method(
+        spec,
+        backbone,
+        source,
+        parameters,
+        output=_path(options.output),
+        restart=restart,
+        display=_display(),
+        watch=_watch(spec, backbone, options),
+    )
 
 
 def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
     from cirbench.backbones.source import WEIGHTS_FILE
-    from cirbench.console import progress
     from cirbench.training.config import CLIP_TRAINING
     from cirbench.training.models import copy_design, design_folder, random_backbone
 
@@ -113,10 +135,30 @@ def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
     from cirbench.training.contrastive import Contrastive
     from cirbench.training.train import Request, train
 
-    request = Request(CLIP, Contrastive, parameters, backbone, source, weights_file=WEIGHTS_FILE)
-    folder = train(request, folder=_path(options.output), restart=restart, display=progress)
+    watch = _watch(None, backbone, options)
+    request = Request(CLIP, Contrastive, parameters, backbone, source, weights_file=WEIGHTS_FILE, watch=watch)
+    folder = train(request, folder=_path(options.output), restart=restart, display=_display())
     copy_design(design, folder)
     return folder
+
+
+def _watch(spec: MethodSpec | None, backbone: Backbone, options: TrainOptions) -> Watch:
+    from cirbench.watching import watch
+
+    return watch(
+        spec,
+        backbone,
+        options.evaluate,
+        every=options.every,
+        select=options.select,
+        keep_epochs=options.keep_epochs,
+    )
+
+
+def _display() -> Progress:
+    from cirbench.console import progress
+
+    return functools.partial(progress, unit="samples")
 
 
 def _options(config: Path | None, given: dict[str, Any]) -> TrainOptions:

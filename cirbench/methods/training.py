@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import MethodSpec
     from cirbench.training.config import TrainingParameters
     from cirbench.training.data import Source
+    from cirbench.training.moments import Watch
     from cirbench.training.train import Request
 
 
@@ -32,13 +33,22 @@ def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, An
     return parse(spec.training, values, owner=f"{spec.name}'s training", base=spec.recipes.get(backbone))
 
 
-def training_request(spec: MethodSpec, backbone: Backbone, source: Source, parameters: TrainingParameters) -> Request:
+def training_request(
+    spec: MethodSpec,
+    backbone: Backbone,
+    source: Source,
+    parameters: TrainingParameters,
+    *,
+    watch: Watch | None = None,
+    skip_broken: int = 0,
+) -> Request:
     """Everything that decides what comes out of training a method; it knows the folder where that would lie.
 
     Raises:
         UsageError: The method is not trained.
         MethodFailed: Its objective cannot be imported.
     """
+    from cirbench.training.moments import Watch
     from cirbench.training.train import Request
 
     if spec.trainer is None:
@@ -46,7 +56,16 @@ def training_request(spec: MethodSpec, backbone: Backbone, source: Source, param
     objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
     if parameters.samples is not None:
         source = source.first(parameters.samples)
-    return Request(spec.name, objective, parameters, backbone, source, spec.trains_on)
+    return Request(
+        spec.name,
+        objective,
+        parameters,
+        backbone,
+        source,
+        spec.trains_on,
+        watch=watch or Watch(),
+        skip_broken=skip_broken,
+    )
 
 
 def train_method(
@@ -58,6 +77,9 @@ def train_method(
     output: Path | None = None,
     restart: bool = False,
     display: Progress | None = None,
+    watch: Watch | None = None,
+    skip_broken: int = 0,
+    workers: int = 0,
 ) -> Path:
     """Train a method and return the folder of its checkpoint; one that exists already is reused.
 
@@ -69,6 +91,9 @@ def train_method(
         output: Where the checkpoint goes; a folder of the cache named after the request if not given.
         restart: Replace whatever training ``output`` holds.
         display: Shows how far it is.
+        watch: What is looked at on the way, and which weights are kept; the last ones if not given.
+        skip_broken: How many samples that cannot be used are left out.
+        workers: How many processes decode ahead; the training is the same with any number.
 
     Raises:
         UsageError: The method is not trained, cannot train on this backbone, or ``output`` holds another training.
@@ -77,5 +102,5 @@ def train_method(
     """
     from cirbench.training.train import train
 
-    request = training_request(spec, backbone, source, parameters)
-    return train(request, folder=output, restart=restart, display=display)
+    request = training_request(spec, backbone, source, parameters, watch=watch, skip_broken=skip_broken)
+    return train(request, folder=output, restart=restart, display=display, workers=workers)

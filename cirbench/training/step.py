@@ -58,12 +58,14 @@ class Step:
 
     def _alone(self) -> Any:
         """While it lasts, gradients add up in this process and are not exchanged."""
-        wrapped = isinstance(self._loss, DistributedDataParallel)
-        return self._loss.no_sync() if wrapped else contextlib.nullcontext()
+        loss = self._loss
+        return loss.no_sync() if isinstance(loss, DistributedDataParallel) else contextlib.nullcontext()
 
 
 class _Loss(torch.nn.Module):
     """The loss of an objective as a module, which is what torch can distribute."""
+
+    _objective: Objective
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()

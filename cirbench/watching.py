@@ -1,0 +1,103 @@
+"""Evaluating a training on its way: the checkpoint of a moment on named protocols, by the method that is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from typing import TYPE_CHECKING
+
+from cirbench import console
+from cirbench.comparison.baselines import PLAIN
+from cirbench.datasets.catalogue import load_protocol
+from cirbench.datasets.imagefiles import require_images
+from cirbench.errors import UsageError
+from cirbench.evaluation import evaluate
+from cirbench.features.encoder import Encoder
+from cirbench.features.store import FeatureStore, default_store
+from cirbench.methods.loading import build, parse_parameters
+from cirbench.methods.registry import find_method
+from cirbench.processes import here
+from cirbench.training.checkpoint import read_card
+from cirbench.training.moments import Score, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cirbench.backbones.interface import Backbone
+    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.methods.interface import MethodSpec
+
+
+def watch(
+    spec: MethodSpec | None,
+    backbone: Backbone,
+    protocols: Sequence[str],
+    *,
+    every: int | None = None,
+    select: str | None = None,
+    keep_epochs: bool = False,
+) -> Watch:
+    """Say what shall be looked at while a method is trained.
+
+    Args:
+        spec: The method; ``None`` where a backbone is trained, which is evaluated by the sum of image and text.
+        backbone: Where the training starts from.
+        protocols: Ids of protocols to evaluate on; all are opened now, so that a mistake is found before the training.
+        every: After how many steps; ``None`` for the end of each epoch.
+        select: The id of the protocol whose best checkpoint is kept; evaluated on, whether it is among ``protocols``.
+        keep_epochs: Keep a checkpoint of each epoch.
+
+    Raises:
+        UnknownName: There is no such protocol.
+        UsageError: A protocol's labels are hidden; there is nothing to evaluate on.
+        MissingData: Its files or images are not there.
+    """
+    wanted = [*dict.fromkeys([*protocols, *([select] if select else [])])]
+    if every is not None and not wanted:
+        raise UsageError("--every says when to evaluate, and --evaluate is missing.", hint="Add --evaluate PROTOCOL.")
+    opened = {id: _opened(id) for id in wanted}
+    return Watch(
+        protocols=tuple(protocol.name for protocol in opened.values()),
+        evaluate=_Evaluation(spec, backbone, tuple(opened.values())) if opened else None,
+        every=every,
+        select=opened[select].name if select else None,
+        keep_epochs=keep_epochs,
+    )
+
+
+def _opened(id: str) -> EvaluationProtocol:
+    protocol = load_protocol(id)
+    if protocol.labels is None:
+        raise UsageError(f"The labels of {protocol.name} are hidden, so no training can be evaluated on it.")
+    require_images(protocol)
+    return protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    spec: MethodSpec | None
+    backbone: Backbone
+    protocols: tuple[EvaluationProtocol, ...]
+
+    def __call__(self, checkpoint: Path) -> list[Score]:
+        """Evaluate a checkpoint on every protocol; the features of its weights are forgotten afterwards."""
+        passing = FeatureStore(checkpoint / "features")  # beside the weights, so that all processes see it
+        try:
+            return [self._score(checkpoint, protocol, passing) for protocol in self.protocols]
+        finally:
+            if here().leads:
+                shutil.rmtree(passing.root, ignore_errors=True)
+
+    def _score(self, checkpoint: Path, protocol: EvaluationProtocol, passing: FeatureStore) -> Score:
+        card = read_card(checkpoint)
+        spec = self.spec or find_method(PLAIN)
+        if self.spec is None:
+            encoder = Encoder(self.backbone.with_weights(checkpoint / card.file), passing, progress=console.progress)
+        else:
+            encoder = Encoder(self.backbone, default_store(), tuned=passing, progress=console.progress)
+        method = build(spec, encoder, parse_parameters(spec, {}), checkpoint if self.spec else None)
+        headline = evaluate(method, protocol).measurements[0]
+        score = Score(protocol.name, protocol.digest, headline.label, 100 * headline.value)
+        console.say(f"step {card.steps}: {protocol.name} {score.metric} {score.value:.2f} %")
+        return score
