@@ -306,6 +306,7 @@ def _method_record(job: Job) -> MethodRecord:
         uses_triplets=spec.uses_triplets,
         checkpoint=None if card is None else card.weights,
         trained_on=None if card is None else card.data,
+        selected_on=None if card is None else card.selected_on,
         training=None if card is None else card.training,
     )
 

@@ -190,6 +190,8 @@ def _coverage(entry: Entry, evidence: Evidence) -> Iterator[str]:
     ranks = evidence.relevant_ranks.values
     if ((ranks > counts.gallery_expected) & (ranks != UNRANKED)).any():
         yield f"a rank is beyond the {counts.gallery_expected} images of the gallery"
+    if ((evidence.shown_SK < -1) | (evidence.shown_SK >= counts.gallery_expected)).any():
+        yield f"an item to show is none of the {counts.gallery_expected} images of the gallery"
 
 
 def _numbers(entry: Entry, evidence: Evidence) -> Iterator[str]:

@@ -236,6 +236,9 @@ IDS = np.array([str(number) for number in range(60)])
         ({"relevant_ranks": np.ones(187)}, "ranks are no whole numbers"),
         ({"relevant_offsets": np.arange(61)}, "the offsets do not divide the ranks"),
         ({"gains": np.ones(3)}, "not one soft label for each ground truth"),
+        ({"shown_SK": np.full((12, 10), 600)}, "an item to show is none of the 600 images"),
+        ({"shown_SK": np.full((12, 10), -2)}, "an item to show is none of the 600 images"),
+        ({"shown_SK": np.zeros((13, 10), dtype=np.int64)}, "the items to show are not those of a few queries"),
         ({"extra": np.ones(3)}, "nobody knows an array called 'extra'"),
     ],
 )
