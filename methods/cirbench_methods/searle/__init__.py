@@ -83,6 +83,7 @@ SEARLE = MethodSpec(
     trainer="cirbench_methods.searle.train:Distillation",
     training=SearleTraining,
     trains_on="images",
+    converter="cirbench_methods.inversion.published:searle",
     uses_llm="yes",
 )
 SEARLE_OTI = MethodSpec(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SCENES = "scenes"
+SCHEMA = 1
+"""Of the files that `cirbench_methods.searle.generate` writes."""
+
 _OWN = {"scenes-vit": SCENES}
 
 
@@ -155,4 +158,6 @@ def read_lines(path: Path) -> tuple[Header | None, list[Line]]:
                 lines.append(msgspec.json.decode(text, type=Line))
         except msgspec.DecodeError as error:
             raise CorruptFile(f"{path}, line {number}: {error}.") from error
+    if header is not None and header.schema != SCHEMA:
+        raise CorruptFile(f"{path} has schema {header.schema}; this version of cirbench reads {SCHEMA}.")
     return header, lines

@@ -21,15 +21,13 @@ def phrases() -> dict[str, tuple[str, ...]]:
 
 
 def _phrase(concept: str, dice: Dice) -> str:
-    """Say up to two of the things that a caption of scenes could say beside the concept."""
+    """Say at most one of the things that a caption of scenes could say beside the concept."""
     text = phrase(1, (), concept)
-    said = dice.shuffled(("company", "ground", "style", "viewpoint"))[: dice.below(3)]
-    if "company" in said:
-        text = f"{text} and {phrase(1 + dice.below(4), (dice.pick(COLOURS),), dice.pick(SHAPES))}"
-    if "ground" in said:
-        text = f"{text} {dice.pick(dice.pick(list(GROUND_WORDS.values())))}"
-    if "style" in said:
-        text = f"{dice.pick(dice.pick(list(STYLE_WORDS.values())))} of {text}"
-    if "viewpoint" in said:
-        text = f"{text}, {dice.pick(dice.pick(list(VIEWPOINT_WORDS.values())))}"
-    return text
+    words = {"ground": GROUND_WORDS, "style": STYLE_WORDS, "viewpoint": VIEWPOINT_WORDS}
+    beside = dice.pick(("nothing", "company", *words))
+    if beside == "nothing":
+        return text
+    if beside == "company":
+        return f"{text} and {phrase(1 + dice.below(4), (dice.pick(COLOURS),), dice.pick(SHAPES))}"
+    said = dice.pick(dice.pick([*words[beside].values()]))
+    return {"ground": f"{text} {said}", "style": f"{said} of {text}", "viewpoint": f"{text}, {said}"}[beside]

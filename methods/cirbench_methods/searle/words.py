@@ -54,11 +54,15 @@ class OtiInverter:
             MissingData: An image is absent or cannot be decoded.
             CirbenchError: New words cannot be kept.
         """
+        different = list({item.image.content: item for item in items}.values())
+        # Before anything is made: several processes share what is to be encoded, and so have to ask for it together.
+        features_ND, near_Nk = self.encoder.images(different), self._near(different)
+        places = {item.image.content: place for place, item in enumerate(different)}
 
         def make(contents: list[str], advance: Callable[[int], None]) -> NDArray[np.float32]:
-            return self._make([images[content] for content in contents], advance)
+            at = [places[content] for content in contents]
+            return self._make(contents, features_ND[at], near_Nk[at], advance)
 
-        images = {item.image.content: item for item in items}
         shard = _PASSES * self.encoder.batch_size
         return self.encoder.own(self.space, [item.image.content for item in items], make, shard=shard)
 
@@ -70,10 +74,26 @@ class OtiInverter:
         decided = digest({"schema": SCHEMA, "templates": TEMPLATES, "phrases": phrases, **recipe})
         return OwnSpace(self.encoder.backbone.identity, "Inverting images", decided, self.tower.width)
 
-    def _make(self, items: Sequence[Item], advance: Callable[[int], None]) -> NDArray[np.float32]:
-        images = torch.from_numpy(self.encoder.images(items)).to(self.encoder.backbone.device)
-        draws = self._draw(items)
-        starts = torch.from_numpy(np.stack([each.start_E for each in draws])).to(images)
+    def _near(self, items: Sequence[Item]) -> NDArray[np.int32]:
+        if self.phrases is None:
+            return np.empty((len(items), 0), dtype=np.int32)
+        return near(self.encoder, self.phrases.concepts, items, self.parameters.concepts)
+
+    def _make(
+        self,
+        contents: Sequence[str],
+        features_ND: NDArray[np.float32],
+        near_Nk: NDArray[np.int32],
+        advance: Callable[[int], None],
+    ) -> NDArray[np.float32]:
+        sentences = () if self.phrases is None else self.phrases.sentences
+        draws = [
+            draw(content, self.tower.width, len(TEMPLATES), near_k.tolist(), sentences, self.parameters)
+            for content, near_k in zip(contents, near_Nk, strict=True)
+        ]
+        device = self.encoder.backbone.device
+        images = torch.from_numpy(features_ND).to(device)
+        starts = torch.from_numpy(np.stack([each.start_E for each in draws])).to(device)
         templates = self._templates(draws)
         phrases, plain_PD = self._phrases(draws)
 
@@ -84,17 +104,6 @@ class OtiInverter:
         # An image's phrases are padded to its own longest one, never to that of an image beside it.
         shapes_N = templates.lengths_B if phrases is None else phrases.lengths_B
         return self.encoder.rowwise(compute, shapes_N, advance)
-
-    def _draw(self, items: Sequence[Item]) -> list[Draws]:
-        sentences: Sequence[Sequence[str]] = ()
-        near_Nk = np.empty((len(items), 0), dtype=np.int32)
-        if self.phrases is not None:
-            sentences = self.phrases.sentences
-            near_Nk = near(self.encoder, self.phrases.concepts, items, self.parameters.concepts)
-        return [
-            draw(item.image.content, self.tower.width, len(TEMPLATES), near_k.tolist(), sentences, self.parameters)
-            for item, near_k in zip(items, near_Nk, strict=True)
-        ]
 
     def _templates(self, draws: Sequence[Draws]) -> Texts:
         tokens_TL = self.tower.tokenize([template.format(PLACEHOLDER) for template in TEMPLATES])
