@@ -1,4 +1,4 @@
-"""What differs between two runs: every setting, in the order in which they take effect, and the queries that flipped."""
+"""What differs between two runs: every setting, as it takes effect, and the queries whose outcome flipped."""
 
 from __future__ import annotations
 

@@ -1,0 +1,87 @@
+"""Axes of a plot: where values lie, and which ticks a person wants to read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DECADES = 50
+"""From this ratio of the largest to the smallest value on, an axis counts in powers of ten."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """A place on an axis, as a share of its length, and what is written there."""
+
+    place: float
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """An axis from ``low`` to ``high``.
+
+    Attributes:
+        low: The value at its start.
+        high: The value at its end.
+        ticks: From low to high.
+        logarithmic: Whether equal lengths are equal ratios.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[Tick, ...]
+    logarithmic: bool = False
+
+    def place(self, value: float) -> float:
+        """Return where a value lies, as a share of the axis."""
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
+        return (value - low) / (high - low)
+
+
+def value_axis(values: Sequence[float], most: int = 6) -> Axis:
+    """Return an axis of round ticks around all values."""
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = low - abs(low or 1) * 0.1, high + abs(high or 1) * 0.1
+    step = _round_step((high - low) / (most - 1))
+    first, last = math.floor(low / step), math.ceil(high / step)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    low, high = first * step, last * step
+    ticks = (Tick((at - first) / (last - first), f"{at * step:z.{digits}f}") for at in range(first, last + 1))
+    return Axis(low, high, tuple(ticks))
+
+
+def point_axis(values: Sequence[float]) -> Axis:
+    """Return an axis with a tick at each of a few values, logarithmic where they span powers of ten."""
+    ascending = sorted(set(values))
+    logarithmic = ascending[0] > 0 and ascending[-1] / ascending[0] >= _DECADES
+    if len(ascending) == 1:
+        low, high = ascending[0] - 1, ascending[0] + 1
+    elif logarithmic:
+        margin = (ascending[-1] / ascending[0]) ** 0.06
+        low, high = ascending[0] / margin, ascending[-1] * margin
+    else:
+        margin = (ascending[-1] - ascending[0]) * 0.06
+        low, high = ascending[0] - margin, ascending[-1] + margin
+    bare = Axis(low, high, (), logarithmic)
+    return Axis(low, high, tuple(Tick(bare.place(value), f"{value:g}") for value in ascending), logarithmic)
+
+
+def name_axis(names: Sequence[str]) -> Axis:
+    """Return an axis with a tick for each name; the name at position n has the value n."""
+    size = len(names)
+    ticks = tuple(Tick((at + 0.5) / size, name) for at, name in enumerate(names))
+    return Axis(-0.5, size - 0.5, ticks)
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below ``least``."""
+    power: float = 10.0 ** math.floor(math.log10(least))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
