@@ -22,6 +22,7 @@ def command() -> None:
     \b
     cirbench leaderboard add runs/scenes/pli-45ec5ced
     cirbench leaderboard check
+    cirbench leaderboard build
     """
 
 
@@ -66,3 +67,17 @@ def check(entries: Path, as_json: bool) -> None:
             f"{len(failed)} of {len(verdicts)} entries do not hold.",
             hint="Make an entry again from its run: cirbench leaderboard add RUN",
         )
+
+
+@command.command()
+@_ENTRIES
+@click.option(
+    "-o", "--output", type=_PATH, default=Path("leaderboards/site"), show_default=True, help="Where the site goes."
+)
+def build(entries: Path, output: Path) -> None:
+    """Write the site: a page for each benchmark, method and run, in a folder that opens from disk."""
+    from cirbench.site.build import build_site
+
+    files = build_site(entries, output).files
+    click.echo(output / "index.html")
+    click.echo(f"{sum(name.endswith('.html') for name in files)} pages, {len(files)} files", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cirbench.errors import CheckFailed, UsageError
+from cirbench.leaderboard.evidence import spread
 from cirbench.retrieval.task import UNRANKED
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def choose(outcomes: Sequence[Outcomes], choice: Choice, count: int) -> list[int
     first = outcomes[0]
     total = len(first.query_ids)
     if choice == "spread":
-        return [place * total // min(count, total) for place in range(min(count, total))]
+        return spread(total, count)
     if np.isnan(first.values_Q).all():
         raise CheckFailed(
             f"The {choice} queries cannot be told: the ground truths of {first.result.protocol.name} are not at hand.",

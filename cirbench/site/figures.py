@@ -64,7 +64,16 @@ class Curve:
     points: tuple[tuple[float, Dot], ...]
 
 
-def rows_picture(lines: Sequence[Line], series: Sequence[str], *, title: str, unit: str) -> Markup:
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A picture with its title, and what it shows in words."""
+
+    drawing: Markup
+    title: str
+    text: str
+
+
+def rows_figure(lines: Sequence[Line], series: Sequence[str], *, title: str, unit: str, text: str) -> Figure:
     """Draw dots with whiskers, one row each.
 
     Args:
@@ -72,6 +81,7 @@ def rows_picture(lines: Sequence[Line], series: Sequence[str], *, title: str, un
         series: What each series is called; a legend names them if there are several.
         title: Of the picture.
         unit: What the numbers are.
+        text: What it shows.
     """
     left, right = 250.0, _WIDTH - 64.0
     ends = [end for row in lines for dot in row.dots for end in dot.ends]
@@ -94,10 +104,11 @@ def rows_picture(lines: Sequence[Line], series: Sequence[str], *, title: str, un
         parts += [_dot(dot, x(dot.value), y, row.label, [(x(end), y) for end in dot.ends[::2]]) for dot in row.dots]
         parts.append(label(_WIDTH, y + 4, row.note, anchor="end", class_="quiet"))
     said = "; ".join(f"{row.label} {', '.join(dot.text for dot in row.dots)}" for row in lines if row.dots)
-    return picture(parts, width=_WIDTH, height=round(bottom + 6), title=title, text=f"{unit}. {said}.")
+    drawing = picture(parts, width=_WIDTH, height=round(bottom + 6), title=title, text=f"{unit}. {said}.")
+    return Figure(drawing, title, text)
 
 
-def curves_picture(curves: Sequence[Curve], *, title: str, across: str, up: str, log: bool = False) -> Markup:
+def curves_figure(curves: Sequence[Curve], *, title: str, across: str, up: str, text: str, log: bool = False) -> Figure:
     """Draw curves with whiskers, each with its label where it ends.
 
     Args:
@@ -105,6 +116,7 @@ def curves_picture(curves: Sequence[Curve], *, title: str, across: str, up: str,
         title: Of the picture.
         across: The quantity, with its unit.
         up: The numbers, with their unit.
+        text: What it shows.
         log: Whether the quantity is drawn by its logarithm.
     """
     left, right, top, bottom = 44.0, _WIDTH - 220.0, 34.0, 300.0
@@ -137,7 +149,8 @@ def curves_picture(curves: Sequence[Curve], *, title: str, across: str, up: str,
     said = "; ".join(
         f"{curve.label}: {', '.join(f'{dot.text} at {at:g}' for at, dot in curve.points)}" for curve in curves
     )
-    return picture(parts, width=_WIDTH, height=346, title=title, text=f"{up} against {across}. {said}.")
+    drawing = picture(parts, width=_WIDTH, height=346, title=title, text=f"{up} against {across}. {said}.")
+    return Figure(drawing, title, text)
 
 
 def _dot(dot: Dot, x: float, y: float, name: str, whisker: Sequence[tuple[float, float]]) -> Markup:

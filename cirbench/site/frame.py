@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from cirbench.site.headings import long_label, short_label
 from cirbench.tables.safe import visible
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(static=static, script_digest=script_digest)
-    environment.filters.update(number=number, slug=slug, ordinal=ordinal)
+    environment.filters.update(number=number, slug=slug, ordinal=ordinal, handle=handle, first_rank=first_rank)
+    environment.filters.update(short_label=short_label, long_label=long_label)
     return environment
 
 
@@ -69,3 +71,13 @@ def slug(name: str) -> str:
     """Make a file name of a name: lower-case letters, digits and single hyphens."""
     plain = "-".join("".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name.lower()).split())
     return plain[:80] or hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def handle(link: str) -> str:
+    """Write a web address short: ``arXiv 2311.07622``, or its host."""
+    return f"arXiv {link.rpartition('/')[2]}" if link.startswith("https://arxiv.org/") else link.split("/")[2]
+
+
+def first_rank(rank: str | None) -> str:
+    """Return the number by which a rank such as ``"2-4"`` is sorted; nothing where there is none."""
+    return "" if rank is None else rank.partition("-")[0]

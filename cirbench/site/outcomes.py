@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.archives import read_archive
-from cirbench.arrays import Ragged
 from cirbench.comparison.baselines import baselines_beside
 from cirbench.comparison.names import run_names
 from cirbench.errors import CheckFailed
+from cirbench.leaderboard.evidence import SHOWN_QUERIES, spread
 from cirbench.results.folder import PER_QUERY, Run, load_run
 from cirbench.retrieval.task import UNRANKED
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cirbench.arrays import Ragged
+    from cirbench.leaderboard.entry import Entry
+    from cirbench.leaderboard.evidence import Evidence
     from cirbench.results.schema import Result
 
 
@@ -30,7 +33,7 @@ class Outcomes:
 
     Attributes:
         name: How it is called beside others.
-        result: Its result.
+        result: Its result, or the entry that was made of it.
         query_ids: The queries, in order.
         top_QK: Gallery positions, best first; -1 where a query has fewer candidates than K.
         ranks: Per query, the exact rank of each ground truth, in the protocol's order.
@@ -38,7 +41,7 @@ class Outcomes:
     """
 
     name: str
-    result: Result
+    result: Result | Entry
     query_ids: tuple[str, ...]
     top_QK: NDArray[np.int64]
     ranks: Ragged[np.int64]
@@ -85,6 +88,15 @@ def outcomes_of(run: Run, name: str) -> Outcomes:
     headline = run.result.metrics[0].label if run.result.metrics else None
     values_Q = np.full(len(run.query_ids), np.nan) if headline is None else run.values[headline]
     return Outcomes(name, run.result, run.query_ids, arrays["top_QK"].astype(np.int64), run.ranks, values_Q)
+
+
+def outcomes_of_entry(entry: Entry, evidence: Evidence) -> Outcomes:
+    """Take what an entry kept: everything but the first items, of which it has those of a few queries."""
+    total = len(evidence.query_ids)
+    top_QK = np.full((total, evidence.shown_SK.shape[1]), -1, dtype=np.int64)
+    top_QK[spread(total, SHOWN_QUERIES)] = evidence.shown_SK
+    (measured,) = evidence.measured([entry.metrics[0].label])[:1]
+    return Outcomes(entry.method.name, entry, evidence.query_ids, top_QK, evidence.relevant_ranks, measured.values_Q)
 
 
 def _apart(first: Run, other: Run) -> str | None:
