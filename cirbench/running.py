@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import sys
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench import console
+from cirbench.comparison.baselines import PLAIN, UNIMODAL
+from cirbench.comparison.report import Report
 from cirbench.datasets.catalogue import choose_protocol, find_dataset, load_protocol
 from cirbench.datasets.ceilings import ceilings
 from cirbench.datasets.imagefiles import require_images
@@ -22,7 +25,7 @@ from cirbench.files import digest, locked
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
-from cirbench.comparison.baselines import PLAIN, UNIMODAL
+from cirbench.processes import agree, here, wait
 from cirbench.results.config import RunConfig, read_config, to_toml
 from cirbench.results.folder import RESULT, Run, load_run, save_run
 from cirbench.results.provenance import code_of, environment, peak_memory_mb
@@ -34,7 +37,6 @@ from cirbench.results.schema import (
     ProtocolRecord,
     Result,
 )
-from cirbench.comparison.report import Report
 from cirbench.statistics import intervals
 from cirbench.training.checkpoint import CARD, read_card
 from cirbench.training.data import open_source
@@ -161,8 +163,9 @@ class Session:
         jobs = [self._job(spec, self._checkpoint(spec)) for spec in self._specs]
         runs = []
         for job in jobs:
-            with locked(job.folder.parent / f".{job.folder.name}.lock"):
-                runs.append(load_run(job.folder) if job.done and not force else self._evaluate(job))
+            lock = job.folder.parent / f".{job.folder.name}.lock"
+            with locked(lock) if here().leads else contextlib.nullcontext():
+                runs.append(load_run(job.folder) if agree(job.done and not force) else self._evaluate(job))
         return Report(tuple(runs), self.asked)
 
     def plan(self) -> str:
@@ -232,6 +235,9 @@ class Session:
         asked, rest = lost.protocol, lost.rest
         console.say(f"{job.spec.name} on {whole.name}, {encoder.backbone.identity.name}")
         evaluation = evaluate(build(job.spec, encoder, job.parameters, job.checkpoint), rest)
+        if not here().leads:  # this process has encoded its share; the first one keeps the run
+            wait()
+            return load_run(job.folder)
         optimistic = {each.label: 100 * each.value for each in evaluation.measurements if lost.images}
         if lost.images:
             evaluation = with_misses(evaluation, lost)
@@ -258,7 +264,9 @@ class Session:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             lost=sorted(lost.images),
         )
-        return save_run(job.folder, result, evaluation, asked, to_toml(self._configuration(job)))
+        run = save_run(job.folder, result, evaluation, asked, to_toml(self._configuration(job)))
+        wait()
+        return run
 
     def _configuration(self, job: Job) -> RunConfig:
         """What to ask for to get this one run again."""

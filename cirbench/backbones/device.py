@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cirbench.errors import UsageError
+from cirbench.processes import here
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 def find_device(name: str) -> torch.device:
     """Return the device ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ..., or for ``"auto"`` the GPU where there is one.
+
+    Each of several processes on a machine takes a GPU of its own where none is given by number.
 
     Reference precision is switched on: a GPU would otherwise round the inputs of convolutions to 10 bits (TF32).
 
@@ -24,6 +27,8 @@ def find_device(name: str) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and here().count > 1:
+        name = f"cuda:{here().local}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -6,6 +6,7 @@ exit code of its class; a traceback appears only under ``--debug``.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import traceback
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.errors import CirbenchError, UnknownName
+from cirbench.processes import joined, report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +26,7 @@ VERBS = {
     "data": "Plan, get, check or describe the files of a benchmark.",
     "submit": "Write, check and record files for the test servers.",
     "train": "Train a method, or a small CLIP.",
+    "caption": "Describe images by a captioner, for training and for the method captioning.",
     "convert": "Make a checkpoint of a file that a method's authors published.",
     "report": "Look at what runs retrieved, query by query.",
     "compare": "Compare runs of one protocol, with corrected tests.",
@@ -81,32 +84,33 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     # Not list(...): once its verb is imported, `list` is the module of that name here.
     arguments = [*(sys.argv[1:] if arguments is None else arguments)]
-    try:
-        code = cli.main(arguments, prog_name="cirbench", standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\nInterrupted. What was finished is kept: run the same command again to resume.", err=True)
-        return INTERRUPTED
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except CirbenchError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        click.echo(f"error: {error}", err=True)
-        return error.exit_code
-    except Exception as error:
-        if "--debug" in arguments:
-            raise
-        click.echo(
-            f"error: cirbench itself failed: {type(error).__name__}: {error}\n"
-            "Run `cirbench --debug ...` for the traceback, and please report it.",
-            err=True,
-        )
-        return 1
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(joined())
+            code = cli.main(arguments, prog_name="cirbench", standalone_mode=False)
+        except (KeyboardInterrupt, click.Abort):
+            report("\nInterrupted. What was finished is kept: run the same command again to resume.")
+            return INTERRUPTED
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            return 0
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except BrokenPipeError:
+            sys.stderr.close()
+            return 1
+        except CirbenchError as error:
+            if "--debug" in arguments:
+                traceback.print_exc()
+            report(f"error: {error}")
+            return error.exit_code
+        except Exception as error:
+            if "--debug" in arguments:
+                raise
+            report(
+                f"error: cirbench itself failed: {type(error).__name__}: {error}\n"
+                "Run `cirbench --debug ...` for the traceback, and please report it."
+            )
+            return 1
     return code if isinstance(code, int) else 0
