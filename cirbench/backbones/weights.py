@@ -31,9 +31,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     import torch
 
-    if not path.is_file():
-        raise MissingData(f"The weights file {path} does not exist.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content = read_content(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
@@ -43,6 +41,18 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if strangers:
         raise CorruptFile(f"The weights file {path} holds no tensor under {strangers[0]!r}, so it is no state dict.")
     return tensors
+
+
+def read_content(path: Path) -> Any:
+    """Read whatever a weights file holds: tensors by name, or whatever its author put around them.
+
+    Raises:
+        MissingData: The file is absent or cannot be read.
+        CorruptFile: It is damaged, holds more than tensors and plain values, or is a TorchScript archive.
+    """
+    if not path.is_file():
+        raise MissingData(f"The weights file {path} does not exist.")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
+    from cirbench.backbones.interface import Backbone
     from cirbench.datasets.protocol import Item, Query
     from cirbench.features.encoder import Encoder
     from cirbench.training.config import TrainingParameters
 
-__all__ = ["Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
+__all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
 
 Disclosure = Literal["yes", "no", "unknown"]
 TrainsOn = Literal["pairs", "images", "texts"]
@@ -46,6 +48,8 @@ class MethodSpec:
         trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
         training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
         trains_on: What the training looks at: images with captions, images alone, or texts alone.
+        converter: ``"package.module:function"`` that reads the checkpoints its authors published, a `Converter`, or
+            ``None`` where there are none.
         recipes: Training parameters for backbones, by name, on which the defaults are known not to work.
         uses_shared_concept: Whether it reads `Query.shared_concept`.
         uses_llm: Whether a large language model takes part.
@@ -61,6 +65,7 @@ class MethodSpec:
     trainer: str | None = None
     training: type[TrainingParameters] | None = None
     trains_on: TrainsOn = "pairs"
+    converter: str | None = None
     recipes: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"
@@ -93,4 +98,21 @@ class MethodFactory(Protocol):
 
     def __call__(self, encoder: Encoder, parameters: Any, checkpoint: Path | None = None) -> Method:
         """Build the method on an encoder; ``checkpoint`` is the folder of a trained method's checkpoint."""
+        ...
+
+
+class Converter(Protocol):
+    """What `MethodSpec.converter` names."""
+
+    def __call__(self, content: Any, backbone: Backbone, file: str) -> Mapping[str, torch.Tensor]:
+        """Find what the method's checkpoints hold, by their own names, in the content of a published file.
+
+        Args:
+            content: Of the file, as `torch.load` gives it.
+            backbone: For which it is meant.
+            file: Its name, for messages.
+
+        Raises:
+            UsageError: It is no such file, or belongs to another backbone.
+        """
         ...

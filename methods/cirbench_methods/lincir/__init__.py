@@ -42,5 +42,6 @@ SPEC = MethodSpec(
     trainer="cirbench_methods.lincir.train:SelfMasking",
     training=LinCirTraining,
     trains_on="texts",
+    converter="cirbench_methods.inversion.published:lincir",
     recipes={},
 )

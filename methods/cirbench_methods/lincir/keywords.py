@@ -63,7 +63,7 @@ class RuledKeywords:
 
     def __call__(self, caption: str) -> list[Span]:
         """The spans of the keywords, in order."""
-        words = []
+        words: list[tuple[int, int, bool]] = []
         for found in _WORD.finditer(caption):
             between = caption[words[-1][1] : found.start()] if words else ""
             if between.strip():

@@ -51,5 +51,6 @@ SPEC = MethodSpec(
     trainer="cirbench_methods.pic2word.train:WordContrast",
     training=Pic2WordTraining,
     trains_on="images",
+    converter="cirbench_methods.inversion.published:pic2word",
     recipes={},
 )

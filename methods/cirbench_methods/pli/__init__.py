@@ -58,6 +58,7 @@ SPEC = MethodSpec(
     supervision="image-text pairs",
     trainer="cirbench_methods.pli.train:MaskedTuning",
     training=PliTraining,
+    converter="cirbench_methods.pli.published:clip",
     recipes={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for models of CLIP's size.
         "scenes-vit": PliTraining(

@@ -1,0 +1,53 @@
+"""``cirbench convert``: make a checkpoint of a file that a method's authors published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cirbench.parameters import pairs
+
+if TYPE_CHECKING:
+    from cirbench.backbones.interface import Activation
+
+
+@click.command()
+@click.argument("method")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-b", "--backbone", required=True, help="On which its authors trained: by name, MODEL/TAG, or a folder.")
+@click.option("--weights", type=click.Path(path_type=Path), help="A local file with the backbone's weights.")
+@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="State a training parameter.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder.  [default: one in the cache]")
+def command(
+    method: str,
+    file: Path,
+    backbone: str,
+    weights: Path | None,
+    activation: Activation | None,
+    assignments: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Make a checkpoint of METHOD from FILE, as its authors published it.
+
+    Pickles are read as tensors or refused. The folder of the checkpoint is printed on stdout; give it to `cirbench run
+    --checkpoint`. A file that is converted already is not converted again.
+
+    \b
+    cirbench convert searle SEARLE_ViT-L14.pt --backbone ViT-L-14/openai
+    cirbench convert pic2word pic2word_model.pt --backbone ViT-L-14/openai
+    cirbench convert pli epoch_2.pth --backbone ViT-B-32/openai --set mask_ratio=0.75
+    """
+    from cirbench.methods.registry import find_method
+    from cirbench.methods.training import training_parameters
+
+    spec = find_method(method)
+    parameters = training_parameters(spec, "", pairs(assignments))
+
+    from cirbench.backbones import load_backbone
+    from cirbench.methods.conversion import convert
+
+    model = load_backbone(backbone, weights=weights, activation=activation, device="cpu")
+    click.echo(convert(spec, file, model, parameters, output=output))

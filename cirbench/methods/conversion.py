@@ -1,0 +1,92 @@
+"""Published checkpoints of a method, converted once into the form of a checkpoint trained here."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cirbench.errors import UsageError
+from cirbench.features.store import cache_root
+from cirbench.files import digest, sha256_of_file, write_bytes
+from cirbench.methods.references import load_object
+from cirbench.training.checkpoint import CARD, WEIGHTS, Card, packages, read_card, verify_weights, write_card
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cirbench.backbones.interface import Backbone
+    from cirbench.methods.interface import Converter, MethodSpec
+    from cirbench.training.config import TrainingParameters
+
+
+def convert(
+    spec: MethodSpec,
+    path: Path,
+    backbone: Backbone,
+    parameters: TrainingParameters,
+    *,
+    output: Path | None = None,
+) -> Path:
+    """Convert a file that a method's authors published, and return the folder of the checkpoint.
+
+    The card says where the weights come from; of their training it knows what is declared here, and no losses.
+
+    Args:
+        spec: The method.
+        path: The file: safetensors, or what torch saved, if that holds nothing but tensors and plain values.
+        backbone: On which its authors trained it.
+        parameters: With which they did, as far as the method reads them in use.
+        output: Where the checkpoint goes; a folder of the cache if not given.
+
+    Raises:
+        UsageError: The method has no such files; the file is none, or of another backbone; the folder is taken.
+        MissingData: The file is absent.
+        CorruptFile: The file is damaged, or could run code.
+    """
+    import torch
+    from safetensors.torch import save
+
+    from cirbench.backbones.weights import read_content
+
+    if spec.converter is None:
+        raise UsageError(f"There are no published checkpoints of {spec.name} that cirbench could convert.")
+    converter: Converter = load_object(spec.converter, owner=f"the conversion of {spec.name}")
+    content = read_content(path)
+    source = sha256_of_file(path)
+    training = msgspec.to_builtins(parameters)
+    request = digest(
+        {"converted": source, "method": spec.name, "backbone": backbone.identity.digest, "training": training}
+    )
+    folder = output or cache_root() / "checkpoints" / f"{spec.name}-{request[:12]}"
+    if (folder / CARD).is_file():
+        if read_card(folder).request != request:
+            raise UsageError(f"{folder} holds another checkpoint.", hint="Choose another --output.")
+        verify_weights(folder, read_card(folder))
+        return folder
+    tensors = {
+        name: tensor.detach().to(torch.float32).contiguous()
+        for name, tensor in converter(content, backbone, path.name).items()
+    }
+    write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    card = Card(
+        method=spec.name,
+        request=request,
+        weights=sha256_of_file(folder / WEIGHTS),
+        training=training,
+        backbone=backbone.identity,
+        data=f"not stated; converted from {path.name}",
+        data_digest=source,
+        data_pairs=0,
+        code="",
+        steps=0,
+        losses=[],
+        seconds=0.0,
+        device="cpu",
+        threads=torch.get_num_threads(),
+        packages=packages(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    write_card(folder, card)
+    return folder
