@@ -151,8 +151,9 @@ class OpenClipBackbone:
     def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project tokenised texts, (B, D) float32, not normalised; padding is left out where it cannot matter."""
         model: Any = self.model
-        tokens_BL = tokens_BL.to(self.device)
-        features: torch.Tensor = model.encode_text(tokens_BL) if self._text is None else self._text(tokens_BL)
+        if self._text is not None:
+            return self._text(tokens_BL).float()
+        features: torch.Tensor = model.encode_text(tokens_BL.to(self.device))
         return features.float()
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:

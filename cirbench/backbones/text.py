@@ -57,8 +57,11 @@ class CausalText:
         return padded_lengths(self.ends(tokens_BL).cpu().numpy() + 1, tokens_BL.shape[1])
 
     def __call__(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        """Project texts, (B, D): open_clip's ``encode_text`` on the leading positions only."""
-        tokens_Bl = self.trimmed(tokens_BL)
+        """Project texts, (B, D): open_clip's ``encode_text`` on the leading positions only.
+
+        Tokens on the CPU are trimmed there, so that nothing waits for a GPU to count them.
+        """
+        tokens_Bl = self.trimmed(tokens_BL).to(self.tower.positional_embedding.device)
         return self.project(self.tower.token_embedding(tokens_Bl), self.ends(tokens_Bl))
 
     def trimmed(self, tokens_BL: torch.Tensor) -> torch.Tensor:

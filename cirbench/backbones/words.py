@@ -113,8 +113,8 @@ class PseudoWords:
         """
         import torch
 
-        tokens_BL = tokens_BL.to(self._embeddings.device)
         tokens_Bl = self._text.trimmed(tokens_BL) if length is None else tokens_BL[:, :length]
+        tokens_Bl = tokens_Bl.to(self._embeddings.device)
         here_Bl = tokens_Bl == self._token
         if occurrences == "first":
             here_Bl = here_Bl & (here_Bl.cumsum(dim=1) == 1)

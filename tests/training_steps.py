@@ -1,0 +1,166 @@
+"""Steps of the trained methods, as cirbench takes them and as a plain loop does, for whoever measures them.
+
+The plain loop is of the public codes' kind: fp32, all patches, texts padded to the whole context, AdamW as torch has it
+by default. Both compute the same objective on the same samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cirbench.backbones import text
+from cirbench.methods.references import load_object
+from cirbench.methods.registry import find_method
+from cirbench.methods.training import training_parameters
+from cirbench.training.loop import optimizer_for
+from cirbench.training.objective import Batch
+from cirbench.training.step import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cirbench.backbones.interface import Backbone
+
+CAPTIONS = (
+    "two dogs of the same breed running on grass",
+    "a woman holding a red umbrella in the rain",
+    "a wooden table with a vase of flowers and an open book on it",
+    "a city street at night",
+)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pli": {"variant": "paper", "temperature": 0.07},  # so that random towers have a loss that is not zero
+    "pic2word": {},
+    "lincir": {"keywords": "rules"},
+}
+PLAIN: dict[str, Any] = {"precision": "fp32", "mask_ratio": 0.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """One training, step by step, in two ways.
+
+    Attributes:
+        ours: Takes a step as `cirbench train` does and returns its loss.
+        plain: Takes one as a plain loop does.
+    """
+
+    ours: Callable[[], float]
+    plain: Callable[[], float]
+
+
+def steps_of(method: str, backbone: Backbone, batch_size: int, **changes: Any) -> Steps:
+    """The steps of a method on one batch of random images and of captions as people write them.
+
+    Args:
+        method: One of `SETTINGS`.
+        backbone: Where it starts from; it is copied. Its device is where the steps run.
+        batch_size: B.
+        changes: Training parameters of ours, for instance ``precision="bf16"``; the plain loop has its own.
+    """
+    spec = find_method(f"cirbench_methods.{method}:SPEC")
+    assert spec.trainer is not None
+    own = copy.deepcopy(backbone)
+    batch = some_batch(own, batch_size, spec.trains_on)
+    settings = SETTINGS[method] | {"batch_size": batch_size}
+    parameters = training_parameters(spec, "", settings | changes)
+    known = {name: value for name, value in PLAIN.items() if name in type(parameters).__struct_fields__}
+    plainly = msgspec.structs.replace(training_parameters(spec, "", settings), **known)
+    build = load_object(spec.trainer, owner=method)
+    ours, plain = build(own, parameters), build(own, plainly)
+    fused = optimizer_for(ours.module, parameters)
+    looped = torch.optim.AdamW([weights for weights in plain.module.parameters() if weights.requires_grad])
+    ours.module.train()
+    plain.module.train()
+    take = _stepper(Step(ours, parameters, own.device), fused, batch)
+    take_plainly = _stepper(Step(plain, plainly, own.device), looped, batch)
+
+    def padded() -> float:
+        with _all_positions(own.context_length):
+            return take_plainly()
+
+    return Steps(take, padded)
+
+
+def some_batch(backbone: Backbone, batch_size: int, kind: str) -> Batch:
+    """A batch that looks the same to a step as one of a training."""
+    images = batch_size if kind != "texts" else 0
+    texts = batch_size if kind != "images" else 0
+    pixels_B3SS = torch.randn(images, 3, backbone.image_size, backbone.image_size, device=backbone.device)
+    captions = tuple(CAPTIONS[place % len(CAPTIONS)] for place in range(texts))
+    return Batch(pixels_B3SS, captions, np.arange(batch_size), 0, batch_size)
+
+
+def _stepper(compute: Step, optimizer: torch.optim.Optimizer, batch: Batch) -> Callable[[], float]:
+    def take() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = compute(iter([batch]), 0)
+        optimizer.step()
+        return loss
+
+    return take
+
+
+@contextlib.contextmanager
+def _all_positions(context: int) -> Iterator[None]:
+    """Have text towers compute their padding too."""
+    grain, text.GRAIN = text.GRAIN, context
+    try:
+        yield
+    finally:
+        text.GRAIN = grain
+
+
+def matrix_operations(take: Callable[[], object]) -> int:
+    """How many floating-point operations the matrix products of a step are, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        take()
+    return int(counter.get_total_flops())
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a step costs.
+
+    Attributes:
+        seconds: The median of the rounds.
+        memory: The most bytes that were allocated on the GPU meanwhile; 0 on a CPU.
+    """
+
+    seconds: float
+    memory: int
+
+
+def measure(take: Callable[[], object], device: torch.device, rounds: int) -> Measured:
+    """Take a step once unmeasured, then measure it."""
+    take()
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = []
+    for _ in range(rounds):
+        _wait(device)
+        start = time.perf_counter()
+        take()
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    return Measured(float(np.median(seconds)), torch.cuda.max_memory_allocated(device) if on_gpu else 0)
+
+
+def matrix_peak(device: torch.device, side: int = 8192, rounds: int = 20) -> float:
+    """Operations a second of a large bf16 matrix product: what no step can beat."""
+    factor = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    return 2 * side**3 / measure(lambda: factor @ factor, device, rounds).seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
