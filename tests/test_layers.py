@@ -16,7 +16,7 @@ LAYERS = (
     ("datasets",),
     ("backbones", "retrieval", "data"),
     ("features", "predictions"),
-    ("training", "console"),
+    ("training", "console", "captions"),
     ("methods",),
     ("evaluation",),
     ("results",),

@@ -111,8 +111,19 @@ def test_a_captions_file_of_coco_gives_a_pair_for_each_caption(tmp_path: Path) -
 
 
 def shards(folder: Path) -> str:
-    first = {"a.png": picture(1), "a.txt": "one", "a.cls": "3", "b.json": '{"caption": "two"}', "b.webp": picture(2)}
-    second = {"x/c.d.jpg": "no", "x/c.jpg": picture(3, "PNG"), "x/c.json": '{"text": "no"}', "x/c.txt": "three\n"}
+    first: dict[str, bytes | str] = {
+        "a.png": picture(1),
+        "a.txt": "one",
+        "a.cls": "3",
+        "b.json": '{"caption": "two"}',
+        "b.webp": picture(2),
+    }
+    second: dict[str, bytes | str] = {
+        "x/c.d.jpg": "no",
+        "x/c.jpg": picture(3, "PNG"),
+        "x/c.json": '{"text": "no"}',
+        "x/c.txt": "three\n",
+    }
     write_files(folder, {"part-09.tar": tar_of(first), "part-10.tar": tar_of(second)})
     return f"{folder}/part-{{09..10}}.tar"
 
@@ -291,7 +302,7 @@ def test_images_without_captions_are_counted_and_named_before_the_training_begin
 
 
 def test_samples_of_shards_without_image_or_caption_are_counted_and_named(tmp_path: Path) -> None:
-    files = {"a.png": picture(1), "a.txt": "one", "b.txt": "two", "c.png": picture(3)}
+    files: dict[str, bytes | str] = {"a.png": picture(1), "a.txt": "one", "b.txt": "two", "c.png": picture(3)}
     (tmp_path / "s.tar").write_bytes(tar_of(files))
     source = open_source(f"{tmp_path}/s.tar")
     with pytest.raises(MissingData, match=r"1 of 3 samples of .*s\.tar have no image: sample 2"):
