@@ -133,7 +133,7 @@ def curves_figure(curves: Sequence[Curve], *, title: str, across: str, up: str, 
             line(left, y(tick), right, y(tick), "grid"),
             label(left - 8, y(tick) + 4, f"{tick:g}", anchor="end", class_="quiet"),
         ]
-    parts += [label(straight(bend(at)), bottom + 18, f"{at:g}", anchor="middle", class_="quiet") for at in places]
+    parts += [label(straight(bend(at)), bottom + 18, f"{at:.4g}", anchor="middle", class_="quiet") for at in places]
     heights = _apart([y(curve.points[-1][1].value) for curve in curves])
     for number, (curve, height) in enumerate(zip(curves, heights, strict=True)):
         drawn = [(straight(bend(at)), dot) for at, dot in curve.points]

@@ -46,8 +46,8 @@
 
     function show(state) {
       for (const field of fields) field.value = state.get(field.name) ?? "";
-      const hidden = new Set((state.get("hide") ?? "").split(" "));
-      for (const box of columns) box.checked = !hidden.has(box.dataset.column);
+      const hidden = state.has("hide") ? new Set(state.get("hide").split(" ")) : null;
+      for (const box of columns) box.checked = hidden ? !hidden.has(box.dataset.column) : box.defaultChecked;
       flat.checked = state.get("flat") === "1";
       sorts = {};
       for (const [key, value] of state) if (key.startsWith("sort.")) sorts[key.slice(5)] = value;
@@ -75,8 +75,9 @@
     function remember() {
       const state = new URLSearchParams();
       for (const field of fields) if (field.value.trim()) state.set(field.name, field.value.trim());
-      const hidden = columns.filter((box) => !box.checked).map((box) => box.dataset.column);
-      if (hidden.length) state.set("hide", hidden.join(" "));
+      if (columns.some((box) => box.checked !== box.defaultChecked)) {
+        state.set("hide", columns.filter((box) => !box.checked).map((box) => box.dataset.column).join(" "));
+      }
       if (flat.checked) state.set("flat", "1");
       for (const [id, sort] of Object.entries(sorts)) state.set(`sort.${id}`, sort);
       history.replaceState(null, "", `#${state}`);
