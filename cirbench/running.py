@@ -19,7 +19,7 @@ from cirbench.datasets.catalogue import choose_protocol, find_dataset, load_prot
 from cirbench.datasets.ceilings import ceilings
 from cirbench.datasets.imagefiles import require_images
 from cirbench.datasets.lost import Lost, find_lost
-from cirbench.errors import MissingData
+from cirbench.errors import MissingData, UsageError
 from cirbench.evaluation import evaluate, with_misses
 from cirbench.files import digest, locked
 from cirbench.methods.loading import build, parse_parameters
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from cirbench.evaluation import Evaluation
     from cirbench.features.encoder import Encoder
     from cirbench.methods.interface import MethodSpec, Parameters
+    from cirbench.training.config import TrainingParameters
 
 BASELINES = (*UNIMODAL, PLAIN)
 """Evaluated beside whatever is asked for, on the same backbone."""
@@ -92,15 +93,26 @@ class Session:
         baselines = {name: asked.get(name) or find_method(name) for name in BASELINES if name in (*asked, *beside)}
         self._specs = list((baselines | asked).values())
         for spec in self._specs:
-            if spec.trainer is not None and config.checkpoint is None and config.dataset != TRAINABLE_DATASET:
-                raise MissingData(
-                    f"The method {spec.name} is trained, and no checkpoint is given.",
-                    hint=f"Give --checkpoint FOLDER, or train one: cirbench train {spec.name} --backbone "
-                    f"{self.backbone_name} --data PAIRS.csv",
-                )
+            if spec.trainer is not None and config.checkpoint is None:
+                if self._training_data is None:
+                    raise MissingData(
+                        f"The method {spec.name} is trained, and no checkpoint is given.",
+                        hint=f"Give --checkpoint FOLDER, or train one: cirbench train {spec.name} --backbone "
+                        f"{self.backbone_name} --data PAIRS.csv",
+                    )
+                self._training_parameters(spec, self.backbone_name)
+        if config.train and (config.checkpoint is not None or all(spec.trainer is None for spec in asked.values())):
+            raise UsageError(
+                "--train sets how a method is trained, and nothing is trained here.",
+                hint="Leave it out, or ask for a trained method without --checkpoint.",
+            )
         self._parameters = {
             spec.name: parse_parameters(spec, config.set if spec.name in self.asked else {}) for spec in self._specs
         }
+
+    def share(self, other: Session) -> None:
+        """Use the protocol and the backbone that another session, of the same data and backbone, has loaded."""
+        self.__dict__.update(protocol=other.protocol, lost=other.lost, backbone=other.backbone)
 
     @property
     def backbone_name(self) -> str:
@@ -192,7 +204,7 @@ class Session:
         return Job(spec, parameters, checkpoint, folder, name)
 
     def _checkpoint(self, spec: MethodSpec) -> Path | None:
-        """The checkpoint of a trained method: the given one, or on `scenes` one that is trained now and kept."""
+        """The checkpoint of a trained method: the given one, or one that is trained now and kept."""
         if spec.trainer is None:
             return None
         if self.config.checkpoint is not None:
@@ -200,8 +212,19 @@ class Session:
         return train(self._training(spec), display=console.progress)
 
     def _training(self, spec: MethodSpec) -> Request:
-        parameters = training_parameters(spec, self.backbone.identity.name, {"seed": self.config.seed})
-        return training_request(spec, self.backbone, open_source(TRAINABLE_DATASET), parameters)
+        assert self._training_data is not None
+        parameters = self._training_parameters(spec, self.backbone.identity.name)
+        return training_request(spec, self.backbone, open_source(self._training_data), parameters)
+
+    @property
+    def _training_data(self) -> str | None:
+        """What a method is trained on before it is run; ``None`` where there is nothing."""
+        brought = TRAINABLE_DATASET if self.config.dataset == TRAINABLE_DATASET else None
+        return self.config.train_data or brought
+
+    def _training_parameters(self, spec: MethodSpec, backbone: str) -> TrainingParameters:
+        given = self.config.train if spec.name in self.asked else {}
+        return training_parameters(spec, backbone, {"seed": self.config.seed, **given})
 
     def _plan_of_data(self) -> list[str]:
         whole, protocol, encoder = self.protocol, self.lost.rest, self._encoder()
@@ -278,6 +301,8 @@ class Session:
             backbone=self.backbone.identity.name,
             checkpoint=None if job.checkpoint is None else str(job.checkpoint),
             set={name: value for name, value in parameters.items() if value is not None},  # TOML has no null
+            train={},  # the checkpoint holds them
+            train_data=None,
         )
 
 

@@ -246,3 +246,33 @@ def test_a_broken_pipe_ends_quietly(runs: Path) -> None:
     shell = f"{' '.join(program)} | true"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+def test_a_method_is_trained_with_what_is_set_and_run(tmp_path: Path) -> None:
+    brief = ["--train", "steps=2", "--train", "batch_size=8", "--train-data", "scenes:16", "--train", "mask_ratio=0.25"]
+    assert cli.execute([*TINY, "--method", "pli", *brief, "--output", str(tmp_path)]) == 0
+    method = load_run(only(tmp_path, "pli")).result.method
+    assert method.training is not None
+    assert (method.training["steps"], method.training["mask_ratio"]) == (2, 0.25)
+    config = (only(tmp_path, "pli") / "config.toml").read_text()
+    assert "checkpoint = " in config and "[train]" not in config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "image-text", "--train", "steps=2"], "nothing is trained here"),
+        (["--method", "pli", "--checkpoint", "x", "--train", "steps=2"], "nothing is trained here"),
+        (
+            ["--method", "pli", "--train", "stepz=2"],
+            "There is no parameter of pli's training called 'stepz'.\nNearest: steps",
+        ),
+        (["--method", "pli", "--train", "mask_ratio=2"], "The parameter mask_ratio of pli's training cannot be '2'"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused_before_anything_runs(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.execute([*TINY, *arguments, "--output", str(tmp_path / "runs")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -11,44 +11,74 @@ from cirbench.errors import UsageError
 from cirbench.parameters import pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cirbench.comparison.report import Report
     from cirbench.running import Session
+
+
+def _batch_size(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    if text is None or text == "auto":
+        return None if text is None else 0
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size takes auto or a positive number, not {text!r}.")
+    return int(text)
+
+
+_WHERE = (
+    click.option("-d", "--dataset", help="The data set, or a folder with your own."),
+    click.option("--split", help="Its split, if not the default one."),
+    click.option("--protocol", help="A protocol id, if not the default one of the split."),
+    click.option("-b", "--backbone", help="A backbone by name, MODEL/TAG, or a model folder."),
+    click.option("--weights", help="A local file with the backbone's weights."),
+    click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file."),
+    click.option("--preprocessing", help="Of images: clip, targetpad(1.25) or squash."),
+    click.option("--train-data", help="What a method that is trained first learns from.  [default: scenes, on scenes]"),
+    click.option("--device", help="auto, cpu, cuda or cuda:N."),
+    click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the towers."),
+    click.option("--batch-size", metavar="auto|N", callback=_batch_size, help="Images or texts encoded at once."),
+    click.option("--limit", type=click.IntRange(min=1), help="Only the first N queries; the result is marked partial."),
+    click.option(
+        "--allow-missing",
+        is_flag=True,
+        default=None,
+        help="Go on without missing images; queries that lose one count as misses, and the result is marked partial.",
+    ),
+    click.option("--seed", type=int, help="Of training and of the bootstrap."),
+    click.option("-o", "--output", help="Where run folders go.  [default: runs]"),
+    click.option("--data-root", help="Where annotations are.  [default: CIRBENCH_DATA]"),
+    click.option("--force", is_flag=True, help="Run again what has been run before."),
+)
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options that say on what to run, and where."""
+    for option in reversed(_WHERE):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.option(
     "-m", "--method", help="One or more methods, separated by commas; also package.module:Class or file.py:Class."
 )
-@click.option("-d", "--dataset", help="The data set, or a folder with your own.")
-@click.option("--split", help="Its split, if not the default one.")
-@click.option("--protocol", help="A protocol id, if not the default one of the split.")
-@click.option("-b", "--backbone", help="A backbone by name, MODEL/TAG, or a model folder.")
-@click.option("--weights", help="A local file with the backbone's weights.")
-@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file.")
-@click.option("--preprocessing", help="Of images: clip, targetpad(1.25) or squash.")
+@run_options
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
 @click.option("--set", "parameters", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
+@click.option("--train", "training", multiple=True, metavar="KEY=VALUE", help="Set a parameter of its training.")
 @click.option(
     "--config", type=click.Path(path_type=Path), help="Read options from a TOML file; options given here win."
 )
-@click.option("--device", help="auto, cpu, cuda or cuda:N.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the towers.")
-@click.option("--batch-size", metavar="auto|N", help="Images or texts encoded at once.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N queries; the result is marked partial.")
-@click.option(
-    "--allow-missing",
-    is_flag=True,
-    default=None,
-    help="Go on without missing images; queries that lose one count as misses, and the result is marked partial.",
-)
-@click.option("--seed", type=int, help="Of training and of the bootstrap.")
-@click.option("-o", "--output", help="Where run folders go.  [default: runs]")
-@click.option("--data-root", help="Where annotations are.  [default: CIRBENCH_DATA]")
 @click.option("--plan", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Run again what has been run before.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and nothing else.")
 def command(
-    config: Path | None, parameters: tuple[str, ...], plan: bool, force: bool, as_json: bool, **options: Any
+    config: Path | None,
+    parameters: tuple[str, ...],
+    training: tuple[str, ...],
+    plan: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
 
@@ -61,8 +91,7 @@ def command(
 
     if options["method"] is not None:
         options["method"] = [name.strip() for name in options["method"].split(",") if name.strip()]
-    options["batch_size"] = _batch_size(options["batch_size"])
-    options["set"] = pairs(parameters)
+    options |= {"set": pairs(parameters), "train": pairs(training)}
     settings = read_config(config, options)
 
     from cirbench.running import Session
@@ -92,11 +121,3 @@ def _submit(report: Report, session: Session) -> None:
         for path in build_submission(run, Path("submissions"), protocol=session.protocol):
             say(f"to submit: {path}")
     say(upload_hint(session.entry.dataset))
-
-
-def _batch_size(text: str | None) -> int | None:
-    if text is None or text == "auto":
-        return None if text is None else 0
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size takes auto or a positive number, not {text!r}.")
-    return int(text)

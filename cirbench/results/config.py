@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -12,6 +12,11 @@ from cirbench.errors import MissingData, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+Settings: TypeAlias = dict[str, str | int | float | bool]
+
+_SECTIONS = ("set", "train")
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -28,6 +33,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         preprocessing: Of images, as declared; the one the backbone was trained with if not given.
         checkpoint: Folder of a trained method's checkpoint.
         set: Parameters of the methods.
+        train: Parameters of the training, for a method that is trained first.
+        train_data: What it is trained on; the pairs that come with ``scenes`` if not given there.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: Of the towers.
         batch_size: Images or texts at once; 0 chooses one.
@@ -47,7 +54,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     activation: Literal["gelu", "quick_gelu"] | None = None
     preprocessing: str | None = None
     checkpoint: str | None = None
-    set: dict[str, str | int | float | bool] = {}
+    set: Settings = {}
+    train: Settings = {}
+    train_data: str | None = None
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: int = 0
@@ -76,13 +85,13 @@ def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
         unknown = [key for key in values if key not in RunConfig.__struct_fields__]
         if unknown:
             raise UnknownName(f"key in {file}", unknown[0], RunConfig.__struct_fields__)
-    chosen = {**values.pop("set", {}), **options.pop("set", {})}
+    chosen = {section: {**values.pop(section, {}), **options.pop(section, {})} for section in _SECTIONS}
     values |= {key: value for key, value in options.items() if value is not None}
     for required, example in (("method", "pli"), ("dataset", "scenes")):
         if not values.get(required):
             raise UsageError(f"--{required} is missing.", hint=f"For instance: --{required} {example}")
     try:
-        return msgspec.convert({**values, "set": chosen}, RunConfig)
+        return msgspec.convert({**values, **chosen}, RunConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"The configuration does not fit: {error}.", hint="See `cirbench run --help`.") from error
 
@@ -90,11 +99,16 @@ def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
 def to_toml(config: RunConfig) -> str:
     """Write a configuration so that ``--config`` reads it back."""
     values = msgspec.to_builtins(config)
-    parameters = values.pop("set", {})
-    lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
-    if parameters:
-        lines += ["", "[set]", *(f"{_toml(key)} = {_toml(value)}" for key, value in parameters.items())]
+    sections = {section: values.pop(section, {}) for section in _SECTIONS}
+    lines = _assignments(values)
+    for section, settings in sections.items():
+        if settings:
+            lines += ["", f"[{section}]", *_assignments({_toml(key): value for key, value in settings.items()})]
     return "\n".join(lines) + "\n"
+
+
+def _assignments(values: dict[str, Any]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in values.items()]
 
 
 def _toml(value: Any) -> str:

@@ -21,6 +21,7 @@ CONFIGS = st.builds(
     weights=st.none() | TEXT,
     activation=st.sampled_from([None, "gelu", "quick_gelu"]),
     set=st.dictionaries(TEXT, VALUES, max_size=4),
+    train=st.dictionaries(TEXT, VALUES, max_size=4),
     batch_size=st.integers(0, 4096),
     limit=st.none() | st.integers(1, 100),
     seed=st.integers(0, 2**31),
