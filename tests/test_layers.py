@@ -25,6 +25,7 @@ LAYERS = (
     ("leaderboard",),
     ("site",),
     ("running", "watching"),
+    ("reproducing",),
     ("cli", "__init__"),
     ("__main__",),
 )
