@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cirbench.submissions.receipts import Receipt
 
 _OWN_TRAINING = "scenes"
-"""`cirbench run` trains on it by itself, so that its runs need no command of training."""
+"""What `cirbench run` trains on by itself."""
 
 
 def add_run(
@@ -170,9 +170,11 @@ def _commands(result: Result, config: RunConfig) -> list[str]:
     if method.checkpoint is None:
         return [shlex.join(run)]
     changed = {k: v for k, v in _changed(method, backbone).items() if (k, v) != ("seed", result.seed)}
-    if method.trained_on == dataset == _OWN_TRAINING and not changed:
-        return [shlex.join(run)]
-    train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", method.trained_on or "DATA"]
+    data = method.trained_on or "DATA"
+    if method.selected_on is None:
+        source = [] if data == dataset == _OWN_TRAINING else ["--train-data", data]
+        return [shlex.join([*run, *source, *_options("--train", changed)])]
+    train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", data, "--select", method.selected_on]
     train += [*_options("--set", changed), "--output", "CHECKPOINT"]
     return [shlex.join(train), shlex.join([*run, "--checkpoint", "CHECKPOINT"])]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cirbench.cli import execute
+from cirbench.leaderboard.entry import read_entry
 from tests.leaderboard.runs import method, run_of
 
 if TYPE_CHECKING:
@@ -82,3 +84,19 @@ def test_a_folder_without_entries_is_named(tmp_path: Path, capsys: pytest.Captur
 def test_a_receipt_belongs_to_one_run(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert add(runs, tmp_path, "--receipt", "x.json") == 2
     assert "A receipt belongs to one run." in capsys.readouterr().err
+
+
+def test_the_command_of_an_entry_finds_the_run_that_it_was_made_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["--output", str(tmp_path / "runs")]
+    run = ["run", "--method", "image-text", "--dataset", "scenes", "--split", "tiny", "--seed", "3"]
+    assert execute([*run, "--set", "weight=0.5", *output]) == 0
+    folders = {*(tmp_path / "runs" / "scenes").iterdir()}
+    made = next(path for path in folders if path.name.startswith("image-text"))
+    assert add([made], tmp_path / "entries") == 0
+    entry = read_entry(next((tmp_path / "entries").iterdir()))
+    capsys.readouterr()
+    assert execute([*shlex.split(entry.commands[0])[1:], *output, "--json"]) == 0
+    assert {*(tmp_path / "runs" / "scenes").iterdir()} == folders
+    assert entry.run in capsys.readouterr().out

@@ -66,10 +66,22 @@ def test_nothing_of_the_makers_machine_is_published(tmp_path: Path) -> None:
     assert "/home" not in msgspec.json.encode(entry).decode()
     assert entry.backbone.name == "mine"
     assert entry.commands == (
-        "cirbench train random --backbone mine --data pairs.csv --set phrases=phrases.json --set epochs=3 "
-        "--set milestones=1,2 --output CHECKPOINT",
         "cirbench run --method random --dataset scenes --protocol scenes/tiny --backbone mine --set scale=1.0 "
-        "--set 'prompt={}' --checkpoint CHECKPOINT",
+        "--set 'prompt={}' --train-data pairs.csv --train phrases=phrases.json --train epochs=3 "
+        "--train milestones=1,2",
+    )
+
+
+def test_a_selected_checkpoint_is_trained_by_a_command_of_its_own(tmp_path: Path) -> None:
+    method = runs.method(
+        parameters={}, trained_on="pairs.csv", selected_on="cirr/val", checkpoint=runs.sha("c"), training={"epochs": 3}
+    )
+    entry = read_entry(add_run(run_of(tmp_path / "run", method=method).folder, tmp_path / "entries"))
+    assert entry.commands == (
+        "cirbench train random --backbone scenes-vit --data pairs.csv --select cirr/val --set epochs=3 "
+        "--output CHECKPOINT",
+        "cirbench run --method random --dataset scenes --protocol scenes/tiny --backbone scenes-vit "
+        "--checkpoint CHECKPOINT",
     )
 
 
