@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cirbench import processes
 from cirbench.errors import CirbenchError, UnknownName
-from cirbench.processes import joined, report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,7 @@ VERBS = {
     "report": "Look at what runs retrieved, query by query.",
     "compare": "Compare runs of one protocol, with corrected tests.",
     "diff": "Say what differs between two runs, and which queries flipped.",
+    "sweep": "Run a method once for each value of its parameters.",
     "reproduce": "Run a published result again, or say what is missing for it.",
     "leaderboard": "Publish runs with their ranks, and check what is published.",
     "list": "List methods, datasets, protocols, backbones, metrics or runs.",
@@ -82,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    # Not list(...): once its verb is imported, `list` is the module of that name here.
+    # Not list(...), nor a function called report: once a verb is imported, its name is that of its module here.
     arguments = [*(sys.argv[1:] if arguments is None else arguments)]
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(joined())
+            stack.enter_context(processes.joined())
             code = cli.main(arguments, prog_name="cirbench", standalone_mode=False)
         except (KeyboardInterrupt, click.Abort):
-            report("\nInterrupted. What was finished is kept: run the same command again to resume.")
+            processes.report("\nInterrupted. What was finished is kept: run the same command again to resume.")
             return INTERRUPTED
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
@@ -103,12 +104,12 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         except CirbenchError as error:
             if "--debug" in arguments:
                 traceback.print_exc()
-            report(f"error: {error}")
+            processes.report(f"error: {error}")
             return error.exit_code
         except Exception as error:
             if "--debug" in arguments:
                 raise
-            report(
+            processes.report(
                 f"error: cirbench itself failed: {type(error).__name__}: {error}\n"
                 "Run `cirbench --debug ...` for the traceback, and please report it."
             )
