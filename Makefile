@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/cirbench run --method pli --dataset scenes
@@ -16,6 +16,9 @@ test: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/performance -m performance --benchmark-columns=median,rounds
+
+gpu: $(VENV)/installed-dev
+	$(BIN)/pytest tests/gpu -m gpu
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

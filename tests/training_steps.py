@@ -23,7 +23,7 @@ from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.training.loop import optimizer_for
 from cirbench.training.objective import Batch
-from cirbench.training.step import Step
+from cirbench.training.step import Step, recompute_activations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +69,8 @@ def steps_of(method: str, backbone: Backbone, batch_size: int, **changes: Any) -
     spec = find_method(f"cirbench_methods.{method}:SPEC")
     assert spec.trainer is not None
     own = copy.deepcopy(backbone)
+    if changes.get("checkpointing"):
+        recompute_activations(own.model, own.identity.name)
     batch = some_batch(own, batch_size, spec.trains_on)
     settings = SETTINGS[method] | {"batch_size": batch_size}
     parameters = training_parameters(spec, "", settings | changes)
@@ -141,8 +143,10 @@ class Measured:
 
 def measure(take: Callable[[], object], device: torch.device, rounds: int) -> Measured:
     """Take a step once unmeasured, then measure it."""
-    take()
     on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.empty_cache()  # what an earlier step left in pieces
+    take()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     seconds = []
@@ -164,3 +168,82 @@ def matrix_peak(device: torch.device, side: int = 8192, rounds: int = 20) -> flo
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """What `speed` found.
+
+    Attributes:
+        method: Whose step.
+        batch_size: Of ours.
+        checkpointing: Whether ours had to compute activations again to fit.
+        ours: What it costs.
+        plain: What the plain one costs, at the largest batch up to ours that fits.
+        plain_batch_size: That batch.
+        operations: Of the matrix products of our step, none counted twice.
+        peak: Operations a second that the device reaches.
+    """
+
+    method: str
+    batch_size: int
+    checkpointing: bool
+    ours: Measured
+    plain: Measured
+    plain_batch_size: int
+    operations: float
+    peak: float
+
+    @property
+    def rate(self) -> float:
+        """Samples a second."""
+        return self.batch_size / self.ours.seconds
+
+    @property
+    def times(self) -> float:
+        """How many times as many samples a second as the plain loop."""
+        return self.rate * self.plain.seconds / self.plain_batch_size
+
+    @property
+    def share(self) -> float:
+        """Of the device's peak."""
+        return self.operations / self.ours.seconds / self.peak
+
+    def __str__(self) -> str:
+        again = ", activations computed again" if self.checkpointing else ""
+        return (
+            f"{self.method}, batch {self.batch_size}{again}: {self.rate:.0f}/s, {self.ours.memory / 2**30:.1f} GiB, "
+            f"{self.share:.0%} of a peak of {self.peak / 1e12:.0f} TFLOP/s; "
+            f"{self.times:.1f}x the plain loop (batch {self.plain_batch_size}, {self.plain.memory / 2**30:.1f} GiB)"
+        )
+
+
+def speed(method: str, backbone: Backbone, batch_size: int, peak: float, *, rounds: int = 5) -> Speed:
+    """Measure a method's step in bf16 beside a plain one, and what share of the device's peak its products are.
+
+    Args:
+        method: One of `SETTINGS`.
+        backbone: With its device.
+        batch_size: B.
+        peak: Operations a second; see `matrix_peak`.
+        rounds: How many steps are measured.
+    """
+    sample = min(batch_size, 8)  # operations grow with the batch
+    counted = matrix_operations(steps_of(method, backbone, sample, precision="bf16").ours) * batch_size / sample
+    ours = _measured_if_it_fits(steps_of(method, backbone, batch_size, precision="bf16").ours, backbone.device, rounds)
+    checkpointing = ours is None
+    if ours is None:
+        again = steps_of(method, backbone, batch_size, precision="bf16", checkpointing=True)
+        ours = measure(again.ours, backbone.device, rounds)
+    plain_size, plain = batch_size, None
+    while plain is None:
+        plain = _measured_if_it_fits(steps_of(method, backbone, plain_size).plain, backbone.device, rounds)
+        plain_size = plain_size if plain is not None else plain_size // 2
+    return Speed(method, batch_size, checkpointing, ours, plain, plain_size, counted, peak)
+
+
+def _measured_if_it_fits(take: Callable[[], object], device: torch.device, rounds: int) -> Measured | None:
+    try:
+        return measure(take, device, rounds)
+    except torch.OutOfMemoryError:
+        return None

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from cirbench.backbones import text
+from tests import training_steps
 from tests.tiny_clip import tiny_backbone
-from tests.training_steps import SETTINGS, matrix_operations, matrix_peak, measure, steps_of
+from tests.training_steps import SETTINGS, Steps, matrix_operations, matrix_peak, measure, speed, steps_of
+
+if TYPE_CHECKING:
+    from cirbench.backbones.interface import Backbone
 
 
 @pytest.mark.parametrize("method", sorted(SETTINGS))
@@ -44,3 +50,36 @@ def test_operations_of_a_product_are_counted_and_timed() -> None:
     cpu = torch.device("cpu")
     assert measure(lambda: inputs @ weights, cpu, 3).seconds > 0
     assert matrix_peak(cpu, side=64, rounds=3) > 1e6
+
+
+def test_a_speed_is_told_in_one_line() -> None:
+    found = speed("pli", tiny_backbone(), 16, peak=1e12, rounds=2)
+    assert found.rate == pytest.approx(16 / found.ours.seconds)
+    assert found.times == pytest.approx(found.plain.seconds / found.ours.seconds)
+    assert found.share == pytest.approx(found.operations / found.ours.seconds / 1e12)
+    whole = matrix_operations(steps_of("pli", tiny_backbone(), 16).ours)
+    assert found.operations == pytest.approx(whole, rel=0.01)  # but for the products between the rows of a batch
+    assert re.fullmatch(
+        r"pli, batch 16: \d+/s, 0\.0 GiB, \d+% of a peak of 1 TFLOP/s; \d+\.\dx the plain loop \(batch 16, 0\.0 GiB\)",
+        str(found),
+    )
+
+
+def test_what_does_not_fit_is_computed_again_or_measured_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def crowded(method: str, backbone: Backbone, batch_size: int, **changes: Any) -> Any:
+        tried.append((batch_size, changes))
+        steps = steps_of(method, backbone, batch_size, **changes)
+        full = batch_size > 8 and not changes.get("checkpointing")
+        return Steps(_too_large, _too_large) if full else steps
+
+    monkeypatch.setattr(training_steps, "steps_of", crowded)
+    found = speed("pic2word", tiny_backbone(), 32, peak=1e12, rounds=1)
+    assert found.checkpointing
+    assert found.plain_batch_size == 8
+    assert [size for size, changes in tried if not changes] == [32, 16, 8]
+
+
+def _too_large() -> float:
+    raise torch.OutOfMemoryError
