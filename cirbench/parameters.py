@@ -86,8 +86,18 @@ def describe(kind: type[Parameters]) -> list[Field]:
     return [Field(name, getattr(default, name), texts.get(name, "")) for name in kind.__struct_fields__]
 
 
+def takes_list(kind: type[Parameters], name: str) -> bool:
+    """Say whether the parameter ``name`` is a list, of which commas separate the values."""
+    (field,) = (field for field in msgspec.structs.fields(kind) if field.name == name)
+    return _is_list(field)
+
+
+def _is_list(field: msgspec.structs.FieldInfo) -> bool:
+    return isinstance(msgspec.inspect.type_info(field.type), _LISTS)
+
+
 def _convert(value: Any, field: msgspec.structs.FieldInfo, owner: str) -> Any:
-    if isinstance(value, str) and isinstance(msgspec.inspect.type_info(field.type), _LISTS):
+    if isinstance(value, str) and _is_list(field):
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         return msgspec.convert(value, field.type, strict=False)

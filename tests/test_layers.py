@@ -25,7 +25,7 @@ LAYERS = (
     ("leaderboard",),
     ("site",),
     ("running", "watching"),
-    ("reproducing",),
+    ("reproducing", "sweeping"),
     ("cli", "__init__"),
     ("__main__",),
 )

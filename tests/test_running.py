@@ -16,6 +16,7 @@ from cirbench import cli
 from cirbench.datasets.catalogue import load_protocol
 from cirbench.errors import CorruptFile, MissingData
 from cirbench.results.folder import load_run
+from tests.tiny_benchmark import write_benchmark
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -249,12 +250,14 @@ def test_a_broken_pipe_ends_quietly(runs: Path) -> None:
 
 
 def test_a_method_is_trained_with_what_is_set_and_run(tmp_path: Path) -> None:
-    brief = ["--train", "steps=2", "--train", "batch_size=8", "--train-data", "scenes:16", "--train", "mask_ratio=0.25"]
-    assert cli.execute([*TINY, "--method", "pli", *brief, "--output", str(tmp_path)]) == 0
-    method = load_run(only(tmp_path, "pli")).result.method
+    benchmark = write_benchmark(tmp_path / "benchmark")
+    brief = ["--train", "steps=2", "--train", "batch_size=4", "--train", "mask_ratio=0.25", *benchmark.training()]
+    assert cli.execute(["run", "--method", "pli", *brief, *benchmark.options(tmp_path)]) == 0
+    (folder,) = tmp_path.glob("*/pli-*")
+    method = load_run(folder).result.method
     assert method.training is not None
     assert (method.training["steps"], method.training["mask_ratio"]) == (2, 0.25)
-    config = (only(tmp_path, "pli") / "config.toml").read_text()
+    config = (folder / "config.toml").read_text()
     assert "checkpoint = " in config and "[train]" not in config
 
 
