@@ -21,6 +21,7 @@ from cirbench.leaderboard.known import known_protocols
 from cirbench.metrics.labels import measures_of
 from cirbench.retrieval.task import UNRANKED
 from cirbench.submissions.receipts import RECEIPT_LIMIT, parse_receipt
+from cirbench.tables.safe import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,7 +60,7 @@ class Verdict:
         """
         if self.problems:
             raise CheckFailed(
-                f"The entry {self.name} does not hold: {'; '.join(self.problems)}.",
+                visible(f"The entry {self.name} does not hold: {'; '.join(self.problems)}."),
                 hint="Make it again from its run: cirbench leaderboard add RUN",
             )
 

@@ -124,7 +124,8 @@ def _pic2word(row: PublishedRow) -> Recipe:
     checkpoint = _converted("pic2word", "pic2word_model.pt", "google-research/composed_image_retrieval")
     if row.backbone not in (_L14, "not stated"):
         checkpoint = _trained("pic2word", "images/")
-    notes = () if own else ("Measured by other authors, with the prompt of SEARLE.",)
+    told = "is assumed" if row.source.id == FISD else "was used"
+    notes = () if own else (f"Measured by other authors; SEARLE's prompt {told}.",)
     return Recipe("pic2word", "", parameters, checkpoint=checkpoint, notes=notes)
 
 

@@ -284,6 +284,13 @@ def test_a_foreign_file_is_refused(name: str, entries: Path) -> None:
     assert verdict(entries).problems == (f"{path.name!r} is nothing that an entry has",)
 
 
+def test_the_name_of_a_folder_does_nothing_to_a_terminal(entries: Path) -> None:
+    folder_of(entries).rename(entries / "odd\x1b[31m\u202ename")
+    with pytest.raises(CheckFailed, match=r"The entry odd\\x1b\[31m\\u202ename does not hold") as caught:
+        verdict(entries).require()
+    assert caught.value.message.isprintable()
+
+
 def test_a_folder_inside_is_refused(entries: Path) -> None:
     (folder_of(entries) / "more").mkdir()
     assert verdict(entries).problems == ("'more' is nothing that an entry has",)
