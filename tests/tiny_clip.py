@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
 import itertools
 import json
 from functools import cache
@@ -69,7 +70,7 @@ class TwoColours:
 
     @property
     def content(self) -> str:
-        return f"{self.left}-{self.right}"
+        return hashlib.sha256(str(self).encode()).hexdigest()
 
     def open(self) -> Image.Image:
         image = Image.new("RGB", (32, 32), self.left)
@@ -77,7 +78,7 @@ class TwoColours:
         return image
 
     def __str__(self) -> str:
-        return self.content
+        return f"{self.left}-{self.right}"
 
 
 @cache

@@ -1,0 +1,158 @@
+"""The distillation: its loss against its definition, planted words that the network learns, a golden trace, its use."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from cirbench.console import progress
+from cirbench.datasets.protocol import Item
+from cirbench.datasets.scenes import scenes_protocol
+from cirbench.errors import UsageError
+from cirbench.features.encoder import Encoder
+from cirbench.methods.checked import checked
+from cirbench.methods.conformance import check_method
+from cirbench.methods.loading import build, parse_parameters
+from cirbench.methods.training import train_method
+from cirbench.training.checkpoint import read_card
+from cirbench.training.objective import Batch
+from cirbench_methods.searle import SEARLE, SearleTraining
+from cirbench_methods.searle.train import Distillation, distillation_loss, teacher
+from cirbench_methods.searle.words import OtiInverter
+from tests.tiny_clip import COLOURS, coloured_pairs, tiny_backbone
+
+# fmt: off
+GOLDEN = [
+    3.6337, 3.8224, 3.5636, 3.4018, 3.7753, 3.4087, 2.9891, 3.1281, 3.4365, 3.2195,
+    2.9157, 2.9197, 3.2406, 3.513, 3.075, 3.1521, 2.7615, 3.274, 2.9306, 3.4933,
+]
+# fmt: on
+
+
+@cache
+def coloured_phrases() -> str:
+    path = Path(mkdtemp()) / "phrases.json"
+    said = {colour: [f"a {colour} half", f"one {colour} side, seen from afar"] for colour in COLOURS}
+    path.write_text(json.dumps(said))
+    return str(path)
+
+
+@cache
+def quick() -> SearleTraining:
+    return SearleTraining(steps=20, batch_size=8, lr=1e-3, phrases=coloured_phrases(), oti_steps=4, oti_concepts=3)
+
+
+@cache
+def quick_checkpoint() -> Path:
+    return train_method(SEARLE, tiny_backbone(), coloured_pairs(), quick(), output=Path(mkdtemp()) / "searle")
+
+
+def naive_loss(words: list[list[float]], predicted: list[list[float]], temperature: float) -> float:
+    """Every word must find its counterpart among all others, in loops."""
+    stack = [[value / math.hypot(*word) for value in word] for word in (*words, *predicted)]
+    count, total = len(words), 0.0
+    for place, word in enumerate(stack):
+        similar = [sum(a * b for a, b in zip(word, other, strict=True)) / temperature for other in stack]
+        counterpart = (place + count) % len(stack)
+        others = [math.exp(value) for other, value in enumerate(similar) if other != place]
+        total += math.log(sum(others)) - similar[counterpart]
+    return total / len(stack)
+
+
+def test_the_loss_and_its_gradient_are_those_of_the_definition() -> None:
+    rng = np.random.default_rng(0)
+    words, predicted = (torch.tensor(rng.normal(size=(5, 4)), requires_grad=True) for _ in range(2))
+    expected = naive_loss(words.tolist(), predicted.tolist(), 0.25)
+    assert distillation_loss(words, predicted, 0.25).item() == pytest.approx(expected, abs=1e-12)
+    assert torch.autograd.gradcheck(lambda w, p: distillation_loss(w, p, 0.25), (words, predicted))
+
+
+def batch(positions: list[int]) -> Batch:
+    return Batch(torch.empty(0, 3, 32, 32), (), np.array(positions), 0, len(positions))
+
+
+def test_planted_words_are_learnt_from_their_features() -> None:
+    parameters = msgspec.structs.replace(quick(), regularisation=0.0, dropout=0.0)
+    objective = Distillation(tiny_backbone_copy(), parameters)
+    generator = torch.Generator().manual_seed(0)
+    objective.features = torch.randn(40, 16, generator=generator)
+    objective.words = objective.features @ torch.randn(16, 32, generator=generator)
+    optimizer = torch.optim.AdamW(objective.module.parameters(), lr=2e-3)
+    for step in range(60):
+        optimizer.zero_grad()
+        objective.loss(batch([(8 * step + row) % 40 for row in range(8)])).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        predicted = torch.nn.functional.normalize(objective.module(objective.features))
+        nearest = (predicted @ torch.nn.functional.normalize(objective.words).T).argmax(dim=1)
+    assert nearest.tolist() == list(range(40))
+
+
+def tiny_backbone_copy() -> Any:
+    """The objective freezes the backbone that it is given, which is its own in a training."""
+    return copy.deepcopy(tiny_backbone())
+
+
+def test_what_the_words_say_in_phrases_has_a_part_in_the_loss_and_none_in_the_towers() -> None:
+    losses = {}
+    for weight in (0.0, 0.75):
+        torch.manual_seed(0)  # the same network both times
+        objective = Distillation(tiny_backbone_copy(), msgspec.structs.replace(quick(), regularisation=weight))
+        objective.prepare(coloured_pairs(), progress)
+        objective.module.eval()
+        loss = objective.loss(batch([3, 1, 4]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses[weight] = loss.item()
+        assert all(weights.grad is not None for weights in objective.module.parameters())
+        assert all(weights.grad is None for weights in objective.backbone.model.parameters())
+    assert 0 < losses[0.75] - losses[0.0] < 0.75 * 2
+
+
+def test_the_teacher_is_the_method_that_optimises_each_word() -> None:
+    objective = Distillation(tiny_backbone_copy(), quick())
+    objective.prepare(coloured_pairs(), progress)
+    items = [Item(str(place), pair.image) for place, pair in enumerate(coloured_pairs().samples) if pair.image]
+    words = OtiInverter(Encoder(tiny_backbone(), None), teacher(quick()))(items)
+    np.testing.assert_array_equal(objective.words.numpy(), words)
+
+
+def test_twenty_steps_follow_the_golden_trace() -> None:
+    # Other processors and versions of torch round differently; the steps amplify that, to far less than this.
+    assert read_card(quick_checkpoint()).losses == pytest.approx(GOLDEN, abs=2e-2)
+
+
+def test_the_method_keeps_the_rules_of_the_interface() -> None:
+    protocol = scenes_protocol("tiny")
+    assert protocol.gallery is not None
+
+    def make() -> Any:
+        encoder = Encoder(tiny_backbone(), None, batch_size=8)
+        return checked(build(SEARLE, encoder, parse_parameters(SEARLE, {}), quick_checkpoint()), "searle")
+
+    findings = check_method(make, protocol.gallery.items[:6], protocol.queries[:5])
+    assert [finding for finding in findings if finding.problem is not None] == []
+
+
+def test_missing_phrases_are_said_before_the_training_begins() -> None:
+    parameters = msgspec.structs.replace(quick(), phrases=None)
+    with pytest.raises(UsageError, match="needs phrases about concepts, and none come along with"):
+        train_method(SEARLE, tiny_backbone(), coloured_pairs(), parameters, output=Path(mkdtemp()) / "searle")
+
+
+def test_the_defaults_are_those_of_the_public_code() -> None:
+    defaults = SearleTraining()
+    assert (defaults.lr, defaults.weight_decay, defaults.batch_size, defaults.epochs) == (1e-4, 0.01, 256, 100)
+    assert (defaults.temperature, defaults.regularisation, defaults.concepts) == (0.25, 0.75, 150)
+    assert (defaults.dropout, defaults.schedule, defaults.warmup) == (0.5, "constant", 0)
+    inversion = teacher(defaults)
+    assert (inversion.steps, inversion.lr, inversion.ema, inversion.regularisation) == (350, 0.02, 0.99, 0.5)
