@@ -3,16 +3,25 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench gpu clean
+.PHONY: demo test browser chromium bench gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/cirbench run --method pli --dataset scenes
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+browser: $(VENV)/installed-dev chromium
+	$(BIN)/pytest tests/browser
+
+# The browser tests drive the system's Chromium. Where it is missing and cannot be installed, they are skipped and say so.
+chromium:
+	@command -v chromium chromium-browser google-chrome > /dev/null \
+	    || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } \
+	    || echo "Chromium is not installed and cannot be: the browser tests will be skipped."
 
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/performance -m performance --benchmark-columns=median,rounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(static=static, script_digest=script_digest)
-    environment.filters.update(number=number, slug=slug, ordinal=ordinal, handle=handle, first_rank=first_rank)
+    environment.filters.update(number=number, slug=slug, ordinal=ordinal, web=web, handle=handle, first_rank=first_rank)
     environment.filters.update(short_label=short_label, long_label=long_label)
     return environment
 
@@ -71,6 +72,11 @@ def slug(name: str) -> str:
     """Make a file name of a name: lower-case letters, digits and single hyphens."""
     plain = "-".join("".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name.lower()).split())
     return plain[:80] or hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def web(link: str | None) -> str | None:
+    """Return a link if it is a web address and nothing else; no script, no file."""
+    return link if link is not None and re.fullmatch(r"https?://[\w.-]+/[^\s\"'<>]*", link, re.ASCII) else None
 
 
 def handle(link: str) -> str:

@@ -33,6 +33,7 @@ def to_html(text: str) -> Markup:
         if token.children:
             token.children = _without_local_links(token.children)
     rendered = parser.renderer.render(tokens, parser.options, {})
+    rendered = rendered.replace("<pre>", '<pre tabindex="0">')
     boxed = rendered.replace("<table>", '<div class="box" role="region" aria-label="Table" tabindex="0"><table>')
     return Markup(boxed.replace("</table>", "</table></div>"))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cirbench import cli
+from tests.shown import make_tiny_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The untrained baselines on scenes/tiny; do not change them, copy them."""
-    folder = tmp_path_factory.mktemp("shown")
-    run = ["run", "--dataset", "scenes", "--split", "tiny", "--method", "image-text", "--output", str(folder)]
-    assert cli.execute(run) == 0
-    return folder / "scenes"
+    return make_tiny_runs(tmp_path_factory.mktemp("shown"))
 
 
 @pytest.fixture

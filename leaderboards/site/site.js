@@ -1,0 +1,176 @@
+// What a reader can do beyond reading: choose the colours, and sort, filter and search the tables of a page.
+// Without this script every page is whole; with it, what is chosen stands in the address and can be shared.
+"use strict";
+
+(() => {
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+
+  function stored(theme) {
+    try {
+      if (theme) localStorage.setItem("cirbench-theme", theme);
+      return localStorage.getItem("cirbench-theme");
+    } catch {
+      return theme ?? null; // a browser that keeps nothing for local files
+    }
+  }
+
+  const kept = stored();
+  if (kept === "dark" || kept === "light") root.dataset.theme = kept;
+
+  function themeButton() {
+    const button = document.querySelector(".theme");
+    if (!button) return;
+    const current = () => root.dataset.theme ?? (dark.matches ? "dark" : "light");
+    const label = () => { button.textContent = current() === "dark" ? "Light colours" : "Dark colours"; };
+    button.addEventListener("click", () => {
+      root.dataset.theme = current() === "dark" ? "light" : "dark";
+      stored(root.dataset.theme);
+      label();
+    });
+    dark.addEventListener("change", label);
+    label();
+    button.hidden = false;
+  }
+
+  // The state of a page: the filters' names and values, "hide" for columns, "flat", and "sort.BOARD" for each table.
+  const readState = () => new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+
+  function boards(form) {
+    const tables = [...document.querySelectorAll("table.board")].map(board);
+    const status = document.querySelector(".status");
+    const fields = [...form.querySelectorAll("select, input[type=search]")];
+    const columns = [...form.querySelectorAll("input[data-column]")];
+    const flat = form.querySelector("input[name=flat]");
+    let sorts = {};
+
+    function show(state) {
+      for (const field of fields) field.value = state.get(field.name) ?? "";
+      const hidden = state.has("hide") ? new Set(state.get("hide").split(" ")) : null;
+      for (const box of columns) box.checked = hidden ? !hidden.has(box.dataset.column) : box.defaultChecked;
+      flat.checked = state.get("flat") === "1";
+      sorts = {};
+      for (const [key, value] of state) if (key.startsWith("sort.")) sorts[key.slice(5)] = value;
+      update();
+    }
+
+    function update() {
+      const wanted = Object.fromEntries(fields.map((field) => [field.name, field.value.trim().toLowerCase()]));
+      const words = wanted.q ? wanted.q.split(/\s+/) : [];
+      const hidden = new Set(columns.filter((box) => !box.checked).map((box) => box.dataset.column));
+      const fits = (row) =>
+        ["backbone", "supervision", "badge"].every((name) => !wanted[name] || row.data[name] === wanted[name]) &&
+        (!wanted.since || Number(row.data.year || 0) >= Number(wanted.since)) &&
+        words.every((word) => row.text.includes(word));
+      let shown = 0, total = 0, order = "";
+      for (const table of tables) {
+        const [count, of, sorted] = table.show(fits, hidden, flat.checked, sorts[table.id]);
+        shown += count;
+        total += of;
+        order += sorted;
+      }
+      if (status) status.textContent = `${shown} of ${total} rows shown${order}.`;
+    }
+
+    function remember() {
+      const state = new URLSearchParams();
+      for (const field of fields) if (field.value.trim()) state.set(field.name, field.value.trim());
+      if (columns.some((box) => box.checked !== box.defaultChecked)) {
+        state.set("hide", columns.filter((box) => !box.checked).map((box) => box.dataset.column).join(" "));
+      }
+      if (flat.checked) state.set("flat", "1");
+      for (const [id, sort] of Object.entries(sorts)) state.set(`sort.${id}`, sort);
+      history.replaceState(null, "", `#${state}`);
+      update();
+    }
+
+    for (const table of tables) {
+      table.onSort = (sort) => { sorts[table.id] = sort; remember(); };
+    }
+    form.addEventListener("input", remember);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.querySelector("button[type=reset]").addEventListener("click", (event) => {
+      event.preventDefault();
+      show(new URLSearchParams());
+      remember();
+    });
+    addEventListener("hashchange", () => { if (location.hash.includes("=")) show(readState()); });
+    form.hidden = false;
+    show(readState());
+  }
+
+  // One table: its rows stand in a body for each backbone, and in one body of their own when they are not grouped.
+  function board(table) {
+    const heads = [...table.tHead.rows[0].cells];
+    const groups = [...table.tBodies].map((body) => ({ body, rows: [...body.querySelectorAll("tr:not(.group)")] }));
+    const together = table.createTBody();
+    const rows = groups.flatMap(({ rows }) => rows).map((element, place) => ({
+      element,
+      place,
+      text: element.textContent.toLowerCase() + " " + (element.dataset.backbone ?? "").toLowerCase(),
+      data: Object.fromEntries(Object.entries(element.dataset).map(([key, value]) => [key, value.toLowerCase()])),
+    }));
+    const byElement = new Map(rows.map((row) => [row.element, row]));
+    const self = { id: table.id, onSort: null, show };
+
+    heads.forEach((head) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const first = head.classList.contains("n") && head.dataset.key !== "rank" ? "desc" : "asc";
+        const now = head.getAttribute("aria-sort");
+        const next = now === null ? first : now === "ascending" ? "desc" : "asc";
+        self.onSort(`${head.dataset.key}.${next}`);
+      });
+    });
+
+    function show(fits, hidden, flat, sort) {
+      const [key, direction] = sort ? [sort.replace(/\.[^.]*$/, ""), sort.endsWith(".desc") ? "desc" : "asc"] : [];
+      const at = heads.findIndex((head) => head.dataset.key === key);
+      heads.forEach((head, place) => {
+        if (place === at) head.setAttribute("aria-sort", direction === "desc" ? "descending" : "ascending");
+        else head.removeAttribute("aria-sort");
+      });
+      table.classList.toggle("grouped", !flat);
+      const compare = at < 0 ? (a, b) => a.place - b.place : comparison(at, direction === "desc" ? -1 : 1);
+      const parts = flat ? [[together, rows]] : groups.map(({ body, rows }) => [body, rows.map((row) => byElement.get(row))]);
+      let count = 0;
+      for (const [body, members] of parts) {
+        const shown = members.filter((row) => (row.element.hidden = !fits(row), !row.element.hidden));
+        body.append(...[...members].sort(compare).map((row) => row.element));
+        body.hidden = shown.length === 0;
+        count += shown.length;
+      }
+      for (const { body } of groups) if (flat) body.hidden = true;
+      for (const name of new Set([...table.querySelectorAll("[data-col]")].map((cell) => cell.dataset.col))) {
+        for (const cell of table.querySelectorAll(`[data-col="${CSS.escape(name)}"]`)) cell.hidden = hidden.has(name);
+      }
+      const label = at < 0 ? "" : `, ${table.dataset.title} by ${heads[at].textContent.trim()}, ${direction === "desc" ? "highest" : "lowest"} first`;
+      return [count, rows.length, label];
+    }
+
+    function comparison(at, sign) {
+      const value = (row) => {
+        const cell = row.element.cells[at];
+        const given = cell.dataset.value;
+        return given === undefined ? cell.textContent.trim().toLowerCase() : given === "" ? null : Number(given);
+      };
+      const values = new Map(rows.map((row) => [row, value(row)]));
+      return (a, b) => {
+        const [x, y] = [values.get(a), values.get(b)];
+        if (x === null || y === null) return (x === null) - (y === null) || a.place - b.place; // unknown comes last
+        return sign * (typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true })) || a.place - b.place;
+      };
+    }
+
+    return self;
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    themeButton();
+    const form = document.querySelector("form.filters");
+    if (form) boards(form);
+  });
+})();

@@ -1,0 +1,80 @@
+"""Pages of runs and reports in Chromium, and pages into which somebody wrote code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cirbench.site.build import build_site
+from cirbench.site.report import read_report, write_page
+from tests.browser.test_site import check_everywhere
+from tests.shown import board, hostile_board, make_entries, make_tiny_runs, row, write_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from playwright.sync_api import Page
+
+    Look = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def runs(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_runs(tmp_path_factory.mktemp("runs"))
+
+
+def loaded(page: Page) -> int:
+    """Scroll to every picture and count those that show something."""
+    script = """async () => {
+      const pictures = [...document.images];
+      for (const picture of pictures) picture.loading = "eager";
+      await Promise.all(pictures.map((picture) => picture.decode()));
+      return pictures.filter((picture) => picture.naturalWidth > 0).length;
+    }"""
+    return int(page.evaluate(script))
+
+
+def test_a_page_of_a_run_shows_its_pictures_and_reads_well_everywhere(look: Look, runs: Path, tmp_path: Path) -> None:
+    entries = make_entries(runs, tmp_path / "entries")
+    build_site(entries, tmp_path / "site")
+    (path,) = (tmp_path / "site" / "runs").glob("*image-text*")
+    page = look(path)
+    assert loaded(page) == page.locator(".thumb").count() > 300
+    check_everywhere(page)
+
+
+def test_a_report_shows_its_pictures_and_reads_well_everywhere(look: Look, runs: Path, tmp_path: Path) -> None:
+    (run,) = runs.glob("image-text-*")
+    (other,) = runs.glob("image-only-*")
+    write_page(read_report([run, other], "disagree", 3), tmp_path / "look.html")
+    page = look(tmp_path / "look.html")
+    assert loaded(page) == page.locator(".thumb").count() > 90
+    assert page.locator(".thumb.right figcaption b").count() == page.locator(".thumb.right").count()
+    page.click("button.theme")  # the script runs under the page's own policy
+    assert page.inner_text("button.theme") == "Light colours"
+    check_everywhere(page)
+
+
+def test_code_in_names_links_and_notes_does_not_run(look: Look, tmp_path: Path) -> None:
+    site = write_pages([hostile_board()], tmp_path)
+    for path in sorted(site.rglob("*.html")):
+        page = look(path)
+        page.on("dialog", lambda dialog: pytest.fail(f"a dialog opened: {dialog.message}"))
+        assert page.evaluate("document.title").endswith("CIR leaderboards")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_two_hundred_rows_answer_at_once(look: Look, tmp_path: Path) -> None:
+    site = write_pages([board([row(number) for number in range(200)])], tmp_path)
+    page = look(site / "benchmarks" / "cirr.html")
+    script = """() => {
+      const timed = (work) => { const start = performance.now(); work(); document.body.offsetHeight;
+                                return performance.now() - start; };
+      const head = document.querySelector("th[data-key='Recall@5'] button");
+      const search = document.querySelector("input[name=q]");
+      return [timed(() => head.click()), timed(() => { search.value = "17"; search.dispatchEvent(
+        new Event("input", { bubbles: true })); })];
+    }"""
+    assert max(min(times) for times in zip(*(page.evaluate(script) for _ in range(3)), strict=True)) < 300

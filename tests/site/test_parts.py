@@ -1,0 +1,126 @@
+"""Cards, headings and drawings: what a reader sees of them, and what no text in them can do."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cirbench.site.drawing import steps
+from cirbench.site.figures import Curve, Dot, Line, curves_figure, rows_figure
+from cirbench.site.frame import ordinal, slug
+from cirbench.site.headings import headings, long_label, short_label
+from cirbench.site.markdown import to_html
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
+PERCENT = st.floats(0, 100)
+
+
+def test_a_card_keeps_its_tables_lists_and_code_and_leaves_its_title_to_the_page() -> None:
+    html = to_html(
+        "# Name\n\nSome *words*.\n\n## Use\n\n    cirbench run\n\n| a | b |\n|---|---|\n| 1 | `x` |\n\n- one\n"
+    )
+    assert "Name" not in html
+    assert "<h3>Use</h3>" in html
+    assert "<em>words</em>" in html
+    assert '<pre tabindex="0"><code>cirbench run' in html
+    assert "<td><code>x</code></td>" in html
+    assert "<li>one</li>" in html
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[click](javascript:alert(1))",
+        "[click](  JaVaScRiPt:alert(1))",
+        "![x](https://example.org/pixel.png)",
+        '<https://example.org/"onmouseover=alert(1)>',
+        "\u202eabc\x1b[31m",
+        '[a]: javascript:alert(1) "x"\n\n[a]',
+        '``` "><script>\nx\n```',
+    ],
+)
+def test_nothing_in_a_card_acts(source: str) -> None:
+    html = to_html(source)
+    for part in ("<script", "<img", 'href="javascript', 'href="JaVa', "\u202e", "\x1b", '"onmouseover'):
+        assert part not in html
+
+
+def test_a_card_links_to_the_web_and_to_none_of_its_neighbours() -> None:
+    html = to_html("[paper](https://arxiv.org/abs/2311.07622) and [code](train.py) and [up](../../secrets)")
+    assert '<a href="https://arxiv.org/abs/2311.07622">paper</a>' in html
+    assert "train.py" not in html
+    assert "secrets" not in html
+    assert "code" in html
+
+
+def test_headings_are_short_and_say_at_length_what_they_are() -> None:
+    assert short_label("Recall_subset@2") == "Rs@2"
+    assert short_label("Recall@10[category=shirt]") == "R@10 shirt"
+    assert short_label("Recall@10[mean over category]") == "R@10 mean"
+    assert short_label("mAP[mean over domain]") == "mAP mean"
+    assert "mean over each category" in long_label("Recall@10[mean over category]")
+
+
+def test_a_wide_board_shows_two_cutoffs_of_each_metric_and_its_other_columns_on_demand() -> None:
+    labels = ["mAP@5", "mAP@10", "mAP@25", "mAP@50", "Recall@1", "Recall@5", "Recall@10"]
+    labels += [f"mAP@10[aspect={letter}]" for letter in "abcdef"]
+    shown = [heading.label for heading in headings(labels) if heading.shown]
+    assert shown == ["mAP@5", "mAP@10", "Recall@1", "Recall@5"]
+    assert all(heading.shown for heading in headings(labels[:8]))
+
+
+@given(st.lists(st.tuples(TEXT, PERCENT), min_size=1, max_size=8), TEXT)
+def test_a_picture_of_rows_is_well_formed_and_says_every_number(rows: list[tuple[str, float]], title: str) -> None:
+    lines = [Line(name, (Dot(value, max(0.0, value - 1), value + 1),), "rank 1") for name, value in rows]
+    drawing = ET.fromstring(rows_figure(lines, ("",), title=title, unit="Percent", text="").drawing)
+    description = drawing.findtext("desc")
+    assert description is not None
+    for _, value in rows:
+        assert f"{value:.2f} [" in description
+    assert len(drawing.findall(".//circle")) == len(rows)
+
+
+@given(st.lists(st.lists(PERCENT, min_size=1, max_size=5), min_size=1, max_size=4), st.booleans(), TEXT)
+def test_a_picture_of_curves_stays_inside_its_frame(curves: list[list[float]], log: bool, name: str) -> None:
+    drawn = [
+        Curve(name, tuple((float(2**place), Dot(value)) for place, value in enumerate(values))) for values in curves
+    ]
+    figure = curves_figure(drawn, title="t", across="K", up="percent", text="", log=log)
+    drawing = ET.fromstring(figure.drawing)
+    width, height = (float(side) for side in str(drawing.get("viewBox")).split()[2:])
+    points = [point.split(",") for line in drawing.iter("polyline") for point in str(line.get("points")).split()]
+    assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in points)
+
+
+@given(PERCENT, PERCENT)
+def test_ticks_are_few_and_cover_the_numbers(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    ticks = steps(low, high)
+    assert ticks[0] <= low + 1e-6
+    assert ticks[-1] >= high - 1e-6
+    assert len(ticks) <= 9
+
+
+@given(TEXT)
+def test_a_name_becomes_a_plain_file_name(name: str) -> None:
+    assert slug(name)
+    assert set(slug(name)) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_ordinals() -> None:
+    assert [ordinal(count) for count in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
+        "1st",
+        "2nd",
+        "3rd",
+        "4th",
+        "11th",
+        "12th",
+        "13th",
+        "21st",
+        "112th",
+    ]
