@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_DECADES = 50
+_DECADES = 10
 """From this ratio of the largest to the smallest value on, an axis counts in powers of ten."""
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
 _DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4", "10 4")
 _WIDTH, _HEIGHT = 640, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 20, 44, 52
-_LINE = 18
-_RADIUS = 4
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 20, 44, 348
+_LINE, _LETTER = 18, 7
+_RADIUS, _ASIDE = 4, 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,72 +98,104 @@ def _lines(plot: Plot) -> Iterator[str]:
     yield f'<title id="t{name}">{escape(plot.title)}</title>'
     yield f'<desc id="d{name}">{escape(plot.in_words())}</desc>'
     yield f'<text x="{_LEFT}" y="22" font-size="14" font-weight="600">{escape(plot.title)}</text>'
-    ends = [end for number in [*(p.y for p in plot.points), *(n for _, n in plot.levels)] for end in _span(number)]
-    y_axis, names = value_axis(ends), _names(plot)
-    x_axis = point_axis([float(p.x) for p in plot.points]) if names is None else name_axis(names)
-    yield from _y_axis(y_axis, plot.y)
-    yield from _x_axis(x_axis, plot.x)
-    yield from (line for name, level in plot.levels for line in _level(name, level, y_axis))
+    frame = _frame(plot)
+    yield from _y_axis(frame, plot.y)
+    yield from _x_axis(frame, plot.x)
+    yield from _levels(frame, plot.levels)
     for at, series in enumerate(plot.series):
-        places = [
-            (_across(x_axis.place(names.index(str(p.x)) if names is not None else float(p.x))), p.y)
-            for p in series.points
-        ]
-        yield from _series(at, sorted(places, key=lambda place: place[0]), y_axis, joined=names is None)
+        aside = _ASIDE * (at - (len(plot.series) - 1) / 2)
+        places = sorted(
+            ((frame.across(point.x) + aside, point.y) for point in series.points), key=lambda place: place[0]
+        )
+        yield from _series(at, places, frame)
     for at, text in enumerate(legend):
         yield from _key(at, text)
     yield "</svg>"
 
 
-def _y_axis(axis: Axis, label: str) -> Iterator[str]:
-    for tick in axis.ticks:
-        y = _up(tick.place)
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+    """Where values lie on the page, in pixels; ``names`` is ``None`` where the x axis counts."""
+
+    x: Axis
+    y: Axis
+    names: list[str] | None
+    right: int
+
+    def across(self, value: float | str) -> float:
+        return self.along(self.x.place(float(value) if self.names is None else self.names.index(str(value))))
+
+    def along(self, place: float) -> float:
+        return _LEFT + place * (self.right - _LEFT)
+
+    def up(self, value: float) -> float:
+        return _BOTTOM - self.y.place(value) * (_BOTTOM - _TOP)
+
+
+def _frame(plot: Plot) -> _Frame:
+    numbers = [*(point.y for point in plot.points), *(level for _, level in plot.levels)]
+    y_axis = value_axis([end for number in numbers for end in (number.value, *(number.ends or ()))])
+    margin = _RIGHT + _LETTER * max((len(name) for name, _ in plot.levels), default=0)
+    right = _WIDTH - min(margin, _WIDTH // 3)
+    counted = [point.x for point in plot.points if isinstance(point.x, (int, float))]
+    if len(counted) == len(plot.points):
+        return _Frame(point_axis(counted), y_axis, None, right)
+    names = [*dict.fromkeys(str(point.x) for point in plot.points)]
+    return _Frame(name_axis(names), y_axis, names, right)
+
+
+def _y_axis(frame: _Frame, label: str) -> Iterator[str]:
+    for tick in frame.y.ticks:
+        y = _BOTTOM - tick.place * (_BOTTOM - _TOP)
         yield (
-            f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" stroke="currentColor" '
+            f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{frame.right}" y2="{y:.1f}" stroke="currentColor" '
             'stroke-opacity="0.15"/>'
         )
         yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(tick.text)}</text>'
-    middle = _up(0.5)
+    middle = (_TOP + _BOTTOM) // 2
     yield f'<text x="16" y="{middle}" text-anchor="middle" transform="rotate(-90 16 {middle})">{escape(label)}</text>'
 
 
-def _x_axis(axis: Axis, label: str) -> Iterator[str]:
-    bottom = _HEIGHT - _BOTTOM
-    yield f'<line x1="{_LEFT}" y1="{bottom}" x2="{_WIDTH - _RIGHT}" y2="{bottom}" stroke="currentColor"/>'
-    for tick in axis.ticks:
-        x = _across(tick.place)
-        yield f'<line x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 5}" stroke="currentColor"/>'
-        yield f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{escape(tick.text)}</text>'
-    yield f'<text x="{_across(0.5):.1f}" y="{_HEIGHT - 12}" text-anchor="middle">{escape(label)}</text>'
+def _x_axis(frame: _Frame, label: str) -> Iterator[str]:
+    yield f'<line x1="{_LEFT}" y1="{_BOTTOM}" x2="{frame.right}" y2="{_BOTTOM}" stroke="currentColor"/>'
+    for tick in frame.x.ticks:
+        x = frame.along(tick.place)
+        yield f'<line x1="{x:.1f}" y1="{_BOTTOM}" x2="{x:.1f}" y2="{_BOTTOM + 5}" stroke="currentColor"/>'
+        yield f'<text x="{x:.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{escape(tick.text)}</text>'
+    yield f'<text x="{frame.along(0.5):.1f}" y="{_BOTTOM + 38}" text-anchor="middle">{escape(label)}</text>'
 
 
-def _level(name: str, level: Number, axis: Axis) -> Iterator[str]:
-    y = _up(axis.place(level.value))
-    yield (
-        f'<line class="level" x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" stroke="currentColor" '
-        'stroke-dasharray="5 4" stroke-opacity="0.6"/>'
-    )
-    yield f'<text x="{_WIDTH - _RIGHT}" y="{y - 4:.1f}" text-anchor="end" fill-opacity="0.75">{escape(name)}</text>'
+def _levels(frame: _Frame, levels: tuple[tuple[str, Number], ...]) -> Iterator[str]:
+    """Dashed lines across, each named at its right end; names that would touch are moved apart."""
+    last = float("-inf")
+    for name, level in sorted(levels, key=lambda named: -named[1].value):
+        y = frame.up(level.value)
+        last = max(y + 4, last + _LINE - 4)
+        yield (
+            f'<line class="level" x1="{_LEFT}" y1="{y:.1f}" x2="{frame.right}" y2="{y:.1f}" stroke="currentColor" '
+            'stroke-dasharray="5 4" stroke-opacity="0.6"/>'
+        )
+        yield f'<text x="{frame.right + 6}" y="{last:.1f}">{escape(name)}</text>'
 
 
-def _series(at: int, places: list[tuple[float, Number]], axis: Axis, *, joined: bool) -> Iterator[str]:
+def _series(at: int, places: list[tuple[float, Number]], frame: _Frame) -> Iterator[str]:
     colour = _colour(at)
     yield f'<g class="series" stroke="{colour}" fill="{colour}" stroke-width="1.5">'
-    if joined and len(places) > 1:
-        path = " ".join(f"{x:.1f},{_up(axis.place(number.value)):.1f}" for x, number in places)
+    if frame.names is None and len(places) > 1:
+        path = " ".join(f"{x:.1f},{frame.up(number.value):.1f}" for x, number in places)
         yield f'<polyline points="{path}" fill="none" stroke-dasharray="{_DASHES[at % len(_DASHES)]}"/>'
     for x, number in places:
         yield f"<g><title>{escape(str(number))}</title>"
         if number.ends is not None:
-            low, high = (_up(axis.place(end)) for end in number.ends)
+            low, high = map(frame.up, number.ends)
             caps = f"M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"
             yield f'<path class="interval" d="M{x:.1f} {low:.1f}V{high:.1f}{caps}"/>'
-        yield f"{_marker(at, x, _up(axis.place(number.value)))}</g>"
+        yield f"{_marker(at, x, frame.up(number.value))}</g>"
     yield "</g>"
 
 
 def _key(at: int, text: str) -> Iterator[str]:
-    y = _HEIGHT + _LINE * at
+    y = _HEIGHT + _LINE * at + 4
     colour = _colour(at)
     yield f'<g stroke="{colour}" fill="{colour}">{_marker(at, _LEFT + 6, y - 4)}</g>'
     yield f'<text x="{_LEFT + 18}" y="{y}">{escape(text)}</text>'
@@ -184,25 +216,6 @@ def _marker(at: int, x: float, y: float) -> str:
 def _colour(at: int) -> str:
     place = at % len(_COLOURS)
     return f"var(--plot-{place + 1}, {_COLOURS[place]})"
-
-
-def _across(place: float) -> float:
-    return _LEFT + place * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _up(place: float) -> float:
-    return _HEIGHT - _BOTTOM - place * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _names(plot: Plot) -> list[str] | None:
-    """The names along the x axis; ``None`` where it counts."""
-    if all(isinstance(point.x, (int, float)) for point in plot.points):
-        return None
-    return [*dict.fromkeys(str(point.x) for point in plot.points)]
-
-
-def _span(number: Number) -> tuple[float, ...]:
-    return (number.value, *(number.ends or ()))
 
 
 def _told(number: Number) -> str:
