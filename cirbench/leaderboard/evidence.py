@@ -40,6 +40,9 @@ SHOWN_QUERIES, SHOWN_ITEMS = 12, 10
 """Of how many queries how many of the first items are kept."""
 
 _UNPACKED = 64 << 20
+_ARRAYS = frozenset(
+    ("query_ids", "clusters", "slices", "relevant_ranks", "relevant_offsets", "group_ranks_Q", "gains", "shown_SK")
+)
 
 Slices = dict[str, tuple[tuple[str, ...], ...]]
 
@@ -50,7 +53,7 @@ class Evidence:
 
     Attributes:
         query_ids: In the order of everything else.
-        clusters: Queries of one cluster are not independent.
+        clusters: Queries of one cluster are not independent; ``None`` where each stands for itself.
         slices: Per kind, the labels that each query carries.
         relevant_ranks: The 1-based rank of each ground truth, the target first.
         group_ranks_Q: Of the target inside its group, or ``None``.
@@ -59,7 +62,7 @@ class Evidence:
     """
 
     query_ids: tuple[str, ...]
-    clusters: tuple[str, ...]
+    clusters: tuple[str, ...] | None
     slices: Slices
     relevant_ranks: Ragged[np.int64]
     group_ranks_Q: NDArray[np.int64] | None
@@ -99,8 +102,7 @@ class Evidence:
 
     def belongs_to(self, fields: Mapping[str, str]) -> bool:
         """Whether clusters and slices are those of a protocol with these fields."""
-        clusters = {digest(self.clusters)} | ({digest(None)} if self.clusters == self.query_ids else set())
-        return fields.get("slices") == digest(self.slices) and fields.get("clusters") in clusters
+        return fields.get("slices") == digest(self.slices) and fields.get("clusters") == digest(self.clusters)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,9 @@ def spread(total: int, count: int) -> list[int]:
 
 def pack(per_query: Mapping[str, NDArray[Any]], protocol: EvaluationProtocol) -> bytes:
     """Make the archive from what a run keeps and the protocol that it was evaluated on."""
-    arrays = {name: per_query[name] for name in ("query_ids", "clusters", "relevant_ranks", "relevant_offsets")}
+    arrays = {name: per_query[name] for name in ("query_ids", "relevant_ranks", "relevant_offsets")}
+    if protocol.clusters is not None:
+        arrays["clusters"] = per_query["clusters"]
     if "group_ranks_Q" in per_query:
         arrays["group_ranks_Q"] = per_query["group_ranks_Q"]
     if protocol.labels is not None and protocol.labels.gains is not None:
@@ -148,11 +152,10 @@ def read_evidence(path: Path) -> Evidence:
 
 
 def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:
-    known = {"query_ids", "clusters", "slices", "relevant_ranks", "relevant_offsets", "group_ranks_Q", "gains"}
-    known.add("shown_SK")
-    if foreign := arrays.keys() - known:
+    if foreign := arrays.keys() - _ARRAYS:
         raise ValueError(f"nobody knows an array called {min(foreign)!r}")
-    ids, clusters = (_texts(arrays[name], name) for name in ("query_ids", "clusters"))
+    ids = _texts(arrays["query_ids"], "query_ids")
+    clusters = _texts(arrays["clusters"], "clusters") if "clusters" in arrays else None
     ranks = Ragged(_ranks(arrays["relevant_ranks"], "ranks"), _whole(arrays["relevant_offsets"], "offsets"))
     steps = np.diff(ranks.offsets)
     if ranks.offsets[:1].tolist() != [0] or (steps < 0).any() or ranks.offsets[-1] != len(ranks.values):
@@ -160,8 +163,8 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:
     slices = msgspec.json.decode(str(arrays["slices"][()]), type=Slices)
     groups = arrays.get("group_ranks_Q")
     groups_Q = None if groups is None else _ranks(groups, "ranks inside groups")
-    counts = {len(ids), len(clusters), len(ranks), *(len(labels) for labels in slices.values())}
-    counts |= set() if groups_Q is None else {len(groups_Q)}
+    counts = {len(ids), len(ranks), *map(len, slices.values())}
+    counts |= {len(each) for each in (clusters, groups_Q) if each is not None}
     if len(counts) > 1 or len(set(ids)) < len(ids) or not ids:
         raise ValueError("it does not say each thing once for each query")
     gains = None
