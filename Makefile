@@ -19,7 +19,7 @@ browser: $(VENV)/installed-dev chromium
 
 # The browser tests drive the system's Chromium. Where it is missing and cannot be installed, they are skipped and say so.
 chromium:
-	@command -v chromium chromium-browser google-chrome > /dev/null \
+	@command -v chromium > /dev/null \
 	    || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } \
 	    || echo "Chromium is not installed and cannot be: the browser tests will be skipped."
 
