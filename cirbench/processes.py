@@ -139,6 +139,22 @@ def total(numbers: Sequence[float]) -> list[float]:
     return cast("list[float]", sums[:-1].tolist())
 
 
+def union(places: set[int]) -> set[int]:
+    """What is in the set of any process.
+
+    Raises:
+        CirbenchError: Another process has ended.
+    """
+    if _place.count == 1:
+        return places
+    from torch import distributed
+
+    held: list[Any] = [None] * _place.count
+    with _lost_as_error():
+        distributed.all_gather_object(held, places)
+    return set().union(*held)
+
+
 def report(text: str) -> None:
     """Tell the person why this run ends; of several processes only the first one that has something to say does."""
     if _place.count == 1 or _is_first_to_report():

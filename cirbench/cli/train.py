@@ -31,7 +31,10 @@ class TrainOptions(Parameters, frozen=True):
         backbone: Name, ``model/tag``, or a model folder.
         weights: A local file with the backbone's weights.
         activation: Of a local weights file.
-        data: ``scenes``, ``scenes:N``, or a CSV or JSON-lines file.
+        data: What to train on; see `cirbench.training.data.open_source`.
+        captions: The captions of a folder of images.
+        skip_broken: How many samples that cannot be used are left out.
+        workers: How many processes decode.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Of everything random.
         output: The folder of the checkpoint.
@@ -47,6 +50,9 @@ class TrainOptions(Parameters, frozen=True):
     weights: str | None = None
     activation: str | None = None
     data: str | None = None
+    captions: str | None = None
+    skip_broken: Annotated[int, msgspec.Meta(ge=0)] = 0
+    workers: Annotated[int, msgspec.Meta(ge=0)] | None = None
     device: str = "auto"
     seed: int | None = None
     output: str | None = None
@@ -63,7 +69,10 @@ class TrainOptions(Parameters, frozen=True):
 @click.option("-b", "--backbone", help="By name, MODEL/TAG, or a model folder.")
 @click.option("--weights", help="A local file with the backbone's weights.")
 @click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file.")
-@click.option("--data", help="scenes, scenes:N, or a CSV or JSON-lines file with image and caption.")
+@click.option("--data", help="scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or 'shards-{00..99}.tar'.")
+@click.option("--captions", help="Of a folder of images: a folder of .txt, or a .csv, .jsonl or COCO's .json file.")
+@click.option("--skip-broken", type=click.IntRange(min=0), metavar="N", help="Leave out and count N unusable samples.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode.  [default: 0 on a CPU]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a training parameter.")
 @click.option("--config", type=click.Path(path_type=Path), help="Read options from a TOML file; those given here win.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
@@ -117,6 +126,8 @@ def _train_method(spec: MethodSpec, options: TrainOptions, *, restart: bool) -> 
         restart=restart,
         display=_display(),
         watch=_watch(spec, backbone, options),
+        skip_broken=options.skip_broken,
+        workers=_workers(options, backbone),
     )
 
 
@@ -136,8 +147,18 @@ def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
     from cirbench.training.train import Request, train
 
     watch = _watch(None, backbone, options)
-    request = Request(CLIP, Contrastive, parameters, backbone, source, weights_file=WEIGHTS_FILE, watch=watch)
-    folder = train(request, folder=_path(options.output), restart=restart, display=_display())
+    request = Request(
+        CLIP,
+        Contrastive,
+        parameters,
+        backbone,
+        source,
+        weights_file=WEIGHTS_FILE,
+        watch=watch,
+        skip_broken=options.skip_broken,
+    )
+    workers = _workers(options, backbone)
+    folder = train(request, folder=_path(options.output), restart=restart, display=_display(), workers=workers)
     copy_design(design, folder)
     return folder
 
@@ -153,6 +174,12 @@ def _watch(spec: MethodSpec | None, backbone: Backbone, options: TrainOptions) -
         select=options.select,
         keep_epochs=options.keep_epochs,
     )
+
+
+def _workers(options: TrainOptions, backbone: Backbone) -> int:
+    from cirbench.training.data.workers import sensible_workers
+
+    return options.workers if options.workers is not None else sensible_workers(backbone.device)
 
 
 def _display() -> Progress:
@@ -180,11 +207,12 @@ def _settings(options: TrainOptions) -> dict[str, Any]:
 
 
 def _data(options: TrainOptions) -> Source:
+    from cirbench.console import progress, say
     from cirbench.training.data import open_source
 
     if options.data is None:
-        raise UsageError("--data is missing.", hint="Give --data scenes, or a CSV or JSON-lines file.")
-    return open_source(options.data)
+        raise UsageError("--data is missing.", hint="For instance: --data scenes, or --data pairs.csv")
+    return open_source(options.data, options.captions, display=progress, say=say)
 
 
 def _path(text: str | None) -> Path | None:

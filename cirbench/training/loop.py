@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cirbench.errors import CirbenchError
-from cirbench.processes import here, total
+from cirbench.processes import here, total, union
 from cirbench.training.health import FACTOR, WINDOW, bound, diverges, is_good
 from cirbench.training.schedule import learning_rate
 from cirbench.training.state import STATE
@@ -72,6 +72,7 @@ def run(
 
     Raises:
         CirbenchError: The loss is no longer a finite number, or grows without end; another process has ended.
+        MissingData: More samples cannot be used than may be skipped.
     """
     steps = parameters.total_steps(batches.per_epoch)
     while progress.step < steps:
@@ -82,7 +83,11 @@ def run(
             group["lr"] = rate
         progress.optimizer.zero_grad(set_to_none=True)
         loss = compute(pieces, step)
-        whole_loss, stopping = total([loss / here().count, keeper.stop.is_set()])
+        own_skipped = len(batches.skipped) - len(progress.skipped)
+        whole_loss, stopping, skipped = total([loss / here().count, keeper.stop.is_set(), own_skipped])
+        if skipped:
+            progress.skipped = union(batches.skipped)
+            batches.skip(progress.skipped)
         if not math.isfinite(whole_loss):
             raise _stopped(step, f"its loss became {whole_loss}", keeper.folder)
         progress.optimizer.step()

@@ -34,6 +34,7 @@ class Progress:
         self.request = request
         self.losses: list[float] = []
         self.evaluations: list[Evaluated] = []
+        self.skipped: set[int] = set()
         self.seconds = 0.0
 
     @property
@@ -57,6 +58,7 @@ class Progress:
             "request": self.request,
             "seconds": str(self.seconds),
             "evaluations": msgspec.json.encode(self.evaluations).decode(),
+            "skipped": msgspec.json.encode(sorted(self.skipped)).decode(),
         }
         write_bytes(folder / STATE, save(tensors, header))
 
@@ -79,6 +81,7 @@ class Progress:
         self.losses = tensors.pop("losses").tolist()
         self.seconds = float(header["seconds"])
         self.evaluations = msgspec.json.decode(header["evaluations"], type=list[Evaluated])
+        self.skipped = msgspec.json.decode(header["skipped"], type=set[int])
         self.module.load_state_dict(
             {name.removeprefix("module."): tensor for name, tensor in tensors.items() if name.startswith("module.")}
         )

@@ -192,7 +192,8 @@ def _train(request: Request, display: Display, keeper: Keeper, workers: int) -> 
         objective.module.train()
         progress = Progress(objective.module, optimizer_for(objective.module, parameters), request.digest)
         _resume(progress, keeper.folder)
-        write = functools.partial(_write_checkpoint, request, progress, batches)
+        batches.skip(progress.skipped)
+        write = functools.partial(_write_checkpoint, request, progress)
         moments = Moments(request.watch, keeper.folder, batches.per_epoch, steps, progress, write)
         compute = Step(objective, parameters, backbone.device)
         left = f" from step {progress.step + 1} of {steps}" if progress.step else ""
@@ -238,7 +239,7 @@ def _finish(request: Request, moments: Moments) -> None:
     moments.clear()
 
 
-def _write_checkpoint(request: Request, progress: Progress, batches: Batches, folder: Path) -> None:
+def _write_checkpoint(request: Request, progress: Progress, folder: Path) -> None:
     path = folder / request.weights_file
     write_bytes(path, save(weights(progress.module), {"format": "pt"}))
     card = Card(
@@ -261,7 +262,7 @@ def _write_checkpoint(request: Request, progress: Progress, batches: Batches, fo
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         evaluations=progress.evaluations,
         processes=here().count,
-        skipped=len(batches.skipped),
+        skipped=len(progress.skipped),
     )
     write_card(folder, card)
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from cirbench.errors import MissingData, UsageError
 from cirbench.training.data.decoding import Decoder
+from cirbench.training.data.source import OPENED
 from cirbench.training.data.workers import AHEAD, Workers
 from cirbench.training.objective import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -118,7 +119,7 @@ class Batches:
             CirbenchError: One of the processes died.
         """
         wanted = [(step, piece) for step in range(start, stop) for piece in range(self.pieces)]
-        if not workers or self.kind == "texts":
+        if not workers or "image" not in OPENED[self.kind]:
             yield itertools.starmap(self.part, wanted)
             return
         with Workers(workers, self._decoder, (self._count, *self._shape)) as pool:
@@ -168,14 +169,27 @@ class Batches:
                 positions_B[row] = (positions_B[row] + 1) % len(self.source.samples)
                 outcome = self._decoder(self.source.samples[int(positions_B[row])], pixels_B3SS[row])
             captions.append(outcome)
-        count = 0 if self.kind == "texts" else len(captions)
+        count = len(captions) if "image" in OPENED[self.kind] else 0
         return Batch(
             pixels_B3SS=torch.from_numpy(pixels_B3SS[:count]).to(self.backbone.device),
-            captions=() if self.kind == "images" else tuple(captions),
+            captions=tuple(captions) if "caption" in OPENED[self.kind] else (),
             positions_B=positions_B,
             first=self.rank * len(captions),
             total=self.world * len(captions),
         )
+
+    def skip(self, positions: Iterable[int]) -> None:
+        """Take in what was skipped before a training was resumed, or by other processes.
+
+        Raises:
+            MissingData: More samples than may be skipped cannot be used.
+        """
+        self.skipped.update(positions)
+        if len(self.skipped) > self.skip_broken:
+            raise MissingData(
+                f"{len(self.skipped)} samples of {self.source.name} cannot be used, and --skip-broken "
+                f"{self.skip_broken} allows fewer; the last of them is sample {max(self.skipped) + 1}."
+            )
 
     def _skip(self, position: int, why: MissingData) -> None:
         self.skipped.add(position)

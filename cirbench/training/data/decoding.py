@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from cirbench.errors import MissingData
+from cirbench.training.data.source import OPENED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,10 +34,10 @@ class Decoder:
         Without images or without captions the pixels are left alone or the caption is empty.
         """
         try:
-            caption = "" if self.kind == "images" else sample.caption
-            if caption is None or (self.kind != "images" and not caption.strip()):
+            caption = sample.caption if "caption" in OPENED[self.kind] else ""
+            if caption is None or ("caption" in OPENED[self.kind] and not caption.strip()):
                 return MissingData("it has no caption.")
-            if self.kind != "texts":
+            if "image" in OPENED[self.kind]:
                 if sample.image is None:
                     return MissingData("it has no image.")
                 pixels_3SS[:] = self.preprocessing(sample.image.open())

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
     from cirbench.datasets.protocol import ImageSource
 
-Kind = Literal["pairs", "images", "texts"]
-"""What a training looks at."""
+Kind = Literal["pairs", "images", "texts", "features"]
+"""What a training looks at; with features, images that its objective has prepared, so that a step opens none."""
 Part = Literal["image", "caption"]
+OPENED: Mapping[Kind, tuple[Part, ...]] = {
+    "pairs": ("image", "caption"),
+    "images": ("image",),
+    "texts": ("caption",),
+    "features": (),
+}
+"""What a step opens of its samples."""
 
-_WANTED = {"pairs": "images with captions", "images": "images", "texts": "texts"}
-_PARTS: Mapping[Kind, tuple[Part, ...]] = {"pairs": ("image", "caption"), "images": ("image",), "texts": ("caption",)}
+_WANTED = {"pairs": "images with captions", "images": "images", "texts": "texts", "features": "images"}
+_PARTS: Mapping[Kind, tuple[Part, ...]] = {**OPENED, "features": ("image",)}
 _LOOKED_AT = 64
 _SHOWN = 10
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from types import TracebackType
 
+    import torch
     from numpy.typing import NDArray
 
     from cirbench.errors import MissingData
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
 AHEAD = 2
 """Batches that are decoded while a step runs."""
+
+
+def sensible_workers(device: torch.device) -> int:
+    """How many processes shall decode: none beside a CPU, which the step needs itself; a share of the cores a GPU."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's
+    return 0 if device.type == "cpu" else max(1, min(16, cores - 1))
 
 
 class Workers:
