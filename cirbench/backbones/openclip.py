@@ -13,6 +13,7 @@ from cirbench.backbones.interface import BackboneIdentity
 from cirbench.backbones.quiet import quietly
 from cirbench.backbones.source import declared_preprocessing, model_preprocessing, recorded_beside, resolve
 from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.extras import require
 from cirbench.files import sha256_of_file
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class OpenClipBackbone:
 
         model: Any = self.model
         dtype = torch.bfloat16 if self.identity.precision == "bf16" else torch.float32
-        features: torch.Tensor = model.encode_image(pixels_B3HW.to(self.device, dtype))
+        features: torch.Tensor = model.encode_image(pixels_B3HW.to(self.device, dtype), normalize=False)
         return features.float()
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
@@ -153,7 +154,7 @@ class OpenClipBackbone:
         model: Any = self.model
         if self._text is not None:
             return self._text(tokens_BL).float()
-        features: torch.Tensor = model.encode_text(tokens_BL.to(self.device))
+        features: torch.Tensor = model.encode_text(tokens_BL.to(self.device), normalize=False)
         return features.float()
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
@@ -180,6 +181,9 @@ def _tokenizer(source: Source) -> Any:
     import open_clip
 
     text = source.config["text_cfg"]
+    of_hub = text.get("hf_tokenizer_name")
+    if of_hub is not None:
+        require("transformers", extra="siglip", purpose=f"The tokenizer of {source.name}")
     try:
         with quietly():
             if source.merges is None:
@@ -189,7 +193,11 @@ def _tokenizer(source: Source) -> Any:
                 str(source.merges), context_length=text.get("context_length", 77), **options
             )
     except Exception as error:  # an absent package, an absent network, a damaged merges file
-        raise MissingData(f"The tokenizer of {source.name!r} cannot be built: {error}") from error
+        reason = str(error).strip().partition("\n")[0]
+        raise MissingData(
+            f"The tokenizer of {source.name!r} cannot be built: {reason}",
+            hint=of_hub and f"It is {of_hub} of huggingface.co, which is kept once it was fetched: run with a network.",
+        ) from error
     if tokenizer.vocab_size > text.get("vocab_size", tokenizer.vocab_size):
         raise CorruptFile(
             f"{source.merges} makes a vocabulary of {tokenizer.vocab_size} tokens, "
