@@ -49,8 +49,13 @@ def to_json(table: Table) -> str:
         "rows": [_object(row, table) for row in table.rows],
         "foot": [_object(row, table) for row in table.foot],
     }
+    return inert_json(content) + "\n"
+
+
+def inert_json(content: Any) -> str:
+    """Write JSON for people and programs: indented, in UTF-8, with what would act on a terminal as escapes."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    return "".join(_json_escape(sign) if hidden(sign) and sign != "\n" else sign for sign in text) + "\n"
+    return "".join(_json_escape(sign) if hidden(sign) and sign != "\n" else sign for sign in text)
 
 
 def inert(text: str) -> str:

@@ -97,6 +97,7 @@ def test_what_no_ranking_can_exceed_stands_below_the_methods_where_it_is_less_th
 def test_a_hostile_name_of_a_method_acts_nowhere() -> None:
     report = Report((run_of("\x1b[31m<b>[red]x", {"mAP@5": [0.5, 0.25]}),), ())
     assert "\x1b" not in repr(report) and r"\x1b[31m<b>[red]x" in repr(report)
+    assert "\x1b" not in report.as_json()
     assert "<b>" not in report._repr_html_()
 
 
