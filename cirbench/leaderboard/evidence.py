@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MOST_STORED = 1 << 20
 """Bytes of ranks that are stored with an entry; of larger ones the digest is."""
 
-SHOWN_QUERIES, SHOWN_ITEMS = 12, 10
+SHOWN_QUERIES, SHOWN_ITEMS = 8, 10
 """Of how many queries how many of the first items are kept."""
 
 _UNPACKED = 64 << 20
