@@ -209,7 +209,8 @@ def _portable(value: Any) -> Any:
         return {key: _portable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_portable(each) for each in value]
-    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+    path = PurePath(value) if isinstance(value, str) else PurePath()
+    return path.name if path.is_absolute() or ".." in path.parts else value
 
 
 def _options(name: str, values: Mapping[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ class Recipe:
         preprocessing: Of images, where it is not the backbone's own.
         checkpoint: Where the weights of a trained method come from, and the commands that make a checkpoint of them;
             ``None`` for a method without training.
-        wanted: Parameters that only a user can give, and what each is.
+        wanted: Parameters of which a user must give one, and what it is.
         notes: What is not known about the row, or assumed here.
     """
 
@@ -41,7 +41,7 @@ class Recipe:
     parameters: Mapping[str, Value] = dataclasses.field(default_factory=dict)
     preprocessing: str | None = None
     checkpoint: str | None = None
-    wanted: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    wanted: Mapping[tuple[str, ...], str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -107,8 +107,11 @@ def _captioning(row: PublishedRow) -> Recipe:
         "captioning",
         "",
         preprocessing=TARGET_PAD,
-        wanted={"captions": "captions of the reference images: cirbench caption --images DIR --model NAME"},
-        notes=("The paper does not name its captioner in public code; another one gives other numbers.",),
+        wanted={
+            ("captions", "captioner"): "words for the references: captions=FILE.jsonl as `cirbench caption` writes it, "
+            "or captioner=MODEL"
+        },
+        notes=("Its public code does not say which captioner it is; another one gives other numbers.",),
     )
 
 
@@ -146,7 +149,10 @@ def _searle_oti(row: PublishedRow) -> Recipe:
         "",
         {"prompt": "that"},
         preprocessing=TARGET_PAD,
-        wanted={"phrases": "phrases of GPT-Neo 2.7B about the 20,931 class names of Open Images V7, as a JSON file"},
+        wanted={
+            ("phrases",): "phrases=FILE of GPT-Neo 2.7B about the 20,931 class names of Open Images V7: "
+            "python -m cirbench_methods.searle.generate oidv7-class-descriptions.csv phrases.jsonl"
+        },
         notes=("The order of random draws is another than the public code's, so that numbers agree up to chance.",),
     )
 
@@ -163,13 +169,14 @@ def _lincir(row: PublishedRow) -> Recipe:
 
 def _pli(row: PublishedRow) -> Recipe:
     ratio = {"PLI (mask ratio 0.25)": 0.25, "PLI (mask ratio 0.50)": 0.5}.get(row.method, 0.75)
-    train = f"cirbench train pli --backbone {{backbone}} --data images/ --captions captions/ --set mask_ratio={ratio}"
+    caption = "cirbench caption --images imagenet/test --model Salesforce/blip2-flan-t5-xl --output captions.jsonl"
+    train = f"cirbench train pli --backbone {{backbone}} --data captions.jsonl --set mask_ratio={ratio}"
     return Recipe(
         "pli",
         "",
         {"weight": 1 - ratio},
-        checkpoint=f"train it on the 100,000 test images of ImageNet-1k with captions by BLIP-2 FlanT5-XL: {train}; or "
-        "convert a checkpoint of its authors: cirbench convert pli FILE.pth --backbone {backbone}",
+        checkpoint=f"train it on the 100,000 test images of ImageNet-1k: {caption}, then: {train} --output CHECKPOINT; "
+        "or convert one of its authors: cirbench convert pli FILE.pth --backbone {backbone} --output CHECKPOINT",
         notes=("The public commands take another epoch for each benchmark, chosen on a benchmark's val.",),
     )
 

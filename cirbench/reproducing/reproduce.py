@@ -112,9 +112,9 @@ class Reproduction:
             found.append(
                 Need("checkpoint", config.checkpoint or "of the trained method", _missing(self._open_checkpoint))
             )
-        for key, what in self.recipe.wanted.items():
-            absent = None if key in config.set else f"give --set {key}=FILE"
-            found.append(Need(key, what, absent))
+        for names, what in self.recipe.wanted.items():
+            missing = None if {*names} & config.set.keys() else "give it with --set"
+            found.append(Need(names[0], what, missing))
         return tuple(found)
 
     def run(self) -> Outcome:

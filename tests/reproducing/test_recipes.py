@@ -38,7 +38,7 @@ def test_every_recipe_is_about_parameters_that_its_method_has() -> None:
         if found.method in list_methods():
             spec = find_method(found.method)
             parse_parameters(spec, found.parameters)
-            assert {*found.wanted} <= {*spec.parameters.__struct_fields__}
+            assert {name for names in found.wanted for name in names} <= {*spec.parameters.__struct_fields__}
             assert (found.checkpoint is None) == (spec.trainer is None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.check import check_entries
 from cirbench.leaderboard.entry import read_entry
+from cirbench.leaderboard.published import load_published
 from cirbench.reproducing.reproduce import Reproduction
 from cirbench.reproducing.verdicts import DIFFERS, INSIDE, NEAR, Agreement, as_table
 from cirbench.submissions.receipts import record
@@ -92,17 +94,18 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command_that_gets
     assert "cirbench data get cirr" in told
     assert "backbone: ViT-L-14/openai" in told
     assert "--weights FILE" in told
-    assert "cirbench train pli --backbone ViT-L-14/openai --data images/ --captions captions/" in told
+    assert (
+        "cirbench train pli --backbone ViT-L-14/openai --data captions.jsonl --set mask_ratio=0.75 --output CHECKPOINT"
+        in told
+    )
     assert "then give --checkpoint CHECKPOINT" in told
 
 
 def test_a_parameter_that_only_a_user_can_give_is_missing_until_it_is_given(tmp_path: Path) -> None:
-    from cirbench.leaderboard.published import load_published
-
     known = load_published()
     row = known.find("circo-test/searle-oti/vit-b-32/quoted")
     without = Reproduction(row, known).needs(weights=False)[-1]
-    assert (without.what, without.missing) == ("phrases", "give --set phrases=FILE")
+    assert (without.what, without.missing) == ("phrases", "give it with --set")
     given = Reproduction(row, known, {"set": {"phrases": "phrases.json"}}).needs(weights=False)[-1]
     assert given.missing is None
 
@@ -122,8 +125,6 @@ def test_a_backbone_that_is_not_told_is_not_guessed(tmp_path: Path) -> None:
 def test_hidden_labels_end_in_files_for_the_server_and_its_answer_is_compared(
     annotation_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import datetime
-
     splits = annotation_root / "cirr" / "image_splits" / "split.rc2.test1.json"
     if not splits.is_file():
         pytest.skip(f"{annotation_root} has no cirr/image_splits/split.rc2.test1.json")
