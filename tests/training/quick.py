@@ -1,0 +1,40 @@
+"""A training of twenty steps for whatever can be trained: every method that is registered, and a CLIP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cirbench.methods.registry import find_method, list_methods
+from cirbench.methods.training import training_parameters, training_request
+from cirbench.parameters import parse
+from cirbench.training.config import TrainingParameters
+from cirbench.training.contrastive import Contrastive
+from cirbench.training.train import Request
+from tests.tiny_clip import some_pairs, tiny_backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CLIP = "clip"
+SETTINGS = {"steps": "20", "batch_size": "8", "lr": "1e-3", "schedule": "constant", "warmup": "0"}
+OF_METHODS: Mapping[str, Mapping[str, str]] = {
+    "lincir": {"keywords": "rules"},
+    "searle": {"oti_steps": "3", "phrases": "scenes"},
+}
+"""What some need besides to be quick, or to run on a backbone that they know nothing of."""
+
+
+def trained() -> list[str]:
+    """Whatever can be trained, by name."""
+    return [CLIP, *(name for name in list_methods() if find_method(name).trainer is not None)]
+
+
+def quick_request(name: str, **settings: str) -> Request:
+    """The training of twenty steps of one of them."""
+    values = {**SETTINGS, **settings}
+    if name == CLIP:
+        parameters = parse(TrainingParameters, values, owner="clip's training")
+        return Request(CLIP, Contrastive, parameters, tiny_backbone(), some_pairs())
+    spec = find_method(name)
+    parameters = training_parameters(spec, "", {**values, **OF_METHODS.get(name, {})})
+    return training_request(spec, tiny_backbone(), some_pairs(), parameters)

@@ -1,0 +1,79 @@
+"""Several processes under torchrun train and encode what one does, and when one of them dies, the others say so."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cirbench.training.checkpoint import CARD, read_card
+from cirbench.training.models import write_random_model
+from tests.side_by_side import TORCHRUN, environment, start_two
+from tests.tiny_clip import write_design
+from tests.training import several
+
+PLI = ["-m", "cirbench", "train", "pli", "--data", "scenes:64", "--set", "batch_size=16"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Where one process and where two have left the same work."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    command = [*TORCHRUN, str(Path(several.__file__)), str(two)]
+    shared = environment(CIRBENCH_CACHE=str(two / "cache"))
+    pair = subprocess.run(command, env=shared, capture_output=True, text=True)
+    assert pair.returncode == 0, pair.stderr
+    several.main(one)
+    return one, two
+
+
+@pytest.mark.parametrize("case", several.CASES)
+def test_the_same_whole_batch_gives_the_same_losses_on_two_processes(folders: tuple[Path, Path], case: str) -> None:
+    one, two = (read_card(folder / case) for folder in folders)
+    assert (one.processes, two.processes) == (1, 2)
+    # In bf16 the order of a sum is seen in the third digit, and twenty steps amplify that.
+    tolerance = 0.05 if one.training["precision"] == "bf16" else 1e-4
+    assert two.losses == pytest.approx(one.losses, abs=tolerance)
+    assert two.request == one.request
+
+
+def test_two_processes_leave_the_features_of_one_byte_for_byte(folders: tuple[Path, Path]) -> None:
+    one, two = (
+        {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("features/*/*")} for folder in folders
+    )
+    assert len(one) == 13 + 1  # shards, and what the space is
+    assert two == one
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_design(tmp_path_factory.mktemp("models") / "model")
+    write_random_model(folder, folder, seed=0)
+    return folder
+
+
+def test_one_of_two_processes_speaks_and_both_run_what_is_asked_for(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "checkpoint"
+    asked = ["--backbone", str(model), "--set", "steps=4", "--evaluate", "scenes/tiny", "--output", str(output)]
+    done = subprocess.run([*TORCHRUN, *PLI, *asked], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output}\n"
+    assert done.stderr.count("scenes/tiny@1 mAP@5") == 1
+    assert [seen.step for seen in read_card(output).evaluations] == [4]
+
+
+def test_when_a_process_is_killed_the_other_stops_within_a_minute_and_says_why(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "checkpoint"
+    script = str(Path(several.__file__).with_name("accident.py"))
+    endless = [sys.executable, script, *PLI[2:], "--backbone", str(model), "--set", "steps=1000000"]
+    first, second = start_two([*endless, "--output", str(output)], environment())
+    second.communicate()
+    _, said = first.communicate(timeout=60)
+    assert (second.returncode, first.returncode) == (-signal.SIGKILL, 1)
+    assert "error: Another process of this run has ended or cannot be reached, so this one stops too." in said
+    assert "run the same command again to resume" in said
+    assert "Traceback" not in said
+    assert not (output / CARD).exists()
