@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from cirbench.errors import MissingData
+from cirbench.errors import MissingData, UsageError
 from cirbench.extras import require
 from cirbench_methods.lincir.functionwords import DETERMINERS, FUNCTION_WORDS
 
@@ -18,6 +18,7 @@ Span = tuple[int, int]
 TAGS = frozenset({"NOUN", "PROPN", "ADJ", "DET"})
 """The parts of speech that a keyword is made of."""
 
+_WITHOUT = "or find keywords without spaCy: --set keywords=rules"
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
@@ -36,18 +37,21 @@ class TaggedKeywords:
         pipeline: An installed pipeline by name, or its folder.
 
     Raises:
-        MissingData: spaCy or the pipeline is not installed, or the pipeline tags no parts of speech.
+        MissingData: spaCy or the pipeline is not installed.
+        UsageError: The pipeline tags no parts of speech.
     """
 
     def __init__(self, pipeline: str) -> None:
-        spacy = require("spacy", extra="keywords", purpose="Finding keywords by part of speech")
         try:
+            spacy = require("spacy", extra="keywords", purpose="Finding keywords by part of speech")
             self._tag = spacy.load(pipeline, exclude=["parser", "ner", "lemmatizer"])
+        except MissingData as error:
+            raise MissingData(error.message, hint=f"{error.hint}, {_WITHOUT}") from error
         except OSError as error:
-            raise MissingData(
-                f"spaCy's pipeline {pipeline} is not installed.",
-                hint=f"python -m spacy download {pipeline}, or find keywords without spaCy: --set keywords=rules",
-            ) from error
+            hint = f"python -m spacy download {pipeline}, {_WITHOUT}"
+            raise MissingData(f"spaCy's pipeline {pipeline} is not installed.", hint=hint) from error
+        if not any(word.pos_ for word in self._tag("the black dog on a sofa")):
+            raise UsageError(f"spaCy's pipeline {pipeline} tags no parts of speech.", hint="Choose one with a tagger.")
 
     def __call__(self, caption: str) -> list[Span]:
         """The spans of the keywords, in order."""
