@@ -107,7 +107,8 @@ class Session:
                 hint="Leave it out, or ask for a trained method without --checkpoint.",
             )
         self._parameters = {
-            spec.name: parse_parameters(spec, config.set if spec.name in self.asked else {}) for spec in self._specs
+            spec.name: parse_parameters(spec, config.set if spec.name in self.asked else {}, self.backbone_name)
+            for spec in self._specs
         }
 
     def share(self, other: Session) -> None:
@@ -197,6 +198,8 @@ class Session:
             "limit": self.config.limit,
             "seed": self.config.seed,
         }
+        if files := _named_files(parameters):
+            identity["files"] = files
         if self.lost.images:
             identity["lost"] = sorted(self.lost.images)
         name = digest(identity)
@@ -304,6 +307,12 @@ class Session:
             train={},  # the checkpoint holds them
             train_data=None,
         )
+
+
+def _named_files(parameters: Parameters) -> dict[str, str]:
+    """Sha256 of each file that a parameter names, so that a run on a changed file is another run."""
+    values = msgspec.to_builtins(parameters).items()
+    return {name: sha256_of_file(Path(value)) for name, value in values if isinstance(value, str) and is_file(value)}
 
 
 def _values(

@@ -96,7 +96,9 @@ class _Evaluation:
             encoder = Encoder(self.backbone.with_weights(checkpoint / card.file), passing, progress=console.progress)
         else:
             encoder = Encoder(self.backbone, default_store(), tuned=passing, progress=console.progress)
-        method = build(spec, encoder, parse_parameters(spec, {}), checkpoint if self.spec else None)
+        method = build(
+            spec, encoder, parse_parameters(spec, {}, self.backbone.identity.name), checkpoint if self.spec else None
+        )
         headline = evaluate(method, protocol).measurements[0]
         score = Score(protocol.name, protocol.digest, headline.label, 100 * headline.value)
         console.say(f"step {card.steps}: {protocol.name} {score.metric} {score.value:.2f} %")

@@ -71,7 +71,7 @@ def _run(spec: MethodSpec, name: str, checkpoint: Path | None, values: dict[str,
     from cirbench.methods.conformance import check_method
     from cirbench.methods.loading import build, parse_parameters
 
-    parameters = parse_parameters(spec, values)
+    parameters = parse_parameters(spec, values, name)
     backbone = load_backbone(name)
     protocol = scenes_protocol("tiny")
     assert protocol.gallery is not None

@@ -65,7 +65,7 @@ def _method(name: str) -> Facts:
     from cirbench.parameters import describe
 
     spec = find_method(name)
-    apart = ("parameters", "training", "recipes")
+    apart = ("parameters", "training", "settings", "recipes")
     facts: Facts = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     facts = {key: value for key, value in facts.items() if key not in apart}
     for kind in ("parameters", "training"):
@@ -73,6 +73,8 @@ def _method(name: str) -> Facts:
         if struct is not None:
             facts[kind] = {field.name: field.default for field in describe(struct)}
             facts[f"meaning of {kind}"] = {field.name: field.text for field in describe(struct)}
+    for backbone, setting in spec.settings.items():
+        facts[f"parameters on {backbone}"] = msgspec.to_builtins(setting)
     for backbone, recipe in spec.recipes.items():
         facts[f"training on {backbone}"] = msgspec.to_builtins(recipe)
     return facts

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
 
 Disclosure = Literal["yes", "no", "unknown"]
-TrainsOn = Literal["pairs", "images", "texts"]
+TrainsOn = Literal["pairs", "images", "texts", "features"]
 Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets"]
 
 
@@ -47,9 +47,11 @@ class MethodSpec:
         supervision: What it is trained with.
         trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
         training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
-        trains_on: What the training looks at: images with captions, images alone, or texts alone.
+        trains_on: What the training looks at: images with captions, images alone, texts alone, or features: images
+            that its objective has prepared (`cirbench.training.objective.Prepared`).
         converter: ``"package.module:function"`` that reads the checkpoints its authors published, a `Converter`, or
             ``None`` where there are none.
+        settings: Parameters for backbones, by name, on which the defaults are known not to work.
         recipes: Training parameters for backbones, by name, on which the defaults are known not to work.
         uses_shared_concept: Whether it reads `Query.shared_concept`.
         uses_llm: Whether a large language model takes part.
@@ -66,6 +68,7 @@ class MethodSpec:
     training: type[TrainingParameters] | None = None
     trains_on: TrainsOn = "pairs"
     converter: str | None = None
+    settings: Mapping[str, Parameters] = dataclasses.field(default_factory=dict)
     recipes: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"

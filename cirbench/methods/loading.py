@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import Method, MethodSpec, Parameters
 
 
-def parse_parameters(spec: MethodSpec, values: Mapping[str, Any]) -> Parameters:
+def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str | None = None) -> Parameters:
     """Build a method's parameters from texts (``--set key=value``) or TOML values.
+
+    Args:
+        spec: The method.
+        values: What was set, by name.
+        backbone: By name; what was not set is as the SPEC has it for this backbone, or else as by default.
 
     Raises:
         UnknownName: There is no such parameter.
@@ -34,7 +39,8 @@ def parse_parameters(spec: MethodSpec, values: Mapping[str, Any]) -> Parameters:
                 fields,
                 hint=f"It belongs to training: cirbench train {spec.name} --set {name}={values[name]}",
             )
-    return parse(spec.parameters, values, owner=spec.name)
+    base = None if backbone is None else spec.settings.get(backbone)
+    return parse(spec.parameters, values, owner=spec.name, base=base)
 
 
 def build(spec: MethodSpec, encoder: Encoder, parameters: Parameters, checkpoint: Path | None = None) -> Method:

@@ -57,7 +57,7 @@ def score(
     spec: MethodSpec, encoder: Encoder, protocol: EvaluationProtocol, use: str = "", checkpoint: Path | None = None
 ) -> float:
     """mAP@5 in percent of a method in a use such as ``prompt=that,order=both``."""
-    method = build(spec, encoder, parse_parameters(spec, settings(use)), checkpoint)
+    method = build(spec, encoder, parse_parameters(spec, settings(use), encoder.backbone.identity.name), checkpoint)
     return 100 * evaluate(method, protocol).measurements[0].value
 
 

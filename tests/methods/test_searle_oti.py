@@ -116,10 +116,11 @@ def test_a_planted_word_is_found_again() -> None:
     seen = Texts(sentence, np.zeros((count, 300), dtype=np.int64), np.full(count, 16))
     parameters = SearleOtiParameters(steps=300, lr=0.03, ema=0.9, regularisation=0)
     found_BE = invert(tower, torch.zeros_like(planted_BE), images_BD, seen, None, None, parameters)
+    # The text with a word has 16 dimensions and the word 32: what can be found again is what the text says.
     with torch.no_grad():
-        assert float(cosine_losses(tower(sentence.expand(count, -1), found_BE), images_BD).max()) < 0.01
-        unseen = tower.tokenize(["we see two $ in the snow"]).expand(count, -1)
-        ours, theirs = (torch.nn.functional.normalize(tower(unseen, words)) for words in (found_BE, planted_BE))
+        said_BD = tower(sentence.expand(count, -1), found_BE)
+    assert float(cosine_losses(said_BD, images_BD).max()) < 0.01
+    ours, theirs = (torch.nn.functional.normalize(side) for side in (said_BD, images_BD))
     assert (ours @ theirs.T).argmax(dim=1).tolist() == list(range(count))
 
 
@@ -223,7 +224,7 @@ def test_a_concept_that_cannot_be_replaced_takes_no_part(tmp_path: Path) -> None
 
 
 def test_what_is_missing_is_said_before_anything_is_computed() -> None:
-    with pytest.raises(UsageError, match="needs phrases about concepts, and none come along with"):
+    with pytest.raises(UsageError, match="needs phrases about concepts"):
         build(SEARLE_OTI, encoder(), parse_parameters(SEARLE_OTI, {}))
     with pytest.raises(MissingData, match=r"The file of phrases .*nowhere\.json does not exist"):
         build(SEARLE_OTI, encoder(), parse_parameters(SEARLE_OTI, {"phrases": "nowhere.json"}))

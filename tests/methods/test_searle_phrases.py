@@ -25,11 +25,11 @@ def written(folder: Path, value: Any, name: str = "phrases.json") -> str:
 
 
 def test_the_phrases_of_scenes_mention_their_concepts_and_are_always_the_same() -> None:
-    found = open_phrases(None, "scenes-vit")
+    found = open_phrases("scenes")
     assert found.dropped == ()
     assert len(found.concepts) == 12 + 9 * 12
     assert {len(sentences) for sentences in found.sentences} == {scenes.PER_CONCEPT}
-    assert found.digest == open_phrases("scenes", "ViT-L-14/openai").digest
+    assert found.digest == open_phrases("scenes").digest
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_what_cannot_be_replaced_is_left_out_and_named() -> None:
 def test_a_file_of_phrases_is_read_in_both_forms(tmp_path: Path) -> None:
     phrases = {"dog": ["a dog", "one dog"], "cat": ["a cat"]}
     lines = "".join(json.dumps({"concept": concept, "phrases": said}) + "\n" for concept, said in phrases.items())
-    one = open_phrases(written(tmp_path, phrases), "any")
-    other = open_phrases(written(tmp_path, lines + '{"concept": "bird", "phr', "phrases.jsonl"), "any")
+    one = open_phrases(written(tmp_path, phrases))
+    other = open_phrases(written(tmp_path, lines + '{"concept": "bird", "phr', "phrases.jsonl"))
     assert one == other
     assert one.concepts == ("dog", "cat")
 
@@ -77,25 +77,25 @@ def test_what_is_wrong_with_a_file_is_said(
     tmp_path: Path, content: Any, kind: type[CirbenchError], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
-        open_phrases(written(tmp_path, content), "any")
+        open_phrases(written(tmp_path, content))
 
 
 def test_missing_phrases_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none come along with ViT-L-14/openai.\nGive --set phrases=FILE.json"):
-        open_phrases(None, "ViT-L-14/openai")
+    with pytest.raises(UsageError, match=r"needs phrases about concepts\.\nGive --set phrases=FILE\.json"):
+        open_phrases(None)
     with pytest.raises(MissingData, match=r"p\.json does not exist\.\nWrite one: python -m .*generate .*p\.jsonl"):
-        open_phrases(str(tmp_path / "p.json"), "any")
+        open_phrases(str(tmp_path / "p.json"))
     with pytest.raises(UsageError, match=r"'gpt' holds no phrases\.\nGive FILE\.json"):
-        open_phrases("gpt", "any")
+        open_phrases("gpt")
 
 
 def test_a_damaged_line_and_another_schema_are_named(tmp_path: Path) -> None:
     broken = written(tmp_path, '{"concept": "dog", "phrases": ["a dog"]}\n{"concept"\n', "p.jsonl")
     with pytest.raises(CorruptFile, match=r"p\.jsonl, line 2: "):
-        open_phrases(broken, "any")
+        open_phrases(broken)
     newer = written(tmp_path, '{"schema": 9, "model": "m", "samples": 1, "seed": 0}\n', "q.jsonl")
     with pytest.raises(CorruptFile, match=r"q\.jsonl has schema 9; this version of cirbench reads 1"):
-        open_phrases(newer, "any")
+        open_phrases(newer)
 
 
 def test_concepts_are_read_from_lines_and_from_the_table_of_open_images(tmp_path: Path) -> None:

@@ -199,8 +199,8 @@ class Batches:
         if self.skip_broken:
             message += f" {self.skip_broken} others were skipped before, and no more are allowed."
         allowed = max(10, 10 * self.skip_broken)
-        hint = f"With --skip-broken {allowed}, up to {allowed} such samples are left out and counted."
-        raise type(why)(message, hint=" ".join(filter(None, (why.hint, hint)))) from why
+        hint = f"Mend it; or with --skip-broken {allowed}, up to {allowed} such samples are left out and counted."
+        raise type(why)(message, hint=hint) from why
 
 
 @functools.lru_cache(maxsize=1)

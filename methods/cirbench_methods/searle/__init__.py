@@ -24,7 +24,7 @@ class SearleOtiParameters(InversionParameters, frozen=True):
         init: The standard deviation of the word that it starts from.
         regularisation: The weight of the phrases' loss, beside the image's 1; with 0 no phrases are needed.
         concepts: The image's nearest so many concepts are the ones that phrases are about.
-        phrases: FILE.json (concept to list of phrases), FILE.jsonl or scenes; null for those of the backbone, if any.
+        phrases: FILE.json (concept to list of phrases), FILE.jsonl, or scenes for those that come along.
         seed: Decides, with the image, everything that is drawn.
     """
 
@@ -47,7 +47,7 @@ class SearleTraining(TrainingParameters, frozen=True):
         regularisation: The weight of the phrases' loss, beside the words' 1; with 0 no phrases are needed.
         concepts: The image's nearest so many concepts are the ones that phrases are about.
         occurrences: Where the word stands in a phrase that mentions its concept several times.
-        phrases: FILE.json (concept to list of phrases), FILE.jsonl or scenes; null for those of the backbone, if any.
+        phrases: FILE.json (concept to list of phrases), FILE.jsonl, or scenes for those that come along.
         dropout: In the network.
         oti_steps: Of the optimisation of each image's word.
         oti_lr: Of that optimisation.
@@ -73,6 +73,9 @@ class SearleTraining(TrainingParameters, frozen=True):
     oti_concepts: Positive = 15
 
 
+# Chosen on scenes of their own, as the README tells.
+_SCENES = SearleOtiParameters(steps=100, lr=0.05, ema=0.95, phrases="scenes")
+
 SEARLE = MethodSpec(
     name="searle",
     title="SEARLE: a network that has learnt optimised words",
@@ -82,7 +85,19 @@ SEARLE = MethodSpec(
     supervision="image-only",
     trainer="cirbench_methods.searle.train:Distillation",
     training=SearleTraining,
-    trains_on="images",
+    trains_on="features",
+    recipes={
+        "scenes-vit": SearleTraining(
+            samples=1000,
+            steps=300,
+            lr=1e-3,
+            schedule="cosine",
+            phrases="scenes",
+            oti_steps=_SCENES.steps,
+            oti_lr=_SCENES.lr,
+            oti_ema=_SCENES.ema,
+        )
+    },
     converter="cirbench_methods.inversion.published:searle",
     uses_llm="yes",
 )
@@ -92,5 +107,6 @@ SEARLE_OTI = MethodSpec(
     implementation="cirbench_methods.searle.method:SearleOti",
     parameters=SearleOtiParameters,
     paper="arXiv:2303.15247",
+    settings={"scenes-vit": _SCENES},
     uses_llm="yes",
 )

@@ -21,8 +21,6 @@ SCENES = "scenes"
 SCHEMA = 1
 """Of the files that `cirbench_methods.searle.generate` writes."""
 
-_OWN = {"scenes-vit": SCENES}
-
 
 @dataclasses.dataclass(frozen=True)
 class Phrases:
@@ -64,24 +62,19 @@ class Line(msgspec.Struct, frozen=True):
     phrases: tuple[str, ...]
 
 
-def open_phrases(name: str | None, backbone: str) -> Phrases:
+def open_phrases(name: str | None) -> Phrases:
     """Open ``scenes``, a ``.json`` file (concept to list of phrases) or a ``.jsonl`` file (`Line` by line).
 
-    Args:
-        name: What to open; ``None`` for what comes along with the backbone.
-        backbone: The backbone's name.
-
     Raises:
-        UsageError: Nothing is given and nothing comes along, or no concept can be replaced in its phrases.
+        UsageError: Nothing is given, or no concept can be replaced in its phrases.
         MissingData: The file does not exist.
         CorruptFile: It cannot be read, or a concept has no phrase; the message names it.
     """
-    name = name or _OWN.get(backbone)
     if name is None:
         raise UsageError(
-            f"SEARLE's regularisation needs phrases about concepts, and none come along with {backbone}.",
-            hint="Give --set phrases=FILE.json (concept to list of phrases); "
-            "python -m cirbench_methods.searle.generate writes one.",
+            "SEARLE's regularisation needs phrases about concepts.",
+            hint="Give --set phrases=FILE.json (concept to list of phrases), which "
+            "python -m cirbench_methods.searle.generate writes, or do without: --set regularisation=0",
         )
     found = usable(scenes.phrases() if name == SCENES else _read(Path(name)), name)
     if not found.concepts:

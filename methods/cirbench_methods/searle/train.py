@@ -40,7 +40,7 @@ class Distillation:
         self.module = Phi.for_backbone(backbone, parameters.dropout)
         self.phrases: Phrases | None = None
         if parameters.regularisation:
-            self.phrases = open_phrases(parameters.phrases, backbone.identity.name)
+            self.phrases = open_phrases(parameters.phrases)
 
     def prepare(self, source: Source, display: Progress) -> None:
         """Encode the images, invert them, and find what they show; whatever was made before is found again."""

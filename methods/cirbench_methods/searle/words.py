@@ -45,7 +45,7 @@ class OtiInverter:
         self.tower = PseudoWords(encoder.backbone)
         self.phrases: Phrases | None = None
         if parameters.regularisation:
-            self.phrases = open_phrases(parameters.phrases, encoder.backbone.identity.name)
+            self.phrases = open_phrases(parameters.phrases)
 
     def __call__(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """Make the words of images, (N, E), or find those that were made before.
