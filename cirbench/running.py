@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import os
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from cirbench.datasets.imagefiles import require_images
 from cirbench.datasets.lost import Lost, find_lost
 from cirbench.errors import MissingData, UsageError
 from cirbench.evaluation import evaluate, with_misses
-from cirbench.files import digest, locked
+from cirbench.files import digest, locked, sha256_of_file
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
@@ -311,8 +312,9 @@ class Session:
 
 def _named_files(parameters: Parameters) -> dict[str, str]:
     """Sha256 of each file that a parameter names, so that a run on a changed file is another run."""
-    values = msgspec.to_builtins(parameters).items()
-    return {name: sha256_of_file(Path(value)) for name, value in values if isinstance(value, str) and is_file(value)}
+    texts = {name: value for name, value in msgspec.to_builtins(parameters).items() if isinstance(value, str)}
+    # Not Path.is_file, which fails for texts that are too long for a path.
+    return {name: sha256_of_file(Path(text)) for name, text in texts.items() if os.path.isfile(text)}  # noqa: PTH113
 
 
 def _values(
