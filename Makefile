@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test browser chromium bench gpu clean
+.PHONY: demo test browser chromium picture bench gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/cirbench run --method pli --dataset scenes
@@ -22,6 +22,9 @@ chromium:
 	@command -v chromium > /dev/null \
 	    || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } \
 	    || echo "Chromium is not installed and cannot be: the browser tests will be skipped."
+
+picture: $(VENV)/installed-dev chromium
+	$(BIN)/python -m tests.browser.picture leaderboards/site/benchmarks/scenes.html docs/leaderboard.png
 
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/performance -m performance --benchmark-columns=median,rounds

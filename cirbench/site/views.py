@@ -79,9 +79,13 @@ class BoardView:
         """How many rows are somebody else's."""
         return len(self.board.rows) - self.runs
 
+    def own_page(self, row: BoardRow) -> str | None:
+        """The page of a row that was made here."""
+        return run_page(row) if row.badge in HERE else None
+
     def page_of(self, row: BoardRow) -> str:
-        """Say where to read more about a row: its own page if it was made here, or its method's."""
-        return run_page(row) if row.badge in HERE else method_page(row.method)
+        """Say where to read more about a row: its own page, or its method's."""
+        return self.own_page(row) or method_page(row.method)
 
     def first_label(self, row: BoardRow) -> str:
         """Choose the number that stands for a row where there is room for one."""
@@ -114,7 +118,7 @@ def filters(views: Sequence[BoardView]) -> list[tuple[str, str, list[str]]]:
         ("backbone", "Backbone", [*backbones]),
         ("supervision", "Supervision", sorted({row.supervision for row in rows})),
         ("badge", "Evidence", [badge for badge in BADGES if any(row.badge == badge for row in rows)]),
-        ("since", "Since", [str(year) for year in years]),
+        ("since", "Year from", [str(year) for year in years]),
     ]
 
 

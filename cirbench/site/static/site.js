@@ -99,6 +99,13 @@
     show(readState());
   }
 
+  // What a search looks at: everything that stands in a row without being opened.
+  function spoken(row) {
+    const copy = row.cloneNode(true);
+    for (const details of copy.querySelectorAll("details")) details.remove();
+    return `${copy.textContent} ${row.dataset.backbone ?? ""}`.toLowerCase();
+  }
+
   // One table: its rows stand in a body for each backbone, and in one body of their own when they are not grouped.
   function board(table) {
     const heads = [...table.tHead.rows[0].cells];
@@ -107,7 +114,7 @@
     const rows = groups.flatMap(({ rows }) => rows).map((element, place) => ({
       element,
       place,
-      text: element.textContent.toLowerCase() + " " + (element.dataset.backbone ?? "").toLowerCase(),
+      text: spoken(element),
       data: Object.fromEntries(Object.entries(element.dataset).map(([key, value]) => [key, value.toLowerCase()])),
     }));
     const byElement = new Map(rows.map((row) => [row.element, row]));

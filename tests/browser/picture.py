@@ -1,0 +1,27 @@
+"""A picture of a page for the README: ``python -m tests.browser.picture PAGE OUT.png``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.browser.chromium import ARGUMENTS, find_chromium
+
+WIDTH = 1280
+
+
+def take(page: Path, picture: Path) -> None:
+    """Photograph a page by day, from its top to the end of its first pictures."""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=[*ARGUMENTS])
+        tab = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light")
+        tab.goto(page.resolve().as_uri())
+        height = tab.evaluate("document.querySelector('main section').getBoundingClientRect().bottom + scrollY")
+        tab.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+        browser.close()
+
+
+if __name__ == "__main__":
+    take(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,22 @@
+"""The whole site is built within ten seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from cirbench.site.build import build_site
+
+pytestmark = pytest.mark.performance
+
+ENTRIES = Path(__file__).parents[2] / "leaderboards" / "entries"
+
+
+def test_the_site_is_built_within_ten_seconds(tmp_path: Path) -> None:
+    started = perf_counter()
+    built = build_site(ENTRIES, tmp_path)
+    seconds = perf_counter() - started
+    print(f"{len(built.files)} files in {seconds:.1f} s")
+    assert seconds < 10
