@@ -54,6 +54,6 @@ SPEC = MethodSpec(
     converter="cirbench_methods.inversion.published:pic2word",
     recipes={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for millions of photographs.
-        "scenes-vit": Pic2WordTraining(steps=300, batch_size=64, lr=3e-3, warmup=10, crop=1.0)
+        "scenes-vit": Pic2WordTraining(steps=300, batch_size=64, lr=1e-3, warmup=10)
     },
 )
