@@ -82,7 +82,8 @@ def recompute_activations(model: torch.nn.Module, name: str) -> None:
     Raises:
         UsageError: It cannot.
     """
-    switches = ("set_grad_checkpointing", "gradient_checkpointing_enable")  # of open_clip, of transformers
+    # Of open_clip, of transformers from version 5 on, and before.
+    switches = ("set_grad_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
     switch: Any = next((getattr(model, switch) for switch in switches if hasattr(model, switch)), None)
     if switch is None:
         raise UsageError(f"{name} cannot compute its activations again.", hint="Leave out --set checkpointing=true.")

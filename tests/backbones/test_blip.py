@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cirbench.backbones import load_backbone
+from cirbench.backbones.words import PseudoWords
 from cirbench.datasets.protocol import Item
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.features.encoder import Encoder
@@ -172,6 +173,11 @@ def test_an_encoder_encodes_with_it() -> None:
     items = [Item(str(image), image) for image in (TwoColours("red", "blue"), TwoColours("blue", "red"))]
     pixels = torch.stack([backbone.preprocess(item.image.open()) for item in items])
     torch.testing.assert_close(torch.from_numpy(encoder.images(items)), backbone.encode_images(pixels).detach())
+
+
+def test_pseudo_words_say_that_its_text_tower_cannot_read_them() -> None:
+    with pytest.raises(UsageError, match="cannot read pseudo-words: that takes a causal text tower of open_clip"):
+        PseudoWords(tiny_blip())
 
 
 @pytest.mark.parametrize(

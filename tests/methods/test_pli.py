@@ -19,6 +19,7 @@ from cirbench.features.encoder import Encoder
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import train_method, training_parameters
+from cirbench.parameters import parse
 from cirbench.training.checkpoint import WEIGHTS, read_card
 from cirbench.training.data import Batches
 from cirbench_methods.pli import SPEC, PliTraining
@@ -135,6 +136,18 @@ def test_blip_is_tuned_and_run_like_clip(tmp_path: Path) -> None:
     unit_images, unit_texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))
     method = build(SPEC, encoder, parse_parameters(SPEC, {}), folder)
     np.testing.assert_allclose(method.encode_queries(queries), 0.5 * unit_images + unit_texts, rtol=1e-4, atol=1e-5)
+
+
+def test_blip_learns_the_same_when_activations_are_computed_again_and_nearly_the_same_in_bf16(tmp_path: Path) -> None:
+    found = {}
+    for name, changes in {"plain": {}, "again": {"checkpointing": True}, "half": {"precision": "bf16"}}.items():
+        values = {"variant": "code-blip", "lr": 1e-3, "steps": 4, "batch_size": 4, **changes}
+        recipe = parse(PliTraining, values, owner="PLI")
+        folder = train_method(SPEC, tiny_blip(), coloured_pairs(), recipe, output=tmp_path / name)
+        found[name] = read_card(folder).losses
+    assert found["again"] == pytest.approx(found["plain"], rel=1e-5)
+    assert found["half"] == pytest.approx(found["plain"], rel=0.2)
+    assert found["half"] != found["plain"]
 
 
 def test_a_checkpoint_of_another_backbone_is_refused() -> None:
