@@ -88,8 +88,9 @@ SEARLE = MethodSpec(
     trains_on="features",
     recipes={
         "scenes-vit": SearleTraining(
-            samples=1000,
+            samples=600,
             steps=300,
+            batch_size=128,
             lr=1e-3,
             schedule="cosine",
             phrases="scenes",

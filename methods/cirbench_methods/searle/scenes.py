@@ -28,6 +28,6 @@ def _phrase(concept: str, dice: Dice) -> str:
     if beside == "nothing":
         return text
     if beside == "company":
-        return f"{text} and {phrase(1 + dice.below(4), (dice.pick(COLOURS),), dice.pick(SHAPES))}"
-    said = dice.pick(dice.pick([*words[beside].values()]))
+        return f"{text} and {phrase(1, (dice.pick(COLOURS),), dice.pick(SHAPES))}"
+    said, *_ = dice.pick([*words[beside].values()])  # the shorter of two ways to say it
     return {"ground": f"{text} {said}", "style": f"{said} of {text}", "viewpoint": f"{text}, {said}"}[beside]
