@@ -17,6 +17,8 @@ from cirbench.images import FileImage
 from cirbench.methods.conformance import check_method
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
+from cirbench.results.config import read_config
+from cirbench.running import Session
 from tests.tiny_captioner import write_captioner
 from tests.tiny_clip import COLOURS, TwoColours, tiny_backbone
 
@@ -132,6 +134,17 @@ def test_it_keeps_the_rules_of_the_interface(encoder: Encoder, tmp_path: Path, s
     assert [finding.problem for finding in findings if finding.problem] == []
 
 
+def test_a_run_on_other_captions_is_another_run_and_on_the_same_the_same(tmp_path: Path) -> None:
+    file, spec = tmp_path / "c.jsonl", find_method("captioning")
+
+    def job() -> str:
+        options = {"method": ["captioning"], "dataset": "scenes", "split": "tiny", "set": {"captions": str(file)}}
+        return Session(read_config(None, options))._job(spec, None).digest
+
+    jobs = [job() for caption in ("red", "red", "blue") if write_captions(file, {"1": caption})]
+    assert jobs[0] == jobs[1] != jobs[2]
+
+
 def picture(folder: Path) -> str:
     Image.new("RGB", (8, 8)).save(folder / "one.png")
     return "one.png"
@@ -142,7 +155,7 @@ def test_what_it_cannot_work_with_is_said(encoder: Encoder, tmp_path: Path) -> N
     (tmp_path / "images.csv").write_text(f"image\n{name}\n")
     (tmp_path / "several.csv").write_text(f"image,caption\na/{name},red\nb/{name},blue\n")
     cases: list[tuple[dict[str, Any], type[CirbenchError], str]] = [
-        ({}, UsageError, "needs words for the references, and none come along with .*tiny"),
+        ({}, UsageError, "needs words for the reference images, and nothing says where they come from"),
         ({"prompt": "a {caption}"}, UsageError, r"has no place for \{relative\}"),
         ({"captions": tmp_path / "absent.jsonl"}, MissingData, "absent.jsonl does not exist"),
         ({"captions": tmp_path / "c.txt"}, UsageError, "c.txt holds no captions of images"),

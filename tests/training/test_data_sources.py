@@ -329,7 +329,7 @@ def test_no_more_samples_are_skipped_than_allowed(tmp_path: Path) -> None:
     source = open_source(f"{tmp_path}/all.lst")
     with pytest.raises(CorruptFile, match=r"Sample \d of .* cannot be used: .* 1 others were skipped before") as caught:
         Batches(source, tiny_backbone(), 5, 0, "images", skip_broken=1)[0]
-    assert "With --skip-broken 10, up to 10 such samples are left out and counted." in str(caught.value.hint)
+    assert "with --skip-broken 10, up to 10 such samples are left out and counted." in str(caught.value.hint)
     order = Batches(source, tiny_backbone(), 5, 0, "images", skip_broken=2)
     assert sorted(order[0].positions_B.tolist()) == [0, 2, 2, 4, 4]
     assert order.skipped == {1, 3}

@@ -13,8 +13,7 @@ class CaptioningParameters(Parameters, frozen=True):
         captions: FILE.jsonl or FILE.csv with image and caption; images are found by id, path or file name.
         captioner: Who describes references where no file is given: a BLIP or BLIP-2 captioner, by name or folder, or
             nearest, which takes the text that is most similar to the image on the backbone itself.
-        texts: What nearest chooses from, as after --data of cirbench train; null for what comes along with the
-            backbone.
+        texts: What nearest chooses from, as after --data of cirbench train.
     """
 
     prompt: str = "a photo of {caption} that {relative}"
@@ -28,6 +27,7 @@ SPEC = MethodSpec(
     title="Captioning: the reference described in words, then the relative caption",
     implementation="cirbench_methods.captioning.method:Captioning",
     parameters=CaptioningParameters,
+    settings={"scenes-vit": CaptioningParameters(texts="scenes")},  # what that backbone was trained on
     paper="arXiv:2303.15247",
     uses_llm="unknown",
 )

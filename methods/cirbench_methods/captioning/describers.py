@@ -31,7 +31,6 @@ Describer = Callable[[Sequence[Item]], list[str]]
 """Finds words for images; those of an image depend on it alone."""
 
 NEAREST = "nearest"
-_OWN_TEXTS = {"scenes-vit": "scenes:10000"}
 _SHOWN = 10
 
 
@@ -47,14 +46,13 @@ def choose(encoder: Encoder, parameters: CaptioningParameters) -> Describer:
         return Written(Path(parameters.captions))
     if parameters.captioner != NEAREST:
         return Generated(parameters.captioner, str(encoder.backbone.device))
-    texts = parameters.texts or _OWN_TEXTS.get(encoder.backbone.identity.name)
-    if texts is None:
+    if parameters.texts is None:
         raise UsageError(
-            f"Captioning needs words for the references, and none come along with {encoder.backbone.identity.name}.",
+            "Captioning needs words for the reference images, and nothing says where they come from.",
             hint="Give --set captions=FILE.jsonl (`cirbench caption` writes one), --set captioner=MODEL for a BLIP or "
             "BLIP-2, or --set texts=FILE.txt to choose the most similar of these texts for each image.",
         )
-    return Nearest(encoder, texts)
+    return Nearest(encoder, parameters.texts)
 
 
 class Written:
