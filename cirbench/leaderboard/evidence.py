@@ -37,7 +37,7 @@ MOST_STORED = 1 << 20
 """Bytes of ranks that are stored with an entry; of larger ones the digest is."""
 
 SHOWN_QUERIES, SHOWN_ITEMS = 8, 10
-"""Of how many queries how many of the first items are kept."""
+"""Of how many queries how many of the first items are kept; part of the schema version of an entry."""
 
 _UNPACKED = 64 << 20
 _ARRAYS = frozenset(

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cirbench.archives import read_archive, to_archive
 from cirbench.errors import CheckFailed, MissingData
 from cirbench.files import digest
 from cirbench.leaderboard.check import Verdict, check_entries
 from cirbench.leaderboard.entry import Entry, sealed
+from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES
 from tests.leaderboard.runs import sha
 
 if TYPE_CHECKING:
@@ -114,6 +117,9 @@ WORDS = {
     ("note",),
 }
 """What a forger who seals the entry anew can say: words about where the numbers come from, and no number."""
+
+FREE = {("method", "supervision"), ("method", "uses_llm"), ("method", "training"), ("created",), ("counts", "gallery")}
+"""What may be another word of those allowed, or count less, which makes the entry partial and unranked."""
 
 
 def test_a_new_seal_covers_words_only(entries: Path) -> None:
@@ -236,9 +242,12 @@ IDS = np.array([str(number) for number in range(60)])
         ({"relevant_ranks": np.ones(187)}, "ranks are no whole numbers"),
         ({"relevant_offsets": np.arange(61)}, "the offsets do not divide the ranks"),
         ({"gains": np.ones(3)}, "not one soft label for each ground truth"),
-        ({"shown_SK": np.full((12, 10), 600)}, "an item to show is none of the 600 images"),
-        ({"shown_SK": np.full((12, 10), -2)}, "an item to show is none of the 600 images"),
-        ({"shown_SK": np.zeros((13, 10), dtype=np.int64)}, "the items to show are not those of a few queries"),
+        ({"shown_SK": np.full((SHOWN_QUERIES, SHOWN_ITEMS), 600)}, "an item to show is none of the 600 images"),
+        ({"shown_SK": np.full((SHOWN_QUERIES, SHOWN_ITEMS), -2)}, "an item to show is none of the 600 images"),
+        (
+            {"shown_SK": np.zeros((SHOWN_QUERIES + 1, SHOWN_ITEMS), dtype=np.int64)},
+            "the items to show are not those of a few queries",
+        ),
         ({"extra": np.ones(3)}, "nobody knows an array called 'extra'"),
     ],
 )
@@ -340,3 +349,81 @@ def test_one_broken_entry_does_not_hide_the_others(entries: Path) -> None:
 def test_a_folder_that_is_not_there_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="There is no folder"):
         check_entries(tmp_path / "none")
+
+
+# Whatever the bytes are.
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_change_of_any_byte_is_refused_and_nothing_worse(made: Path, tmp_path: Path, data: st.DataObject) -> None:
+    shutil.rmtree(tmp_path / "entries", ignore_errors=True)
+    entries = shutil.copytree(made, tmp_path / "entries")
+    path = folder_of(entries) / data.draw(st.sampled_from(["entry.json", "ranks.npz"]))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    if bytes(content) != (folder_of(made) / path.name).read_bytes():
+        same = path.name == "entry.json" and loads(content) == loads((folder_of(made) / path.name).read_bytes())
+        assert verdict(entries).ok == same
+
+
+def loads(content: bytes | bytearray) -> Any:
+    try:
+        return json.loads(bytes(content))
+    except ValueError:
+        return None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), new=JSON)
+def test_any_value_in_any_place_is_refused_and_nothing_worse(
+    made: Path, tmp_path: Path, data: st.DataObject, new: Any
+) -> None:
+    shutil.rmtree(tmp_path / "entries", ignore_errors=True)
+    entries = shutil.copytree(made, tmp_path / "entries")
+    path = folder_of(entries) / "entry.json"
+    values = json.loads(path.read_text())
+    place = data.draw(st.sampled_from([*leaves(values)]))
+    before = json.loads(path.read_text())
+    put(values, place, new)
+    path.write_text(json.dumps(values))
+    assert values == before or not verdict(entries).ok
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', "1" * 400, '{"a":' * 900 + "1" + "}" * 900, "[" * 900 + "]" * 900])
+def test_values_that_break_readers_break_nothing(text: str, entries: Path) -> None:
+    path = folder_of(entries) / "entry.json"
+    content = path.read_text()
+    for old in ('"training": null', '"note": "as it is"', '"prompt": "{}"', '"seed": 0'):
+        assert old in content
+        path.write_text(content.replace(old, f"{old.partition(':')[0]}: {text}"))
+        assert not verdict(entries).ok
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), new=JSON)
+def test_any_value_under_a_new_seal_is_words_or_is_refused(
+    made: Path, tmp_path: Path, data: st.DataObject, new: Any
+) -> None:
+    shutil.rmtree(tmp_path / "entries", ignore_errors=True)
+    entries = shutil.copytree(made, tmp_path / "entries")
+    path = folder_of(entries) / "entry.json"
+    values = json.loads(path.read_text())
+    place = data.draw(st.sampled_from([*leaves(values)]))
+    before = json.loads(path.read_text())
+    put(values, place, new)
+    try:
+        path.write_text(json.dumps(msgspec.to_builtins(sealed(msgspec.convert(values, Entry)))))
+    except (msgspec.ValidationError, ValueError):
+        return
+    found = verdict(entries)
+    assert not found.ok or values == before or place in WORDS | {("seal",), *FREE}
