@@ -1,0 +1,126 @@
+"""A step in pieces, in bf16, or with activations computed again is still that step."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cirbench.errors import UsageError
+from cirbench.training.checkpoint import WEIGHTS, open_checkpoint, read_card
+from cirbench.training.config import TrainingParameters
+from cirbench.training.contrastive import contrastive_loss
+from cirbench.training.precision import in_full_precision, tf32
+from cirbench.training.step import recompute_activations
+from cirbench.training.train import Request, train
+from tests.tiny_clip import some_pairs, tiny_backbone
+from tests.training.quick import quick_request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class PerSample:
+    """A loss that is a mean over samples, so that a batch and its pieces have one gradient."""
+
+    def __init__(self, backbone: Any, parameters: Any) -> None:
+        self.backbone, self.module = backbone, backbone.model
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """How far the features of images are from one."""
+        losses: torch.Tensor = (self.backbone.encode_images(batch.pixels_B3SS) - 1) ** 2
+        return losses.mean()
+
+
+def losses(folder: Path, **settings: Any) -> list[float]:
+    parameters = TrainingParameters(steps=5, batch_size=16, lr=1e-3, **settings)
+    request = Request("per-sample", PerSample, parameters, tiny_backbone(), some_pairs())
+    return read_card(train(request, folder=folder)).losses
+
+
+def test_a_batch_in_pieces_is_one_step(tmp_path: Path) -> None:
+    whole = losses(tmp_path / "whole")
+    assert losses(tmp_path / "pieces", accumulate=4) == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_batch_that_cannot_be_cut_into_equal_pieces_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="A batch of 16 cannot be cut into equal parts for 3 pieces"):
+        losses(tmp_path, accumulate=3)
+
+
+def test_negatives_are_those_of_a_piece(tmp_path: Path) -> None:
+    first = {
+        pieces: read_card(train(quick_request("clip", accumulate=pieces), folder=tmp_path / pieces)).losses[0]
+        for pieces in ("1", "4")
+    }
+    assert first["4"] < first["1"]  # two to be told apart instead of eight
+
+
+@pytest.mark.parametrize("name", ["clip", "pli"])
+def test_activations_that_are_computed_again_change_nothing(tmp_path: Path, name: str) -> None:
+    kept, again = (
+        train(quick_request(name, steps="3", checkpointing=value), folder=tmp_path / value)
+        for value in ("false", "true")
+    )
+    assert read_card(again).losses == pytest.approx(read_card(kept).losses, abs=1e-6)
+    assert read_card(again).training["checkpointing"] is True
+
+
+def test_a_model_that_cannot_compute_its_activations_again_is_refused() -> None:
+    with pytest.raises(UsageError, match="tiny cannot compute its activations again"):
+        recompute_activations(torch.nn.Linear(2, 2), "tiny")
+
+
+def test_in_bf16_the_towers_round_and_weights_and_losses_do_not(tmp_path: Path) -> None:
+    exact, rounded = (
+        train(quick_request("clip", precision=value), folder=tmp_path / value) for value in ("fp32", "bf16")
+    )
+    assert read_card(rounded).losses != read_card(exact).losses
+    assert read_card(rounded).losses == pytest.approx(read_card(exact).losses, abs=0.1)
+    assert {tensor.dtype for tensor in load_file(rounded / WEIGHTS).values()} == {torch.float32}
+    assert read_card(rounded).training["precision"] == "bf16"
+
+
+def test_a_loss_is_computed_in_fp32_within_autocast() -> None:
+    torch.manual_seed(0)
+    images_BD, texts_BD = torch.randn(2, 8, 16).bfloat16()
+    scale = torch.tensor(100.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = contrastive_loss(images_BD, texts_BD, scale)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, contrastive_loss(images_BD.float(), texts_BD.float(), scale))
+
+
+def test_float64_is_left_alone() -> None:
+    double = torch.ones(2, dtype=torch.float64)
+    assert in_full_precision(lambda values: values.sum())(double).dtype == torch.float64
+
+
+def test_tf32_is_switched_for_a_training_and_back() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    with tf32(not before):
+        assert torch.backends.cuda.matmul.allow_tf32 is not before
+        assert torch.backends.cudnn.allow_tf32 is not before
+    assert torch.backends.cuda.matmul.allow_tf32 is before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("architecture", "ViT-L-14@" + "1" * 64, r"architecture .* against ViT-L-14@1"),  # another dimension or tower
+        ("activation", "quick_gelu", "activation gelu against quick_gelu"),
+        ("weights", "1" * 64, "weights [0-9a-f]{40} against 1{40}"),
+    ],
+)
+def test_a_checkpoint_of_another_backbone_is_refused_by_what_differs(
+    tmp_path: Path, field: str, value: str, message: str
+) -> None:
+    folder = train(quick_request("pli", steps="1"), folder=tmp_path)
+    identity = dataclasses.replace(tiny_backbone().identity, name="other", **{field: value})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=f"was trained on .*, and the backbone here is other: {message}") as caught:
+        open_checkpoint(folder, method="pli", backbone=identity)
+    assert caught.value.hint is not None
+    assert "Use --backbone" in caught.value.hint
