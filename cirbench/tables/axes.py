@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NOTHING = 1e-9
+"""Values that differ by less, as a share of their size, are one value to the eye."""
+
 _DECADES = 10
 """From this ratio of the largest to the smallest value on, an axis counts in powers of ten."""
 
@@ -48,8 +51,9 @@ class Axis:
 def value_axis(values: Sequence[float], most: int = 6) -> Axis:
     """Return an axis of round ticks around all values."""
     low, high = min(values), max(values)
-    if low == high:
-        low, high = low - abs(low or 1) * 0.1, high + abs(high or 1) * 0.1
+    if high - low <= _NOTHING * max(1, abs(low), abs(high)):
+        margin = max(abs(low) * 0.1, 0.1)
+        low, high = low - margin, high + margin
     step = _round_step((high - low) / (most - 1))
     first, last = math.floor(low / step), math.ceil(high / step)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))

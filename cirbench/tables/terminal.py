@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cirbench.tables.model import Cell, Row, Table
 
 _WIDEST = 10_000
+_LONG = 22
 _STYLES = {"": "", "best": "bold", "second": "underline"}
 
 
@@ -30,7 +32,7 @@ def to_rich(table: Table) -> RichTable:
     )
     for at, column in enumerate(table.columns):
         laid_out.add_column(
-            Text(visible(column.heading)),
+            Text(_heading(table, at)),
             justify="right" if table.numeric(at) else "left",
             min_width=_needed(table, at),
             no_wrap=at == 0,
@@ -52,6 +54,13 @@ def to_text(table: Table) -> str:
     with console.capture() as capture:
         console.print(laid_out)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _heading(table: Table, at: int) -> str:
+    """The heading, on several lines where it is long and wider than what stands below it."""
+    below = [len(visible(str(row[at] or ""))) for row in table.all_rows]
+    heading = visible(table.columns[at].heading)
+    return "\n".join(textwrap.wrap(heading, max([_LONG, *below]), break_long_words=False))
 
 
 def _needed(table: Table, at: int) -> int:
