@@ -183,10 +183,10 @@ def _download(name: str, repository: str, files: tuple[str, ...]) -> Path:
         except Exception as error:  # requests, httpx and the hub's own have no common base
             reason = error
             break
-    said = str(reason).strip().splitlines()
+    said = str(reason).strip().splitlines() or [type(reason).__name__]
     raise MissingData(
         f"The file {files[0]} of {repository} is not cached, and could not be downloaded: "
-        f"{said[-1] if said else type(reason).__name__}",
+        f"{said[-1].partition('. ')[0]}",
         hint=f"Connect to a network and run again, or fetch https://huggingface.co/{repository} elsewhere and name its "
         f"folder in place of {name}: --backbone FOLDER.",
     ) from reason
