@@ -30,7 +30,7 @@ def to_rich(table: Table) -> RichTable:
         title_justify="left",
         caption_justify="left",
     )
-    for at, column in enumerate(table.columns):
+    for at in range(len(table.columns)):
         laid_out.add_column(
             Text(_heading(table, at)),
             justify="right" if table.numeric(at) else "left",

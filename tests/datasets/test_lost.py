@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cirbench import cli
+from cirbench.comparison.report import Report
 from cirbench.data.download import silent
 from cirbench.datasets import cirr, fashioniq, genecis
 from cirbench.datasets.imagefiles import FOLDERS, image_files
@@ -17,7 +18,6 @@ from cirbench.datasets.lost import Lost, find_lost
 from cirbench.errors import MissingData
 from cirbench.evaluation import evaluate, with_misses
 from cirbench.results.folder import load_run
-from cirbench.comparison.report import Report
 from cirbench.running import Session
 from tests import annotation_files
 from tests.datasets.test_with_images import MeanColour
