@@ -12,6 +12,7 @@ import msgspec
 
 from cirbench.errors import MissingData, UsageError
 from cirbench.parameters import Parameters, pairs, parse
+from cirbench.processes import here
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Activation, Backbone
@@ -86,12 +87,13 @@ class TrainOptions(Parameters, frozen=True):
 def command(
     method: str, assignments: tuple[str, ...], config: Path | None, resume: bool, **given: str | int | None
 ) -> None:
-    """Train METHOD on image-caption pairs; `clip` pre-trains a model by the plain contrastive loss.
+    """Train METHOD on images, texts or both; `clip` pre-trains a model by the plain contrastive loss.
 
     The folder of the checkpoint is printed on stdout. A training that is finished already is not repeated.
 
     \b
     cirbench train pli --backbone ViT-B-32/openai --data pairs.csv --output checkpoints/pli
+    cirbench train pli --backbone ViT-B-32/openai --data images/ --captions captions/ --skip-broken 10
     cirbench train pli --backbone scenes-vit --data scenes --set mask_ratio=0.5
     cirbench train clip --model my-model/ --data scenes --output my-model/
     torchrun --nproc-per-node 4 -m cirbench train pli --backbone ViT-L-14/openai --data pairs.csv
@@ -159,7 +161,8 @@ def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
     )
     workers = _workers(options, backbone)
     folder = train(request, folder=_path(options.output), restart=restart, display=_display(), workers=workers)
-    copy_design(design, folder)
+    if here().leads:
+        copy_design(design, folder)
     return folder
 
 
