@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 from functools import cache
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from cirbench.console import progress
+from cirbench.datasets.pairs import ImageTextPair
 from cirbench.datasets.protocol import Item
 from cirbench.datasets.scenes import scenes_protocol
 from cirbench.errors import UsageError
@@ -23,13 +25,15 @@ from cirbench.features.encoder import Encoder
 from cirbench.methods.checked import checked
 from cirbench.methods.conformance import check_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.training import train_method
+from cirbench.methods.training import train_method, training_parameters
 from cirbench.training.checkpoint import read_card
+from cirbench.training.data import Batches, Source
 from cirbench.training.objective import Batch
-from cirbench_methods.searle import SEARLE, SearleTraining
+from cirbench_methods.searle import SEARLE, SEARLE_OTI, SearleTraining
 from cirbench_methods.searle.train import Distillation, distillation_loss, teacher
 from cirbench_methods.searle.words import OtiInverter
 from tests.tiny_clip import COLOURS, coloured_pairs, tiny_backbone
+from tests.toy_protocols import NoImage
 
 # fmt: off
 GOLDEN = [
@@ -141,6 +145,30 @@ def test_the_method_keeps_the_rules_of_the_interface() -> None:
 
     findings = check_method(make, protocol.gallery.items[:6], protocol.queries[:5])
     assert [finding for finding in findings if finding.problem is not None] == []
+
+
+def test_a_step_opens_no_image() -> None:
+    source = Source("closed", [ImageTextPair(NoImage(str(number)), "a dog") for number in range(4)], "0" * 64)
+    batch = Batches(source, tiny_backbone(), 2, 0, SEARLE.trains_on)[0]
+    assert batch.pixels_B3SS.shape == (0, 3, 32, 32)
+    assert batch.captions == ()
+    assert len(batch.positions_B) == 2
+    texts = Source("texts", [TextOnly("a dog")], "0" * 64)
+    with pytest.raises(UsageError, match="searle is trained on images, and texts holds no images"):
+        texts.require(SEARLE.trains_on, owner="searle")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextOnly:
+    caption: str
+    image: None = None
+
+
+def test_the_small_backbone_has_a_recipe_and_settings_that_the_user_can_change() -> None:
+    assert training_parameters(SEARLE, "scenes-vit", {}) == SEARLE.recipes["scenes-vit"]
+    settings = SEARLE_OTI.settings["scenes-vit"]
+    assert parse_parameters(SEARLE_OTI, {"seed": "3"}, "scenes-vit") == msgspec.structs.replace(settings, seed=3)
+    assert parse_parameters(SEARLE_OTI, {}, "ViT-L-14/openai") == SEARLE_OTI.parameters()
 
 
 def test_missing_phrases_are_said_before_the_training_begins() -> None:

@@ -50,7 +50,7 @@ class Distillation:
         self.features = torch.from_numpy(encoder.images(items)).to(self.backbone.device)
         self.words = torch.from_numpy(words_NE).to(self.backbone.device)
         if self.phrases is not None:
-            self.near = near(encoder, self.phrases.concepts, items, self.parameters.concepts)
+            self.near_NK = near(encoder, self.phrases.concepts, items, self.parameters.concepts)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The distance of the words from those of OTI, and of what they say in phrases from what their concepts do."""
@@ -67,7 +67,7 @@ class Distillation:
     def _phrases(self, phrases: Phrases, batch: Batch, drawn_B2: torch.Tensor) -> tuple[list[str], list[str]]:
         """A phrase for each image about one of its concepts: with the placeholder, and as it is."""
         spoken, plain = [], []
-        for near_k, (which, place) in zip(self.near[batch.positions_B], drawn_B2.tolist(), strict=True):
+        for near_k, (which, place) in zip(self.near_NK[batch.positions_B], drawn_B2.tolist(), strict=True):
             concept = int(near_k[int(which * len(near_k))])
             sentences = phrases.sentences[concept]
             plain.append(sentences[int(place * len(sentences))])
