@@ -1,4 +1,4 @@
-"""What was tampered with is refused, with the reason: one field at a time, sealed anew or not."""
+"""An entry holds, or check says what does not fit; who seals a change anew is told as well."""
 
 from __future__ import annotations
 
