@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cirbench.cli.run import run_options
 from cirbench.parameters import pairs
 from cirbench.tables import FORMATS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command()
@@ -32,7 +29,7 @@ def command(
     """Run METHOD once for each value, or each combination of values, and compare the runs.
 
     It is trained anew where a parameter of its training is swept. The table is printed; it is also kept as JSON, with
-    a plot, in a folder of its own beside the runs. What is finished is not run again, so a killed sweep continues.
+    a plot, under sweeps/ beside the runs. What is finished is not run again, so a killed sweep continues.
 
     \b
     cirbench sweep image-text --set weight=0.25,0.5,1,2 --dataset scenes
@@ -51,7 +48,8 @@ def command(
     sweep = run_sweep(config, pairs(assignments), label=metric, force=force)
     table = sweep_table(sweep)
     name = digest([sweep.label, *(run.result.digest for run in sweep.runs)])
-    folder: Path = sweep.runs[0].folder.parent / f"sweep-{sweep.runs[0].result.method.name}-{name[:8]}"
+    first = sweep.runs[0]
+    folder = first.folder.parent.parent / "sweeps" / f"{first.result.method.name}-{name[:8]}"
     write_text(folder / "table.json", render(table, "json"))
     write_text(folder / "plot.svg", to_svg(sweep_plot(sweep)))
     print_table(table, form)

@@ -24,7 +24,7 @@ def benchmark_(tmp_path_factory: pytest.TempPathFactory) -> TinyBenchmark:
 
 
 def sweep_folder(output: Path) -> Path:
-    (folder,) = output.glob("*/sweep-*")
+    (folder,) = output.glob("sweeps/*")
     return folder
 
 
