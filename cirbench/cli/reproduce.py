@@ -20,7 +20,11 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("row", required=False)
 @click.option("--list", "listing", is_flag=True, help="List the published rows; those whose id holds ROW, if given.")
-@click.option("--plan", is_flag=True, help="Say what the row needs and what of it is here, and run nothing.")
+@click.option(
+    "--plan",
+    is_flag=True,
+    help="Say what the row needs and what of it is here; run nothing, but fetch weights that are not cached.",
+)
 @click.option("--data-root", help="Where annotations are.  [default: CIRBENCH_DATA]")
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
 @click.option("-b", "--backbone", help="Instead of the row's.")
