@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from cirbench import console
+from cirbench.backbones import load_backbone
 from cirbench.comparison.baselines import PLAIN
 from cirbench.datasets.catalogue import load_protocol
 from cirbench.datasets.imagefiles import require_images
@@ -16,7 +17,7 @@ from cirbench.features.encoder import Encoder
 from cirbench.features.store import FeatureStore, default_store
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
-from cirbench.processes import here
+from cirbench.processes import here, wait
 from cirbench.training.checkpoint import read_card
 from cirbench.training.moments import Score, Watch
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
     from cirbench.datasets.protocol import EvaluationProtocol
-    from cirbench.methods.interface import MethodSpec
+    from cirbench.methods.interface import Method, MethodSpec
 
 
 def watch(
@@ -83,23 +84,23 @@ class _Evaluation:
     def __call__(self, checkpoint: Path) -> list[Score]:
         """Evaluate a checkpoint on every protocol; the features of its weights are forgotten afterwards."""
         passing = FeatureStore(checkpoint / "features")  # beside the weights, so that all processes see it
-        try:
-            return [self._score(checkpoint, protocol, passing) for protocol in self.protocols]
-        finally:
-            if here().leads:
-                shutil.rmtree(passing.root, ignore_errors=True)
+        scores = [self._score(checkpoint, protocol, passing) for protocol in self.protocols]
+        wait()
+        if here().leads:
+            shutil.rmtree(passing.root, ignore_errors=True)
+        return scores
 
     def _score(self, checkpoint: Path, protocol: EvaluationProtocol, passing: FeatureStore) -> Score:
-        card = read_card(checkpoint)
-        spec = self.spec or find_method(PLAIN)
-        if self.spec is None:
-            encoder = Encoder(self.backbone.with_weights(checkpoint / card.file), passing, progress=console.progress)
-        else:
-            encoder = Encoder(self.backbone, default_store(), tuned=passing, progress=console.progress)
-        method = build(
-            spec, encoder, parse_parameters(spec, {}, self.backbone.identity.name), checkpoint if self.spec else None
-        )
-        headline = evaluate(method, protocol).measurements[0]
+        headline = evaluate(self._method(checkpoint, passing), protocol).measurements[0]
         score = Score(protocol.name, protocol.digest, headline.label, 100 * headline.value)
-        console.say(f"step {card.steps}: {protocol.name} {score.metric} {score.value:.2f} %")
+        console.say(f"step {read_card(checkpoint).steps}: {protocol.name} {score.metric} {score.value:.2f} %")
         return score
+
+    def _method(self, checkpoint: Path, passing: FeatureStore) -> Method:
+        """The method with the weights of the moment, whose features pass; those of a frozen backbone stay."""
+        if self.spec is None:
+            trained = load_backbone(str(checkpoint), device=str(self.backbone.device))
+            plain = find_method(PLAIN)
+            return build(plain, Encoder(trained, passing, progress=console.progress), parse_parameters(plain, {}))
+        encoder = Encoder(self.backbone, default_store(), tuned=passing, progress=console.progress)
+        return build(self.spec, encoder, parse_parameters(self.spec, {}, self.backbone.identity.name), checkpoint)

@@ -22,7 +22,7 @@ def gathered() -> list[list[float]]:
     rows_BD = torch.full((2, 1), float(here().rank), requires_grad=True)
     all_TD = gather_rows(rows_BD)
     weights_T1 = torch.arange(1.0, 5.0)[:, None]
-    (all_TD * weights_T1 * (here().rank + 1)).sum().backward()
+    (all_TD * weights_T1 * (here().rank + 1)).sum().backward()  # type: ignore[no-untyped-call]
     assert rows_BD.grad is not None
     return [all_TD.flatten().tolist(), rows_BD.grad.flatten().tolist()]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cirbench import processes
+from cirbench.errors import CirbenchError
 from tests.side_by_side import TORCHRUN, environment, start_two
 
 SCRIPT = str(Path(__file__).with_name("processes_at_work.py"))
@@ -68,5 +69,5 @@ def test_processes_that_cannot_meet_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(processes, "_PATIENCE", processes._PATIENCE / 1800)  # a second
-    with pytest.raises(processes.CirbenchError, match="has ended or cannot be reached"), processes.joined():
+    with pytest.raises(CirbenchError, match="has ended or cannot be reached"), processes.joined():
         pass

@@ -12,7 +12,6 @@ import msgspec
 
 from cirbench.errors import MissingData, UsageError
 from cirbench.parameters import Parameters, pairs, parse
-from cirbench.processes import here
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Activation, Backbone
@@ -136,7 +135,7 @@ def _train_method(spec: MethodSpec, options: TrainOptions, *, restart: bool) -> 
 def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
     from cirbench.backbones.source import WEIGHTS_FILE
     from cirbench.training.config import CLIP_TRAINING
-    from cirbench.training.models import copy_design, design_folder, random_backbone
+    from cirbench.training.models import design_folder, random_backbone
 
     if options.model is None:
         raise UsageError("--model is missing.", hint="Give a folder with open_clip_config.json.")
@@ -156,14 +155,12 @@ def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
         backbone,
         source,
         weights_file=WEIGHTS_FILE,
+        design=design,
         watch=watch,
         skip_broken=options.skip_broken,
     )
     workers = _workers(options, backbone)
-    folder = train(request, folder=_path(options.output), restart=restart, display=_display(), workers=workers)
-    if here().leads:
-        copy_design(design, folder)
-    return folder
+    return train(request, folder=_path(options.output), restart=restart, display=_display(), workers=workers)
 
 
 def _watch(spec: MethodSpec | None, backbone: Backbone, options: TrainOptions) -> Watch:

@@ -141,3 +141,9 @@ class Moments:
         for path in self.folder.glob("step-*"):
             if path != kept:
                 shutil.rmtree(path)
+
+
+def forget(folder: Path) -> None:
+    """Remove the moments of the training that a folder holds."""
+    for path in (*folder.glob("epoch-*"), *folder.glob("step-*")):
+        shutil.rmtree(path)

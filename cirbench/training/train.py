@@ -25,7 +25,8 @@ from cirbench.processes import agree, here, total, wait
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.loop import Keeper, optimizer_for, run
-from cirbench.training.moments import Moments, Watch
+from cirbench.training.models import copy_design
+from cirbench.training.moments import Moments, Watch, forget
 from cirbench.training.objective import Prepared
 from cirbench.training.precision import tf32
 from cirbench.training.state import STATE, Progress, other_training, weights
@@ -52,6 +53,7 @@ class Request:
         source: What it is trained on.
         kind: What it looks at of that.
         weights_file: The name of the file that the weights go to.
+        design: A folder that describes the model whose weights they are, so that a checkpoint is a model folder.
         watch: What is looked at on the way, and which weights are kept.
         skip_broken: How many samples that cannot be used are left out.
     """
@@ -63,6 +65,7 @@ class Request:
     source: Source
     kind: Kind = "pairs"
     weights_file: str = WEIGHTS
+    design: Path | None = None
     watch: Watch = dataclasses.field(default_factory=Watch)
     skip_broken: int = 0
 
@@ -147,6 +150,7 @@ def train(
     if restart and here().leads:
         for name in (CARD, STATE):
             (folder / name).unlink(missing_ok=True)
+        forget(folder)
     wait()
     stop = threading.Event()
     # A thread of its own flushes denormals without changing what any other computation of the process gives.
@@ -230,6 +234,7 @@ def _finish(request: Request, moments: Moments) -> None:
         moments.write(folder)
     else:
         card = read_card(best)
+        _describe(request, folder)
         write_bytes(folder / card.file, (best / card.file).read_bytes())
         evaluations, selected_on = moments.progress.evaluations, request.watch.select
         write_card(
@@ -239,7 +244,13 @@ def _finish(request: Request, moments: Moments) -> None:
     moments.clear()
 
 
+def _describe(request: Request, folder: Path) -> None:
+    if request.design is not None:
+        copy_design(request.design, folder)
+
+
 def _write_checkpoint(request: Request, progress: Progress, folder: Path) -> None:
+    _describe(request, folder)
     path = folder / request.weights_file
     write_bytes(path, save(weights(progress.module), {"format": "pt"}))
     card = Card(

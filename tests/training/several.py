@@ -17,7 +17,7 @@ from cirbench.training.train import train
 from tests.tiny_clip import tiny_backbone
 from tests.training.quick import quick_request, trained
 
-CASES = {name: (name, {}) for name in trained()} | {
+CASES: dict[str, tuple[str, dict[str, str]]] = {name: (name, {}) for name in trained()} | {
     "clip in pieces": ("clip", {"accumulate": "2"}),
     "pli in bf16": ("pli", {"precision": "bf16"}),
 }

@@ -82,6 +82,8 @@ def test_each_epoch_is_kept_as_a_checkpoint_of_its_own(tmp_path: Path) -> None:
     weights = [load_file(folder / f"epoch-{epoch}" / WEIGHTS)["visual.proj"] for epoch in (1, 2, 3)]
     assert not torch.equal(weights[0], weights[1])
     assert SEEN == []
+    train(plain(), folder=folder, restart=True)
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
 
 
 @pytest.mark.parametrize("moment", [4, 6, 7])

@@ -60,6 +60,20 @@ def test_a_method_is_trained_on_that_model(model: Path, tmp_path: Path, capsys: 
     assert (output / WEIGHTS).stat().st_mtime_ns == finished
 
 
+def test_a_clip_is_evaluated_on_its_way_by_the_sum_of_image_and_text(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model"
+    looked = ["--evaluate", "scenes/tiny", "--every", "2", "--select", "scenes/tiny", "--keep-epochs"]
+    assert execute(["train", "clip", "--model", str(model), *BRIEF, "--output", str(output), *looked]) == 0
+    card = read_card(output)
+    assert [(seen.step, seen.protocol) for seen in card.evaluations] == [(2, "scenes/tiny@1"), (3, "scenes/tiny@1")]
+    assert card.selected_on == "scenes/tiny@1"
+    assert load_backbone(str(output), device="cpu").identity.weights == card.weights
+    said = capsys.readouterr().err
+    assert f"step 3: scenes/tiny@1 mAP@5 {card.evaluations[1].value:.2f} %" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -70,6 +84,10 @@ def test_a_method_is_trained_on_that_model(model: Path, tmp_path: Path, capsys: 
         (["pli", "--data", "scenes:64", "--set", "stepz=3"], 2, "Nearest: steps"),
         (["pli", "--data", "scenes:64", "--set", "steps=many"], 2, "steps of pli's training cannot be 'many'"),
         (["pli", "--data", "scenes:64", "--config", "absent.toml"], 3, "absent.toml cannot be read"),
+        (["pli", "--data", "scenes:64", "--evaluate", "scenes/tine"], 2, "Nearest: scenes/tiny"),
+        (["pli", "--data", "scenes:64", "--every", "5"], 2, "--evaluate is missing"),
+        (["pli", "--data", "scenes:64", "--device", "cuda:7"], 2, "This machine has no device cuda:7"),
+        (["pli", "--data", "scenes:64", "--set", "accumulate=3"], 2, "cannot be cut into equal parts for 3 pieces"),
         (["clip", "--data", "scenes:64"], 2, "--model is missing"),
         (["clip", "--data", "scenes:64", "--model", "absent"], 3, "absent describes no model"),
     ],
