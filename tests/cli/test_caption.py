@@ -18,9 +18,10 @@ from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.files import sha256_of_file
 from cirbench.training.data import open_source
 from tests.tiny_blip import write_blip
-from tests.tiny_captioner import write_captioner
+from tests.tiny_captioner import write_blip2_captioner, write_captioner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 COLOURS = ("red", "green", "blue", "white", "black")
@@ -58,6 +59,16 @@ def test_the_captions_of_a_folder_are_what_a_training_reads(
         assert pair.image is not None
         assert pair.caption == captioner([pair.image.open()])[0]
     assert len({pair.caption for pair in pairs}) > 1
+
+
+@pytest.mark.parametrize("write", [write_captioner, write_blip2_captioner])
+def test_a_caption_depends_on_its_own_image_only(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    captioner = load_captioner(str(write(tmp_path / "model")), device="cpu", batch_size=3)
+    pictures = [Image.new("RGB", (40, 30), colour) for colour in COLOURS[:4]]
+    captions = captioner(pictures[:3]) + captioner(pictures[3:])
+    assert len(set(captions)) > 1
+    assert captioner(pictures[2:]) == captions[2:]
+    assert captioner(pictures[1:2]) == captions[1:2]
 
 
 def test_the_card_says_who_wrote_the_captions(images: Path, model: Path, tmp_path: Path) -> None:
