@@ -100,7 +100,8 @@ def compare_all(
             averages.
         clusters: Per query its cluster, or ``None``.
         level: Of the intervals.
-        resamples: Of the bootstrap, and random flips of the test.
+        resamples: Of the bootstrap, and random flips of the test; more of these where there are so many pairs that
+            no corrected p-value could fall below the level of significance.
         seed: Of both.
     """
     pairs = [*combinations(range(len(methods)), 2)]
@@ -114,8 +115,10 @@ def compare_all(
     flat_QX = differences_QPM.reshape(queries, -1)
     shape = (-1, len(pairs), parts)
     resampled_RP = bootstrap_means(flat_QX, clusters=clusters, resamples=resamples, seed=seed).reshape(shape).mean(-1)
-    flipped_QX = sign_flipped_means(flat_QX, clusters=clusters, permutations=resamples, seed=seed)
-    sizes_SP = np.abs(flipped_QX.reshape(shape).mean(-1))
+    # A p-value is at least 1 / (1 + flips), and Holm multiplies it by up to the number of pairs.
+    flips = max(resamples, int(2 / SIGNIFICANCE) * len(pairs))
+    flipped_SX = sign_flipped_means(flat_QX, clusters=clusters, permutations=flips, seed=seed)
+    sizes_SP = np.abs(flipped_SX.reshape(shape).mean(-1))
     p_values_P = np.mean(sizes_SP >= sizes_SP[0], axis=0)  # row 0 is the observation: (1 + hits) / (1 + n)
     corrected_P = holm(p_values_P)
     found_P = percentiles(resampled_RP, level)

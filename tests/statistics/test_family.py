@@ -56,6 +56,13 @@ def test_one_method_has_nobody_to_be_compared_with() -> None:
     assert [str(range_) for range_ in rank_ranges(1, ())] == ["1"]
 
 
+def test_a_family_is_never_too_large_for_its_differences_to_be_seen() -> None:
+    """Of 30 methods the 435 pairs would each need a p-value below 0.05 / 435, which 999 flips cannot give."""
+    methods = [[Measured("x", np.full(40, at / 30))] for at in range(30)]
+    ranges = rank_ranges(30, compare_all(methods, resamples=999))
+    assert [str(found) for found in ranges] == [str(30 - at) for at in range(30)]
+
+
 def test_a_p_value_is_never_zero_however_many_permutations_disagree() -> None:
     [found] = compare_all([[Measured("x", np.ones(500))], [Measured("x", np.zeros(500))]], resamples=99)
     assert found.p_value == 1 / 100
