@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import shutil
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from cirbench.archives import read_archive
 from cirbench.datasets.catalogue import choose_protocol, load_protocol
-from cirbench.errors import CheckFailed, CirbenchError, UsageError
+from cirbench.errors import CheckFailed, UsageError
 from cirbench.files import write_bytes
 from cirbench.leaderboard.check import check_entry
+from cirbench.leaderboard.commands import commands, portable, portable_method
 from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, Score, entry_id, sealed
 from cirbench.leaderboard.evidence import MOST_STORED, pack
 from cirbench.leaderboard.known import known_protocols, let_in
-from cirbench.methods.registry import find_method
-from cirbench.methods.training import training_parameters
 from cirbench.results.config import read_config
 from cirbench.results.folder import CONFIG, PER_QUERY, load_run
 from cirbench.submissions.receipts import parse_receipt
 from cirbench.versioned import write_versioned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from cirbench.datasets.protocol import EvaluationProtocol
     from cirbench.results.config import RunConfig
     from cirbench.results.folder import Run
-    from cirbench.results.schema import MethodRecord, Result
+    from cirbench.results.schema import Result
     from cirbench.submissions.receipts import Receipt
-
-_OWN_TRAINING = "scenes"
-"""What `cirbench run` trains on by itself."""
 
 
 def add_run(
@@ -104,13 +99,13 @@ def _entry(run: Run, config: RunConfig, files: dict[str, bytes], answers: Sequen
         Entry(
             id=entry_id(result.protocol.name, result.method.name, result.digest),
             run=result.digest,
-            method=_portable_method(result.method),
+            method=portable_method(result.method),
             protocol=result.protocol,
-            backbone=msgspec.structs.replace(result.backbone, name=_portable(result.backbone.name)),
+            backbone=msgspec.structs.replace(result.backbone, name=portable(result.backbone.name)),
             counts=result.counts,
             metrics=tuple(scores),
             seed=result.seed,
-            commands=tuple(_commands(result, config)),
+            commands=commands(result, config),
             environment=msgspec.structs.replace(result.environment, command=None),
             created=result.created,
             lost=tuple(result.lost),
@@ -154,66 +149,3 @@ def _receipts(answers: Sequence[Receipt]) -> dict[str, bytes]:
         kind = PurePath(answer.file).stem.rpartition(".")[2] if "." in PurePath(answer.file).stem else "server"
         files[f"receipt-{kind}.json"] = msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"
     return files
-
-
-def _commands(result: Result, config: RunConfig) -> list[str]:
-    """What to type to make a run again; FOLDER stands for data of one's own, CHECKPOINT for what a training writes."""
-    method, backbone = _portable_method(result.method), _portable(result.backbone.name)
-    dataset, protocol = result.protocol.name.partition("/")[0], result.protocol.name.partition("@")[0]
-    where = ["--dataset", dataset, "--protocol", protocol] if config.dataset == dataset else ["--dataset", "FOLDER"]
-    run = ["cirbench", "run", "--method", method.name, *where, "--backbone", backbone]
-    for option, usual in (("preprocessing", None), ("activation", None), ("limit", None), ("precision", "fp32")):
-        if (value := getattr(config, option)) != usual:
-            run += [f"--{option}", str(value)]
-    run += ["--seed", str(result.seed)] if result.seed else []
-    run += _options("--set", method.parameters)
-    if method.checkpoint is None:
-        return [shlex.join(run)]
-    changed = {k: v for k, v in _changed(method, backbone).items() if (k, v) != ("seed", result.seed)}
-    data = method.trained_on or "DATA"
-    if method.selected_on is None:
-        source = [] if data == dataset == _OWN_TRAINING else ["--train-data", data]
-        return [shlex.join([*run, *source, *_options("--train", changed)])]
-    train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", data, "--select", method.selected_on]
-    train += [*_options("--set", changed), "--output", "CHECKPOINT"]
-    return [shlex.join(train), shlex.join([*run, "--checkpoint", "CHECKPOINT"])]
-
-
-def _changed(method: MethodRecord, backbone: str) -> dict[str, Any]:
-    """The training parameters that differ from what a training on this backbone has by itself."""
-    try:
-        usual = _as_written(training_parameters(find_method(method.name), backbone, {}))
-    except CirbenchError:  # a plug-in that is not installed here
-        usual = {}
-    return {name: value for name, value in (method.training or {}).items() if usual.get(name) != value}
-
-
-def _as_written(parameters: msgspec.Struct) -> dict[str, Any]:
-    """Parameters as a file holds them, where a tuple is a list."""
-    return msgspec.json.decode(msgspec.json.encode(parameters), type=dict[str, Any])
-
-
-def _portable_method(method: MethodRecord) -> MethodRecord:
-    return msgspec.structs.replace(
-        method,
-        parameters=_portable(method.parameters),
-        training=_portable(method.training),
-        trained_on=_portable(method.trained_on),
-        selected_on=_portable(method.selected_on),
-    )
-
-
-def _portable(value: Any) -> Any:
-    """Cut the folders of the maker's machine from paths."""
-    if isinstance(value, dict):
-        return {key: _portable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_portable(each) for each in value]
-    path = PurePath(value) if isinstance(value, str) else PurePath()
-    return path.name if path.is_absolute() or ".." in path.parts else value
-
-
-def _options(name: str, values: Mapping[str, Any]) -> list[str]:
-    """``--set key=value`` for each value that is one."""
-    plain = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
-    return [part for key, value in plain.items() if value is not None for part in (name, f"{key}={value}")]
