@@ -1,11 +1,19 @@
-"""Packages that only some work needs: imported there, or asked for by the command that installs them."""
+"""Packages: those that only some work needs are imported there, or asked for by the command that installs them."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from typing import Any
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
 
 from cirbench.errors import MissingData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MODELS = ("torch", "open_clip_torch", "transformers", "numpy", "pillow", "safetensors")
+"""The packages whose version may move a feature."""
 
 
 def require(package: str, *, extra: str, purpose: str) -> Any:
@@ -28,3 +36,12 @@ def require(package: str, *, extra: str, purpose: str) -> Any:
             f"{purpose} needs the package {error.name}, which is not installed.",
             hint=f"pip install 'cirbench[{extra}]'",
         ) from error
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of packages, by the name that they are installed by; those that are not installed are left out."""
+    found: dict[str, str] = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from cirbench.errors import MissingData
-from cirbench.extras import require
+from cirbench.extras import require, versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,3 +32,7 @@ def test_a_package_that_is_installed_and_lacks_one_of_its_own_is_not_called_miss
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="absent_package"):
         require("broken_package", extra="blip", purpose="BLIP")
+
+
+def test_versions_are_of_what_is_installed() -> None:
+    assert versions(["msgspec", "absent-package"]) == {"msgspec": msgspec.__version__}

@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 
 import cirbench
+from cirbench.extras import MODELS, versions
 from cirbench.results.schema import Environment
-
-_PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scipy", "pillow", "safetensors")
 
 
 def environment(device: str, command: str | None) -> Environment:
@@ -23,7 +22,7 @@ def environment(device: str, command: str | None) -> Environment:
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
         device=device,
-        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+        packages=versions((*MODELS, "torchvision", "scipy")),
         command=command,
     )
 

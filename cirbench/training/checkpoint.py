@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import msgspec
 
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.extras import MODELS, versions
 from cirbench.files import sha256_of_file, write_json
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
-_PACKAGES = ("cirbench", "torch", "open_clip_torch", "numpy", "pillow", "safetensors")
 _MATTERS = ("architecture", "activation", "weights")
 
 
@@ -168,4 +167,4 @@ def verify_weights(folder: Path, card: Card) -> None:
 
 def packages() -> dict[str, str]:
     """The versions of the packages that a training depends on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | versions(("cirbench", *MODELS))
