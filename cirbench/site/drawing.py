@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
@@ -75,15 +74,6 @@ def mark(shape: str, x: float, y: float, hint: str) -> Markup:
     }[shape]
     points = _points([(x + dx, y + dy) for dx, dy in corners])
     return element("polygon", element("title", hint), points=points, class_=f"mark {shape}")
-
-
-def steps(low: float, high: float, about: int = 6) -> list[float]:
-    """Choose at least two round numbers that cover ``low`` to ``high``, about so many."""
-    raw = max(high - low, 1.0) / about
-    power = 10 ** math.floor(math.log10(raw))
-    step = power * next((nice for nice in (1, 2, 5) if nice * power >= raw), 10)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(step * place, 10) for place in range(first, max(last, first + 1) + 1)]
 
 
 def short(text: str, most: int) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cirbench.datasets.catalogue import protocols
-from cirbench.site.figures import Curve, Dot, Figure, Line, curves_figure, rows_figure
+from cirbench.site.figures import Dot, Figure, Line, curves_figure, rows_figure
 from cirbench.site.headings import parse, short_label
 from cirbench.site.naming import swept
+from cirbench.tables import Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     from cirbench.metrics.labels import Label
     from cirbench.site.naming import Settings
 
-_MOST_CURVES = 8
+_MOST_CURVES = 6
 _MOST_SERIES = 4
 
 SIZES = {
-    "scenes-vit": 1.912449,
-    "CLIP ViT-B/32": 151.277313,
-    "CLIP ViT-L/14": 427.616513,
-    "CLIP ViT-H/14": 986.109441,
-    "CLIP ViT-G/14": 2539.567105,
+    "scenes-vit": 1.9,
+    "CLIP ViT-B/32": 151.3,
+    "CLIP ViT-L/14": 427.6,
+    "CLIP ViT-H/14": 986.1,
+    "CLIP ViT-G/14": 2539.6,
 }
 """Millions of parameters of both towers of a backbone, counted in open_clip's definitions; ViT-G/14 is ViT-bigG-14."""
 
@@ -53,16 +54,15 @@ def recall_curves(rows: Sequence[BoardRow]) -> Iterator[Figure]:
         labels = {text: parse(text) for text in row.metrics}
         asked = [text for text, label in labels.items() if label.by is None and label.metric == "Recall"]
         if len(asked) > 2:
-            points = [(float(labels[text].k), _of(row.metrics[text], measured=measured(row))) for text in asked]
-            curves.append(Curve(_name(row, rows), tuple(sorted(points, key=lambda point: point[0]))))
+            points = [(float(labels[text].k), _number(row.metrics[text])) for text in asked]
+            curves.append((_name(row, rows), sorted(points, key=lambda point: point[0])))
     if curves:
         yield curves_figure(
             curves[:_MOST_CURVES],
             title="Recall against K",
-            across="K, logarithmic",
+            across="K",
             up="Recall@K, percent",
             text=f"How recall grows with K{_which(rows)}.",
-            log=True,
         )
 
 
@@ -100,21 +100,19 @@ def sizes(board: Board) -> Iterator[Figure]:
             size = SIZES[row.backbone]
             if size not in at or row.metrics[headline].value > at[size].metrics[headline].value:
                 at[size] = row
-    curves = [
-        Curve(next(iter(at.values())).title, tuple((size, _dot(at[size], headline)) for size in sorted(at)))
-        for at in best.values()
-        if len(at) > 1
-    ]
-    curves.sort(key=lambda curve: -curve.points[-1][1].value)
-    if curves:
+    several = [at for at in best.values() if len(at) > 1]
+    several.sort(key=lambda at: -at[max(at)].metrics[headline].value)
+    if several:
         yield curves_figure(
-            curves[:_MOST_CURVES],
+            [
+                (next(iter(at.values())).title, [(size, _number(at[size].metrics[headline])) for size in sorted(at)])
+                for at in several[:_MOST_CURVES]
+            ],
             title=f"{short_label(headline)} against the size of the backbone",
-            across="million parameters, logarithmic",
+            across="million parameters",
             up=f"{short_label(headline)}, percent",
-            text="Methods with ranked rows on several CLIP backbones, which share a training set or do not: size is "
-            "not all that differs.",
-            log=True,
+            text="Methods with ranked rows on several CLIP backbones. Those were trained on different images too, so "
+            "their size is not all that differs.",
         )
 
 
@@ -124,12 +122,11 @@ def ablations(rows: Sequence[tuple[Board, BoardRow]], settings: Settings) -> Ite
     for (id, setting), curves in swept(rows, settings).items():
         headline = boards[id].metrics[0]
         name = setting.replace("_", " ")
-        drawn = [
-            Curve(label, tuple((value, _dot(row, headline)) for value, row in points if headline in row.metrics))
-            for label, points in curves.items()
-        ]
         yield curves_figure(
-            [curve for curve in drawn if curve.points],
+            [
+                (label, [(value, _number(row.metrics[headline])) for value, row in points if headline in row.metrics])
+                for label, points in curves.items()
+            ],
             title=f"{short_label(headline)} against {name}",
             across=name,
             up=f"{short_label(headline)}, percent",
@@ -185,13 +182,12 @@ def _name(row: BoardRow, rows: Sequence[BoardRow]) -> str:
 
 def _dot(row: BoardRow, label: str, series: int = 0) -> Dot:
     value = row.metrics[label]
-    if value.low is None and parse(label).part is None:
-        half = sampling_error(value.value, row.protocol)
-        if half is not None:
-            low, high = max(0.0, value.value - half), min(100.0, value.value + half)
-            return Dot(value.value, low, high, series, measured=False)
-    return _of(value, series, measured=measured(row))
+    half = None if value.low is not None or parse(label).part else sampling_error(value.value, row.protocol)
+    if half is None:
+        return Dot(_number(value), series, measured(row))
+    low, high = max(0.0, value.value - half), min(100.0, value.value + half)
+    return Dot(Number(value.value, low, high), series, measured=False)
 
 
-def _of(value: Value, series: int = 0, *, measured: bool = True) -> Dot:
-    return Dot(value.value, value.low, value.high, series, measured)
+def _number(value: Value) -> Number:
+    return Number(value.value, value.low, value.high)

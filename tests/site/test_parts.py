@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.site.drawing import steps
-from cirbench.site.figures import Curve, Dot, Line, curves_figure, rows_figure
+from cirbench.site.figures import Dot, Line, rows_figure
 from cirbench.site.frame import ordinal, slug
 from cirbench.site.headings import headings, long_label, short_label
 from cirbench.site.markdown import to_html
+from cirbench.tables import Number
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
 PERCENT = st.floats(0, 100)
@@ -76,34 +76,13 @@ def test_a_wide_board_shows_two_cutoffs_of_each_metric_and_its_other_columns_on_
 
 @given(st.lists(st.tuples(TEXT, PERCENT), min_size=1, max_size=8), TEXT)
 def test_a_picture_of_rows_is_well_formed_and_says_every_number(rows: list[tuple[str, float]], title: str) -> None:
-    lines = [Line(name, (Dot(value, max(0.0, value - 1), value + 1),), "rank 1") for name, value in rows]
+    lines = [Line(name, (Dot(Number(value, max(0.0, value - 1), value + 1)),), "rank 1") for name, value in rows]
     drawing = ET.fromstring(rows_figure(lines, ("",), title=title, unit="Percent", text="").drawing)
     description = drawing.findtext("desc")
     assert description is not None
     for _, value in rows:
         assert f"{value:.2f} [" in description
     assert len(drawing.findall(".//circle")) == len(rows)
-
-
-@given(st.lists(st.lists(PERCENT, min_size=1, max_size=5), min_size=1, max_size=4), st.booleans(), TEXT)
-def test_a_picture_of_curves_stays_inside_its_frame(curves: list[list[float]], log: bool, name: str) -> None:
-    drawn = [
-        Curve(name, tuple((float(2**place), Dot(value)) for place, value in enumerate(values))) for values in curves
-    ]
-    figure = curves_figure(drawn, title="t", across="K", up="percent", text="", log=log)
-    drawing = ET.fromstring(figure.drawing)
-    width, height = (float(side) for side in str(drawing.get("viewBox")).split()[2:])
-    points = [point.split(",") for line in drawing.iter("polyline") for point in str(line.get("points")).split()]
-    assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in points)
-
-
-@given(PERCENT, PERCENT)
-def test_ticks_are_few_and_cover_the_numbers(one: float, other: float) -> None:
-    low, high = sorted((one, other))
-    ticks = steps(low, high)
-    assert ticks[0] <= low + 1e-6
-    assert ticks[-1] >= high - 1e-6
-    assert len(ticks) <= 9
 
 
 @given(TEXT)
