@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cirbench.datasets.catalogue import datasets
 from cirbench.errors import CirbenchError
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
@@ -29,7 +30,7 @@ def commands(result: Result, config: RunConfig) -> tuple[str, ...]:
     """
     method, backbone = portable_method(result.method), portable(result.backbone.name)
     dataset, protocol = result.protocol.name.partition("/")[0], result.protocol.name.partition("@")[0]
-    where = ["--dataset", dataset, "--protocol", protocol] if config.dataset == dataset else ["--dataset", "FOLDER"]
+    where = ["--dataset", dataset, "--protocol", protocol] if dataset in datasets() else ["--dataset", "FOLDER"]
     run = ["cirbench", "run", "--method", method.name, *where, "--backbone", backbone]
     for option, usual in (("preprocessing", None), ("activation", None), ("limit", None), ("precision", "fp32")):
         if (value := getattr(config, option)) != usual:
