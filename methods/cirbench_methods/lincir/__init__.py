@@ -46,7 +46,7 @@ SPEC = MethodSpec(
     recipes={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for millions of captions.
         "scenes-vit": LinCirTraining(
-            steps=300, batch_size=64, lr=2e-3, schedule="cosine", keywords="rules", noise=2.0, dropout=0.1
+            steps=300, batch_size=64, lr=2e-3, schedule="cosine", keywords="rules", dropout=0.1
         )
     },
 )
