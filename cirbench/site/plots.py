@@ -40,10 +40,12 @@ def intervals(board: Board) -> Iterator[Figure]:
             lines.append(Line(group.backbone))
             lines += [Line(row.title, (_dot(row, headline),), f"rank {row.rank}") for row in rows]
     if lines:
-        kinds = {measured(row) for row in board.rows if row.ranked}
-        said = "Filled: measured here, with a 95 % bootstrap interval. " if True in kinds else ""
-        if False in kinds:
-            said += "Hollow: published; dotted is what chance alone allows for so many independent queries."
+        dots = [dot for line in lines for dot in line.dots]
+        said = "Filled: measured here, with a 95 % bootstrap interval. " if any(dot.measured for dot in dots) else ""
+        if not all(dot.measured for dot in dots):
+            said += "Hollow: published, without an interval"
+            estimated = any(not dot.measured and dot.number.ends for dot in dots)
+            said += "; dotted is what chance alone allows for so many independent queries." if estimated else "."
         yield rows_figure(lines, ("",), title=f"{short_label(headline)} with intervals", unit="Percent", text=said)
 
 

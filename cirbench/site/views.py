@@ -48,9 +48,11 @@ class BoardView:
         """What fixes the numbers."""
         if self.board.protocol is None:
             return "No two rows here need to share a protocol."
-        labels = protocols().get(self.board.protocol)
-        hidden = "; the ground truths are kept by a test server" if labels and not labels.labelled else ""
-        return f"Protocol {self.board.id}: {self.queries} queries, gallery of {self.gallery}{hidden}."
+        known = protocols().get(self.board.protocol)
+        hidden = "; the ground truths are kept by a test server" if known and not known.labelled else ""
+        size = f"{self.queries} queries" if known and known.queries else "size as in its files"
+        size += f", gallery of {self.gallery}" if known and known.gallery else ""
+        return f"Protocol {self.board.id}: {size}{hidden}."
 
     @property
     def queries(self) -> str:
