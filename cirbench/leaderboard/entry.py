@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -111,10 +111,19 @@ def entry_id(protocol: str, method: str, run: str) -> str:
 
 
 def seal_of(entry: Entry) -> str:
-    """The sha256 over everything in an entry but the seal."""
+    """The sha256 over everything in an entry but the seal.
+
+    What is null is left out, so that a later version of cirbench, which may record more, comes to the same.
+    """
     values = msgspec.to_builtins(entry)
     del values["seal"]
-    return digest(values)
+    return digest(_told(values))
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _told(each) for key, each in value.items() if each is not None}
+    return [_told(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def sealed(entry: Entry) -> Entry:

@@ -14,7 +14,7 @@ from cirbench.datasets.example import write_example
 from cirbench.errors import CheckFailed, CorruptFile, UsageError
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.check import check_entries
-from cirbench.leaderboard.entry import read_entry
+from cirbench.leaderboard.entry import Entry, read_entry, seal_of
 from cirbench.leaderboard.evidence import read_evidence
 from cirbench.leaderboard.known import FILE, known_protocols
 from cirbench.methods.registry import find_method
@@ -53,6 +53,15 @@ def test_an_entry_holds_and_is_replaced_by_itself(tmp_path: Path) -> None:
     assert (again / "ranks.npz").read_bytes() == content
     assert [path.name for path in entries.iterdir()] == [first.name]
     assert [verdict.problems for verdict in check_entries(entries)] == [()]
+
+
+def test_a_field_that_a_later_version_adds_leaves_the_seal_as_it_is(tmp_path: Path) -> None:
+    class Later(Entry, frozen=True, kw_only=True):
+        colour: str | None = None
+
+    folder = add_run(run_of(tmp_path / "run").folder, tmp_path / "entries")
+    content = (folder / "entry.json").read_bytes()
+    assert seal_of(msgspec.json.decode(content, type=Later)) == msgspec.json.decode(content, type=Entry).seal
 
 
 def test_nothing_of_the_makers_machine_is_published(tmp_path: Path) -> None:
