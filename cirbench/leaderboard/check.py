@@ -95,6 +95,8 @@ def check_entry(folder: Path, known: Mapping[str, str]) -> Verdict:
             problems = tuple(check(entry, folder))
     except CirbenchError as error:
         return Verdict(folder.name, (error.message,))
+    except RecursionError:
+        return Verdict(folder.name, (f"{ENTRY} is nested deeper than any entry is",))
     stored = entry.ranks is None or entry.ranks_stored
     notes = () if stored else ("its ranks are too large to be stored, so its numbers were not recomputed",)
     return Verdict(folder.name, problems, notes)
