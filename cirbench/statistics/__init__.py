@@ -1,19 +1,20 @@
-"""Intervals and paired tests."""
+"""Intervals, paired tests, and what follows from many of them."""
 
 from __future__ import annotations
 
-from cirbench.statistics.family import SIGNIFICANCE, Pair, RankRange, compare_all, holm, rank_ranges
-from cirbench.statistics.intervals import Comparison, Interval, compare, intervals
+from cirbench.statistics.family import Pair, compare_all, holm
+from cirbench.statistics.intervals import Interval, intervals
+from cirbench.statistics.places import RankRange, rank_ranges
+from cirbench.statistics.power import SIGNIFICANCE, resolvable
 
 __all__ = [
     "SIGNIFICANCE",
-    "Comparison",
     "Interval",
     "Pair",
     "RankRange",
-    "compare",
     "compare_all",
     "holm",
     "intervals",
     "rank_ranges",
+    "resolvable",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import combinations
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cirbench.statistics.intervals import Interval, percentiles
-from cirbench.statistics.resampling import bootstrap_means, cluster_sums, sign_flipped_means
+from cirbench.statistics.power import SIGNIFICANCE, resolvable
+from cirbench.statistics.resampling import bootstrap_means, sign_flipped_means
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.statistics.intervals import Measured
-
-SIGNIFICANCE = 0.05
-"""A corrected p-value below it tells two methods apart."""
-
-POWER = 0.8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,17 +69,6 @@ class Pair:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RankRange:
-    """The places that a method may have, both ends included; 1 is the best."""
-
-    best: int
-    worst: int
-
-    def __str__(self) -> str:
-        return str(self.best) if self.best == self.worst else f"{self.best}-{self.worst}"
-
-
 def compare_all(
     methods: Sequence[Sequence[Measured]],
     clusters: Sequence[str] | None = None,
@@ -93,7 +77,11 @@ def compare_all(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[Pair, ...]:
-    """Compare every two of several methods on one number; all pairs share resamples and sign flips.
+    """Compare every two of several methods on one number, query by query; all pairs share resamples and sign flips.
+
+    The p-value counts how often flipping the sign of each query's (or cluster's) difference at random gives a mean
+    difference at least as large: p = (1 + hits) / (1 + flips). Source: Smucker, Allan and Carterette, A Comparison of
+    Statistical Significance Tests for Information Retrieval Evaluation, CIKM 2007.
 
     Args:
         methods: Per method the number and, where it is an unweighted mean over slices, after it the numbers that it
@@ -107,21 +95,21 @@ def compare_all(
     pairs = [*combinations(range(len(methods)), 2)]
     if not pairs:
         return ()
-    values_RQM = np.array([[part.values_Q for part in (measured[1:] or measured)] for measured in methods])
-    values_RQM = values_RQM.transpose(0, 2, 1)
     whole_RQ = np.array([measured[0].values_Q for measured in methods])
-    _, queries, parts = values_RQM.shape
-    differences_QPM = np.stack([values_RQM[one] - values_RQM[other] for one, other in pairs], axis=1)
-    flat_QX = differences_QPM.reshape(queries, -1)
-    shape = (-1, len(pairs), parts)
-    resampled_RP = bootstrap_means(flat_QX, clusters=clusters, resamples=resamples, seed=seed).reshape(shape).mean(-1)
+    parts_RMQ = np.array([[part.values_Q for part in (measured[1:] or measured)] for measured in methods])
+    first_P, second_P = np.array(pairs).T
+    differences_PMQ = parts_RMQ[first_P] - parts_RMQ[second_P]
+    size, parts, queries = differences_PMQ.shape
+    flat_QX = differences_PMQ.reshape(-1, queries).T
+    means_RP = (
+        bootstrap_means(flat_QX, clusters=clusters, resamples=resamples, seed=seed).reshape(-1, size, parts).mean(-1)
+    )
     # A p-value is at least 1 / (1 + flips), and Holm multiplies it by up to the number of pairs.
-    flips = max(resamples, int(2 / SIGNIFICANCE) * len(pairs))
+    flips = max(resamples, int(2 / SIGNIFICANCE) * size)
     flipped_SX = sign_flipped_means(flat_QX, clusters=clusters, permutations=flips, seed=seed)
-    sizes_SP = np.abs(flipped_SX.reshape(shape).mean(-1))
+    sizes_SP = np.abs(flipped_SX.reshape(-1, size, parts).mean(-1))
     p_values_P = np.mean(sizes_SP >= sizes_SP[0], axis=0)  # row 0 is the observation: (1 + hits) / (1 + n)
-    corrected_P = holm(p_values_P)
-    found_P = percentiles(resampled_RP, level)
+    corrected_P, found_P = holm(p_values_P), percentiles(means_RX.reshape(-1, size, parts).mean(-1), level)
     result = []
     for at, (one, other) in enumerate(pairs):
         difference_Q = whole_RQ[one] - whole_RQ[other]
@@ -136,7 +124,7 @@ def compare_all(
                 wins=int(np.count_nonzero(difference_Q > 0)),
                 ties=int(np.count_nonzero(difference_Q == 0)),
                 losses=int(np.count_nonzero(difference_Q < 0)),
-                resolvable=resolvable(differences_QPM[:, at], clusters),
+                resolvable=resolvable(differences_PMQ[at].T, clusters),
             )
         )
     return tuple(result)
@@ -153,41 +141,3 @@ def holm(p_values_P: NDArray[np.float64]) -> NDArray[np.float64]:
     corrected_P = np.empty_like(p_values_P)
     corrected_P[order_P] = np.minimum(1, np.maximum.accumulate(p_values_P[order_P] * factors_P))
     return corrected_P
-
-
-def rank_ranges(methods: int, pairs: Sequence[Pair]) -> tuple[RankRange, ...]:
-    """Return the places that each method may have, given which pairs can be told apart.
-
-    A method stands behind those that are significantly better and before those that are significantly worse: from
-    1 + better to n - worse. Methods that cannot be told apart therefore share places, and no order is invented.
-    """
-    better, worse = [0] * methods, [0] * methods
-    for pair in pairs:
-        if pair.apart:
-            winner, loser = (pair.first, pair.second) if pair.difference > 0 else (pair.second, pair.first)
-            better[loser] += 1
-            worse[winner] += 1
-    return tuple(RankRange(1 + above, methods - below) for above, below in zip(better, worse, strict=True))
-
-
-def resolvable(differences_QM: NDArray[np.float64], clusters: Sequence[str] | None = None) -> float:
-    """Return the true difference that this pair's test would find in 80 % of repetitions, at the 5 % level.
-
-    It is (z(0.975) + z(0.8)) · se, with the standard error of the mean paired difference, by linearisation over
-    clusters: se² = C/(C-1) · Σ_c (mean over measures of Σ_{q in c} (d_q - mean d) / n)². No correction for several
-    pairs is in it. Source: Card et al., With Little Power Comes Great Responsibility, EMNLP 2020, for the notion.
-
-    Args:
-        differences_QM: Per query the paired difference, NaN where it does not take part; several columns are slices of
-            which the number is the unweighted mean.
-        clusters: Per query its cluster, or ``None``.
-    """
-    sums_CM, counts_CM = cluster_sums(differences_QM, clusters)
-    clusters_count = len(sums_CM)
-    if clusters_count < 2:
-        return float("nan")
-    totals_M = counts_CM.sum(axis=0)
-    residuals_C = ((sums_CM - counts_CM * (sums_CM.sum(axis=0) / totals_M)) / totals_M).mean(axis=1)
-    error = np.sqrt(clusters_count / (clusters_count - 1) * np.sum(residuals_C**2))
-    normal = NormalDist()
-    return float((normal.inv_cdf(1 - SIGNIFICANCE / 2) + normal.inv_cdf(POWER)) * error)

@@ -1,4 +1,4 @@
-"""Intervals for reported numbers, and paired comparisons of two methods on the same queries."""
+"""Intervals for reported numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from cirbench.statistics.resampling import bootstrap_means, sign_flipped_means
+from cirbench.statistics.resampling import bootstrap_means
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,23 +47,6 @@ class Interval:
     high: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two methods on the same queries.
-
-    Attributes:
-        label: The measure.
-        difference: First minus second.
-        interval: Paired bootstrap interval of the difference.
-        p_value: Two-sided, of a paired sign-flip permutation test; never 0.
-    """
-
-    label: str
-    difference: float
-    interval: Interval
-    p_value: float
-
-
 def intervals(
     measurements: Sequence[Measured],
     clusters: Sequence[str] | None = None,
@@ -81,45 +64,6 @@ def intervals(
     values_QM = np.stack([measurement.values_Q for measurement in measurements], axis=1)
     means_RM = bootstrap_means(values_QM, clusters=clusters, resamples=resamples, seed=seed)
     return percentiles(_with_macro_means(means_RM, measurements), level)
-
-
-def compare(
-    first: Sequence[Measured],
-    second: Sequence[Measured],
-    clusters: Sequence[str] | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> tuple[Comparison, ...]:
-    """Compare two methods on each measure, query by query.
-
-    The p-value counts how often flipping the sign of each query's (or cluster's) difference at random gives a mean
-    difference at least as large: p = (1 + hits) / (1 + permutations). Source: Smucker, Allan and Carterette, A
-    Comparison of Statistical Significance Tests for Information Retrieval Evaluation, CIKM 2007.
-
-    Args:
-        first: Measurements of one method.
-        second: The same measures of the other, in the same order, on the same queries.
-        clusters: Per query its cluster, or ``None``.
-        level: Of the interval.
-        resamples: Of the bootstrap, and random flips of the test.
-        seed: Of both.
-    """
-    if [one.label for one in first] != [other.label for other in second]:
-        raise ValueError("only equal measures of the same queries can be compared")
-    if not first:
-        return ()
-    differences_QM = np.stack([one.values_Q - other.values_Q for one, other in zip(first, second, strict=True)], axis=1)
-    means_RM = bootstrap_means(differences_QM, clusters=clusters, resamples=resamples, seed=seed)
-    flipped_PM = sign_flipped_means(differences_QM, clusters=clusters, permutations=resamples, seed=seed)
-    sizes_PM = np.abs(_with_macro_means(flipped_PM, first))
-    p_values_M = np.mean(sizes_PM >= sizes_PM[0], axis=0)  # row 0 is the observation: (1 + hits) / (1 + n)
-    found = percentiles(_with_macro_means(means_RM, first), level)
-    return tuple(
-        Comparison(one.label, one.value - other.value, interval, float(p_value))
-        for one, other, interval, p_value in zip(first, second, found, p_values_M, strict=True)
-    )
 
 
 def _with_macro_means(means_RM: NDArray[np.float64], measurements: Sequence[Measured]) -> NDArray[np.float64]:

@@ -1,41 +1,60 @@
-"""Several methods: the same figures as two at a time, one correction over all pairs, and no invented order."""
+"""Several methods: tests that agree with SciPy's, one correction over all pairs, and no invented order."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-from hypothesis import given
+import scipy.stats
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cirbench.statistics import Interval, Pair, compare, compare_all, holm, rank_ranges
-from cirbench.statistics.family import resolvable
+from cirbench.statistics import Interval, Pair, compare_all, holm, intervals, rank_ranges, resolvable
 from tests.statistics.measured import Measured, sample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def sliced(values_Q: NDArray[np.float64], small_Q: NDArray[np.bool_]) -> list[Measured]:
+    """A number that is the mean of the means over two slices, and the two."""
+    parts = [Measured(name, np.where(mask, values_Q, np.nan)) for name, mask in (("s", small_Q), ("l", ~small_Q))]
+    return [Measured("mean", values_Q, ("s", "l")), *parts]
 
 
 def pair(first: int, second: int, difference: float, corrected: float) -> Pair:
     return Pair(first, second, difference, Interval(0, 0), corrected, corrected, 0, 0, 0, 0)
 
 
-def test_each_pair_gets_the_difference_interval_and_p_value_of_two_methods_compared_alone() -> None:
+def test_each_pair_gets_what_it_gets_alone_but_for_the_correction() -> None:
     methods = [[Measured("x", sample(seed))] for seed in range(4)]
     clusters = [str(number // 3) for number in range(200)]
     for found in compare_all(methods, clusters, resamples=500, seed=3):
-        [alone] = compare(methods[found.first], methods[found.second], clusters, resamples=500, seed=3)
+        [alone] = compare_all([methods[found.first], methods[found.second]], clusters, resamples=500, seed=3)
         assert (found.difference, found.p_value) == (alone.difference, alone.p_value)
+        assert alone.corrected == alone.p_value <= found.corrected
         assert (found.interval.low, found.interval.high) == pytest.approx((alone.interval.low, alone.interval.high))
 
 
 def test_a_mean_over_slices_is_compared_as_the_mean_of_their_means() -> None:
+    """The interval of a difference is that of the differences, measured in the same way."""
     inside_Q = np.arange(200) < 20
-    methods = []
-    for seed in range(3):
-        parts = [Measured(name, np.where(inside_Q == (name == "s"), sample(seed), np.nan)) for name in "sl"]
-        methods.append([Measured("mean", sample(seed), ("s", "l")), *parts])
-    for found in compare_all(methods, resamples=400):
-        one, other = methods[found.first], methods[found.second]
-        alone = compare(one, other, resamples=400)[0]
-        assert found.p_value == alone.p_value
-        assert (found.interval.low, found.interval.high) == pytest.approx((alone.interval.low, alone.interval.high))
+    methods = [sliced(sample(seed), inside_Q) for seed in range(2)]
+    [found] = compare_all(methods, resamples=400)
+    apart = [
+        Measured(one.label, one.values_Q - other.values_Q, one.mean_of) for one, other in zip(*methods, strict=True)
+    ]
+    expected = intervals(apart, resamples=400)[0]
+    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_slice_of_few_queries_weighs_in_the_test_as_much_as_one_of_many() -> None:
+    """Two queries of one slice and ninety-eight of another: flipping the two decides."""
+    few_Q = np.arange(100) < 2
+    [found] = compare_all([sliced(np.where(few_Q, 1.0, 0.0), few_Q), sliced(np.zeros(100), few_Q)])
+    assert found.p_value == pytest.approx(2 / 4, abs=0.03)
+    assert found.interval.high == pytest.approx(0.5)
 
 
 def test_wins_ties_and_losses_count_the_queries_that_take_part() -> None:
@@ -63,9 +82,52 @@ def test_a_family_is_never_too_large_for_its_differences_to_be_seen() -> None:
     assert [str(found) for found in ranges] == [str(30 - at) for at in range(30)]
 
 
-def test_a_p_value_is_never_zero_however_many_permutations_disagree() -> None:
-    [found] = compare_all([[Measured("x", np.ones(500))], [Measured("x", np.zeros(500))]], resamples=99)
-    assert found.p_value == 1 / 100
+@given(st.integers(0, 1000), st.floats(0, 0.06))
+@settings(max_examples=8, deadline=None)
+def test_the_p_value_agrees_with_scipys_permutation_test(seed: int, shift: float) -> None:
+    first, second = sample(seed), sample(seed + 5000) + shift
+    [found] = compare_all([[Measured("x", first)], [Measured("x", second)]])
+    theirs = scipy.stats.permutation_test(
+        (first, second),
+        lambda one, other, axis: np.mean(one - other, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=10_000,
+        rng=np.random.default_rng(seed),
+    )
+    assert found.difference == pytest.approx(theirs.statistic)
+    assert found.p_value == pytest.approx(theirs.pvalue, abs=4.5 * np.sqrt(0.5 / 10_000))
+
+
+def test_the_p_value_of_few_queries_is_that_of_all_sign_flips() -> None:
+    """Of the 32 ways to flip five differences of one sign, two are as large as the observed one."""
+    first, second = np.array([0.5, 0.6, 0.7, 0.9, 1.0]), np.array([0.4, 0.3, 0.5, 0.2, 0.1])
+    [found] = compare_all([[Measured("x", first)], [Measured("x", second)]])
+    assert found.p_value == pytest.approx(2 / 32, abs=0.01)
+
+
+def test_a_p_value_is_never_zero_and_is_one_where_nothing_differs() -> None:
+    ones, zeros = Measured("x", np.ones(100)), Measured("x", np.zeros(100))
+    assert compare_all([[ones], [zeros]])[0].p_value == 1 / 10_001
+    [same] = compare_all([[ones], [ones]])
+    assert (same.p_value, same.difference, same.interval.low, same.interval.high) == (1, 0, 0, 0)
+
+
+def test_clusters_are_flipped_together() -> None:
+    """A hundred queries in three clusters are three observations: of eight ways to flip, two are as large."""
+    differences = np.full(100, 0.5)
+    clusters = [str(number % 3) for number in range(100)]
+    [found] = compare_all([[Measured("x", differences)], [Measured("x", np.zeros(100))]], clusters)
+    assert found.p_value == pytest.approx(2 / 8, abs=0.02)
+
+
+def test_a_paired_interval_is_narrower_than_the_methods_apart() -> None:
+    first = sample(9)
+    second = first - 0.01 * sample(10)
+    [paired] = compare_all([[Measured("x", first)], [Measured("x", second)]])
+    [apart] = intervals([Measured("x", first)])
+    assert paired.interval.low > 0
+    assert paired.interval.high - paired.interval.low < 0.1 * (apart.high - apart.low)
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=8))
