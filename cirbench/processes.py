@@ -69,7 +69,7 @@ def joined() -> Iterator[None]:
     """
     global _place, _stderr
     place = _announced()
-    if place.count == 1:
+    if place.count == 1 or _place.count > 1:  # alone, or joined already
         yield
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch muses on its own options, once a process

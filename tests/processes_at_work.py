@@ -9,12 +9,16 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
-from cirbench.errors import CirbenchError
+from cirbench.errors import CirbenchError, MissingData
 from cirbench.processes import agree, here, joined, report, total, union, wait
 from cirbench.training.processes import Dropout, gather_rows
+from cirbench.training.train import resume
 
 
 def gathered() -> list[list[float]]:
@@ -34,6 +38,16 @@ def dropped() -> list[float]:
     return rows
 
 
+def apart() -> str:
+    """What is said when the processes would continue from different states."""
+    progress: Any = SimpleNamespace(step=here().rank)
+    try:
+        resume(progress, Path("absent"))
+    except MissingData as error:
+        return str(error)
+    return ""
+
+
 def main(kind: str) -> None:
     """Do it; in the second process, fail or be told to stop."""
     wait()
@@ -48,6 +62,7 @@ def main(kind: str) -> None:
         "union": sorted(union({here().rank, 7})),
         "gathered": gathered(),
         "dropped": dropped(),
+        "apart": apart(),
     }
     print(json.dumps(found))
 

@@ -39,6 +39,7 @@ def test_two_processes_under_torchrun_agree_add_up_and_gather_with_gradients_and
     rows, gradient = found["gathered"]
     assert rows == [0, 0, 1, 1]
     assert gradient == [1 * (1 + 2), 2 * (1 + 2)]  # each row's weight, times those of both processes
+    assert found["apart"].startswith("The processes of this training see different states in absent.")
     torch.manual_seed(0)
     whole = torch.nn.Dropout(0.5)(torch.ones(8, 3))
     assert found["dropped"] == whole.flatten().tolist()

@@ -195,7 +195,7 @@ def _train(request: Request, display: Display, keeper: Keeper, workers: int) -> 
             objective.prepare(request.source, display)
         objective.module.train()
         progress = Progress(objective.module, optimizer_for(objective.module, parameters), request.digest)
-        _resume(progress, keeper.folder)
+        resume(progress, keeper.folder)
         batches.skip(progress.skipped)
         write = functools.partial(_write_checkpoint, request, progress)
         moments = Moments(request.watch, keeper.folder, batches.per_epoch, steps, progress, write)
@@ -212,7 +212,7 @@ def _train(request: Request, display: Display, keeper: Keeper, workers: int) -> 
     return whole
 
 
-def _resume(progress: Progress, folder: Path) -> None:
+def resume(progress: Progress, folder: Path) -> None:
     """Continue from the state in the folder, if there is one.
 
     Raises:
