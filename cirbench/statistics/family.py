@@ -101,9 +101,7 @@ def compare_all(
     differences_PMQ = parts_RMQ[first_P] - parts_RMQ[second_P]
     size, parts, queries = differences_PMQ.shape
     flat_QX = differences_PMQ.reshape(-1, queries).T
-    means_RP = (
-        bootstrap_means(flat_QX, clusters=clusters, resamples=resamples, seed=seed).reshape(-1, size, parts).mean(-1)
-    )
+    means_RX = bootstrap_means(flat_QX, clusters=clusters, resamples=resamples, seed=seed)
     # A p-value is at least 1 / (1 + flips), and Holm multiplies it by up to the number of pairs.
     flips = max(resamples, int(2 / SIGNIFICANCE) * size)
     flipped_SX = sign_flipped_means(flat_QX, clusters=clusters, permutations=flips, seed=seed)
