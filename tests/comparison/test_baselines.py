@@ -1,0 +1,94 @@
+"""The baselines of a run are those on its own ground, wherever they lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from cirbench.comparison.baselines import Unimodal, baselines_beside, unimodal_of
+from cirbench.comparison.diagnostics import diagnose
+from cirbench.comparison.tables import diagnostics_table
+from tests.comparison.folders import keep_run
+from tests.comparison.runs import run_of
+from tests.toy_protocols import circo_like, fashioniq_like
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLI = run_of("pli", {"R@1": [1, 0, 1, 0]})
+IMAGE = run_of("image-only", {"R@1": [1, 0, 0, 0]})
+TEXT = run_of("text-only", {"R@1": [0, 0, 0, 1]})
+
+
+def test_both_sides_are_found_among_other_runs() -> None:
+    found = unimodal_of(PLI, [PLI, TEXT, IMAGE], "R@1")
+    assert found == Unimodal(IMAGE, TEXT, "R@1")
+    assert (found.answered, found.by_image, found.by_text, found.hard) == (4, 1, 1, 2)
+    assert found.hard_Q.tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        run_of("text-only", {"R@1": [0, 0, 0, 1]}, backbone="large"),
+        run_of("text-only", {"R@1": [0, 0, 0, 1]}, digest="1" * 64),
+        run_of("text-only", {"R@1": [0, 0, 0, 1]}, queries=["w", "x", "y", "z"]),
+        run_of("text-only", {"R@5": [0, 0, 0, 1]}),
+        run_of("image-text", {"R@1": [0, 0, 0, 1]}),
+    ],
+    ids=["another backbone", "another protocol", "other queries", "another number", "another method"],
+)
+def test_a_run_on_other_ground_is_no_baseline(other: object) -> None:
+    assert unimodal_of(PLI, [IMAGE, other], "R@1") is None  # type: ignore[list-item]
+
+
+def test_queries_without_an_answer_are_neither_solved_nor_hard() -> None:
+    nan = float("nan")
+    image, text = run_of("image-only", {"R@1": [nan, 0, 1]}), run_of("text-only", {"R@1": [nan, 0, 0]})
+    found = Unimodal(image, text, "R@1")
+    assert (found.answered, found.hard) == (2, 1)
+    (diagnosis,) = diagnose([run_of("pli", {"R@1": [nan, 1, 0]})], found)
+    assert diagnosis.hard is not None and diagnosis.hard.value == 100
+
+
+def test_a_number_on_hard_queries_is_the_mean_over_them_with_an_interval_around_it() -> None:
+    generator = np.random.default_rng(0)
+    image, text, pli = (
+        run_of(name, {"mAP@5": generator.random(200) * (generator.random(200) < 0.3)})
+        for name in ("image-only", "text-only", "pli")
+    )
+    one = Unimodal(image, text, "mAP@5")
+    (found,) = diagnose([pli], one)
+    assert found.hard is not None
+    assert found.hard.value == pytest.approx(100 * pli.values["mAP@5"][one.hard_Q].mean())
+    assert found.hard.low < found.hard.value < found.hard.high
+    assert found.gain is not None
+    assert found.gain.value == pytest.approx(pli.result["mAP@5"].value - one.better.result["mAP@5"].value)
+
+
+def test_baselines_that_lie_beside_a_run_are_loaded_and_damaged_ones_left_out(tmp_path: Path) -> None:
+    protocol = circo_like(40, 120)
+    pli = keep_run(protocol, tmp_path, "pli", skill=1.0)
+    for at, method in enumerate(("image-only", "text-only")):
+        keep_run(protocol, tmp_path, method, seed=at + 1)
+    assert [run.result.method.name for run in baselines_beside(pli)] == ["image-only", "text-only"]
+    (tmp_path / "text-only-00000000" / "per_query.npz").write_bytes(b"else")
+    assert [run.result.method.name for run in baselines_beside(pli)] == ["image-only"]
+    assert diagnostics_table([("pli", pli)], "mAP@5") is None
+
+
+def test_a_mean_over_categories_has_diagnostics_too(tmp_path: Path) -> None:
+    protocol = fashioniq_like()
+    runs = [
+        keep_run(protocol, tmp_path, method, skill=at * 0.5, seed=at)
+        for at, method in enumerate(("text-only", "image-only", "pli"))
+    ]
+    label = runs[0].result.metrics[0].label
+    assert label == "Recall@10[mean over category]"
+    table = diagnostics_table([("pli", runs[2])], label)
+    assert table is not None
+    (row,) = table.rows
+    expected = runs[2].result[label].value - max(run.result[label].value for run in runs[:2])
+    assert str(row[2]).startswith(f"{expected:+.2f} [")
