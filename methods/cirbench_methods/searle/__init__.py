@@ -93,6 +93,7 @@ SEARLE = MethodSpec(
             batch_size=128,
             lr=1e-3,
             schedule="cosine",
+            regularisation=0.0,
             phrases="scenes",
             oti_steps=_SCENES.steps,
             oti_lr=_SCENES.lr,
