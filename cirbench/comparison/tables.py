@@ -44,7 +44,7 @@ def standings_table(standings: Standings, *, signs: bool = False) -> Table:
             *(Column(name, name) for name in ("wins", "ties", "losses")),
         ]
     return Table(
-        title=title(standings.baseline.run),
+        title=title(standings.baseline.run, backbone=len(backbones) == 1),
         columns=tuple(columns),
         rows=tuple(_standing(row, signs=signs, backbone=len(backbones) > 1) for row in rows),
         caption=_caption(standings, signs=signs),
@@ -125,12 +125,13 @@ def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = Fals
     )
 
 
-def title(run: Run) -> str:
-    """Say what was run: protocol, backbone, and how much of the benchmark was scored."""
+def title(run: Run, *, backbone: bool = True) -> str:
+    """Say what was run: protocol, backbone unless that differs, and how much of the benchmark was scored."""
     result, counts = run.result, run.result.counts
     scored = f"queries {counts.queries}/{counts.queries_expected}, gallery {counts.gallery}/{counts.gallery_expected}"
     partial = " · PARTIAL" if counts.partial else ""
-    return f"{result.protocol.name} ({result.protocol.digest[:8]}) · {result.backbone.name} · {scored}{partial}"
+    protocol = f"{result.protocol.name} ({result.protocol.digest[:8]})"
+    return " · ".join([protocol, *([result.backbone.name] if backbone else []), f"{scored}{partial}"])
 
 
 def resampled(run: Run) -> str:

@@ -37,7 +37,8 @@ def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str 
                 f"parameter of {spec.name} for inference",
                 name,
                 fields,
-                hint=f"It belongs to training: cirbench train {spec.name} --set {name}={values[name]}",
+                hint=f"It belongs to training: cirbench run --train {name}={values[name]}, or cirbench train "
+                f"{spec.name} --set {name}={values[name]}",
             )
     base = None if backbone is None else spec.settings.get(backbone)
     return parse(spec.parameters, values, owner=spec.name, base=base)
