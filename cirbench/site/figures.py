@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 700
 _LEFT, _RIGHT = 230.0, 636.0
-_ROW = 19.0
+_ROW, _APART = 12.0, 7.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +76,20 @@ def rows_figure(lines: Sequence[Line], series: Sequence[str], *, title: str, uni
 
     parts = [label(0, 16, title, class_="title"), *(_legend(series) if len(series) > 1 else [])]
     top = 58.0 + (22.0 if len(series) > 1 else 0.0)
-    bottom = top + _ROW * len(lines) + 4
+    height = _ROW + _APART * len(series)
+    bottom = top + height * len(lines) + 4
     for tick in axis.ticks:
         at = _LEFT + (_RIGHT - _LEFT) * tick.place
         parts.append(line(at, top - 4, at, bottom, "grid"))
         parts.append(label(at, top - 9, tick.text, anchor="middle", class_="quiet"))
     for place, row in enumerate(lines):
-        y = top + _ROW * (place + 0.5)
+        y = top + height * (place + 0.5)
         if not row.dots:
             parts.append(label(0, y + 5, row.label, class_="heading"))
             continue
         parts.append(label(_LEFT - 14, y + 4, short(row.label, 36), anchor="end"))
-        parts += [_dot(dot, x, y, row.label) for dot in row.dots]
+        for dot in row.dots:
+            parts.append(_dot(dot, x, y + _APART * (dot.series - (len(series) - 1) / 2), row.label))
         parts.append(label(_WIDTH, y + 4, row.note, anchor="end", class_="quiet"))
     said = "; ".join(f"{row.label} {', '.join(str(dot.number) for dot in row.dots)}" for row in lines if row.dots)
     drawing = picture(parts, width=_WIDTH, height=round(bottom + 6), title=title, text=f"{unit}. {said}.")

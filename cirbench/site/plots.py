@@ -137,9 +137,11 @@ def ablations(rows: Sequence[tuple[Board, BoardRow]], settings: Settings) -> Ite
 
 
 def chosen(board: Board) -> list[BoardRow]:
-    """Choose the rows that pictures compare: those made here, or else the best ranked one of each backbone."""
+    """Choose the rows that pictures compare: the best run here of each method, or the best ranked row a backbone."""
     here = [row for row in board.rows if measured(row) and not row.partial]
-    return here or [row for group in board.groups for row in [row for row in group.rows if row.ranked][:1]]
+    if here:
+        return list({(row.method, row.backbone): row for row in reversed(here)}.values())[::-1]
+    return [row for group in board.groups for row in [row for row in group.rows if row.ranked][:1]]
 
 
 def sampling_error(percent: float, protocol: str | None) -> float | None:
@@ -175,7 +177,11 @@ def _slice_of(text: str, kind: str, measure: str) -> str | None:
 def _which(rows: Sequence[BoardRow]) -> str:
     if len(rows) == 1:
         return ""
-    return ", for runs made here" if any(map(measured, rows)) else ", for the best ranked row of each backbone"
+    return (
+        ", for the best run here of each method"
+        if any(map(measured, rows))
+        else ", for the best ranked row of each backbone"
+    )
 
 
 def _name(row: BoardRow, rows: Sequence[BoardRow]) -> str:
