@@ -1,6 +1,6 @@
-"""What the processes of torchrun run in the tests: trainings, and the encoding of a gallery.
+"""What the processes of torchrun run in the tests: trainings, the encoding of a gallery, and commands.
 
-python several.py FOLDER   leaves a checkpoint of each and the features of the gallery below FOLDER
+python several.py FOLDER   leaves a checkpoint of each, the features of the gallery and a run below FOLDER
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 from cirbench import processes
+from cirbench.cli import execute
 from cirbench.datasets.scenes import scenes_protocol
 from cirbench.features import encoder
 from cirbench.features.encoder import Encoder
 from cirbench.features.store import FeatureStore
+from cirbench.training.models import write_random_model
 from cirbench.training.train import train
-from tests.tiny_clip import tiny_backbone
+from tests.tiny_clip import tiny_backbone, write_design
 from tests.training.quick import quick_request, trained
 
 CASES: dict[str, tuple[str, dict[str, str]]] = {name: (name, {}) for name in trained()} | {
@@ -23,14 +25,30 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {name: (name, {}) for name in tra
 }
 
 
+def commands(folder: Path) -> list[list[str]]:
+    """Command lines that write below a folder, on the model in it."""
+    model = ["--backbone", str(folder / "model")]
+    train = ["train", "pli", *model, "--data", "scenes:64", "--set", "batch_size=16", "--set", "steps=4"]
+    run = ["run", "--method", "image-text", *model, "--dataset", "scenes", "--split", "tiny"]
+    return [
+        [*train, "--evaluate", "scenes/tiny", "--output", str(folder / "checkpoint")],
+        [*run, "--output", str(folder / "runs")],
+    ]
+
+
 def main(folder: Path) -> None:
-    """Train every case and encode 100 images in shards of eight."""
+    """Train every case, encode 100 images in shards of eight, and run the commands."""
     for case, (name, settings) in CASES.items():
         train(quick_request(name, **settings), folder=folder / case)
     encoder.SHARD = 8
     gallery = scenes_protocol("tiny").gallery
     assert gallery is not None
     Encoder(tiny_backbone(), FeatureStore(folder / "features")).images(gallery.items[:100])
+    if processes.here().leads:
+        write_random_model(write_design(folder / "model"), folder / "model", seed=0)
+    processes.wait()
+    for command in commands(folder):
+        assert execute(command) == 0
 
 
 if __name__ == "__main__":

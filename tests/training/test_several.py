@@ -19,15 +19,21 @@ PLI = ["-m", "cirbench", "train", "pli", "--data", "scenes:64", "--set", "batch_
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Where one process and where two have left the same work."""
+def works(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
+    """Where one process and where two have left the same work, and what the two have said."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     command = [*TORCHRUN, str(Path(several.__file__)), str(two)]
     shared = environment(CIRBENCH_CACHE=str(two / "cache"))
     pair = subprocess.run(command, env=shared, capture_output=True, text=True)
     assert pair.returncode == 0, pair.stderr
     several.main(one)
-    return one, two
+    return one, two, pair
+
+
+@pytest.fixture(scope="module")
+def folders(works: tuple[Path, Path, subprocess.CompletedProcess[str]]) -> tuple[Path, Path]:
+    """Where one process and where two have left the same work."""
+    return works[:2]
 
 
 @pytest.mark.parametrize("case", several.CASES)
@@ -49,21 +55,27 @@ def test_two_processes_leave_the_features_of_one_byte_for_byte(folders: tuple[Pa
     assert two == one
 
 
+def test_a_run_of_two_processes_is_the_run_of_one_and_one_of_them_speaks(
+    works: tuple[Path, Path, subprocess.CompletedProcess[str]],
+) -> None:
+    one, two, pair = works
+    rankings = [
+        {path.parent.name: path.read_bytes() for path in folder.glob("runs/*/*/predictions.jsonl")}
+        for folder in (one, two)
+    ]
+    assert len(rankings[0]) == 3  # with both unimodal baselines
+    assert rankings[1] == rankings[0]
+    assert pair.stdout.startswith(f"{two / 'checkpoint'}\nscenes/tiny@1")
+    assert pair.stdout.count("scenes/tiny@1 (") == 1  # the other process would print the table again
+    assert pair.stderr.count("step 4: scenes/tiny@1 mAP@5") == 1
+    assert [seen.step for seen in read_card(two / "checkpoint").evaluations] == [4]
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_design(tmp_path_factory.mktemp("models") / "model")
     write_random_model(folder, folder, seed=0)
     return folder
-
-
-def test_one_of_two_processes_speaks_and_both_run_what_is_asked_for(model: Path, tmp_path: Path) -> None:
-    output = tmp_path / "checkpoint"
-    asked = ["--backbone", str(model), "--set", "steps=4", "--evaluate", "scenes/tiny", "--output", str(output)]
-    done = subprocess.run([*TORCHRUN, *PLI, *asked], env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{output}\n"
-    assert done.stderr.count("scenes/tiny@1 mAP@5") == 1
-    assert [seen.step for seen in read_card(output).evaluations] == [4]
 
 
 def test_when_a_process_is_killed_the_other_stops_within_a_minute_and_says_why(model: Path, tmp_path: Path) -> None:
