@@ -10,7 +10,7 @@ from cirbench.statistics import SIGNIFICANCE
 from cirbench.tables import Column, Number, Row, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from cirbench.comparison.baselines import Unimodal
     from cirbench.comparison.diagnostics import Diagnosis, Estimate
@@ -60,13 +60,10 @@ def diagnostics_table(named: Sequence[tuple[str, Run]], label: str) -> Table | N
         label: The number.
     """
     runs = [run for _, run in named]
-    found = {run.folder: one for run in runs if (one := unimodal_of(run, _candidates(run, runs), label)) is not None}
-    rows = []
-    for name, run in named:
-        if run.folder in found:
-            one = found[run.folder]
-            (diagnosis,) = diagnose([run], one)
-            rows.append(_diagnosis(name, run, one, diagnosis))
+    rows: dict[int, Row] = {}
+    for one, places in _on_one_ground(runs, label):
+        for at, found in zip(places, diagnose([runs[at] for at in places], one), strict=True):
+            rows[at] = _diagnosis(named[at][0], runs[at], one, found)
     if not rows:
         return None
     return Table(
@@ -80,15 +77,22 @@ def diagnostics_table(named: Sequence[tuple[str, Run]], label: str) -> Table | N
             Column("image_alone", "image alone solves"),
             Column("text_alone", "text alone solves"),
         ),
-        rows=tuple(rows),
+        rows=tuple(rows[at] for at in sorted(rows)),
         caption=f"Percent; differences in points; 95 % intervals. A query is solved where its {label} is above 0. "
         "Image alone is what copying the reference gets; text alone ignores it.",
     )
 
 
-def _candidates(run: Run, runs: Sequence[Run]) -> Iterator[Run]:
-    yield from runs
-    yield from baselines_beside(run)
+def _on_one_ground(runs: Sequence[Run], label: str) -> list[tuple[Unimodal, list[int]]]:
+    """Each pair of unimodal baselines, with the positions of the runs that it belongs to."""
+    groups: list[tuple[Unimodal, list[int]]] = []
+    for at, run in enumerate(runs):
+        known = [places for one, places in groups if unimodal_of(run, (one.image, one.text), label)]
+        if known:
+            known[0].append(at)
+        elif one := unimodal_of(run, runs, label) or unimodal_of(run, [*runs, *baselines_beside(run)], label):
+            groups.append((one, [at]))
+    return groups
 
 
 def _diagnosis(name: str, run: Run, one: Unimodal, found: Diagnosis) -> Row:
