@@ -11,10 +11,8 @@ from cirbench.tables.safe import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SHAPES = ("circle", "square", "diamond", "triangle", "ring", "cross")
+SHAPES = ("circle", "square", "triangle", "diamond")
 """Series are told apart by shape and by line, never by colour alone."""
-
-_CROSS = ((-3, -1), (-1, -1), (-1, -3), (1, -3), (1, -1), (3, -1), (3, 1), (1, 1), (1, 3), (-1, 3), (-1, 1), (-3, 1))
 
 
 def element(name: str, *inside: str, **attributes: object) -> Markup:
@@ -64,13 +62,12 @@ def path(points: Sequence[tuple[float, float]], class_: str) -> Markup:
 
 def mark(shape: str, x: float, y: float, hint: str) -> Markup:
     """Draw a mark of about nine pixels; ``hint`` is what it says under the pointer."""
-    if shape in ("circle", "ring"):
+    if shape == "circle":
         return element("circle", element("title", hint), cx=x, cy=y, r=4.2, class_=f"mark {shape}")
     corners = {
         "square": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
         "diamond": ((0, -5.4), (5.4, 0), (0, 5.4), (-5.4, 0)),
         "triangle": ((0, -5.2), (5, 4), (-5, 4)),
-        "cross": tuple((1.6 * dx, 1.6 * dy) for dx, dy in _CROSS),
     }[shape]
     points = _points([(x + dx, y + dy) for dx, dy in corners])
     return element("polygon", element("title", hint), points=points, class_=f"mark {shape}")

@@ -138,10 +138,11 @@ def ablations(rows: Sequence[tuple[Board, BoardRow]], settings: Settings) -> Ite
 
 def chosen(board: Board) -> list[BoardRow]:
     """Choose the rows that pictures compare: the best run here of each method, or the best ranked row a backbone."""
-    here = [row for row in board.rows if measured(row) and not row.partial]
-    if here:
-        return list({(row.method, row.backbone): row for row in reversed(here)}.values())[::-1]
-    return [row for group in board.groups for row in [row for row in group.rows if row.ranked][:1]]
+    best: dict[tuple[str, str], BoardRow] = {}
+    for row in board.rows:
+        if measured(row) and not row.partial:
+            best.setdefault((row.method, row.backbone), row)
+    return [*best.values()] or [row for group in board.groups for row in [row for row in group.rows if row.ranked][:1]]
 
 
 def sampling_error(percent: float, protocol: str | None) -> float | None:

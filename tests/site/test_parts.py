@@ -8,11 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cirbench.leaderboard.model import REPRODUCED, Value
 from cirbench.site.figures import Dot, Line, rows_figure
 from cirbench.site.frame import ordinal, slug
 from cirbench.site.headings import headings, long_label, short_label
 from cirbench.site.markdown import to_html
+from cirbench.site.naming import named, swept
+from cirbench.site.plots import chosen
 from cirbench.tables import Number
+from tests.shown import METRICS, board, row
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
 PERCENT = st.floats(0, 100)
@@ -103,3 +107,36 @@ def test_ordinals() -> None:
         "21st",
         "112th",
     ]
+
+
+def test_rows_made_here_are_told_apart_by_what_differs_and_printed_ones_keep_their_names() -> None:
+    rows = [row(number, badge=REPRODUCED, method="pli", title="PLI", backbone="b") for number in range(2)]
+    settings = {each.id: {"weight": 1.0, "mask_ratio": ratio} for each, ratio in zip(rows, (0.25, 0.5), strict=True)}
+    (shown,) = named([board([*rows, row(7, method="pli", title="PLI (as printed)", backbone="b")])], settings)
+    titles = [each.title for each in shown.rows]
+    assert titles == ["pli mask_ratio=0.25", "pli mask_ratio=0.5", "PLI (as printed)"]
+
+
+def test_a_sweep_is_rows_that_differ_in_one_number_alone() -> None:
+    rows = [row(number, badge=REPRODUCED, method="pli", backbone="b") for number in range(4)]
+    values = [(0.25, 1.0), (0.5, 1.0), (0.75, 1.0), (0.5, 2.0)]
+    settings = {
+        each.id: {"mask_ratio": ratio, "weight": weight, "seed": 0}
+        for each, (ratio, weight) in zip(rows, values, strict=True)
+    }
+    one = board(rows)
+    found = swept([(one, each) for each in rows], settings)
+    masks = found["cirr/test1", "mask_ratio"]["pli on b"]
+    assert [value for value, _ in masks] == [0.25, 0.5, 0.75]
+    assert [value for value, _ in found["cirr/test1", "weight"]["pli on b"]] == [1.0, 2.0]
+
+
+def test_pictures_compare_the_best_run_of_each_method() -> None:
+    measured_here = {label: Value(30.0, 29.0, 31.0) for label in METRICS}
+    rows = [
+        row(number, badge=REPRODUCED, method=method, backbone="b", metrics=measured_here)
+        for number, method in enumerate(("good", "good", "other"))
+    ]
+    assert [each.id for each in chosen(board(rows))] == [rows[0].id, rows[2].id]
+    published = [row(number) for number in range(10)]
+    assert [each.backbone for each in chosen(board(published))] == [f"backbone {number}" for number in range(5)]
