@@ -47,7 +47,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(static=static, script_digest=script_digest)
-    environment.filters.update(number=number, slug=slug, ordinal=ordinal, web=web, handle=handle, first_rank=first_rank)
+    environment.filters.update(number=number, slug=slug, ordinal=ordinal, web=web, handle=handle)
     environment.filters.update(short_label=short_label, long_label=long_label)
     return environment
 
@@ -82,8 +82,3 @@ def web(link: str | None) -> str | None:
 def handle(link: str) -> str:
     """Write a web address short: ``arXiv 2311.07622``, or its host."""
     return f"arXiv {link.rpartition('/')[2]}" if link.startswith("https://arxiv.org/") else link.split("/")[2]
-
-
-def first_rank(rank: str | None) -> str:
-    """Return the number by which a rank such as ``"2-4"`` is sorted; nothing where there is none."""
-    return "" if rank is None else rank.partition("-")[0]

@@ -119,6 +119,7 @@
     }));
     const byElement = new Map(rows.map((row) => [row.element, row]));
     const self = { id: table.id, onSort: null, show };
+    let ordered = "false undefined"; // the order in which the rows stand, which is the page's own at first
 
     heads.forEach((head) => {
       const button = document.createElement("button");
@@ -142,27 +143,34 @@
       });
       table.classList.toggle("grouped", !flat);
       const compare = at < 0 ? (a, b) => a.place - b.place : comparison(at, direction === "desc" ? -1 : 1);
+      const order = `${flat} ${sort}`;
       const parts = flat ? [[together, rows]] : groups.map(({ body, rows }) => [body, rows.map((row) => byElement.get(row))]);
       let count = 0;
       for (const [body, members] of parts) {
         const shown = members.filter((row) => (row.element.hidden = !fits(row), !row.element.hidden));
-        body.append(...[...members].sort(compare).map((row) => row.element));
+        if (order !== ordered) body.append(...[...members].sort(compare).map((row) => row.element));
         body.hidden = shown.length === 0;
         count += shown.length;
       }
+      ordered = order;
       for (const { body } of groups) if (flat) body.hidden = true;
-      for (const name of new Set([...table.querySelectorAll("[data-col]")].map((cell) => cell.dataset.col))) {
-        for (const cell of table.querySelectorAll(`[data-col="${CSS.escape(name)}"]`)) cell.hidden = hidden.has(name);
-      }
+      heads.forEach((head, place) => {
+        const hide = hidden.has(head.dataset.key);
+        if (head.hidden === hide) return;
+        head.hidden = hide;
+        for (const { element } of rows) element.cells[place].hidden = hide;
+      });
       const label = at < 0 ? "" : `, ${table.dataset.title} by ${heads[at].textContent.trim()}, ${direction === "desc" ? "highest" : "lowest"} first`;
       return [count, rows.length, label];
     }
 
     function comparison(at, sign) {
+      const counted = heads[at].classList.contains("n");
       const value = (row) => {
         const cell = row.element.cells[at];
-        const given = cell.dataset.value;
-        return given === undefined ? cell.textContent.trim().toLowerCase() : given === "" ? null : Number(given);
+        if (!counted) return cell.textContent.trim().toLowerCase();
+        const number = parseFloat(cell.firstChild.data); // the interval stands in an element of its own; 2-4 counts as 2
+        return Number.isNaN(number) ? null : number;
       };
       const values = new Map(rows.map((row) => [row, value(row)]));
       return (a, b) => {

@@ -66,7 +66,7 @@ def test_code_in_names_links_and_notes_does_not_run(look: Look, tmp_path: Path) 
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_two_hundred_rows_answer_at_once(look: Look, tmp_path: Path) -> None:
+def test_two_hundred_rows_open_and_answer_at_once(look: Look, tmp_path: Path) -> None:
     site = write_pages([board([row(number) for number in range(200)])], tmp_path)
     page = look(site / "benchmarks" / "cirr.html")
     script = """() => {
@@ -77,4 +77,11 @@ def test_two_hundred_rows_answer_at_once(look: Look, tmp_path: Path) -> None:
       return [timed(() => head.click()), timed(() => { search.value = "17"; search.dispatchEvent(
         new Event("input", { bubbles: true })); })];
     }"""
+    ready = """(() => { const all = performance.getEntriesByType("navigation")[0];
+                        return all.domContentLoadedEventEnd - all.domContentLoadedEventStart; })()"""
+    prepared = []
+    for _ in range(3):
+        page.reload()
+        prepared.append(page.evaluate(ready))
+    assert min(prepared) < 300
     assert max(min(times) for times in zip(*(page.evaluate(script) for _ in range(3)), strict=True)) < 300
