@@ -11,7 +11,7 @@ from cirbench.site.frame import SCRIPT, STYLE, render, static
 from cirbench.site.methods import method_views
 from cirbench.site.naming import HERE, named, settings_of
 from cirbench.site.runs import run_view
-from cirbench.site.views import BoardView, columns, filters, licence, run_page, view
+from cirbench.site.views import BoardView, columns, filters, run_page, view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,14 +95,14 @@ def _benchmarks(views: Sequence[BoardView]) -> list[BenchmarkView]:
 
 
 def _benchmark(name: str, views: tuple[BoardView, ...]) -> BenchmarkView:
-    known = datasets().get(name)
-    title, _, lead = known.title.partition(": ") if known else (name, "", "")
-    if known and not lead:
+    slug, known = views[0].benchmark, datasets().get(name)
+    if known is None:
+        lead = "Somebody's own data: its numbers follow from stored ranks, and who has its files can make them again."
+        return BenchmarkView(slug, name.removeprefix("own-"), lead, (), views)
+    title, _, lead = known.title.partition(": ")
+    if not lead:
         title, lead = known.name.capitalize(), known.title
-    facts = [("licence", licence(name))]
-    if known:
-        if known.needs is not None:
-            facts.append(("get it", f"cirbench data get {name}"))
-        facts.append(("run it", f"cirbench run --method METHOD --dataset {name}"))
-    lead = f"{lead[:1].upper()}{lead[1:]}." if lead else ""
-    return BenchmarkView(views[0].benchmark, title, lead, tuple(facts), views)
+    facts = [("licence", known.licence), ("run it", f"cirbench run --method METHOD --dataset {name}")]
+    if known.needs is not None:
+        facts.insert(1, ("get it", f"cirbench data get {name}"))
+    return BenchmarkView(slug, title, f"{lead[:1].upper()}{lead[1:]}.", tuple(facts), views)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.catalogue import datasets, protocols
+from cirbench.datasets.catalogue import protocols
 from cirbench.leaderboard.board import BADGES
 from cirbench.site import plots
 from cirbench.site.frame import slug
@@ -134,9 +134,3 @@ def columns(views: Sequence[BoardView]) -> list[tuple[str, str, bool]]:
     for key, title in (("supervision", "supervision"), ("badge", "evidence"), ("year", "year"), ("source", "source")):
         found[key] = (title, True)
     return [(key, title, shown) for key, (title, shown) in found.items()]
-
-
-def licence(benchmark: str) -> str:
-    """The licence of a benchmark's annotations."""
-    known = datasets().get(benchmark)
-    return known.licence if known else "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -239,3 +240,11 @@ def test_boards_keep_their_rows(site: Path) -> None:
         page = Elements((site / "benchmarks" / f"{each.benchmark}.html").read_text())
         ids = set(page.all("id"))
         assert len([id for id in ids if id]) > len(each.rows)
+
+
+def test_own_data_has_a_page_that_promises_no_files(tmp_path: Path) -> None:
+    own = board([row(0, id="own-cats--pli--0", protocol="own/cats", badge="as published")])
+    write_pages([dataclasses.replace(own, id="own/cats", benchmark="own-cats", protocol="own/cats")], tmp_path)
+    text = Elements((tmp_path / "benchmarks" / "own-cats.html").read_text()).text
+    assert "Somebody's own data" in text
+    assert "cirbench data get" not in text
