@@ -67,8 +67,8 @@ def get(
     name: str, split: str | None, data_root: Path | None, annotations_only: bool, offline: bool, mirror: str | None
 ) -> None:
     """Fetch what is missing and may be fetched; verify everything; resume what was interrupted."""
+    from cirbench.data.chosen import choose, sources
     from cirbench.data.get import Getter
-    from cirbench.data.sources import choose, sources
 
     wanted, parts = choose(name, split), sources(name, split)
     if data_root is not None:
@@ -126,7 +126,7 @@ def describe(name: str, split: str | None, data_root: Path | None, as_json: bool
 
 def _root(name: str, given: Path | None) -> Path:
     """Return the data root; any folder will do for what ships with cirbench."""
-    from cirbench.data.sources import sources
+    from cirbench.data.chosen import sources
 
     return locate_root(given) if sources(name).annotations else given or Path()
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from PIL import ImageFile
 
+from cirbench.data.chosen import choose
 from cirbench.data.download import silent
 from cirbench.data.inspection import Inspection, State, inspect
 from cirbench.data.plan import load, plan
-from cirbench.data.sources import choose
 from cirbench.datasets.imagefiles import FOLDERS, find_images, image_files
 from cirbench.datasets.lost import SMALL_POOL
 from cirbench.errors import CheckFailed

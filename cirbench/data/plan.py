@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.data.sources import Archive, choose, sources
+from cirbench.data.chosen import choose, sources
+from cirbench.data.sources import Archive
 from cirbench.datasets.catalogue import find_dataset, load_protocol
 from cirbench.datasets.imagefiles import FOLDERS, find_images, image_files
 from cirbench.errors import CorruptFile, MissingData

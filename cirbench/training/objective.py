@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
     from cirbench.features.encoder import Progress
-    from cirbench.training.data import Source
+    from cirbench.training.data.source import Source
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

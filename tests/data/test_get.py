@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cirbench.data.chosen import choose
 from cirbench.data.download import Patience
 from cirbench.data.get import LOCK, Getter
 from cirbench.data.records import NAME, read_records
-from cirbench.data.sources import Archive, ImageSet, RemoteFile, Sources, choose
+from cirbench.data.sources import Archive, ImageSet, RemoteFile, Sources
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData
 from tests import circo_files
 from tests.data.server import Behaviour

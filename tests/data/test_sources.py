@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cirbench.data.chosen import choose, sources
 from cirbench.data.pinned import SOURCES
 from cirbench.data.plan import missing_images, needed_images, plan
-from cirbench.data.sources import Archive, choose, sources
+from cirbench.data.sources import Archive
 from cirbench.datasets import datasets, protocols
 from cirbench.datasets.imagefiles import FOLDERS
 from cirbench.errors import UnknownName
