@@ -30,6 +30,7 @@ def settings(result: Result) -> dict[str, Any]:
     return {
         **method.parameters,
         **(method.training or {}),
+        "data": method.trained_on,
         "backbone": result.backbone.name,
         "precision": result.backbone.precision,
         "seed": result.seed,

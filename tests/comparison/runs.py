@@ -43,6 +43,7 @@ def run_of(
     queries: Sequence[str] | None = None,
     expected: int | None = None,
     clusters: Sequence[str] | None = None,
+    trained_on: str | None = None,
 ) -> Run:
     """A run whose numbers follow from per-query values; the first label is the headline."""
     arrays = {label: np.array(row, dtype=np.float64) for label, row in values.items()}
@@ -64,6 +65,7 @@ def run_of(
             uses_shared_concept="no",
             uses_llm="no",
             uses_triplets="no",
+            trained_on=trained_on,
         ),
         protocol=ProtocolRecord(name="toy@1", digest=digest, fields=dict(fields or {}), licence="MIT"),
         backbone=BackboneRecord(

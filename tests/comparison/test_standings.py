@@ -118,6 +118,12 @@ def test_runs_of_one_method_are_named_by_the_settings_that_differ() -> None:
     assert run_names([one, other, run_of("image-only", values)]) == ("pli weight=0.5", "pli weight=1.0", "image-only")
 
 
+def test_runs_of_one_method_on_other_training_data_are_named_by_the_data() -> None:
+    values = {"mAP@5": [0.5]}
+    one, other = (run_of("lincir", values, trained_on=data) for data in ("scenes", "texts.txt"))
+    assert run_names([one, other]) == ("lincir data=scenes", "lincir data=texts.txt")
+
+
 def test_runs_that_differ_in_nothing_that_was_set_are_named_by_their_folders() -> None:
     values = {"mAP@5": [0.5]}
     assert run_names([run_of("pli", values, folder="runs/pli-1"), run_of("pli", values, folder="runs/pli-2")]) == (
