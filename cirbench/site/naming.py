@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from cirbench.leaderboard.entry import read_entry
 from cirbench.leaderboard.model import REPRODUCED, SERVER, Board, BoardRow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cirbench.leaderboard.entry import Entry
@@ -40,27 +41,37 @@ def settings_of(boards: Sequence[Board], entries: Path) -> Settings:
 
 
 def named(boards: Sequence[Board], settings: Settings) -> tuple[Board, ...]:
-    """Call rows made here by their method and, where it has several on a backbone, by the settings that differ."""
+    """Call rows made here by their method and, where it has several on a backbone, by the settings that differ.
 
-    def name(row: BoardRow, kin: Sequence[BoardRow]) -> BoardRow:
-        if row.badge not in HERE:
-            return row
-        others = [settings[other.id] for other in kin if other.badge in HERE and other.method == row.method]
-        mine = settings[row.id]
-        differing = [key for key in mine if any(other.get(key) != mine[key] for other in others)]
-        said = " ".join([row.method, *(f"{key}={mine[key]}" for key in differing[:_MOST])])
-        return dataclasses.replace(row, title=said)
-
+    Rows that differ in no setting are told apart by their runs.
+    """
     return tuple(
         dataclasses.replace(
             board,
             groups=tuple(
-                dataclasses.replace(group, rows=tuple(name(row, group.rows) for row in group.rows))
-                for group in board.groups
+                dataclasses.replace(group, rows=tuple(_apart(group.rows, settings))) for group in board.groups
             ),
         )
         for board in boards
     )
+
+
+def _apart(rows: Sequence[BoardRow], settings: Settings) -> Iterator[BoardRow]:
+    """The rows of a group; those that were made here with names that tell them apart."""
+    here = [row for row in rows if row.badge in HERE]
+    titles = {row.id: _said(row, [other for other in here if other.method == row.method], settings) for row in here}
+    times = Counter(titles.values())
+    for row in rows:
+        title = titles.get(row.id, row.title)
+        run = f" ({row.id.rpartition('--')[2]})" if times[title] > 1 and row.id in titles else ""
+        yield dataclasses.replace(row, title=title + run)
+
+
+def _said(row: BoardRow, kin: Sequence[BoardRow], settings: Settings) -> str:
+    """The method of a row, with the settings in which it differs from others of its kind."""
+    mine = settings[row.id]
+    differing = [key for key in mine if any(settings[other.id].get(key) != mine[key] for other in kin)]
+    return " ".join([row.method, *(f"{key}={mine[key]}" for key in differing[:_MOST])])
 
 
 def swept(
@@ -91,7 +102,8 @@ def swept(
 
 
 def _settings(entry: Entry) -> dict[str, Any]:
-    return {**entry.method.parameters, **(entry.method.training or {}), "seed": entry.seed}
+    method = entry.method
+    return {**method.parameters, **(method.training or {}), "data": method.trained_on, "seed": entry.seed}
 
 
 def _base(row: BoardRow) -> str:

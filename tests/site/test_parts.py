@@ -117,6 +117,12 @@ def test_rows_made_here_are_told_apart_by_what_differs_and_printed_ones_keep_the
     assert titles == ["pli mask_ratio=0.25", "pli mask_ratio=0.5", "PLI (as printed)"]
 
 
+def test_rows_made_here_with_the_same_settings_are_told_apart_by_their_runs() -> None:
+    rows = [row(0, id=f"cirr-test1--pli--{run}", badge=REPRODUCED, method="pli") for run in ("1a", "2b")]
+    (shown,) = named([board(rows)], {each.id: {"data": "pairs.csv"} for each in rows})
+    assert [each.title for each in shown.rows] == ["pli (1a)", "pli (2b)"]
+
+
 def test_a_sweep_is_rows_that_differ_in_one_number_alone() -> None:
     rows = [row(number, badge=REPRODUCED, method="pli", backbone="b") for number in range(4)]
     values = [(0.25, 1.0), (0.5, 1.0), (0.75, 1.0), (0.5, 2.0)]
