@@ -12,6 +12,7 @@ from cirbench.datasets.catalogue import datasets
 from cirbench.errors import CirbenchError
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
+from cirbench.training.data.source import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,8 @@ def commands(result: Result, config: RunConfig) -> tuple[str, ...]:
     run += _options("--set", method.parameters, parameters)
     if method.checkpoint is None:
         return (shlex.join(run),)
-    data, taught = method.trained_on or "DATA", method.training or {}
+    taught = method.training or {}
+    data = (method.trained_on or "DATA").removesuffix(FIRST.format(taught.get("samples")))
     if method.selected_on is None:  # `cirbench run` trains with its own seed
         source = [] if data == dataset == _OWN_TRAINING else ["--train-data", data]
         return (shlex.join([*run, *source, *_options("--train", taught, {**training, "seed": result.seed})]),)

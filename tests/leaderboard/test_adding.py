@@ -20,9 +20,11 @@ from cirbench.leaderboard.known import FILE, known_protocols
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.submissions.receipts import Receipt
+from cirbench.training.data.source import identified
 from cirbench.versioned import write_versioned
 from tests.leaderboard import runs
 from tests.leaderboard.runs import run_of, tiny, without_labels
+from tests.training.plain_samples import GreySample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +102,19 @@ def test_a_method_that_run_trains_by_itself_needs_one_command(tmp_path: Path) ->
     entry = read_entry(add_run(run_of(tmp_path / "run", method=method, seed=3).folder, tmp_path / "entries"))
     assert entry.commands == (
         "cirbench run --method pli --dataset scenes --protocol scenes/tiny --backbone scenes-vit --seed 3",
+    )
+
+
+def test_training_on_the_first_samples_names_the_data_and_how_many(tmp_path: Path) -> None:
+    first = identified("pairs.csv", [GreySample(place) for place in range(3)], listing="").first(2)
+    method = runs.method(
+        parameters={}, trained_on=first.name, checkpoint=runs.sha("c"), training={"samples": 2, "seed": 0}
+    )
+    entry = read_entry(add_run(run_of(tmp_path / "run", method=method).folder, tmp_path / "entries"))
+    assert entry.method.trained_on == "pairs.csv (the first 2)"
+    assert entry.commands == (
+        "cirbench run --method random --dataset scenes --protocol scenes/tiny --backbone scenes-vit "
+        "--train-data pairs.csv --train samples=2",
     )
 
 

@@ -28,6 +28,9 @@ OPENED: Mapping[Kind, tuple[Part, ...]] = {
 }
 """What a step opens of its samples."""
 
+FIRST = " (the first {})"
+"""What stands behind the name of a source that is the start of another."""
+
 _WANTED = {"pairs": "images with captions", "images": "images", "texts": "texts", "features": "images"}
 _PARTS: Mapping[Kind, tuple[Part, ...]] = {**OPENED, "features": ("image",)}
 _LOOKED_AT = 64
@@ -113,7 +116,7 @@ class Source:
         if count >= len(self.samples):
             return self
         return Source(
-            f"{self.name} (the first {count})",
+            self.name + FIRST.format(count),
             [self.samples[place] for place in range(count)],
             digest([self.digest, count]),
             {part: places[places < count] for part, places in self.lacking.items()},
