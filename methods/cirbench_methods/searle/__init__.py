@@ -88,13 +88,14 @@ SEARLE = MethodSpec(
     trains_on="features",
     recipes={
         "scenes-vit": SearleTraining(
-            samples=600,
+            samples=1200,
             steps=300,
             batch_size=128,
             lr=1e-3,
             schedule="cosine",
+            temperature=0.02,
             regularisation=0.0,
-            phrases="scenes",
+            oti_regularisation=0.0,
             oti_steps=_SCENES.steps,
             oti_lr=_SCENES.lr,
             oti_ema=_SCENES.ema,
