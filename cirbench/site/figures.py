@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from cirbench.tables import Number
 
-_WIDTH = 700
-_LEFT, _RIGHT = 230.0, 636.0
-_ROW, _APART = 12.0, 7.0
+_WIDTH = 640
+_LEFT, _RIGHT = 222.0, 566.0
+_ROW, _APART = 13.0, 8.0
+_INDENT, _KEY, _LETTER = 6.0, 20.0, 7.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,9 @@ def rows_figure(lines: Sequence[Line], series: Sequence[str], *, title: str, uni
     def x(value: float) -> float:
         return _LEFT + (_RIGHT - _LEFT) * axis.place(value)
 
-    parts = [label(0, 16, title, class_="title"), *(_legend(series) if len(series) > 1 else [])]
-    top = 58.0 + (22.0 if len(series) > 1 else 0.0)
+    keys, rows_of_keys = _legend(series) if len(series) > 1 else ([], 0)
+    parts = [label(0, 16, title, class_="title"), *keys]
+    top = 58.0 + _KEY * rows_of_keys
     height = _ROW + _APART * len(series)
     bottom = top + height * len(lines) + 4
     for tick in axis.ticks:
@@ -87,7 +89,7 @@ def rows_figure(lines: Sequence[Line], series: Sequence[str], *, title: str, uni
         if not row.dots:
             parts.append(label(0, y + 5, row.label, class_="heading"))
             continue
-        parts.append(label(_LEFT - 14, y + 4, short(row.label, 36), anchor="end"))
+        parts.append(label(_LEFT - 14, y + 4, short(row.label, 32), anchor="end"))
         for dot in row.dots:
             parts.append(_dot(dot, x, y + _APART * (dot.series - (len(series) - 1) / 2), row.label))
         parts.append(label(_WIDTH, y + 4, row.note, anchor="end", class_="quiet"))
@@ -119,11 +121,16 @@ def _dot(dot: Dot, x: Callable[[float], float], y: float, name: str) -> Markup:
     return group(parts, class_=f"series{dot.series + 1}{'' if dot.measured else ' hollow'}")
 
 
-def _legend(series: Sequence[str]) -> list[Markup]:
-    parts, x = [], 6.0
+def _legend(series: Sequence[str]) -> tuple[list[Markup], int]:
+    """Name the series, side by side as far as there is room; return that and on how many lines."""
+    parts, x, row = [], _INDENT, 0
     for number, name in enumerate(series):
-        shown = short(name, 30)
-        key = group([mark(SHAPES[number % len(SHAPES)], x, 34, name)], class_=f"series{number + 1}")
-        parts += [key, label(x + 10, 38, shown)]
-        x += 26 + 6.6 * len(shown)
-    return parts
+        shown = short(name, 40)
+        width = 26 + _LETTER * len(shown)
+        if x > _INDENT and x + width > _WIDTH:
+            x, row = _INDENT, row + 1
+        y = 36 + _KEY * row
+        key = group([mark(SHAPES[number % len(SHAPES)], x, y, name)], class_=f"series{number + 1}")
+        parts += [key, label(x + 10, y + 4, shown)]
+        x += width
+    return parts, row + 1

@@ -89,6 +89,16 @@ def test_a_picture_of_rows_is_well_formed_and_says_every_number(rows: list[tuple
     assert len(drawing.findall(".//circle")) == len(rows)
 
 
+def test_long_names_of_series_take_another_line_and_stay_inside_the_picture() -> None:
+    names = [f"a method with a long name, number {number}" for number in range(4)]
+    dots = tuple(Dot(Number(10.0 + series), series) for series in range(len(names)))
+    drawing = ET.fromstring(rows_figure([Line("a slice", dots)], names, title="t", unit="Percent", text="").drawing)
+    keys = {text.text: text for text in drawing.findall("text") if text.text in names}
+    assert [*keys] == names
+    assert all(float(key.get("x", 0)) + 6 * len(name) < float(drawing.get("width", 0)) for name, key in keys.items())
+    assert len({key.get("y") for key in keys.values()}) == 2
+
+
 @given(TEXT)
 def test_a_name_becomes_a_plain_file_name(name: str) -> None:
     assert slug(name)
