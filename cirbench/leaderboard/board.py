@@ -26,8 +26,8 @@ __all__ = ["BADGES", "ENTRIES", "Board", "BoardRow", "Group", "Value", "boards"]
 ENTRIES = Path("leaderboards") / "entries"
 
 _NOTES = (
-    "Ranks count within one backbone and one kind of supervision. A range of ranks says that the numbers do not tell "
-    "rows apart; rows without intervals are ordered as printed.",
+    "Ranks count within one backbone; methods that were trained on triplets are ranked among themselves. A range of "
+    "ranks says that the numbers do not tell rows apart; rows without intervals are ordered as printed.",
     "A published row is what its source prints; nobody ran it here.",
 )
 _OTHER = "Rows under protocols of their own: each says what differs. They are not ranked."

@@ -64,7 +64,7 @@ def recall_curves(rows: Sequence[BoardRow]) -> Iterator[Figure]:
             title="Recall against K",
             across="K",
             up="Recall@K, percent",
-            text=f"How recall grows with K{_which(rows)}.",
+            text=f"How recall grows with K{_which(rows, len(curves[:_MOST_CURVES]))}.",
         )
 
 
@@ -88,7 +88,7 @@ def slices(rows: Sequence[BoardRow]) -> Iterator[Figure]:
             [_name(row, rows) for row in shown],
             title=f"{short_label(measure)} for each {kind}",
             unit="Percent",
-            text=f"Where {'each one' if len(shown) > 1 else 'it'} is strong and weak{_which(rows)}.",
+            text=f"Where {'each one' if len(shown) > 1 else 'it'} is strong and weak{_which(rows, len(shown))}.",
         )
 
 
@@ -175,14 +175,12 @@ def _slice_of(text: str, kind: str, measure: str) -> str | None:
     return label.part if label.by == kind and _measure(label) == measure else None
 
 
-def _which(rows: Sequence[BoardRow]) -> str:
+def _which(rows: Sequence[BoardRow], shown: int) -> str:
+    """Which of the rows that pictures compare a picture shows: its first ones, since they are in order."""
     if len(rows) == 1:
         return ""
-    return (
-        ", for the best run here of each method"
-        if any(map(measured, rows))
-        else ", for the best ranked row of each backbone"
-    )
+    of = "the best run here of each method" if any(map(measured, rows)) else "the best ranked row of each backbone"
+    return f", for {of}" if shown == len(rows) else f", for the first {shown} of {len(rows)} in the table: {of}"
 
 
 def _name(row: BoardRow, rows: Sequence[BoardRow]) -> str:
