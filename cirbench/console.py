@@ -100,8 +100,14 @@ def say(line: str) -> None:
 
 
 def show(table: Table) -> None:
-    """Print a table on stdout, as wide as it needs to be where there is no terminal."""
+    """Print a table on stdout, as wide as it needs to be where there is no terminal; a narrow one cuts nothing off."""
     from rich.console import Console
+    from rich.segment import Segment
 
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    console.print(table)
+    # Rich overruns a width where the least widths of columns come to more than it had shared out, so it is given less.
+    for width in range(console.width, console.width * 3 // 4, -1):
+        lines = Segment.split_lines(console.render(table, console.options.update(width=width)))
+        if max(map(Segment.get_line_length, lines), default=0) <= console.width:
+            break
+    console.print(table, width=width, crop=False)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _WIDEST = 10_000
 _LONG = 22
+_NAME = 12
 _STYLES = {"": "", "best": "bold", "second": "underline"}
 
 
@@ -35,7 +36,7 @@ def to_rich(table: Table) -> RichTable:
             Text(_heading(table, at)),
             justify="right" if table.numeric(at) else "left",
             min_width=_needed(table, at),
-            no_wrap=at == 0,
+            overflow="fold",
         )
     for row in table.rows:
         laid_out.add_row(*_texts(row))
@@ -64,7 +65,12 @@ def _heading(table: Table, at: int) -> str:
 
 
 def _needed(table: Table, at: int) -> int:
-    """The width below which a number or a word of the heading would be cut; intervals may take a second line."""
+    """The width below which a number, a word of the heading or a usual name would be cut.
+
+    Intervals and long names may take a second line.
+    """
+    if at == 0:
+        return min(_NAME, max((len(visible(str(row[0] or ""))) for row in table.all_rows), default=1))
     numbers = [cell for row in table.all_rows if isinstance(cell := row[at], Number)]
     heading = visible(table.columns[at].heading).split()
     ends = [f"[{end}," for cell in numbers for end in cell.ends_text or ()]

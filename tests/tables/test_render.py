@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from cirbench.console import show
 from cirbench.errors import UnknownName
 from cirbench.tables import FORMATS, Column, Mark, Number, Table, render
 from cirbench.tables.safe import hidden
@@ -177,6 +178,22 @@ def test_latex_compiles(tmp_path: Path) -> None:
     command = [ENGINE, *ENGINES[ENGINE], "table.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(120, 120), (80, 80), (30, 100)])
+def test_a_narrow_terminal_cuts_off_no_number(
+    columns: int, widest: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heads = ("run", "rank", "mAP@5", "against image-text", "p (Holm)", "wins", "ties", "losses")
+    number, difference = Number(12.34, 11.11, 13.57), Number(-12.4, -13.95, -10.9, signed=True)
+    row = ("lincir data=coco_captions.txt", "10-11", number, difference, "0.0006", "49", "576", "375")
+    monkeypatch.setattr("cirbench.console.WIDTH", columns)
+    show(to_rich(Table("title", tuple(Column(head, head) for head in heads), (row,), "A caption. " * 20)))
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= widest
+    assert {"375", "13.95,"} <= set(re.findall(r"[\d.]+,?", printed))
+    assert "…" not in printed
+    assert " ".join(printed.split()).count("A caption.") == 20
 
 
 def test_latex_has_rules_a_caption_with_the_protocol_and_marks() -> None:
