@@ -39,7 +39,7 @@ from cirbench.results.schema import (
     Result,
 )
 from cirbench.statistics import intervals
-from cirbench.training.checkpoint import CARD, read_card
+from cirbench.training.checkpoint import CARD, open_checkpoint, read_card
 from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
 
@@ -188,14 +188,16 @@ class Session:
 
     def _job(self, spec: MethodSpec, checkpoint: Path | None) -> Job:
         parameters = self._parameters[spec.name]
+        backbone = self.backbone.identity
+        card = None if checkpoint is None else open_checkpoint(checkpoint, method=spec.name, backbone=backbone)
         identity = {
             "schema": 1,  # of this identity: a result of an older form is still the same run
             "protocol": self.protocol.digest,
             "method": spec.name,
             "code": code_of(spec.implementation),
             "parameters": msgspec.to_builtins(parameters),
-            "backbone": self.backbone.identity.digest,
-            "checkpoint": None if checkpoint is None else read_card(checkpoint).weights,
+            "backbone": backbone.digest,
+            "checkpoint": None if card is None else card.weights,
             "limit": self.config.limit,
             "seed": self.config.seed,
         }

@@ -210,6 +210,19 @@ def test_a_trained_method_on_other_data_asks_for_its_checkpoint(capsys: pytest.C
     assert "cirbench train pli --backbone ViT-L-14/openai --data PAIRS.csv" in shown
 
 
+@pytest.mark.parametrize("plan", [[], ["--plan"]])
+def test_the_checkpoint_of_another_method_is_refused_before_anything_runs(
+    plan: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(tmp_path / "checkpoint")
+    short = ["--data", "scenes:8", "--set", "steps=1", "--set", "batch_size=4"]
+    assert cli.execute(["train", "lincir", *short, "--output", checkpoint]) == 0
+    capsys.readouterr()
+    output = ["--output", str(tmp_path / "runs")]
+    assert cli.execute([*TINY, "--method", "pli", "--checkpoint", checkpoint, *output, *plan]) == 2
+    assert capsys.readouterr().err == f"error: The checkpoint {checkpoint} is of the method lincir, not of pli.\n"
+
+
 def test_a_place_without_permission_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
