@@ -102,9 +102,11 @@ def _convert(value: Any, field: msgspec.structs.FieldInfo, owner: str) -> Any:
     try:
         return msgspec.convert(value, field.type, strict=False)
     except msgspec.ValidationError as error:
+        known = getattr(msgspec.inspect.type_info(field.type), "values", ())
+        choice = f"It is one of {', '.join(map(str, known))}. " if known else ""
         raise UsageError(
             f"The parameter {field.name} of {owner} cannot be {value!r}: {error}.",
-            hint=f"Its default is {field.default!r}.",
+            hint=f"{choice}Its default is {field.default!r}.",
         ) from error
 
 
