@@ -68,6 +68,8 @@ def _method(name: str) -> Facts:
     apart = ("parameters", "training", "settings", "recipes")
     facts: Facts = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     facts = {key: value for key, value in facts.items() if key not in apart}
+    if spec.trainer is None:
+        facts = {key: value for key, value in facts.items() if key not in ("trainer", "trains_on", "converter")}
     for kind in ("parameters", "training"):
         struct = getattr(spec, kind)
         if struct is not None:

@@ -60,6 +60,15 @@ def test_show_gives_the_defaults_of_every_parameter(capsys: pytest.CaptureFixtur
     assert facts["training"]["mask_ratio"] == 0.75
 
 
+def test_show_speaks_of_training_where_a_method_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for name in ("image-text", "lincir"):
+        assert cli.execute(["show", name, "--json"]) == 0
+        told[name] = json.loads(capsys.readouterr().out)
+    assert told["lincir"]["trains_on"] == "texts"
+    assert not {"trainer", "trains_on", "converter", "training"} & told["image-text"].keys()
+
+
 def test_show_gives_the_digest_of_each_part_of_a_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.execute(["show", "scenes/tiny", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
