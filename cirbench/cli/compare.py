@@ -30,7 +30,7 @@ TABLES = ("runs", "diagnostics", "slices")
     "--table",
     "which",
     type=click.Choice(TABLES),
-    help="One table only.  [default: all of them on a terminal, runs in every other format]",
+    help="One table only.  [default: all of them as rich, runs in every other form]",
 )
 @click.option("--signs", is_flag=True, help="Signs of significance in place of intervals, for a narrow table.")
 def command(
@@ -39,7 +39,7 @@ def command(
     """Compare runs of one protocol, query by query: differences, corrected tests, and ranks without false orders.
 
     \b
-    cirbench compare runs/scenes/image-text-cf2cfa47 runs/scenes/pli-45ec5ced
+    cirbench compare runs/scenes/image-text-cf2cfa47 runs/scenes/pli-d2c078bf
     cirbench compare runs/scenes/* --metric Recall@10 --format latex > table.tex
     cirbench compare runs/scenes/* --table slices --format csv > slices.csv
     """

@@ -32,7 +32,7 @@ def command(one: Path, other: Path, form: str, which: str | None) -> None:
     """Say what differs between two runs: first the settings, then the queries that one solves and the other does not.
 
     \b
-    cirbench diff runs/scenes/image-text-cf2cfa47 runs/scenes/pli-45ec5ced
+    cirbench diff runs/scenes/image-text-cf2cfa47 runs/scenes/pli-d2c078bf
     """
     from cirbench.comparison.names import run_names
     from cirbench.comparison.printing import print_table

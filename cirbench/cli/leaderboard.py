@@ -20,7 +20,7 @@ def command() -> None:
     """Publish runs with the ranks that their numbers follow from, and check what others published.
 
     \b
-    cirbench leaderboard add runs/scenes/pli-45ec5ced
+    cirbench leaderboard add runs/scenes/pli-d2c078bf
     cirbench leaderboard check
     cirbench leaderboard build
     """

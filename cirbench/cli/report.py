@@ -42,9 +42,9 @@ def command(
     --disagree, eight queries at even distances are shown, whatever became of them.
 
     \b
-    cirbench report runs/scenes/pli-45ec5ced
-    cirbench report runs/scenes/pli-45ec5ced --worst 20 --html worst.html
-    cirbench report runs/scenes/pli-45ec5ced runs/scenes/image-text-cf2cfa47 --disagree 20 --html flips.html
+    cirbench report runs/scenes/pli-d2c078bf
+    cirbench report runs/scenes/pli-d2c078bf --worst 20 --html worst.html
+    cirbench report runs/scenes/pli-d2c078bf runs/scenes/image-text-cf2cfa47 --disagree 20 --html flips.html
     """
     given = {"worst": worst, "best": best, "disagree": disagree}
     asked = [(name, count) for name, count in given.items() if count is not None]
