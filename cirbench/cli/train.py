@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cirbench.training.moments import Watch
 
 CLIP = "clip"
+_LOOKED_AT = 256
 
 
 class TrainOptions(Parameters, frozen=True):
@@ -118,6 +119,8 @@ def _train_method(spec: MethodSpec, options: TrainOptions, *, restart: bool) -> 
     parameters = training_parameters(spec, name, _settings(options))
     activation: Activation | None = options.activation  # type: ignore[assignment]
     backbone = load_backbone(name, weights=_path(options.weights), activation=activation, device=options.device)
+    if spec.trains_on in ("pairs", "texts"):
+        _say_what_is_cut(source, backbone)
     return train_method(
         spec,
         backbone,
@@ -143,6 +146,8 @@ def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
     parameters = parse(type(CLIP_TRAINING), _settings(options), owner="clip's training", base=CLIP_TRAINING)
     design = design_folder(Path(options.model))
     backbone = random_backbone(design, seed=parameters.seed, device=options.device)
+
+    _say_what_is_cut(source, backbone)
 
     from cirbench.training.contrastive import Contrastive
     from cirbench.training.train import Request, train
@@ -213,6 +218,18 @@ def _data(options: TrainOptions) -> Source:
     if options.data is None:
         raise UsageError("--data is missing.", hint="For instance: --data scenes, or --data pairs.csv")
     return open_source(options.data, options.captions, display=progress, say=say)
+
+
+def _say_what_is_cut(source: Source, backbone: Backbone) -> None:
+    from cirbench.console import say
+
+    captions = source.some_captions(_LOOKED_AT)
+    cut = int(backbone.overlong(captions).sum())
+    if cut:
+        say(
+            f"{cut} of {len(captions)} captions that were looked at are longer than the {backbone.context_length} "
+            f"tokens that {backbone.identity.name} reads; what is too much at their ends is cut."
+        )
 
 
 def _path(text: str | None) -> Path | None:

@@ -108,7 +108,7 @@ def test_ctrl_c_keeps_the_state_and_the_same_command_continues(model: Path, tmp_
     endless = [*command, "--set", "steps=1000000"]
     with subprocess.Popen(endless, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert "Training pli" in process.stderr.readline()
+        assert any(line.startswith("Training pli") for line in process.stderr)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -116,3 +116,15 @@ def test_ctrl_c_keeps_the_state_and_the_same_command_continues(model: Path, tmp_
     assert "Traceback" not in said
     assert not (output / CARD).exists()
     assert [path.name for path in output.glob("*")] == [STATE]
+
+
+def test_captions_that_are_cut_are_counted_before_the_training(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(["a red circle"] * 12 + ["a red circle and a blue square " * 40] * 4))
+    command = ["train", "lincir", "--backbone", str(model), "--data", str(texts), "--set", "steps=1"]
+    assert execute([*command, "--set", "batch_size=8", "--set", "keywords=rules", "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    context = load_backbone(str(model), device="cpu").context_length
+    assert f"4 of 16 captions that were looked at are longer than the {context} tokens that" in said

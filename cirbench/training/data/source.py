@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -111,6 +112,14 @@ class Source:
         sample = self.samples[whole]
         return all((sample.image if part == "image" else sample.caption) is not None for part in _PARTS[kind])
 
+    def some_captions(self, most: int) -> list[str]:
+        """Captions at even distances, at most so many; samples that cannot be read are passed over."""
+        found = []
+        for place in _spread(len(self.samples), most):
+            with contextlib.suppress(MissingData):  # a training says which samples cannot be used, or skips them
+                found.append(self.samples[place].caption)
+        return [caption for caption in found if caption is not None]
+
     def first(self, count: int) -> Source:
         """The first so many samples, as a source of its own; this one where it holds no more."""
         if count >= len(self.samples):
@@ -144,18 +153,21 @@ def identified(
     """
     if not len(samples):
         raise UsageError(f"{name} holds no samples.")
-    spread = np.unique(np.linspace(0, len(samples) - 1, _LOOKED_AT).astype(int))
     looked_at: list[list[str | None] | None] = []
     failure: MissingData | None = None
-    for place in spread:
+    for place in _spread(len(samples), _LOOKED_AT):
         try:
-            looked_at.append(_content(samples[int(place)]))
+            looked_at.append(_content(samples[place]))
         except MissingData as error:  # a training says which samples cannot be used, or skips them
             looked_at.append(None)
             failure = error
     if failure is not None and not any(looked_at):
         raise failure
     return Source(name, samples, digest([listing, len(samples), looked_at]), lacking or {})
+
+
+def _spread(total: int, count: int) -> list[int]:
+    return [int(place) for place in np.unique(np.linspace(0, total - 1, count).astype(int))]
 
 
 def _content(sample: Sample) -> list[str | None]:
