@@ -136,6 +136,11 @@ def _lines(facts: Facts, indent: str = "") -> list[str]:
         if isinstance(value, dict):
             lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            text = ", ".join(map(_said, value)) if isinstance(value, list | tuple) else _said(value)
             lines.append(f"{indent}{key!s:<{width}}  {text}")
     return lines
+
+
+def _said(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

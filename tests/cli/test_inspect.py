@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -37,6 +38,13 @@ def test_the_built_in_methods_are_ready(capsys: pytest.CaptureFixture[str]) -> N
     states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
     assert {"image-only", "text-only", "image-text", "pli"} <= states.keys()
     assert all(state.startswith("ready") for state in states.values())
+
+
+def test_values_are_shown_as_they_are_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.execute(["show", "pli"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^ *weight +null$", shown, re.MULTILINE)
+    assert re.search(r"^ *tf32 +false$", shown, re.MULTILINE)
 
 
 def test_no_runs_is_no_error(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
