@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import tomllib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from cirbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,6 +77,19 @@ def pairs(assignments: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"A parameter is set by KEY=VALUE, not {text!r}.", hint="For instance: --set weight=0.5")
         split[key.strip()] = value.strip()
     return split
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises:
+        OSError: It cannot be read.
+        UsageError: It is not TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not TOML: {error}.") from error
 
 
 def describe(kind: type[Parameters]) -> list[Field]:

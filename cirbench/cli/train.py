@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import click
 import msgspec
 
 from cirbench.errors import MissingData, UsageError
-from cirbench.parameters import Parameters, pairs, parse
+from cirbench.parameters import Parameters, pairs, parse, read_toml
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Activation, Backbone
@@ -197,11 +196,9 @@ def _options(config: Path | None, given: dict[str, Any]) -> TrainOptions:
     values: dict[str, Any] = {}
     if config is not None:
         try:
-            values = tomllib.loads(config.read_text(encoding="utf-8"))
+            values = read_toml(config)
         except OSError as error:
             raise MissingData(f"{config} cannot be read: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{config} is not TOML: {error}.") from error
     settings = {**values.pop("set", {}), **given.pop("set")}
     values |= {name: value for name, value in given.items() if value is not None}
     return parse(TrainOptions, {**values, "set": settings}, owner="cirbench train")

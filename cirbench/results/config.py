@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
 from cirbench.errors import MissingData, UnknownName, UsageError
+from cirbench.parameters import read_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,11 +77,9 @@ def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = read_toml(file)
         except FileNotFoundError as error:
             raise MissingData(f"There is no configuration file {file}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file} is not TOML: {error}.") from error
         unknown = [key for key in values if key not in RunConfig.__struct_fields__]
         if unknown:
             raise UnknownName(f"key in {file}", unknown[0], RunConfig.__struct_fields__)
