@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cirbench.backbones import load_backbone
-    from cirbench.datasets.catalogue import load_protocol
-    from cirbench.results.folder import load_run
-    from cirbench.running import evaluate_methods as evaluate
+    from cirbench.benchmarks.catalogue import load_protocol
+    from cirbench.comparison.report import evaluate_methods as evaluate
+    from cirbench.runs.folder import load_run
 
 __version__ = "0.1.0"
 __all__ = ["evaluate", "load_backbone", "load_protocol", "load_run"]
 
 _HOMES = {
-    "evaluate": "cirbench.running:evaluate_methods",
+    "evaluate": "cirbench.comparison.report:evaluate_methods",
     "load_backbone": "cirbench.backbones:load_backbone",
-    "load_protocol": "cirbench.datasets.catalogue:load_protocol",
-    "load_run": "cirbench.results.folder:load_run",
+    "load_protocol": "cirbench.benchmarks.catalogue:load_protocol",
+    "load_run": "cirbench.runs.folder:load_run",
 }
 
 

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.datasets import cirr, coco_composition, fashioniq, fashioniq_pli, genecis, imagenet_r
+from cirbench.benchmarks import cirr, coco_composition, fashioniq, genecis, imagenet_r
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def write_fashioniq(root: Path, *, queries: int = 12, images: int = 30) -> dict[
     return expected
 
 
-def write_pli(root: Path, *, pairs: int = 5) -> dict[str, fashioniq_pli.Expected]:
+def write_pli(root: Path, *, pairs: int = 5) -> dict[str, fashioniq.PliExpected]:
     """Write lists of pairs, two lines each; return what they count up to."""
     expected = {}
     for category in fashioniq.CATEGORIES:
@@ -55,8 +55,8 @@ def write_pli(root: Path, *, pairs: int = 5) -> dict[str, fashioniq_pli.Expected
         for number in range(pairs):
             pair = f"B{category}{number};B{category}{number + 1}"
             lines += [f"{pair};is it red?", f"{pair};has a *big* logo & no. {number}; longer"]
-        write(root / fashioniq_pli.FILE.format(category=category), "\n".join(lines) + "\n")
-        expected[category] = fashioniq_pli.Expected(2 * pairs, pairs + 1)
+        write(root / fashioniq.PLI_FILE.format(category=category), "\n".join(lines) + "\n")
+        expected[category] = fashioniq.PliExpected(2 * pairs, pairs + 1)
     return expected
 
 

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.datasets.circo import ASPECTS, EXPECTED, Expected
+from cirbench.benchmarks.circo import ASPECTS, EXPECTED, Expected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

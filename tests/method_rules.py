@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.scenes import scenes_protocol
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.methods.conformance import check_method, check_spec
 
 if TYPE_CHECKING:

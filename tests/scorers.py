@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.retrieval import unit_rows
+from cirbench.ranking import unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
 
     Features = tuple[NDArray[np.float32], NDArray[np.float32]]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from cirbench import cli
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.board import BADGES, Board, BoardRow, Group, Value
-from cirbench.site.pages import pages
-from cirbench.site.thumbnails import Thumbnails
+from cirbench.leaderboard.site.build import pages
+from cirbench.leaderboard.site.showing import Thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import open_clip
 from PIL import Image
 
 from cirbench.backbones import load_backbone
-from cirbench.datasets.pairs import ImageTextPair
+from cirbench.protocol import ImageTextPair
 from cirbench.training.data import Source, open_source
 from cirbench.training.models import write_random_model
 

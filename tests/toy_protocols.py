@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 from cirbench.metrics.table import Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

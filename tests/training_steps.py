@@ -18,8 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cirbench.backbones import text
-from cirbench.methods.references import load_object
-from cirbench.methods.registry import find_method
+from cirbench.methods.registry import find_method, load_object
 from cirbench.methods.training import training_parameters
 from cirbench.training.loop import optimizer_for
 from cirbench.training.objective import Batch

@@ -45,8 +45,8 @@ def load_backbone(
         weights: A weights file (safetensors, or a ``.pt`` that holds tensors only) to use in place of the model's own.
         activation: With which the weights were trained. Needed for a weights file unless the tag, the architecture's
             name or a ``card.json`` or ``open_clip_config.json`` beside the file says it.
-        preprocessing: A declaration such as ``"targetpad(1.25)"``; see `cirbench.images.preprocess`. By default what
-            the model was trained for.
+        preprocessing: A declaration such as ``"targetpad(1.25)"``; see `cirbench.backbones.images.preprocess`.
+            By default what the model was trained for.
         precision: ``"bf16"`` converts the weights; features are float32 either way.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for the GPU where there is one.
 
@@ -57,9 +57,8 @@ def load_backbone(
         CorruptFile: The weights are damaged, do not fit the architecture, or are a pickle.
     """
     from cirbench.backbones import blip, openclip
-    from cirbench.backbones.blip_source import is_blip
 
-    load: Callable[..., Backbone] = blip.load if is_blip(name) else openclip.load
+    load: Callable[..., Backbone] = blip.load if blip.is_blip(name) else openclip.load
     return load(
         name, weights=weights, activation=activation, preprocessing=preprocessing, precision=precision, device=device
     )

@@ -1,14 +1,18 @@
-"""What a backbone is: two towers into one space, and an identity that its name alone could never be."""
+"""What a backbone is: two towers into one space, an identity that covers its content, and the device it runs on."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from cirbench.files import digest
+from cirbench.errors import UsageError
+from cirbench.support.distributed import here
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cirbench.images.preprocess import Preprocessing
+    from cirbench.backbones.images.preprocess import Preprocessing
 
 Activation = Literal["gelu", "quick_gelu"]
 Precision = Literal["fp32", "bf16"]
@@ -98,3 +102,46 @@ class Backbone(Protocol):
     def with_weights(self, weights: Path) -> Backbone:
         """Load other weights of the same architecture, with the same settings."""
         ...
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ..., or for ``"auto"`` the GPU where there is one.
+
+    Each of several processes on a machine takes a GPU of its own where none is given by number.
+
+    Reference precision is switched on: a GPU would otherwise round the inputs of convolutions to 10 bits (TF32).
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and here().count > 1:
+        name = f"cuda:{here().local}"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"There is no device called {name!r}.", hint="Use --device auto, cpu or cuda.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"This machine has no device {name} that torch can use.", hint="Use --device auto or cpu.")
+    return device
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the log lines of a library off the terminal and its logging calls from setting up the root logger.
+
+    Nothing is lost: what one would say about missing weights, activations or networks is an error here.
+    """
+    root, handler, level = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
+    root.addHandler(handler)
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        root.removeHandler(handler)

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirbench.backbones.activation import agree
 from cirbench.backbones.catalogue import CONFIG_FILE
-from cirbench.backbones.device import find_device
-from cirbench.backbones.interface import BackboneIdentity
-from cirbench.backbones.quiet import quietly
-from cirbench.backbones.source import declared_preprocessing, model_preprocessing, recorded_beside, resolve
+from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
+from cirbench.backbones.source import agree, declared_preprocessing, model_preprocessing, recorded_beside, resolve
 from cirbench.errors import CorruptFile, MissingData, UsageError
-from cirbench.extras import require
-from cirbench.files import sha256_of_file
+from cirbench.support.extras import require
+from cirbench.support.files import sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from cirbench.backbones.images.preprocess import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
     from cirbench.backbones.source import Source
-    from cirbench.images.preprocess import Preprocessing
 
 
 def load(

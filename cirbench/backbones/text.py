@@ -1,20 +1,30 @@
-"""Text towers without their padding.
+"""Text towers without their padding, and pseudo-words in their inputs.
 
 A causal tower that reads out the end token never looks at what follows it: a text of 12 tokens gives the same feature
 in 16 positions as in 77, at a fraction of the work. Towers that attend in both directions or pool elsewhere (CoCa,
 SigLIP, RoBERTa) keep their full length.
+
+A placeholder is found by the position of its token, in each text anew. Inserting a word at the end of a text, as
+Pic2Word does in training, is the same as ending the text with the placeholder: the end token follows it, and is read
+out there.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cirbench.errors import UsageError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from numpy.typing import NDArray
+
+    from cirbench.backbones.interface import Backbone
 
 GRAIN = 8
 """Lengths are rounded up to a multiple of this, so that a text is computed in the same shape in whatever company."""
@@ -97,3 +107,122 @@ def _is_causal(mask: Any) -> bool:
     if mask is None or mask.ndim != 2:
         return False
     return bool(torch.equal(mask.isneginf(), torch.ones_like(mask, dtype=torch.bool).triu(1)))
+
+
+PLACEHOLDER = "$"
+Occurrences = Literal["first", "all"]
+
+
+class PseudoWords:
+    """A causal text tower of open_clip into which vectors can be put in place of words.
+
+    Attributes:
+        width: E, the length of a word's vector.
+        placeholder: The word that is replaced; it stands alone, between spaces.
+
+    Raises:
+        UsageError: The backbone's text tower is of another kind, or knows no such word.
+    """
+
+    def __init__(self, backbone: Backbone, placeholder: str = PLACEHOLDER) -> None:
+        text = CausalText.of(backbone.model)
+        if text is None:
+            raise UsageError(
+                f"{backbone.identity.name} cannot read pseudo-words: that takes a causal text tower of open_clip which "
+                "is read out at the end token, as CLIP's is.",
+                hint="Choose a CLIP, for instance ViT-L-14/openai.",
+            )
+        self.placeholder = placeholder
+        self._backbone = backbone
+        self._text = text
+        self._token = self._one_token(placeholder)
+
+    @property
+    def width(self) -> int:
+        """E, the length of a word's vector."""
+        return int(self._embeddings.shape[1])
+
+    def embedding(self, word: str) -> torch.Tensor:
+        """The tower's own vector of a word that is one token, (E,).
+
+        Raises:
+            UsageError: It is none, or several.
+        """
+        vector: torch.Tensor = self._embeddings[self._one_token(word)]
+        return vector
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Turn texts with a placeholder into token ids, (B, context length) int64; too long ones are cut behind it.
+
+        Raises:
+            UsageError: A text has no placeholder, or loses it as it is cut.
+        """
+        tokens_BL = self._backbone.tokenize(texts)
+        for row in np.flatnonzero(~self.holds(tokens_BL)):
+            text = texts[int(row)]
+            if self.placeholder in text.split() and self._backbone.overlong([text])[0]:
+                raise UsageError(
+                    f"The text {_shown(text)!r} is longer than the {self._backbone.context_length} tokens that "
+                    f"{self._backbone.identity.name} reads, and its {self.placeholder} stands beyond them.",
+                    hint=f"Put {self.placeholder} nearer to the beginning of the prompt, or shorten the text.",
+                )
+            raise UsageError(
+                f"The text {_shown(text)!r} has no place for a pseudo-word.",
+                hint=f"Write {self.placeholder} where it belongs, with a space on either side.",
+            )
+        return tokens_BL
+
+    def holds(self, tokens_BL: torch.Tensor) -> NDArray[np.bool_]:
+        """Say which texts have a placeholder that the tower will see, (B,)."""
+        return np.asarray((tokens_BL == self._token).any(dim=1).cpu().numpy())
+
+    def lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
+        """How many positions of each row are computed when it stands alone, (B,)."""
+        return self._text.lengths(tokens_BL)
+
+    def __call__(
+        self,
+        tokens_BL: torch.Tensor,
+        words_BE: torch.Tensor,
+        occurrences: Occurrences = "first",
+        *,
+        length: int | None = None,
+    ) -> torch.Tensor:
+        """Project texts in which each row's word stands for the placeholder, (B, D) float32, not normalised.
+
+        Gradients flow to the words, and to the tower unless the caller has frozen it.
+
+        Args:
+            tokens_BL: What `tokenize` returned.
+            words_BE: A word for each text.
+            occurrences: Replace the first placeholder of a text, or all of them.
+            length: How many positions are computed; as many as the longest text needs if not given.
+        """
+        import torch
+
+        tokens_Bl = self._text.trimmed(tokens_BL) if length is None else tokens_BL[:, :length]
+        tokens_Bl = tokens_Bl.to(self._embeddings.device)
+        here_Bl = tokens_Bl == self._token
+        if occurrences == "first":
+            here_Bl = here_Bl & (here_Bl.cumsum(dim=1) == 1)
+        plain_BlE = self._text.tower.token_embedding(tokens_Bl)
+        replaced_BlE = torch.where(here_Bl[:, :, None], words_BE[:, None, :].to(plain_BlE), plain_BlE)
+        return self._text.project(replaced_BlE, self._text.ends(tokens_Bl)).float()
+
+    @property
+    def _embeddings(self) -> Any:
+        return self._text.tower.token_embedding.weight
+
+    def _one_token(self, word: str) -> int:
+        tokens_1L = self._backbone.tokenize([word])
+        between = tokens_1L[0, 1 : int(self._text.ends(tokens_1L)[0])]
+        if len(between) != 1:
+            raise UsageError(
+                f"The tokenizer of {self._backbone.identity.name} makes {len(between)} tokens of {word!r}, "
+                "and a pseudo-word stands for exactly one.",
+            )
+        return int(between[0])
+
+
+def _shown(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[:most] + "..."

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cirbench import processes
 from cirbench.errors import CirbenchError, UnknownName
+from cirbench.support import distributed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,10 +87,10 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     arguments = [*(sys.argv[1:] if arguments is None else arguments)]
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(processes.joined())
+            stack.enter_context(distributed.joined())
             code = cli.main(arguments, prog_name="cirbench", standalone_mode=False)
         except (KeyboardInterrupt, click.Abort):
-            processes.report("\nInterrupted. What was finished is kept: run the same command again to resume.")
+            distributed.report("\nInterrupted. What was finished is kept: run the same command again to resume.")
             return INTERRUPTED
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
@@ -104,12 +104,12 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         except CirbenchError as error:
             if "--debug" in arguments:
                 traceback.print_exc()
-            processes.report(f"error: {error}")
+            distributed.report(f"error: {error}")
             return error.exit_code
         except Exception as error:
             if "--debug" in arguments:
                 raise
-            processes.report(
+            distributed.report(
                 f"error: cirbench itself failed: {type(error).__name__}: {error}\n"
                 "Run `cirbench --debug ...` for the traceback, and please report it."
             )

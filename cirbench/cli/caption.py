@@ -29,12 +29,12 @@ def command(
     cirbench train pli --backbone ViT-L-14/openai --data captions.jsonl
     cirbench run --method captioning --set captions=captions.jsonl --dataset circo
     """
-    from cirbench import console
-    from cirbench.captions import default_captions, describe
-    from cirbench.captions.captioner import load_captioner
-    from cirbench.captions.file import require_jsonl, write_captions
-    from cirbench.images import FileImage
-    from cirbench.training.data.folders import read_folder
+    from cirbench.artefacts import default_captions, describe
+    from cirbench.artefacts.captioner import load_captioner
+    from cirbench.artefacts.captions import require_jsonl, write_captions
+    from cirbench.backbones.images import FileImage
+    from cirbench.support import console
+    from cirbench.training.data.listed import read_folder
 
     require_jsonl(output)
     folder = read_folder(images, None)

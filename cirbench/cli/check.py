@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.errors import CheckFailed
-from cirbench.parameters import pairs
+from cirbench.support.parameters import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +66,8 @@ def check_method(
 
 def _run(spec: MethodSpec, name: str, checkpoint: Path | None, values: dict[str, str]) -> list[Finding]:
     from cirbench.backbones import load_backbone
-    from cirbench.datasets.scenes import scenes_protocol
-    from cirbench.features.encoder import Encoder
+    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.benchmarks.scenes import scenes_protocol
     from cirbench.methods.conformance import check_method
     from cirbench.methods.loading import build, parse_parameters
 

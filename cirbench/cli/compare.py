@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.errors import MissingData, UsageError
-from cirbench.tables import FORMATS
+from cirbench.support.tables import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cirbench.comparison.standings import Standings
-    from cirbench.tables import Table
+    from cirbench.support.tables import Table
 
 TABLES = ("runs", "diagnostics", "slices")
 
@@ -43,9 +43,9 @@ def command(
     cirbench compare runs/scenes/* --metric Recall@10 --format latex > table.tex
     cirbench compare runs/scenes/* --table slices --format csv > slices.csv
     """
-    from cirbench.comparison.printing import print_table
     from cirbench.comparison.standings import compare_runs
-    from cirbench.results.folder import load_run
+    from cirbench.runs.folder import load_run
+    from cirbench.support.console import print_table
 
     chosen, base = _chosen(folders, baseline)
     standings = compare_runs([load_run(folder) for folder in chosen], label=metric, baseline=base)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cirbench.parameters import pairs
+from cirbench.support.parameters import pairs
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Activation

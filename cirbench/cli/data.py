@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cirbench.console import amount, progress, say
-from cirbench.datasets.locate import VARIABLE
-from cirbench.datasets.locate import data_root as locate_root
+from cirbench.benchmarks.annotation_files import VARIABLE
+from cirbench.benchmarks.annotation_files import data_root as locate_root
 from cirbench.errors import MissingData
-from cirbench.files import make_folder
+from cirbench.support.console import amount, progress, say
+from cirbench.support.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cirbench.data.check import Report, Touched
-    from cirbench.data.describe import Description, Spread
-    from cirbench.data.plan import Plan, PlannedFile
+    from cirbench.benchmarks.files.check import Report, Touched
+    from cirbench.benchmarks.files.describe import Description, Spread
+    from cirbench.benchmarks.files.plan import Plan, PlannedFile
 
 _FOLDER = click.Path(path_type=Path)
 _split = click.option("--split", help="Only what this split needs.")
@@ -49,7 +49,7 @@ def command() -> None:
 @_json
 def plan(name: str, split: str | None, data_root: Path | None, as_json: bool) -> None:
     """Say what is needed: files, bytes, images, licences, and what must be asked for by hand."""
-    from cirbench.data import plan as planning
+    from cirbench.benchmarks.files import plan as planning
 
     root = locate_root(data_root) if data_root is not None or VARIABLE in os.environ else None
     made = planning.plan(name, split, root)
@@ -67,8 +67,8 @@ def get(
     name: str, split: str | None, data_root: Path | None, annotations_only: bool, offline: bool, mirror: str | None
 ) -> None:
     """Fetch what is missing and may be fetched; verify everything; resume what was interrupted."""
-    from cirbench.data.chosen import choose, sources
-    from cirbench.data.get import Getter
+    from cirbench.benchmarks.files.get import Getter
+    from cirbench.benchmarks.files.plan import choose, sources
 
     wanted, parts = choose(name, split), sources(name, split)
     if data_root is not None:
@@ -97,7 +97,7 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
 
     Annotations are in the data root, or in ROOT where none is named. Exits with 3 if an image is missing or broken.
     """
-    from cirbench.data import check as checking
+    from cirbench.benchmarks.files import check as checking
 
     if root is not None and not root.is_dir():
         raise MissingData(f"{root} is not a folder.", hint="Give --root the folder that holds the images.")
@@ -114,8 +114,8 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
 @_json
 def describe(name: str, split: str | None, data_root: Path | None, as_json: bool) -> None:
     """Count queries, galleries, ground truths, captions, repetitions and empty captions."""
-    from cirbench.data import describe as describing
-    from cirbench.data.plan import load
+    from cirbench.benchmarks.files import describe as describing
+    from cirbench.benchmarks.files.plan import load
 
     protocols, lacking = load(name, split, _root(name, data_root))
     described = [describing.describe(protocol) for protocol in protocols]
@@ -126,7 +126,7 @@ def describe(name: str, split: str | None, data_root: Path | None, as_json: bool
 
 def _root(name: str, given: Path | None) -> Path:
     """Return the data root; any folder will do for what ships with cirbench."""
-    from cirbench.data.chosen import sources
+    from cirbench.benchmarks.files.plan import sources
 
     return locate_root(given) if sources(name).annotations else given or Path()
 

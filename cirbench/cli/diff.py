@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.errors import UsageError
-from cirbench.tables import FORMATS
+from cirbench.support.tables import FORMATS
 
 if TYPE_CHECKING:
-    from cirbench.results.folder import Run
-    from cirbench.tables import Table
+    from cirbench.runs.folder import Run
+    from cirbench.support.tables import Table
 
 TABLES = ("settings", "queries")
 _MOST = 20
@@ -34,9 +34,9 @@ def command(one: Path, other: Path, form: str, which: str | None) -> None:
     \b
     cirbench diff runs/scenes/image-text-cf2cfa47 runs/scenes/pli-d2c078bf
     """
-    from cirbench.comparison.names import run_names
-    from cirbench.comparison.printing import print_table
-    from cirbench.results.folder import load_run
+    from cirbench.comparison.values import run_names
+    from cirbench.runs.folder import load_run
+    from cirbench.support.console import print_table
 
     runs = load_run(one), load_run(other)
     if runs[0].folder.resolve() == runs[1].folder.resolve():
@@ -49,7 +49,7 @@ def command(one: Path, other: Path, form: str, which: str | None) -> None:
 
 def _table(which: str, runs: tuple[Run, Run], names: tuple[str, str], form: str) -> Table:
     from cirbench.comparison.differences import differences, differences_table, flips, flips_table
-    from cirbench.comparison.values import choose_label
+    from cirbench.runs.folder import choose_label
 
     if which == "settings":
         return differences_table(differences(*runs), names)

@@ -28,7 +28,7 @@ def command(as_json: bool) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from cirbench.results.provenance import code_version
+    from cirbench.runs.provenance import code_version
 
     facts = {"cirbench": code_version(), "python": f"{platform.python_version()} on {platform.platform(terse=True)}"}
     for name in _PACKAGES:
@@ -51,7 +51,7 @@ def _device() -> dict[str, str]:
 
 
 def _places() -> dict[str, str]:
-    from cirbench.features.store import cache_root
+    from cirbench.backbones.features.store import cache_root
 
     cache = cache_root()
     size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0

@@ -48,7 +48,7 @@ def add(runs: tuple[Path, ...], entries: Path, note: str, receipts: tuple[Path, 
 def check(entries: Path, as_json: bool) -> None:
     """Compute the numbers of every entry again from its ranks, and hold everything else against its digests."""
     from cirbench.leaderboard.check import check_entries
-    from cirbench.tables.safe import visible
+    from cirbench.support.tables.model import visible
 
     verdicts = check_entries(entries)
     if as_json:
@@ -76,7 +76,7 @@ def check(entries: Path, as_json: bool) -> None:
 )
 def build(entries: Path, output: Path) -> None:
     """Write the site: a page for each benchmark, method and run, in a folder that opens from disk."""
-    from cirbench.site.build import build_site
+    from cirbench.leaderboard.site.build import build_site
 
     files = build_site(entries, output).files
     click.echo(output / "index.html")

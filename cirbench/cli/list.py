@@ -36,7 +36,7 @@ def command(kind: str, folder: str, as_json: bool) -> None:
         from rich.table import Table
         from rich.text import Text
 
-        from cirbench.console import show
+        from cirbench.support.console import show
 
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in rows[0]:
@@ -68,7 +68,7 @@ def _methods() -> Rows:
 
 
 def _datasets() -> Rows:
-    from cirbench.datasets.catalogue import datasets
+    from cirbench.benchmarks.catalogue import datasets
 
     return [
         {
@@ -83,7 +83,7 @@ def _datasets() -> Rows:
 
 
 def _protocols() -> Rows:
-    from cirbench.datasets.catalogue import protocols
+    from cirbench.benchmarks.catalogue import protocols
 
     return [
         {
@@ -126,7 +126,7 @@ def _runs(folder: str) -> Rows:
     from pathlib import Path
 
     from cirbench.errors import CirbenchError
-    from cirbench.results.folder import RESULT, load_run
+    from cirbench.runs.folder import RESULT, load_run
 
     rows = []
     for path in sorted(Path(folder).glob(f"*/*/{RESULT}")):

@@ -37,7 +37,7 @@ def new_dataset(path: Path) -> None:
     \b
     cirbench new dataset my-data
     """
-    from cirbench.datasets.example import write_example
+    from cirbench.benchmarks.example import write_example
 
     for file in write_example(path):
         click.echo(file)

@@ -10,7 +10,7 @@ import click
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from cirbench.site.cases import Choice
+    from cirbench.leaderboard.site.cases import Choice
 
 _DEFAULT = 8
 
@@ -54,13 +54,13 @@ def command(
         raise UsageError("--thumbnails needs a page to put them on.", hint="Add --html FILE.")
     choice, count = asked[0] if asked else ("spread", _DEFAULT)
 
-    from cirbench.site.report import read_report, summary, write_page
+    from cirbench.leaderboard.site.report import read_report, summary, write_page
 
     folders = [run] if run2 is None else [run, run2]
     report = read_report(folders, cast("Choice", choice), count, top=top, data_root=data_root)
     if html is None:
-        from cirbench import console
-        from cirbench.tables.terminal import to_rich
+        from cirbench.support import console
+        from cirbench.support.tables.terminal import to_rich
 
         console.show(to_rich(summary(report)))
         return

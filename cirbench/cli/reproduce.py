@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cirbench.errors import CheckFailed, CirbenchError, UsageError
-from cirbench.parameters import pairs
+from cirbench.support.parameters import pairs
 
 if TYPE_CHECKING:
     from cirbench.leaderboard.published import Published
-    from cirbench.tables import Table
+    from cirbench.support.tables import Table
 
 _PATH = click.Path(path_type=Path)
 
@@ -50,7 +50,7 @@ def command(row: str | None, listing: bool, plan: bool, parameters: tuple[str, .
     cirbench reproduce cirr-val/pic2word/not-stated/rerun --checkpoint checkpoints/pic2word
     """
     from cirbench.leaderboard.published import load_published
-    from cirbench.tables import render
+    from cirbench.support.tables import render
 
     published = load_published()
     if listing:
@@ -60,8 +60,7 @@ def command(row: str | None, listing: bool, plan: bool, parameters: tuple[str, .
         raise UsageError("Say which row.", hint="`cirbench reproduce --list` names them.")
     found = published.find(row)
 
-    from cirbench.reproducing.reproduce import Reproduction
-    from cirbench.reproducing.verdicts import DIFFERS, as_table
+    from cirbench.leaderboard.reproduce import DIFFERS, Reproduction, as_table
 
     again = Reproduction(found, published, {**options, "set": pairs(parameters)})
     if plan:
@@ -85,8 +84,8 @@ def command(row: str | None, listing: bool, plan: bool, parameters: tuple[str, .
 
 
 def _listing(published: Published, part: str) -> Table:
-    from cirbench.reproducing.recipes import recipe_of
-    from cirbench.tables import Column, Number, Table
+    from cirbench.leaderboard.recipes import recipe_of
+    from cirbench.support.tables import Column, Number, Table
 
     rows = []
     for row in (row for row in published.rows if part in row.id):

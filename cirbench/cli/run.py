@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cirbench.errors import UsageError
-from cirbench.parameters import pairs
+from cirbench.support.parameters import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cirbench.comparison.report import Report
-    from cirbench.running import Session
+    from cirbench.runs.session import Session
 
 
 def _batch_size(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
@@ -87,20 +87,21 @@ def command(
     cirbench run --method image-text --dataset scenes --split tiny --set weight=0.5
     cirbench run --method image-only,image-text --dataset circo --backbone ViT-B-32/openai --plan
     """
-    from cirbench.results.config import read_config
+    from cirbench.runs.config import read_config
 
     if options["method"] is not None:
         options["method"] = [name.strip() for name in options["method"].split(",") if name.strip()]
     options |= {"set": pairs(parameters), "train": pairs(training)}
     settings = read_config(config, options)
 
-    from cirbench.running import Session
+    from cirbench.comparison.report import Report
+    from cirbench.runs.session import Session
 
     session = Session(settings)
     if plan:
         click.echo(session.plan())
         return
-    report = session.run(force=force)
+    report = Report(session.run(force=force), session.asked)
     if as_json:
         click.echo(report.as_json())
     else:
@@ -111,8 +112,8 @@ def command(
 
 def _submit(report: Report, session: Session) -> None:
     """Write what the test server takes, and say on stderr where it goes."""
-    from cirbench.console import say
     from cirbench.submissions.build import build_submission, upload_hint
+    from cirbench.support.console import say
 
     for run in report.runs:
         if run.result.counts.partial:

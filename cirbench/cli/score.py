@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cirbench.datasets import choose_protocol, load_protocol
+from cirbench.benchmarks import choose_protocol, load_protocol
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from cirbench.datasets import ProtocolEntry
-    from cirbench.datasets.protocol import EvaluationProtocol
-    from cirbench.predictions.score import Score
+    from cirbench.benchmarks import ProtocolEntry
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.predictions.score import Score
 
 _FILE = click.Path(path_type=Path)
 
@@ -68,9 +68,9 @@ def _score(
     query_ids: Path | None,
     gallery_ids: Path | None,
 ) -> Score:
-    from cirbench.predictions.features import FeatureFiles
-    from cirbench.predictions.read import read_rankings
-    from cirbench.predictions.score import require_labels, score_features, score_lists
+    from cirbench.runs.predictions.features import FeatureFiles
+    from cirbench.runs.predictions.read import read_rankings
+    from cirbench.runs.predictions.score import require_labels, score_features, score_lists
 
     require_labels(protocol)
     if predictions is not None:
@@ -117,7 +117,7 @@ def _print(score: Score, entry: ProtocolEntry) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from cirbench.console import show
+    from cirbench.support.console import show
 
     table = Table()
     table.add_column("metric", no_wrap=True)
@@ -156,7 +156,7 @@ def _title(score: Score, entry: ProtocolEntry) -> str:
 
 def _ceilings(score: Score) -> dict[str, float]:
     """What the best ranking would get, by label."""
-    from cirbench.datasets.ceilings import ceilings
+    from cirbench.metrics.measure import ceilings
 
     return {best.label: best.value for best in ceilings(score.protocol)}
 

@@ -39,7 +39,7 @@ def command(name: str, data_root: Path | None, as_json: bool) -> None:
 
 def _facts(name: str, data_root: Path | None) -> Facts:
     from cirbench.backbones import list_backbones
-    from cirbench.datasets.catalogue import datasets, protocols
+    from cirbench.benchmarks.catalogue import datasets, protocols
     from cirbench.methods.registry import list_methods
     from cirbench.metrics.table import METRICS
 
@@ -62,7 +62,7 @@ def _facts(name: str, data_root: Path | None) -> Facts:
 
 def _method(name: str) -> Facts:
     from cirbench.methods.registry import find_method
-    from cirbench.parameters import describe
+    from cirbench.support.parameters import describe
 
     spec = find_method(name)
     apart = ("parameters", "training", "settings", "recipes")
@@ -83,9 +83,9 @@ def _method(name: str) -> Facts:
 
 
 def _protocol(name: str, data_root: Path | None) -> Facts:
-    from cirbench.datasets.catalogue import load_protocol
-    from cirbench.datasets.ceilings import ceilings
-    from cirbench.datasets.protocol import TIE_RULE
+    from cirbench.benchmarks.catalogue import load_protocol
+    from cirbench.metrics.measure import ceilings
+    from cirbench.protocol import TIE_RULE
 
     protocol = load_protocol(name, data_root)
     labels = protocol.labels
@@ -110,7 +110,7 @@ def _protocol(name: str, data_root: Path | None) -> Facts:
 
 
 def _run(folder: Path) -> Facts:
-    from cirbench.results.folder import load_run
+    from cirbench.runs.folder import load_run
 
     facts: Facts = msgspec.to_builtins(load_run(folder).result)
     facts["metrics"] = {

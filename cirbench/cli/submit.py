@@ -39,7 +39,7 @@ def command() -> None:
 @_JSON
 def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> None:
     """Write the server files of a finished run on circo/test or cirr/test1."""
-    from cirbench.results.folder import load_run
+    from cirbench.runs.folder import load_run
     from cirbench.submissions.build import build_submission, upload_hint
     from cirbench.submissions.check import FORMS, at_hand
     from cirbench.submissions.receipts import manifest_path
@@ -94,7 +94,7 @@ def record(file: Path, scores: str, date: datetime.datetime | None, data_root: P
 
     from cirbench.submissions import circo, receipts
     from cirbench.submissions.check import at_hand, check_file
-    from cirbench.submissions.scores import parse_scores
+    from cirbench.submissions.receipts import parse_scores
 
     report = check_file(file, at_hand(data_root))
     report.require()

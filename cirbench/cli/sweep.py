@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from cirbench.cli.run import run_options
-from cirbench.parameters import pairs
-from cirbench.tables import FORMATS
+from cirbench.support.parameters import pairs
+from cirbench.support.tables import FORMATS
 
 
 @click.command()
@@ -35,14 +35,13 @@ def command(
     cirbench sweep image-text --set weight=0.25,0.5,1,2 --dataset scenes
     cirbench sweep pli --set mask_ratio=0.25,0.5,0.75 --dataset scenes
     """
-    from cirbench.comparison.printing import print_table
     from cirbench.comparison.sweep import sweep_plot, sweep_table
-    from cirbench.console import say
-    from cirbench.files import digest, write_text
-    from cirbench.results.config import read_config
-    from cirbench.sweeping import run_sweep
-    from cirbench.tables import render
-    from cirbench.tables.plot import to_svg
+    from cirbench.runs.config import read_config
+    from cirbench.runs.sweep import run_sweep
+    from cirbench.support.console import print_table, say
+    from cirbench.support.files import digest, write_text
+    from cirbench.support.tables import render
+    from cirbench.support.tables.plot import to_svg
 
     config = read_config(None, {"method": [method], **options})
     sweep = run_sweep(config, pairs(assignments), label=metric, force=force)

@@ -10,11 +10,11 @@ import click
 import msgspec
 
 from cirbench.errors import MissingData, UsageError
-from cirbench.parameters import Parameters, pairs, parse, read_toml
+from cirbench.support.parameters import Parameters, pairs, parse, read_toml
 
 if TYPE_CHECKING:
+    from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Activation, Backbone
-    from cirbench.features.encoder import Progress
     from cirbench.methods.interface import MethodSpec
     from cirbench.training.data import Source
     from cirbench.training.moments import Watch
@@ -168,7 +168,7 @@ def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
 
 
 def _watch(spec: MethodSpec | None, backbone: Backbone, options: TrainOptions) -> Watch:
-    from cirbench.watching import watch
+    from cirbench.runs.validation import watch
 
     return watch(
         spec,
@@ -181,13 +181,13 @@ def _watch(spec: MethodSpec | None, backbone: Backbone, options: TrainOptions) -
 
 
 def _workers(options: TrainOptions, backbone: Backbone) -> int:
-    from cirbench.training.data.workers import sensible_workers
+    from cirbench.training.data.batches import sensible_workers
 
     return options.workers if options.workers is not None else sensible_workers(backbone.device)
 
 
 def _display() -> Progress:
-    from cirbench.console import progress
+    from cirbench.support.console import progress
 
     return functools.partial(progress, unit="samples")
 
@@ -209,7 +209,7 @@ def _settings(options: TrainOptions) -> dict[str, Any]:
 
 
 def _data(options: TrainOptions) -> Source:
-    from cirbench.console import progress, say
+    from cirbench.support.console import progress, say
     from cirbench.training.data import open_source
 
     if options.data is None:
@@ -218,7 +218,7 @@ def _data(options: TrainOptions) -> Source:
 
 
 def _say_what_is_cut(source: Source, backbone: Backbone) -> None:
-    from cirbench.console import say
+    from cirbench.support.console import say
 
     captions = source.some_captions(_LOOKED_AT)
     cut = int(backbone.overlong(captions).sum())

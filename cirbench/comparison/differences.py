@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirbench.comparison.compatible import protocol_fields
-from cirbench.comparison.values import kept
-from cirbench.metrics.labels import parse_label
+from cirbench.comparison.values import kept, protocol_fields
 from cirbench.metrics.measure import ON_ALL_GROUND_TRUTHS
-from cirbench.retrieval.task import UNRANKED
-from cirbench.tables import Column, Number, Table
+from cirbench.metrics.table import parse_label
+from cirbench.ranking.task import UNRANKED
+from cirbench.support.tables import Column, Number, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from cirbench.results.folder import Run
-    from cirbench.results.schema import Result
+    from cirbench.runs.folder import Run
+    from cirbench.runs.schema import Result
 
 _BACKBONE = ("architecture", "weights", "activation", "preprocessing", "precision")
 _DIGEST, _SHORT = 64, 12

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.comparison.compatible import remarks, require_one_protocol
-from cirbench.comparison.names import run_names
-from cirbench.comparison.values import choose_label, kept
+from cirbench.comparison.values import kept, remarks, require_one_protocol, run_names
 from cirbench.errors import UsageError
-from cirbench.statistics import compare_all, rank_ranges
+from cirbench.metrics.statistics import compare_all, rank_ranges
+from cirbench.runs.folder import choose_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cirbench.results.folder import Run
-    from cirbench.results.schema import MetricValue
-    from cirbench.statistics import Pair, RankRange
-    from cirbench.tables import Mark
+    from cirbench.metrics.statistics import Pair, RankRange
+    from cirbench.runs.folder import Run
+    from cirbench.runs.schema import MetricValue
+    from cirbench.support.tables import Mark
 
 
 @dataclasses.dataclass(frozen=True)

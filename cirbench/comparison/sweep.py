@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from cirbench.comparison.baselines import PLAIN, UNIMODAL
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import difference, number, resampled, title
-from cirbench.statistics import SIGNIFICANCE
-from cirbench.tables import Column, Number, Table
-from cirbench.tables.plot import Plot, Point, Series
+from cirbench.methods.registry import REFERENCE_BASELINE, UNIMODAL_BASELINES
+from cirbench.metrics.statistics import SIGNIFICANCE
+from cirbench.support.tables import Column, Number, Table
+from cirbench.support.tables.plot import Plot, Point, Series
 
 if TYPE_CHECKING:
-    from cirbench.results.folder import Run
-
-Setting: TypeAlias = float | str
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Runs of one method on one protocol.
-
-    Attributes:
-        label: The number to look at.
-        keys: The parameters that were swept.
-        settings: Per run, the value of each key.
-        runs: The runs, in the order of their settings.
-        beside: The untrained baselines on the same backbone.
-    """
-
-    label: str
-    keys: tuple[str, ...]
-    settings: tuple[tuple[Setting, ...], ...]
-    runs: tuple[Run, ...]
-    beside: tuple[Run, ...]
+    from cirbench.runs.sweep import Setting, Sweep
 
 
 def sweep_table(sweep: Sweep) -> Table:
@@ -101,9 +80,9 @@ def _levels(sweep: Sweep) -> list[tuple[str, Number]]:
         for run in sweep.beside
         if run.result.method.name != swept
     }
-    sides = [(name, by_name[name]) for name in UNIMODAL if name in by_name]
+    sides = [(name, by_name[name]) for name in UNIMODAL_BASELINES if name in by_name]
     better = [max(sides, key=lambda side: side[1].value)] if sides else []
-    return [*better, *((name, found) for name, found in by_name.items() if name == PLAIN)]
+    return [*better, *((name, found) for name, found in by_name.items() if name == REFERENCE_BASELINE)]
 
 
 def _cell(value: Setting) -> Number | str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.comparison.baselines import baselines_beside, unimodal_of
-from cirbench.comparison.diagnostics import diagnose, slices
-from cirbench.statistics import SIGNIFICANCE
-from cirbench.tables import Column, Number, Row, Table
+from cirbench.comparison.baselines import baselines_beside, diagnose, slices, unimodal_of
+from cirbench.metrics.statistics import SIGNIFICANCE
+from cirbench.support.tables import Column, Number, Row, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cirbench.comparison.baselines import Unimodal
-    from cirbench.comparison.diagnostics import Diagnosis, Estimate
+    from cirbench.comparison.baselines import Diagnosis, Estimate, Unimodal
     from cirbench.comparison.standings import Standing, Standings
-    from cirbench.results.folder import Run
-    from cirbench.results.schema import MetricValue
-    from cirbench.statistics import Pair
+    from cirbench.metrics.statistics import Pair
+    from cirbench.runs.folder import Run
+    from cirbench.runs.schema import MetricValue
 
 _BAR = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉"

@@ -1,19 +1,21 @@
-"""Numbers of a run with their values for each query, as statistics want them."""
+"""Runs side by side: which may stand in one column, what to call them, and their values per query."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
-from cirbench.errors import UnknownName, UsageError
+from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from cirbench.results.folder import Run
+    from cirbench.runs.folder import Run
+    from cirbench.runs.schema import ProtocolRecord, Result
 
 _MACRO = "[mean over "
 
@@ -47,21 +49,100 @@ def kept(run: Run, label: str) -> list[Kept]:
     ]
 
 
-def choose_label(runs: Sequence[Run], label: str | None) -> str:
-    """Return the number to compare runs on: the given one, or the headline.
+_DATA = "data"
+_DIGEST = 64
+_SHOWN = 60
+
+
+def require_one_protocol(runs: Sequence[Run]) -> None:
+    """Refuse runs whose protocols differ in anything but the content of the data, which is marked instead.
 
     Raises:
-        UnknownName: A run does not report it; the nearest ones are named.
-        UsageError: A run has no numbers, because its ground truths are not at hand.
+        UsageError: They differ; the message names the fields.
     """
-    for run in runs:
-        if not run.result.metrics:
-            raise UsageError(
-                f"{run.folder} has no numbers: the ground truths of {run.result.protocol.name} are not at hand.",
-                hint="Its files for the test server: cirbench submit build.",
+    first = runs[0]
+    for run in runs[1:]:
+        differing = protocol_fields(first.result.protocol, run.result.protocol)
+        if [*differing] in ([], [_DATA]):
+            continue
+        one, other = first.result.protocol, run.result.protocol
+        fields = ", ".join(_named(name, *values) for name, values in differing.items())
+        raise UsageError(
+            f"{first.folder} and {run.folder} were not obtained in the same way: {one.name} ({one.digest[:8]}) and "
+            f"{other.name} ({other.digest[:8]}) differ in {fields}.",
+            hint="Compare runs of one protocol; `cirbench list runs` names the protocol of each.",
+        )
+
+
+def protocol_fields(one: ProtocolRecord, other: ProtocolRecord) -> dict[str, tuple[str, str]]:
+    """Return the fields in which two protocols differ, each with both values."""
+    absent = "unknown"
+    return {
+        name: (one.fields.get(name, absent), other.fields.get(name, absent))
+        for name in {**one.fields, **other.fields}
+        if one.fields.get(name) != other.fields.get(name)
+    } or ({} if one.digest == other.digest else {"digest": (one.digest, other.digest)})
+
+
+def remarks(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
+    """Say what else differs between runs of one protocol: backbones, data, and how much was scored."""
+    backbones = {run.result.backbone.digest: run.result.backbone.name for run in runs}
+    if len(backbones) > 1:
+        told_apart = ", ".join(f"{name} {digest[:8]}" for digest, name in backbones.items())
+        yield f"The backbones differ ({told_apart}): a difference may be theirs."
+    for run, name in zip(runs, names, strict=True):
+        if run.result.protocol.digest != runs[0].result.protocol.digest:
+            yield f"{name} ran on other data than {names[0]}: the same ids, and another content behind them."
+        counts = run.result.counts
+        if counts.partial:
+            yield (
+                f"{name} is partial: queries {counts.queries}/{counts.queries_expected}, "
+                f"gallery {counts.gallery}/{counts.gallery_expected}."
             )
-    label = label or runs[0].result.metrics[0].label
-    for run in runs:
-        if label not in run.values:
-            raise UnknownName(f"metric of {run.folder}", label, run.values)
-    return label
+        if run.query_ids != runs[0].query_ids:
+            yield f"{name} was scored on other queries than {names[0]}, so it is shown and not compared."
+
+
+def _named(field: str, one: str, other: str) -> str:
+    plain = len(one) != _DIGEST and len(other) != _DIGEST and max(len(one), len(other)) <= _SHOWN
+    return f"{field} ({one!r} against {other!r})" if plain else field
+
+
+_MOST = 3
+
+
+def run_names(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Name each run by its method; runs of one method also by the settings that differ, or else by their folder."""
+    names = [run.result.method.name for run in runs]
+    names = [_among(run, runs) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
+    times = Counter(names)
+    return tuple(
+        f"{name} ({run.folder.name})" if times[name] > 1 else name for run, name in zip(runs, names, strict=True)
+    )
+
+
+def settings(result: Result) -> dict[str, Any]:
+    """Return what a user set or could have set, by the name it is set by."""
+    method = result.method
+    return {
+        **method.parameters,
+        **(method.training or {}),
+        "data": method.trained_on,
+        "backbone": result.backbone.name,
+        "precision": result.backbone.precision,
+        "seed": result.seed,
+    }
+
+
+def _among(run: Run, runs: Sequence[Run]) -> str:
+    """The method with the settings in which it differs from others of its kind."""
+    method = run.result.method.name
+    kin = [settings(other.result) for other in runs if other.result.method.name == method]
+    mine = settings(run.result)
+    differing = [key for key in mine if any(other.get(key) != mine[key] for other in kin)]
+    return " ".join([method, *_said(mine, differing)])
+
+
+def _said(values: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
+    for key in keys[:_MOST]:
+        yield f"{key}={values[key]}"

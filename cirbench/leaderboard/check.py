@@ -12,16 +12,25 @@ import datetime
 import re
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.catalogue import protocols
+from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CheckFailed, CirbenchError, MissingData
-from cirbench.files import digest, sha256_of_file
-from cirbench.leaderboard.entry import ENTRY, RANKS, RECEIPTS, Entry, entry_folders, entry_id, read_entry, seal_of
+from cirbench.leaderboard.entry import (
+    ENTRY,
+    RANKS,
+    RECEIPTS,
+    Entry,
+    entry_folders,
+    entry_id,
+    known_protocols,
+    read_entry,
+    seal_of,
+)
 from cirbench.leaderboard.evidence import MOST_STORED, Evidence, read_evidence
-from cirbench.leaderboard.known import known_protocols
-from cirbench.metrics.labels import measures_of
-from cirbench.retrieval.task import UNRANKED
+from cirbench.metrics.table import measures_of
+from cirbench.ranking.task import UNRANKED
 from cirbench.submissions.receipts import RECEIPT_LIMIT, parse_receipt
-from cirbench.tables.safe import visible
+from cirbench.support.files import digest, sha256_of_file
+from cirbench.support.tables.model import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,7 +92,7 @@ def check_entry(folder: Path, known: Mapping[str, str]) -> Verdict:
 
     Args:
         folder: Where it lies.
-        known: The digest of each known protocol; see `cirbench.leaderboard.known`.
+        known: The digest of each known protocol; see `cirbench.leaderboard.entry`.
     """
     if problems := tuple(_foreign(folder)):
         return Verdict(folder.name, problems)

@@ -1,19 +1,24 @@
-"""An entry: what a run found, in the form in which it is published and checked again."""
+"""An entry on disk, and the protocols that entries are of.
+
+The digests of benchmarks that could be counted in are shipped. For others, the first entry of a protocol writes its
+digest into ``protocols.json`` beside the entries, where a reviewer sees it; from then on no other digest goes by that
+name.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cirbench.errors import CorruptFile
-from cirbench.files import digest
-from cirbench.results.schema import BackboneRecord, Counts, Environment, MethodRecord, ProtocolRecord, Record
-from cirbench.versioned import read_versioned
+from cirbench.runs.schema import BackboneRecord, Counts, Environment, MethodRecord, ProtocolRecord, Record
+from cirbench.support.files import digest, read_versioned, write_versioned
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
 SCHEMA_VERSION = 1
 ENTRY, RANKS = "entry.json", "ranks.npz"
@@ -153,3 +158,35 @@ def entry_folders(entries: Path) -> list[Path]:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+PROTOCOLS_SCHEMA_VERSION = 1
+FILE = "protocols.json"
+SHIPPED = Path(__file__).parent / FILE
+
+
+class _Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema_version: int = PROTOCOLS_SCHEMA_VERSION
+    protocols: dict[str, str]
+
+
+def known_protocols(entries: Path) -> Mapping[str, str]:
+    """Return the digest of each known protocol by its name, ``circo/val@1``; what is shipped wins.
+
+    Raises:
+        CorruptFile: The file beside the entries is damaged.
+    """
+    return {**_read(entries / FILE), **_read(SHIPPED)}
+
+
+def let_in(entries: Path, name: str, digest: str) -> None:
+    """Make a protocol known beside the entries."""
+    write_versioned(entries / FILE, _Known(protocols=dict(sorted({**_read(entries / FILE), name: digest}.items()))))
+
+
+def _read(path: Path) -> dict[str, str]:
+    return (
+        read_versioned(path, _Known, version=PROTOCOLS_SCHEMA_VERSION, limit=1 << 20).protocols
+        if path.is_file()
+        else {}
+    )

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cirbench.archives import read_archive, to_archive
-from cirbench.arrays import Ragged
 from cirbench.errors import CorruptFile
-from cirbench.files import digest
 from cirbench.leaderboard.entry import Score
-from cirbench.metrics.labels import measures_of
 from cirbench.metrics.measure import measure
-from cirbench.statistics import intervals
+from cirbench.metrics.statistics import intervals
+from cirbench.metrics.table import measures_of
+from cirbench.support.arrays import Ragged, read_archive, to_archive
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import EvaluationProtocol
     from cirbench.metrics.measure import Measurement
     from cirbench.metrics.table import Measure
+    from cirbench.protocol import EvaluationProtocol
 
 MOST_STORED = 1 << 20
 """Bytes of ranks that are stored with an entry; of larger ones the digest is."""

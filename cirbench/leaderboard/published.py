@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from cirbench.datasets.catalogue import protocols
+from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CorruptFile, UnknownName
-from cirbench.versioned import read_versioned
+from cirbench.support.files import read_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,16 +13,16 @@ import numpy as np
 
 from cirbench.errors import CirbenchError
 from cirbench.methods.interface import Disclosure, Scorer, Supervision
-from cirbench.parameters import describe
-from cirbench.retrieval.units import unit_rows
+from cirbench.ranking.units import unit_rows
+from cirbench.support.parameters import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import Item, Query
     from cirbench.methods.interface import Method, MethodSpec
+    from cirbench.protocol import Item, Query
 
 TOLERANCE = 1e-4
 """How far a unit row may move when other items stand in its batch: more than rounding, less than a neighbour."""
@@ -147,7 +147,7 @@ def _gaps(spec: MethodSpec) -> Iterator[str]:
 
 def _heavy(reference: str) -> str | None:
     program = (
-        "import sys; from cirbench.methods.references import load_object; "
+        "import sys; from cirbench.methods.registry import load_object; "
         f"load_object(sys.argv[1], owner='the method'); sys.exit({_IMPORTS_TORCH} * ('torch' in sys.modules))"
     )
     done = subprocess.run(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cirbench.backbones.features.store import cache_root
 from cirbench.errors import UsageError
-from cirbench.features.store import cache_root
-from cirbench.files import digest, sha256_of_file, write_bytes
-from cirbench.methods.references import load_object
+from cirbench.methods.registry import load_object
+from cirbench.support.files import digest, sha256_of_file, write_bytes
 from cirbench.training.checkpoint import CARD, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 
 if TYPE_CHECKING:

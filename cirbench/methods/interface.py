@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from cirbench.parameters import Parameters
+from cirbench.errors import UsageError
+from cirbench.support.parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from cirbench.backbones.features.encoder import Encoder
     from cirbench.backbones.interface import Backbone
-    from cirbench.datasets.protocol import Item, Query
-    from cirbench.features.encoder import Encoder
+    from cirbench.protocol import Item, Query
     from cirbench.training.config import TrainingParameters
 
 __all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
@@ -119,3 +120,14 @@ class Converter(Protocol):
             UsageError: It is no such file, or belongs to another backbone.
         """
         ...
+
+
+def sentences(queries: Sequence[Query], prompt: str = "{}") -> list[str]:
+    """Join each query's captions by " and ", and put them into a prompt where it says ``{}``.
+
+    Raises:
+        UsageError: The prompt has no place for the caption.
+    """
+    if "{}" not in prompt:
+        raise UsageError(f"The prompt {prompt!r} has no place for the caption.", hint="Write {} where it belongs.")
+    return [prompt.replace("{}", " and ".join(query.captions)) for query in queries]

@@ -1,21 +1,108 @@
-"""From a SPEC to a method that runs: its parameters parsed, its implementation imported, its checkpoint verified."""
+"""A method built from its SPEC, with its parameters, and checked at every call."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cirbench.errors import CirbenchError, MethodFailed, UnknownName, UsageError
-from cirbench.methods.checked import checked
-from cirbench.methods.references import load_object
-from cirbench.parameters import parse
+from cirbench.methods.interface import Scorer
+from cirbench.methods.registry import load_object
+from cirbench.support.parameters import parse
 from cirbench.training.checkpoint import open_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from cirbench.features.encoder import Encoder
+    from numpy.typing import NDArray
+
+    from cirbench.backbones.features.encoder import Encoder
     from cirbench.methods.interface import Method, MethodSpec, Parameters
+    from cirbench.protocol import Item, Query
+
+_BLOCK = 4096
+"""Rows looked at together, so that a large gallery is not held twice."""
+
+
+def checked(method: Method, name: str) -> Method:
+    """Wrap a method so that whatever it raises or returns wrongly is a `MethodFailed` that names it and the item."""
+    return _CheckedScorer(method, name) if isinstance(method, Scorer) else Checked(method, name)
+
+
+class Checked:
+    """A method whose rows are float32, finite, and as many as were asked for."""
+
+    def __init__(self, method: Method, name: str) -> None:
+        self._method = method
+        self._name = name
+
+    def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        """Represent gallery items as one row each, (N, D).
+
+        Raises:
+            MethodFailed: The method raised, or returned what is no such array.
+        """
+        names = [f"gallery item {item.id}" for item in items]
+        return self._rows("encode_gallery", lambda: self._method.encode_gallery(items), names)
+
+    def encode_queries(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Represent queries as one row each, (Q, D).
+
+        Raises:
+            MethodFailed: The method raised, or returned what is no such array.
+        """
+        names = [f"query {query.id}" for query in queries]
+        return self._rows("encode_queries", lambda: self._method.encode_queries(queries), names)
+
+    def _rows(self, function: str, call: Callable[[], Any], names: Sequence[str]) -> NDArray[np.float32]:
+        rows = self._call(function, call)
+        if rows.ndim != 2 or rows.shape[1] == 0:
+            raise self._failed(function, f"returned an array of shape {rows.shape} instead of ({len(names)}, D).")
+        if len(rows) != len(names):
+            raise self._failed(function, f"returned {len(rows)} rows instead of {len(names)}.")
+        blocks = [np.isfinite(rows[start : start + _BLOCK]).all(axis=1) for start in range(0, len(rows), _BLOCK)]
+        broken = np.flatnonzero(~np.concatenate([np.zeros(0, dtype=np.bool_), *blocks]))
+        if len(broken):
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            raise self._failed(function, f"returned NaN or infinite values for {names[broken[0]]}{more}.")
+        return rows
+
+    def _call(self, function: str, call: Callable[[], Any]) -> NDArray[np.float32]:
+        try:
+            result = call()
+        except CirbenchError:
+            raise
+        except Exception as error:
+            raise self._failed(function, f"raised {type(error).__name__}: {error}") from error
+        if not isinstance(result, np.ndarray):
+            raise self._failed(function, f"returned a {type(result).__name__} instead of a numpy array.")
+        if result.dtype != np.float32:
+            raise self._failed(function, f"returned {result.dtype} values instead of float32.")
+        return result
+
+    def _failed(self, function: str, what: str) -> MethodFailed:
+        return MethodFailed(
+            f"The method {self._name} failed: {function} {what}",
+            hint=f"`cirbench check method {self._name}` looks for more of this kind.",
+        )
+
+
+class _CheckedScorer(Checked):
+    """A checked method with scores of its own."""
+
+    def score(self, queries_QD: NDArray[np.float32], gallery_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score every query against a chunk of the gallery, (Q, N)."""
+        assert isinstance(self._method, Scorer)
+        scorer = self._method
+        scores_QN = self._call("score", lambda: scorer.score(queries_QD, gallery_ND))
+        if scores_QN.shape != (len(queries_QD), len(gallery_ND)):
+            expected = (len(queries_QD), len(gallery_ND))
+            raise self._failed("score", f"returned an array of shape {scores_QN.shape} instead of {expected}.")
+        if not np.isfinite(scores_QN).all():
+            raise self._failed("score", "returned NaN or infinite scores.")
+        return scores_QN
 
 
 def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str | None = None) -> Parameters:

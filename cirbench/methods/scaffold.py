@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cirbench.errors import UsageError
-from cirbench.files import write_text
+from cirbench.support.files import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,16 +42,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.methods.text import sentences
-from cirbench.retrieval.units import unit_rows
+from cirbench.methods.interface import sentences
+from cirbench.ranking.units import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
-    from cirbench.datasets.protocol import Item, Query
-    from cirbench.features.encoder import Encoder
+    from cirbench.protocol import Item, Query
+    from cirbench.backbones.features.encoder import Encoder
     from numpy.typing import NDArray
 
     from {module} import {title}Parameters

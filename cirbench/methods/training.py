@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cirbench.errors import UsageError
-from cirbench.methods.references import load_object
-from cirbench.parameters import parse
+from cirbench.methods.registry import load_object
+from cirbench.support.parameters import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
-    from cirbench.features.encoder import Progress
     from cirbench.methods.interface import MethodSpec
     from cirbench.training.config import TrainingParameters
     from cirbench.training.data import Source

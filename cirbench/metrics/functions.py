@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cirbench.arrays import Ragged
+    from cirbench.support.arrays import Ragged
 
 
 def recall_at(ranks_Q: NDArray[np.int64], k: int) -> NDArray[np.float64]:

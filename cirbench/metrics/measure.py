@@ -1,4 +1,4 @@
-"""From ranks to the numbers that a protocol reports."""
+"""Measure a ranking under a protocol, and the best value that any ranking can reach."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from cirbench.metrics.functions import (
     target_ranks,
 )
 from cirbench.metrics.table import CIRR_AVERAGE
+from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from cirbench.arrays import Ragged
     from cirbench.metrics.table import Measure
+    from cirbench.protocol import EvaluationProtocol
 
 ON_ALL_GROUND_TRUTHS: Mapping[str, Callable[[Ragged[np.int64], int], NDArray[np.float64]]] = {
     "mAP": average_precision_at,
@@ -159,3 +160,36 @@ def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measu
             tuple(part.label for part in parts),
         )
     yield from parts
+
+
+_OUT_OF_REACH = np.iinfo(np.int64).max
+
+
+@dataclasses.dataclass(frozen=True)
+class _Perfect:
+    relevant_ranks: Ragged[np.int64]
+    group_ranks_Q: NDArray[np.int64] | None
+
+
+def ceilings(protocol: EvaluationProtocol) -> tuple[Measurement, ...]:
+    """Measure a perfect ranking: every ground truth before everything else, those of larger soft labels first.
+
+    Domain conversion on ImageNet-R has queries without any ground truth and queries with more than K, CIRR's soft
+    labels have queries whose only positive image is the excluded reference.
+    """
+    if protocol.labels is None:
+        return ()
+    groups = None if protocol.groups is None else np.ones(len(protocol.queries), dtype=np.int64)
+    return measure(_Perfect(Ragged.of(list(_perfect_ranks(protocol)), np.int64), groups), protocol)
+
+
+def _perfect_ranks(protocol: EvaluationProtocol) -> Iterator[list[int]]:
+    assert protocol.labels is not None
+    gains = protocol.labels.gains or [(1.0,) * len(row) for row in protocol.labels.relevant]
+    for query, relevant, row in zip(protocol.queries, protocol.labels.relevant, gains, strict=True):
+        excluded = query.reference.id if protocol.exclude_reference else None
+        ranks = [_OUT_OF_REACH] * len(relevant)
+        best_first = sorted(range(len(relevant)), key=lambda place: -row[place])
+        for rank, place in enumerate((place for place in best_first if relevant[place] != excluded), start=1):
+            ranks[place] = rank
+        yield ranks

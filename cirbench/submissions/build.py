@@ -5,22 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.catalogue import protocols
+from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CheckFailed, UsageError
-from cirbench.files import sha256_of_file, write_bytes
-from cirbench.predictions.read import read_rankings
+from cirbench.runs.predictions.read import read_rankings
 from cirbench.submissions import circo, cirr, receipts
 from cirbench.submissions.check import at_hand, check_values
 from cirbench.submissions.receipts import Manifest
-from cirbench.versioned import write_versioned
+from cirbench.support.files import sha256_of_file, write_bytes, write_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from cirbench.datasets.protocol import EvaluationProtocol
-    from cirbench.predictions.lists import RankedLists
-    from cirbench.results.folder import Run
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.folder import Run
+    from cirbench.runs.predictions.lists import RankedLists
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from cirbench.datasets import locate
-from cirbench.datasets.catalogue import load_protocol
+from cirbench.benchmarks import annotation_files
+from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, MissingData
-from cirbench.predictions.read import parse_json
+from cirbench.runs.predictions.read import parse_json
 from cirbench.submissions import circo, cirr
 from cirbench.submissions.rules import Problem, kind
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
 
     AtHand = Callable[[str], EvaluationProtocol | None]
 
@@ -76,7 +76,7 @@ def at_hand(data_root: Path | None) -> AtHand:
         CorruptFile: From the function: annotations are there, and are not what was published.
     """
     if data_root is not None:
-        locate.data_root(data_root)
+        annotation_files.data_root(data_root)
 
     def load(name: str) -> EvaluationProtocol | None:
         try:

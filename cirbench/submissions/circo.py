@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.annotation import some
-from cirbench.datasets.catalogue import protocols
+from cirbench.benchmarks.annotation_files import some
+from cirbench.benchmarks.catalogue import protocols
 from cirbench.submissions.rules import Odd, Problem, broken_list, broken_queries, kind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cirbench.datasets.protocol import EvaluationProtocol
-    from cirbench.predictions.lists import RankedLists
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.predictions.lists import RankedLists
 
 TEST, VAL = "circo/test", "circo/val"
 LENGTH = 50

@@ -10,15 +10,15 @@ import re
 import statistics
 from typing import TYPE_CHECKING, Literal
 
-from cirbench.datasets.annotation import queries, some
-from cirbench.datasets.catalogue import protocols
+from cirbench.benchmarks.annotation_files import queries, some
+from cirbench.benchmarks.catalogue import protocols
 from cirbench.submissions.rules import Odd, Problem, broken_list, broken_queries, kind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cirbench.datasets.protocol import EvaluationProtocol
-    from cirbench.predictions.lists import RankedLists
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.predictions.lists import RankedLists
 
 TEST = "cirr/test1"
 VERSION = "rc2"

@@ -1,4 +1,4 @@
-"""What belongs to a submission: the manifest of where it came from, and the receipt of what the server answered.
+"""What belongs to a submission: the manifest of its origin, the receipt of the server's answer, and the scores in it.
 
 Beside ``pli-1a2b3c4d.json`` lies ``pli-1a2b3c4d.manifest.json``, which names the run, and, once the server has
 answered, ``pli-1a2b3c4d.receipt.json``. Both hold the sha256 of the file that they are about, so that a change of it is
@@ -7,18 +7,80 @@ noticed.
 
 from __future__ import annotations
 
+import json
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.errors import CheckFailed
-from cirbench.files import sha256_of_file
-from cirbench.versioned import read_versioned, write_versioned
+from cirbench.benchmarks import circo, cirr
+from cirbench.benchmarks.catalogue import protocols
+from cirbench.errors import CheckFailed, UnknownName, UsageError
+from cirbench.runs.predictions.read import parse_json
+from cirbench.support.files import read_versioned, sha256_of_file, write_versioned
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+
+def parse_scores(text: str, protocol: str) -> dict[str, float]:
+    """Read a server's scores: ``mAP@5=12.3,mAP@10=11.9``, or a JSON object; in percent.
+
+    Names are known in any case, and an aspect of CIRCO by itself: ``cardinality=10.1``.
+
+    Raises:
+        UsageError: A score is no percentage, or is given twice, or there is none.
+        UnknownName: A score is none of the protocol's.
+    """
+    labels = {label.lower(): label for label in score_labels(protocol)}
+    labels |= dict(_aspects(protocol))
+    scores: dict[str, float] = {}
+    for name, value in _pairs(text):
+        label = labels.get(name.strip().lower())
+        if label is None:
+            raise UnknownName(f"score of {protocol}", name, score_labels(protocol))
+        if label in scores:
+            raise UsageError(f"The score {label} is given twice.")
+        scores[label] = _percent(label, value)
+    if not scores:
+        raise UsageError("No score is given.", hint="Give --scores 'mAP@5=12.3,mAP@10=11.9', or a JSON object.")
+    return scores
+
+
+def score_labels(protocol: str) -> tuple[str, ...]:
+    """Return the labels under which the server of a protocol reports."""
+    if protocols()[protocol].dataset == "cirr":
+        return tuple(measure.label for measure in cirr.MEASURES)
+    return (*(measure.label for measure in circo.MEASURES), *(label for _, label in _aspects(protocol)))
+
+
+def _aspects(protocol: str) -> Iterator[tuple[str, str]]:
+    if protocols()[protocol].dataset == "circo":
+        sliced = circo.ASPECT_MEASURE
+        yield from ((name, f"{sliced.label}[{sliced.by}={name}]") for name in sliced.labels)
+
+
+def _pairs(text: str) -> list[tuple[str, object]]:
+    if text.lstrip().startswith("{"):
+        return list(parse_json("--scores", text).items())
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if odd := next((part for part in parts if "=" not in part), None):
+        raise UsageError(f"{odd!r} is no score.", hint="Scores look like mAP@5=12.3,mAP@10=11.9.")
+    # The label of a slice holds a sign of its own: mAP@10[aspect=negation]=6.5.
+    return [(name, value) for name, _, value in (part.rpartition("=") for part in parts)]
+
+
+def _percent(label: str, value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 100:
+        raise UsageError(f"The score {label} is {json.dumps(value)}, and must be a number of percent, from 0 to 100.")
+    return number
+
 
 SCHEMA_VERSION = 1
 MANIFEST, RECEIPT = ".manifest.json", ".receipt.json"
@@ -106,7 +168,7 @@ def record(submission: Path, protocol: str, scores: Mapping[str, float], date: d
     Args:
         submission: The file that was uploaded.
         protocol: What the server scored.
-        scores: In percent; see `cirbench.submissions.scores.parse_scores`.
+        scores: In percent; see `cirbench.submissions.receipts.parse_scores`.
         date: Of the answer.
 
     Raises:

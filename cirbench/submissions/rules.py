@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cirbench.datasets.annotation import queries, some
+from cirbench.benchmarks.annotation_files import queries, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

@@ -2,7 +2,7 @@
 
 <folder>/weights.safetensors    the tensors of what was trained
 <folder>/card.json              a `Card`; written last, so a folder with a card is whole
-<folder>/state.safetensors      only while the training is unfinished; see `cirbench.training.state`
+<folder>/state.safetensors      only while the training is unfinished; see `cirbench.training.loop`
 <folder>/epoch-K/               a checkpoint after each epoch, where those are kept
 """
 
@@ -16,8 +16,8 @@ import msgspec
 
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CorruptFile, MissingData, UsageError
-from cirbench.extras import MODELS, versions
-from cirbench.files import sha256_of_file, write_json
+from cirbench.support.extras import MODELS, versions
+from cirbench.support.files import sha256_of_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

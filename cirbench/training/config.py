@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from cirbench.parameters import Parameters
+from cirbench.support.parameters import Parameters
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]

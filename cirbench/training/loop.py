@@ -1,31 +1,86 @@
-"""The loop: a batch, its loss, a step of AdamW, and now and then the state on disk."""
+"""The training loop: learning rate, step of AdamW, health checks, and the state on disk that it resumes from.
+
+Everything random in a step comes from the seed and the number of the step, and so does the order of the pairs. So the
+state is the module, the optimiser, the losses and evaluations so far, and how long they took.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from typing import TYPE_CHECKING
 
 import torch
 
 from cirbench.errors import CirbenchError
-from cirbench.processes import here, total, union
-from cirbench.training.health import FACTOR, WINDOW, bound, diverges, is_good
-from cirbench.training.schedule import learning_rate
-from cirbench.training.state import STATE
+from cirbench.support.distributed import here, total, union
+from cirbench.training.state import STATE, Progress
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from cirbench.training.config import TrainingParameters
     from cirbench.training.data import Batches
     from cirbench.training.moments import Moments
     from cirbench.training.objective import Batch
-    from cirbench.training.state import Progress
     from cirbench.training.step import Step
+
+START = 0.01
+"""Where a warm-up that counts epochs begins, as a share of the full rate (PLI's public code)."""
+DROP = 0.1
+"""What is left of the rate after a milestone."""
+
+
+def learning_rate(step: int, *, steps: int, steps_per_epoch: int, parameters: TrainingParameters) -> float:
+    """The learning rate of a step, counted from 0."""
+    warmup = parameters.warmup
+    if parameters.schedule == "epochs":
+        return parameters.lr * _by_epoch(step // steps_per_epoch, warmup, parameters.milestones)
+    if step < warmup:
+        return parameters.lr * (step + 1) / warmup
+    if parameters.schedule == "cosine":
+        return parameters.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return parameters.lr
+
+
+def _by_epoch(epoch: int, warmup: int, milestones: tuple[int, ...]) -> float:
+    if epoch < warmup:
+        return START + (1 - START) * epoch / warmup
+    return DROP ** sum(epoch >= milestone for milestone in milestones)
+
+
+WINDOW = 20
+"""Losses at the beginning that say what is usual, and at the end that are judged."""
+FACTOR = 10.0
+"""How many times the usual is far too much."""
+FLOOR = 1.0
+"""A loss below is never called too large, however small those before it were."""
+
+
+def bound(losses: Sequence[float]) -> float:
+    """The loss above which a step has gone astray; infinite while too few losses are known."""
+    if len(losses) < 2 * WINDOW:
+        return math.inf
+    return max(FLOOR, FACTOR * max(losses[:WINDOW]))
+
+
+def diverges(losses: Sequence[float]) -> bool:
+    """Whether half of the last 20 losses are ten times as large as the largest of the first 20, and above 1.
+
+    The first losses are those of weights that have learnt nothing yet, and there are twenty of them. So neither a hard
+    batch nor a spike that passes can look like this.
+    """
+    return statistics.median(losses[-WINDOW:]) > bound(losses) if losses else False
+
+
+def is_good(losses: Sequence[float]) -> bool:
+    """Whether the last step may be continued from."""
+    return not losses or losses[-1] <= bound(losses)
+
 
 _SHARE = 20
 """Keeping the state takes at most one part in so many of the time."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from cirbench.backbones import load_backbone
 from cirbench.backbones.catalogue import CONFIG_FILE
-from cirbench.backbones.quiet import quietly
+from cirbench.backbones.interface import quietly
 from cirbench.backbones.source import MERGES_FILE, WEIGHTS_FILE, resolve
 from cirbench.errors import MissingData, UsageError
-from cirbench.files import write_bytes
+from cirbench.support.files import write_bytes
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cirbench.processes import agree, here
+from cirbench.support.distributed import agree, here
 from cirbench.training.checkpoint import Evaluated
-from cirbench.training.precision import tf32
+from cirbench.training.step import tf32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
-    from cirbench.features.encoder import Progress
     from cirbench.training.data.source import Source
 
 

@@ -14,11 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cirbench.errors import CorruptFile, UsageError
-from cirbench.files import write_bytes
+from cirbench.support.files import write_bytes
 from cirbench.training.checkpoint import Evaluated
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 STATE = "state.safetensors"
 SCHEMA = 1

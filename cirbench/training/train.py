@@ -18,25 +18,24 @@ import msgspec
 import torch
 from safetensors.torch import save
 
+from cirbench.backbones.features.store import cache_root
 from cirbench.errors import CirbenchError, MissingData, UsageError
-from cirbench.features.store import cache_root
-from cirbench.files import digest, sha256_of_file, write_bytes
-from cirbench.processes import agree, here, total, wait
+from cirbench.support.distributed import agree, here, total, wait
+from cirbench.support.files import digest, sha256_of_file, write_bytes
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.loop import Keeper, optimizer_for, run
 from cirbench.training.models import copy_design
 from cirbench.training.moments import Moments, Watch, forget
 from cirbench.training.objective import Prepared
-from cirbench.training.precision import tf32
 from cirbench.training.state import STATE, Progress, other_training, weights
-from cirbench.training.step import Step, recompute_activations
+from cirbench.training.step import Step, recompute_activations, tf32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cirbench.backbones.features.encoder import Progress as Display
     from cirbench.backbones.interface import Backbone
-    from cirbench.features.encoder import Progress as Display
     from cirbench.training.config import TrainingParameters
     from cirbench.training.objective import ObjectiveFactory
 

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.backbones import load_backbone
-from cirbench.console import progress
-from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
-from cirbench.datasets.scenes.benchmark import make_benchmark
-from cirbench.datasets.scenes.image import SceneImage
-from cirbench.evaluation import evaluate
-from cirbench.features.encoder import Encoder
-from cirbench.features.store import default_store
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.store import default_store
+from cirbench.benchmarks.scenes.benchmark import SceneImage, make_benchmark
+from cirbench.methods.evaluate import evaluate
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import train_method, training_parameters
 from cirbench.metrics.table import Measure
-from cirbench.parameters import pairs
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+from cirbench.support.console import progress
+from cirbench.support.parameters import pairs
 from cirbench.training.data import open_source
 
 if TYPE_CHECKING:

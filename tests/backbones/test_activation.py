@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import open_clip
 import pytest
 
-from cirbench.backbones.activation import QUICK_GELU_SUFFIX, QUICK_GELU_TAGS, agree, of_tag
+from cirbench.backbones.source import QUICK_GELU_SUFFIX, QUICK_GELU_TAGS, agree, of_tag
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:

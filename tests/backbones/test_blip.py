@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.words import PseudoWords
-from cirbench.datasets.protocol import Item
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CorruptFile, MissingData, UsageError
-from cirbench.features.encoder import Encoder
+from cirbench.protocol import Item
 from tests.tiny_blip import blip_model, tiny_blip, write_blip
 from tests.tiny_clip import TwoColours
 

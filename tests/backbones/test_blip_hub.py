@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.blip_source import find_blip
+from cirbench.backbones.blip import find_blip
 from cirbench.errors import MissingData
 from tests.tiny_blip import write_blip
 

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from cirbench.backbones import load_backbone
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.interface import quietly
 from cirbench.backbones.openclip import _tokenizer
-from cirbench.backbones.quiet import quietly
 from cirbench.backbones.source import resolve
-from cirbench.backbones.words import PseudoWords
-from cirbench.datasets.scenes import scenes_protocol
+from cirbench.backbones.text import PseudoWords
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import MissingData, UsageError
-from cirbench.features.encoder import Encoder
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
 from cirbench_methods.pli.masking import patch_tower

@@ -281,7 +281,7 @@ def test_listing_backbones_imports_neither_torch_nor_open_clip() -> None:
 
 
 def test_every_listed_backbone_resolves() -> None:
-    from cirbench.backbones.blip_source import is_blip
+    from cirbench.backbones.blip import is_blip
     from cirbench.backbones.source import resolve
 
     for entry in list_backbones():

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cirbench.backbones.activation import QUICK_GELU_TAGS, agree
-from cirbench.backbones.source import model_preprocessing, recorded_beside, resolve
+from cirbench.backbones.source import QUICK_GELU_TAGS, agree, model_preprocessing, recorded_beside, resolve
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
 from tests.backbones.small import CONFIG, write_folder, write_merges
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.words import PseudoWords
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.text import PseudoWords
 from cirbench.errors import UsageError
-from cirbench.features.encoder import Encoder
 from tests.backbones.small import CONFIG, write_folder
 from tests.tiny_clip import tiny_backbone
 

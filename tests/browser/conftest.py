@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cirbench.site.build import build_site
+from cirbench.leaderboard.site.build import build_site
 from tests.browser.chromium import ARGUMENTS, find_chromium
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench import cli
-from cirbench.results.folder import load_run
+from cirbench.runs.folder import load_run
 from tests.comparison.folders import keep_run
 from tests.toy_protocols import circo_like, cirr_like
 

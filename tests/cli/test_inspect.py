@@ -8,7 +8,7 @@ import re
 import pytest
 
 from cirbench import cli
-from cirbench.datasets.catalogue import datasets, protocols
+from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.metrics.table import METRICS
 
 KINDS = ("methods", "datasets", "protocols", "backbones", "metrics")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.cli import execute
-from tests.reproducing.rows import published
+from tests.leaderboard.reproducing.rows import published
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from cirbench.benchmarks import load_protocol
 from cirbench.cli import execute
-from cirbench.datasets import load_protocol
 from tests.circo_files import published_size, write
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cirbench import cli
-from cirbench.results.folder import load_run
+from cirbench.runs.folder import load_run
 from tests.tiny_benchmark import TinyBenchmark, write_benchmark
 
 if TYPE_CHECKING:

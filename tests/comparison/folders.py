@@ -7,27 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirbench.evaluation import Evaluation
+from cirbench.methods.evaluate import Evaluation
 from cirbench.metrics.measure import measure
-from cirbench.results.folder import Run, save_run
-from cirbench.results.schema import (
-    BackboneRecord,
-    Counts,
-    Environment,
-    MethodRecord,
-    MetricValue,
-    ProtocolRecord,
-    Result,
-)
-from cirbench.retrieval import rank
-from cirbench.retrieval.task import ranking_task
-from cirbench.statistics import intervals
+from cirbench.metrics.statistics import intervals
+from cirbench.ranking import rank
+from cirbench.ranking.task import ranking_task
+from cirbench.runs.folder import Run, save_run
+from cirbench.runs.schema import BackboneRecord, Counts, Environment, MethodRecord, MetricValue, ProtocolRecord, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
 
 DIM = 16
 

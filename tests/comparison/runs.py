@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cirbench.arrays import Ragged
-from cirbench.results.folder import Run
-from cirbench.results.schema import (
-    BackboneRecord,
-    Counts,
-    Environment,
-    MethodRecord,
-    MetricValue,
-    ProtocolRecord,
-    Result,
-)
+from cirbench.runs.folder import Run
+from cirbench.runs.schema import BackboneRecord, Counts, Environment, MethodRecord, MetricValue, ProtocolRecord, Result
+from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

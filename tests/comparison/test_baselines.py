@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cirbench.comparison.baselines import Unimodal, baselines_beside, unimodal_of
-from cirbench.comparison.diagnostics import diagnose
+from cirbench.comparison.baselines import Unimodal, baselines_beside, diagnose, unimodal_of
 from cirbench.comparison.tables import diagnostics_table
 from tests.comparison.folders import keep_run
 from tests.comparison.runs import run_of

@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from cirbench.arrays import Ragged
 from cirbench.comparison.differences import Flip, differences, differences_table, flips, flips_table
-from cirbench.retrieval.task import UNRANKED
+from cirbench.ranking.task import UNRANKED
+from cirbench.support.arrays import Ragged
 from tests.comparison.runs import run_of
 
 if TYPE_CHECKING:
-    from cirbench.results.folder import Run
+    from cirbench.runs.folder import Run
 
 
 def ranked(name: str, label: str, values: list[float], ranks: list[list[int]]) -> Run:

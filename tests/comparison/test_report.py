@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cirbench.comparison.report import Report
-from cirbench.tables import Number
+from cirbench.support.tables import Number
 from tests.comparison.runs import run_of, with_metric
 
 IMAGE = run_of("image-only", {"mAP@5": [0.1, 0.1, 0.0, 0.0]})

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from cirbench.comparison.names import run_names
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import bar, diagnostics_table, slices_table, standings_table
+from cirbench.comparison.values import run_names
 from cirbench.errors import UnknownName, UsageError
-from cirbench.tables import FORMATS, Number, render
+from cirbench.support.tables import FORMATS, Number, render
 from tests.comparison.runs import run_of
 
 GENERATOR = np.random.default_rng(3)

@@ -9,31 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.datasets.catalogue import load_protocol
-from cirbench.evaluation import Evaluation
-from cirbench.files import digest
+from cirbench.benchmarks.catalogue import load_protocol
+from cirbench.methods.evaluate import Evaluation
 from cirbench.metrics.measure import measure
-from cirbench.results.config import RunConfig, to_toml
-from cirbench.results.folder import Run, save_run
-from cirbench.results.schema import (
-    BackboneRecord,
-    Counts,
-    Environment,
-    MethodRecord,
-    MetricValue,
-    ProtocolRecord,
-    Result,
-)
-from cirbench.retrieval import rank
-from cirbench.retrieval.task import ranking_task
-from cirbench.statistics import intervals
+from cirbench.metrics.statistics import intervals
+from cirbench.ranking import rank
+from cirbench.ranking.task import ranking_task
+from cirbench.runs.config import RunConfig, to_toml
+from cirbench.runs.folder import Run, save_run
+from cirbench.runs.schema import BackboneRecord, Counts, Environment, MethodRecord, MetricValue, ProtocolRecord, Result
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
 
 TINY = "scenes/tiny"
 

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from cirbench.datasets.catalogue import load_protocol
-from cirbench.datasets.example import write_example
+from cirbench.benchmarks.catalogue import load_protocol
+from cirbench.benchmarks.example import write_example
 from cirbench.errors import CheckFailed, CorruptFile, UsageError
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.check import check_entries
-from cirbench.leaderboard.entry import Entry, read_entry, seal_of
+from cirbench.leaderboard.entry import FILE, Entry, known_protocols, read_entry, seal_of
 from cirbench.leaderboard.evidence import read_evidence
-from cirbench.leaderboard.known import FILE, known_protocols
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.submissions.receipts import Receipt
+from cirbench.support.files import write_versioned
 from cirbench.training.data.source import identified
-from cirbench.versioned import write_versioned
 from tests.leaderboard import runs
 from tests.leaderboard.runs import run_of, tiny, without_labels
 from tests.training.plain_samples import GreySample

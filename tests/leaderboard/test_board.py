@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from cirbench.datasets.catalogue import load_protocol
-from cirbench.datasets.example import write_example
+from cirbench.benchmarks.catalogue import load_protocol
+from cirbench.benchmarks.example import write_example
 from cirbench.errors import CheckFailed
 from cirbench.leaderboard.adding import add_run
-from cirbench.leaderboard.board import BADGES, Board, BoardRow, Value, boards
-from cirbench.leaderboard.order import ranked
+from cirbench.leaderboard.board import BADGES, Board, BoardRow, Value, boards, ranked
 from cirbench.leaderboard.published import load_published
 from cirbench.leaderboard.rows import Candidate
 from tests.leaderboard import runs

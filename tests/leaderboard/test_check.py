@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cirbench.archives import read_archive, to_archive
 from cirbench.errors import CheckFailed, MissingData
-from cirbench.files import digest
 from cirbench.leaderboard.check import check_entries
 from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES
+from cirbench.support.arrays import read_archive, to_archive
+from cirbench.support.files import digest
 from tests.leaderboard.runs import sha
 from tests.leaderboard.tampering import Values, folder_of, rewrite, verdict
 

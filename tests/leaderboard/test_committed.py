@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from cirbench.leaderboard.check import Verdict, check_entry
-from cirbench.leaderboard.entry import entry_folders
-from cirbench.leaderboard.known import known_protocols
+from cirbench.leaderboard.entry import entry_folders, known_protocols
 
 ENTRIES = Path(__file__).parent.parent.parent / "leaderboards" / "entries"
 

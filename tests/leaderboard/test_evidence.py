@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cirbench.archives import read_archive
-from cirbench.datasets.protocol import Labels
 from cirbench.errors import CorruptFile
 from cirbench.leaderboard.evidence import MOST_STORED, pack, read_evidence, spread
 from cirbench.metrics.table import Measure
+from cirbench.protocol import Labels
+from cirbench.support.arrays import read_archive
 from tests.leaderboard.runs import run_of
 from tests.toy_protocols import circo_like, cirr_like, fashioniq_like, genecis_like
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
 
 
 def soft() -> EvaluationProtocol:

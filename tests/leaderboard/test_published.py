@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cirbench.datasets.catalogue import datasets, protocols
+from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.errors import CorruptFile, UnknownName
 from cirbench.leaderboard.published import SHIPPED, PublishedRow, load_published
-from cirbench.metrics.labels import parse_label
+from cirbench.metrics.table import parse_label
 
 PUBLISHED = load_published()
 AVERAGED = [row for row in PUBLISHED.rows if any("[mean over" in label for label in row.metrics)]

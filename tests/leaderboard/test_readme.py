@@ -12,8 +12,8 @@ import pytest
 from cirbench.comparison.tables import difference
 from cirbench.leaderboard.entry import Entry, entry_folders, read_entry
 from cirbench.leaderboard.evidence import Evidence, read_evidence
-from cirbench.statistics import compare_all
-from cirbench.tables import Number
+from cirbench.metrics.statistics import compare_all
+from cirbench.support.tables import Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

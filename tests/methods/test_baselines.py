@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cirbench.datasets.scenes import scenes_protocol
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UsageError
-from cirbench.features.encoder import Encoder
+from cirbench.methods.interface import sentences
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
-from cirbench.methods.text import sentences
 from tests.tiny_clip import tiny_backbone
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import Query
+    from cirbench.protocol import Query
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cirbench.datasets.protocol import Item, Query
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.images import FileImage
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
-from cirbench.features.encoder import Encoder
-from cirbench.images import FileImage
 from cirbench.methods.conformance import check_method
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
-from cirbench.results.config import read_config
-from cirbench.running import Session
+from cirbench.protocol import Item, Query
+from cirbench.runs.config import read_config
+from cirbench.runs.session import Session
 from tests.tiny_captioner import write_captioner
 from tests.tiny_clip import COLOURS, TwoColours, tiny_backbone
 
@@ -110,14 +110,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_captioner_describes_each_reference_once_ever(
     encoder: Encoder, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cirbench.captions.captioner import load_captioner
+    from cirbench.artefacts.captioner import load_captioner
 
     (said,) = load_captioner(str(model), device="cpu", batch_size=1)([TwoColours("red", "blue").open()])
     queries = [query(item("red", "blue"), "is white"), query(item("red", "blue"), "is black")]
     rows = captioning(encoder, captioner=model).encode_queries(queries)
     texts = [f"a photo of {said} that is {colour}" for colour in ("white", "black")]
     np.testing.assert_array_equal(rows, encoder.texts(texts))
-    monkeypatch.setattr("cirbench.captions.captioner.Captioner.__call__", None)
+    monkeypatch.setattr("cirbench.artefacts.captioner.Captioner.__call__", None)
     np.testing.assert_array_equal(captioning(encoder, captioner=model).encode_queries(queries), rows)
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cirbench.datasets.scenes import scenes_protocol
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import CorruptFile, MethodFailed
-from cirbench.methods.checked import checked
 from cirbench.methods.interface import Scorer
+from cirbench.methods.loading import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cirbench.datasets.protocol import Item, Query
+    from cirbench.protocol import Item, Query
 
 Q = 3
 

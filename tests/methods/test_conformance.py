@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cirbench.datasets.scenes import scenes_protocol
-from cirbench.methods.checked import checked
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.methods.conformance import check_method, check_spec
 from cirbench.methods.interface import MethodSpec, Parameters
+from cirbench.methods.loading import checked
 from cirbench.methods.registry import find_method, list_methods, reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from cirbench.datasets.protocol import Item, Query
     from cirbench.methods.interface import Method
+    from cirbench.protocol import Item, Query
 
 SPEC_FILE = """
 {extra}

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from cirbench.backbones import load_backbone
+from cirbench.backbones.features.encoder import Encoder
 from cirbench.cli import execute
 from cirbench.errors import CorruptFile, MissingData, UsageError
-from cirbench.features.encoder import Encoder
 from cirbench.methods.conversion import convert
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.backbones.words import PseudoWords
-from cirbench.datasets.protocol import Item, Query
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CorruptFile, UsageError
-from cirbench.features.encoder import Encoder
-from cirbench.files import write_bytes
+from cirbench.protocol import Item, Query
+from cirbench.support.files import write_bytes
 from cirbench.training.checkpoint import WEIGHTS
 from cirbench_methods.inversion import InversionParameters
 from cirbench_methods.inversion.method import Inversion, NetworkInverter

@@ -16,10 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.backbones.words import PseudoWords
-from cirbench.datasets.scenes import scenes_protocol
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.text import PseudoWords
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import MissingData, UsageError
-from cirbench.features.encoder import Encoder
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.training import train_method, training_parameters
 from cirbench.training.data import open_source

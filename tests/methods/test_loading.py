@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cirbench.backbones.features.encoder import Encoder
 from cirbench.errors import MethodFailed, MissingData, UnknownName, UsageError
-from cirbench.features.encoder import Encoder
 from cirbench.methods.interface import MethodSpec
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method

@@ -15,16 +15,15 @@ import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop
 
-from cirbench.backbones.words import PseudoWords
-from cirbench.datasets.scenes import scenes_protocol
-from cirbench.features.encoder import Encoder
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.text import PseudoWords
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.training import train_method, training_parameters
 from cirbench.training.checkpoint import WEIGHTS
 from cirbench.training.data import Batches
-from cirbench.training.loop import optimizer_for
+from cirbench.training.loop import learning_rate, optimizer_for
 from cirbench.training.objective import Batch
-from cirbench.training.schedule import learning_rate
 from cirbench_methods.pic2word import SPEC, Pic2WordTraining
 from cirbench_methods.pic2word.crop import crop, draw_boxes
 from cirbench_methods.pic2word.train import WordContrast

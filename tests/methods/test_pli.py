@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.datasets.scenes import scenes_protocol
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UnknownName, UsageError
-from cirbench.features.encoder import Encoder
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import train_method, training_parameters
-from cirbench.parameters import parse
+from cirbench.support.parameters import parse
 from cirbench.training.checkpoint import WEIGHTS, read_card
 from cirbench.training.data import Batches
 from cirbench_methods.pli import SPEC, PliTraining

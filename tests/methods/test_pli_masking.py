@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 
-from cirbench.backbones.quiet import quietly
+from cirbench.backbones.interface import quietly
 from cirbench.errors import UsageError
 from cirbench_methods.pli.masking import draw_kept, keep, kept_count, patch_tower
 from tests.tiny_blip import tiny_blip

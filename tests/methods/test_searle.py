@@ -16,14 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.console import progress
-from cirbench.datasets.pairs import ImageTextPair
-from cirbench.datasets.protocol import Item
+from cirbench.backbones.features.encoder import Encoder
 from cirbench.errors import UsageError
-from cirbench.features.encoder import Encoder
-from cirbench.methods.checked import checked
-from cirbench.methods.loading import build, parse_parameters
+from cirbench.methods.loading import build, checked, parse_parameters
 from cirbench.methods.training import train_method, training_parameters
+from cirbench.protocol import ImageTextPair, Item
+from cirbench.support.console import progress
 from cirbench.training.checkpoint import read_card
 from cirbench.training.data import Batches, Source
 from cirbench.training.objective import Batch

@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.backbones.words import PseudoWords
-from cirbench.datasets.protocol import Item
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.text import PseudoWords
 from cirbench.errors import MissingData, UsageError
-from cirbench.features.encoder import Encoder
-from cirbench.features.store import FeatureStore
-from cirbench.methods.checked import checked
-from cirbench.methods.loading import build, parse_parameters
+from cirbench.methods.loading import build, checked, parse_parameters
+from cirbench.protocol import Item
 from cirbench_methods.searle import SEARLE_OTI, SearleOtiParameters
 from cirbench_methods.searle.concepts import TEMPLATES, concept_features, nearest
 from cirbench_methods.searle.oti import Texts, cosine_losses, draw, invert

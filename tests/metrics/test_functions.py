@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.arrays import Ragged
 from cirbench.metrics import average_precision_at, recall_at
-from cirbench.retrieval import UNRANKED
+from cirbench.ranking import UNRANKED
+from cirbench.support.arrays import Ragged
 
 cutoffs = st.integers(1, 60)
 ranked_queries = st.lists(

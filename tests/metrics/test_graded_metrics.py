@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.arrays import Ragged
 from cirbench.metrics import METRICS, Measure, measure
 from cirbench.metrics.functions import fractional_recall_at, hit_at, soft_recall_at
 from cirbench.metrics.measure import per_query
 from cirbench.metrics.table import CIRR_AVERAGE
+from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,16 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.metrics.labels import Label, measures_of, parse_label
 from cirbench.metrics.measure import measure
-from cirbench.metrics.table import CIRR_AVERAGE, METRICS
-from cirbench.retrieval import rank
-from cirbench.retrieval.task import ranking_task
+from cirbench.metrics.table import CIRR_AVERAGE, METRICS, Label, measures_of, parse_label
+from cirbench.ranking import rank
+from cirbench.ranking.task import ranking_task
 from tests.leaderboard.runs import tiny, unit
 from tests.toy_protocols import circo_like, cirr_like, fashioniq_like, genecis_like
 
 if TYPE_CHECKING:
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
 
 NO_LABELS = ["", "mAP", "mAP@", "mAP@x", "Accuracy@1", "mAP@5[aspect]", "mAP@5[a=b", "mAP@9999999999"]
 PROTOCOLS = [circo_like(20, 90), cirr_like(20, 60), fashioniq_like(), genecis_like(20, 90), tiny()]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cirbench.arrays import Ragged
 from cirbench.errors import UnknownName
 from cirbench.metrics import METRICS, Measure, measure
-from cirbench.retrieval import UNRANKED
+from cirbench.ranking import UNRANKED
+from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.arrays import Ragged
-from cirbench.retrieval import RankingTask, tie_order
+from cirbench.ranking import RankingTask, tie_order
+from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

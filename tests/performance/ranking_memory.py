@@ -15,8 +15,8 @@ import click
 import numpy as np
 from safetensors.numpy import save_file
 
-from cirbench.arrays import Ragged
-from cirbench.retrieval import RankingTask, RowFiles, UnitRows, rank
+from cirbench.ranking import RankingTask, RowFiles, UnitRows, rank
+from cirbench.support.arrays import Ragged
 from tests.performance.ranking_cases import sized
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import standings_table
-from cirbench.tables import render
+from cirbench.support.tables import render
 from tests.comparison.runs import run_of
 
 pytestmark = [

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from cirbench.data.check import check_protocols
-from cirbench.datasets.imagefiles import ImageFiles
-from cirbench.datasets.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+from cirbench.benchmarks.files.check import check_protocols
+from cirbench.benchmarks.images import ImageFiles
 from cirbench.metrics.table import Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,13 +18,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cirbench.backbones import load_backbone
+from cirbench.backbones.features.encoder import SHARD, Encoder
+from cirbench.backbones.features.space import FeatureSpace
+from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.images import FileImage, Preprocessing
 from cirbench.backbones.text import CausalText
-from cirbench.datasets.protocol import Item
-from cirbench.features.encoder import SHARD, Encoder
-from cirbench.features.space import FeatureSpace
-from cirbench.features.store import FeatureStore
-from cirbench.images import FileImage, Preprocessing
-from tests.features.test_store import IDENTITY, contents
+from cirbench.protocol import Item
+from tests.backbones.features.test_store import IDENTITY, contents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cirbench.datasets import load_protocol, protocols
-from cirbench.datasets.catalogue import datasets
-from cirbench.datasets.imagefiles import find_images
+from cirbench.benchmarks import load_protocol, protocols
+from cirbench.benchmarks.catalogue import datasets
+from cirbench.benchmarks.images import find_images
 from cirbench.errors import MissingData
 from tests.annotation_files import write
 from tests.circo_files import published_size

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from cirbench.metrics import Measure, measure
-from cirbench.retrieval import rank
+from cirbench.ranking import rank
 from tests.performance import public_pattern
 from tests.performance.ranking_cases import SIZES, Sized, sized
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cirbench.metrics import Measurement
-    from cirbench.retrieval import Ranking
+    from cirbench.ranking import Ranking
 
     Seconds = Callable[[Mapping[str, Callable[[], object]], int], dict[str, float]]
 

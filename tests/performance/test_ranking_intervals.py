@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cirbench.statistics.resampling import bootstrap_means, sign_flipped_means
+from cirbench.metrics.statistics.resampling import bootstrap_means, sign_flipped_means
 
 pytestmark = [
     pytest.mark.performance,

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import pytest
 
-from cirbench.site.build import build_site
+from cirbench.leaderboard.site.build import build_site
 
 pytestmark = pytest.mark.performance
 

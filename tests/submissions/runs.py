@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.evaluation import Evaluation
-from cirbench.results.folder import Run, save_run
-from cirbench.results.schema import (
-    BackboneRecord,
-    Counts,
-    Environment,
-    MethodRecord,
-    ProtocolRecord,
-    Result,
-)
-from cirbench.retrieval import rank
-from cirbench.retrieval.task import ranking_task
+from cirbench.methods.evaluate import Evaluation
+from cirbench.ranking import rank
+from cirbench.ranking.task import ranking_task
+from cirbench.runs.folder import Run, save_run
+from cirbench.runs.schema import BackboneRecord, Counts, Environment, MethodRecord, ProtocolRecord, Result
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
 
 
 def unit(rows: int, dim: int, seed: int) -> NDArray[np.float32]:

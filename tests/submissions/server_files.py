@@ -7,8 +7,8 @@ import json
 import random
 from typing import TYPE_CHECKING, Any
 
-from cirbench.datasets import circo, cirr, load_protocol
-from cirbench.datasets.protocol import Gallery
+from cirbench.benchmarks import circo, cirr, load_protocol
+from cirbench.protocol import Gallery
 from tests import circo_files
 from tests.annotation_files import write_cirr
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
     from cirbench.submissions.check import AtHand
 
 Values = dict[str, Any]

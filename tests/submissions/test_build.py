@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cirbench.datasets import load_protocol, protocols
+from cirbench.benchmarks import load_protocol, protocols
 from cirbench.errors import CheckFailed, UsageError
 from cirbench.submissions.build import SERVERS, build_submission, upload_hint
 from cirbench.submissions.check import at_hand, check_files
@@ -21,8 +21,8 @@ from tests.toy_protocols import circo_like
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.datasets.protocol import EvaluationProtocol
-    from cirbench.results.folder import Run
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.folder import Run
 
 
 @pytest.fixture(scope="module")

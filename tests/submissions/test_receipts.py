@@ -10,8 +10,7 @@ import pytest
 
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, UnknownName, UsageError
 from cirbench.submissions.build import build_submission
-from cirbench.submissions.receipts import manifest_of, read_receipt, receipt_path, record
-from cirbench.submissions.scores import parse_scores, score_labels
+from cirbench.submissions.receipts import manifest_of, parse_scores, read_receipt, receipt_path, record, score_labels
 from tests.submissions import server_files
 from tests.submissions.runs import run_on
 

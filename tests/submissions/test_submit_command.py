@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cirbench.benchmarks import load_protocol
 from cirbench.cli import execute
-from cirbench.datasets import load_protocol
 from tests.submissions.runs import run_on
 from tests.submissions.server_files import write_circo_test
 

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cirbench.cli import execute
-from cirbench.processes import here
+from cirbench.support.distributed import here
 from cirbench_methods.pli.train import MaskedTuning
 
 if TYPE_CHECKING:

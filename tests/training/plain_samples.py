@@ -12,7 +12,7 @@ from PIL import Image
 from cirbench.errors import CorruptFile
 
 if TYPE_CHECKING:
-    from cirbench.datasets.protocol import ImageSource
+    from cirbench.protocol import ImageSource
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
-from cirbench.parameters import parse
+from cirbench.support.parameters import parse
 from cirbench.training.config import TrainingParameters
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.train import Request

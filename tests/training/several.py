@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cirbench import processes
+from cirbench.backbones.features import encoder
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.store import FeatureStore
+from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
-from cirbench.datasets.scenes import scenes_protocol
-from cirbench.features import encoder
-from cirbench.features.encoder import Encoder
-from cirbench.features.store import FeatureStore
+from cirbench.support import distributed
 from cirbench.training.models import write_random_model
 from cirbench.training.train import train
 from tests.tiny_clip import tiny_backbone, write_design
@@ -44,13 +44,13 @@ def main(folder: Path) -> None:
     gallery = scenes_protocol("tiny").gallery
     assert gallery is not None
     Encoder(tiny_backbone(), FeatureStore(folder / "features")).images(gallery.items[:100])
-    if processes.here().leads:
+    if distributed.here().leads:
         write_random_model(write_design(folder / "model"), folder / "model", seed=0)
-    processes.wait()
+    distributed.wait()
     for command in commands(folder):
         assert execute(command) == 0
 
 
 if __name__ == "__main__":
-    with processes.joined():
+    with distributed.joined():
         main(Path(sys.argv[1]))

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cirbench.datasets.pairs import ImageTextPair
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
+from cirbench.protocol import ImageTextPair
 from cirbench.training.data import Batches, Source, open_source
 from tests.tiny_clip import some_pairs, tiny_backbone
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
-from cirbench.datasets.scenes import training_pairs
+from cirbench.benchmarks.scenes import training_pairs
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.training.data import Batches, Sample, open_source
 from cirbench.training.data.shards import expand
-from tests.data.server import serving
+from tests.benchmarks.files.server import serving
 from tests.tiny_clip import tiny_backbone
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ suffixes = some.sampled_from(["png", "PNG", "txt", "json", "cls", "jpg"])
 def test_every_member_of_a_shard_is_found_where_it_lies(
     tmp_path_factory: pytest.TempPathFactory, members: dict[tuple[str, str], bytes]
 ) -> None:
-    from cirbench.training.data.tar import index
+    from cirbench.training.data.shards import index
 
     path = tmp_path_factory.mktemp("shard") / "one.tar"
     path.write_bytes(tar_of({f"{name}.{suffix}": content for (name, suffix), content in members.items()}))

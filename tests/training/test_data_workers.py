@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from cirbench.backbones.images.preprocess import Preprocessing
 from cirbench.errors import CirbenchError, CorruptFile
-from cirbench.images.preprocess import Preprocessing
 from cirbench.training.data import Batches, Source
-from cirbench.training.data.decoding import Decoder
-from cirbench.training.data.workers import Workers
+from cirbench.training.data.batches import Decoder, Workers
 from tests.tiny_clip import some_pairs, tiny_backbone
 from tests.training.plain_samples import Deadly, GreySample, Process
 
@@ -97,9 +96,9 @@ def test_a_worker_that_dies_is_one_clear_error() -> None:
 
 PARENT = """
 import time
-from cirbench.images.preprocess import Preprocessing
-from cirbench.training.data.decoding import Decoder
-from cirbench.training.data.workers import Workers
+from cirbench.backbones.images.preprocess import Preprocessing
+from cirbench.training.data.batches import Decoder
+from cirbench.training.data.batches import Workers
 from tests.training.plain_samples import Process
 if __name__ == "__main__":
     with Workers(1, Decoder("texts", Preprocessing(size=8)), (1, 3, 8, 8)) as workers:

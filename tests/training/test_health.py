@@ -18,7 +18,7 @@ from cirbench.errors import CirbenchError, UsageError
 from cirbench.training.checkpoint import CARD
 from cirbench.training.config import TrainingParameters
 from cirbench.training.contrastive import Contrastive
-from cirbench.training.health import bound, diverges, is_good
+from cirbench.training.loop import bound, diverges, is_good
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone

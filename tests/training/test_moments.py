@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cirbench.datasets.catalogue import load_protocol
+from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.registry import find_method
+from cirbench.runs.validation import watch
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
 from cirbench.training.config import TrainingParameters
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.moments import Score, Watch
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train
-from cirbench.watching import watch
 from tests.tiny_clip import some_pairs, tiny_backbone
 from tests.training.quick import quick_request
 
@@ -113,8 +113,8 @@ def test_a_training_with_another_selection_is_another_training() -> None:
 
 
 def test_a_method_is_evaluated_on_real_protocols_as_a_run_would(tmp_path: Path) -> None:
-    from cirbench.evaluation import evaluate
-    from cirbench.features.encoder import Encoder
+    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.methods.evaluate import evaluate
     from cirbench.methods.loading import build, parse_parameters
 
     spec, backbone, protocol = find_method("pli"), tiny_backbone(), load_protocol("scenes/tiny")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cirbench.parameters import describe
+from cirbench.support.parameters import describe
 from cirbench.training.checkpoint import read_card
 from cirbench.training.config import TrainingParameters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cirbench.training.config import TrainingParameters
-from cirbench.training.schedule import learning_rate
+from cirbench.training.loop import learning_rate
 from cirbench_methods.pli import PliTraining
 
 

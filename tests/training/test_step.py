@@ -13,8 +13,7 @@ from cirbench.errors import UsageError
 from cirbench.training.checkpoint import WEIGHTS, open_checkpoint, read_card
 from cirbench.training.config import TrainingParameters
 from cirbench.training.contrastive import contrastive_loss
-from cirbench.training.precision import in_full_precision, tf32
-from cirbench.training.step import recompute_activations
+from cirbench.training.step import in_full_precision, recompute_activations, tf32
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
 from tests.training.quick import quick_request

@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.data.download import silent
-from cirbench.datasets.scenes import training_pairs
+from cirbench.benchmarks.scenes import training_pairs
 from cirbench.errors import MissingData, UsageError
-from cirbench.files import digest, sha256_of_file
-from cirbench.training.data.folders import read_folder
-from cirbench.training.data.listed import LISTS, read_list
+from cirbench.support.download import silent
+from cirbench.support.files import digest, sha256_of_file
+from cirbench.training.data.listed import LISTS, read_folder, read_list
 from cirbench.training.data.shards import read_shards
 from cirbench.training.data.source import identified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cirbench.data.download import Display
+    from cirbench.support.download import Display
     from cirbench.training.data.source import Source
 
 SCENES_PAIRS = 60_000

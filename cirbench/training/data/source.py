@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, overload
 import numpy as np
 
 from cirbench.errors import MissingData, UsageError
-from cirbench.files import digest
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import ImageSource
+    from cirbench.protocol import ImageSource
 
 Kind = Literal["pairs", "images", "texts", "features"]
 """What a training looks at; with features, images that its objective has prepared, so that a step opens none."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.methods.text import sentences
-from cirbench.retrieval.units import unit_rows
+from cirbench.methods.interface import sentences
+from cirbench.ranking.units import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import Item, Query
-    from cirbench.features.encoder import Encoder
+    from cirbench.backbones.features.encoder import Encoder
     from cirbench.methods.interface import Parameters
+    from cirbench.protocol import Item, Query
     from cirbench_methods.baselines import SumParameters, TextParameters
 
 

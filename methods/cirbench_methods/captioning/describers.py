@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench import console
-from cirbench.captions import default_captions, describe
-from cirbench.datasets.imagefiles import COCO_DIGITS
-from cirbench.datasets.protocol import Item
+from cirbench.artefacts import default_captions, describe
+from cirbench.benchmarks.images import COCO_DIGITS
 from cirbench.errors import CorruptFile, MissingData, UsageError
-from cirbench.retrieval.units import unit_rows
+from cirbench.protocol import Item
+from cirbench.ranking.units import unit_rows
+from cirbench.support import console
 from cirbench.training.data import open_source
 from cirbench.training.data.listed import read_list
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.features.encoder import Encoder
+    from cirbench.backbones.features.encoder import Encoder
     from cirbench_methods.captioning import CaptioningParameters
 
 Describer = Callable[[Sequence[Item]], list[str]]
@@ -101,7 +101,7 @@ class Generated:
     """Captions that a captioner writes, each image's once."""
 
     def __init__(self, model: str, device: str) -> None:
-        from cirbench.captions.captioner import load_captioner
+        from cirbench.artefacts.captioner import load_captioner
 
         self.captioner = load_captioner(model, device=device)
         self.store = default_captions(self.captioner.identity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cirbench.errors import UsageError
-from cirbench.methods.text import sentences
+from cirbench.methods.interface import sentences
 from cirbench_methods.captioning.describers import choose
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import Item, Query
-    from cirbench.features.encoder import Encoder
+    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.protocol import Item, Query
     from cirbench_methods.captioning import CaptioningParameters
 
 _PLACES = ("{caption}", "{relative}")

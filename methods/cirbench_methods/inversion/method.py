@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cirbench.backbones.weights import place, read_tensors
-from cirbench.retrieval.units import unit_rows
+from cirbench.ranking.units import unit_rows
 from cirbench.training.checkpoint import WEIGHTS
 from cirbench_methods.inversion.prompts import find_prompt
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import Item, Query
-    from cirbench.features.encoder import Encoder
+    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.protocol import Item, Query
     from cirbench_methods.inversion import InversionParameters
 
 _STEPS = {"given": (1,), "reversed": (-1,), "both": (1, -1)}

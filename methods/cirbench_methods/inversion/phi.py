@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from cirbench.backbones.words import PseudoWords
-from cirbench.training.processes import Dropout
+from cirbench.backbones.text import PseudoWords
+from cirbench.training.contrastive import Dropout
 
 if TYPE_CHECKING:
     import torch

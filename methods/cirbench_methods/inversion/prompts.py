@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.words import PLACEHOLDER
+from cirbench.backbones.text import PLACEHOLDER
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:

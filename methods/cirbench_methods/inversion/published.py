@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cirbench.backbones.words import PseudoWords
+from cirbench.backbones.text import PseudoWords
 from cirbench.errors import UsageError
 from cirbench_methods.inversion.phi import Mapping as MappingNetwork
 from cirbench_methods.inversion.phi import Phi

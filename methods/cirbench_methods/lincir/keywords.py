@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from cirbench.errors import MissingData, UsageError
-from cirbench.extras import require
+from cirbench.support.extras import require
 from cirbench_methods.lincir.functionwords import DETERMINERS, FUNCTION_WORDS
 
 if TYPE_CHECKING:

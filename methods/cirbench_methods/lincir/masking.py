@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.words import PLACEHOLDER
+from cirbench.backbones.text import PLACEHOLDER
 
 if TYPE_CHECKING:
     from cirbench_methods.lincir.keywords import Keywords

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cirbench.backbones.words import PseudoWords
-from cirbench.training.precision import in_full_precision
+from cirbench.backbones.text import PseudoWords
+from cirbench.training.step import in_full_precision
 from cirbench_methods.inversion.phi import Phi
 from cirbench_methods.lincir.keywords import RuledKeywords, TaggedKeywords
 from cirbench_methods.lincir.masking import BARE, clean, mask

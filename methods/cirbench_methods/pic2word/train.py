@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cirbench.backbones.words import PLACEHOLDER, PseudoWords
+from cirbench.backbones.text import PLACEHOLDER, PseudoWords
 from cirbench.training.contrastive import contrastive_loss
 from cirbench_methods.inversion.phi import Mapping
 from cirbench_methods.pic2word.crop import crop, draw_boxes

@@ -11,7 +11,7 @@ from cirbench_methods.baselines.method import ImageText
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.features.encoder import Encoder
+    from cirbench.backbones.features.encoder import Encoder
     from cirbench_methods.pli import PliParameters
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cirbench.training.precision import in_full_precision
-from cirbench.training.processes import gather_rows
+from cirbench.training.contrastive import gather_rows
+from cirbench.training.step import in_full_precision
 from cirbench_methods.pli.masking import draw_kept, keep, patch_tower
 
 if TYPE_CHECKING:

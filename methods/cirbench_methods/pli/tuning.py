@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.backbones import load_backbone
-from cirbench.console import progress
-from cirbench.evaluation import evaluate
-from cirbench.features.encoder import Encoder
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.methods.evaluate import evaluate
 from cirbench.methods.training import training_parameters
+from cirbench.support.console import progress
 from cirbench.training.checkpoint import WEIGHTS as WEIGHTS_FILE
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.data import open_source
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
-    from cirbench.datasets.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol
 
 WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5)
 

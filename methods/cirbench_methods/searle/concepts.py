@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.features.encoder import Encoder
-from cirbench.features.space import OwnSpace
-from cirbench.files import digest
-from cirbench.retrieval.units import unit_rows
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.space import OwnSpace
+from cirbench.ranking.units import unit_rows
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import Item
+    from cirbench.protocol import Item
 
 TEMPLATES = (
     *("This is a photo of a {}", "This photo contains a {}", "A photo of a {}"),

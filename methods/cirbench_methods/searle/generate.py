@@ -19,11 +19,11 @@ import click
 import msgspec
 import torch
 
-from cirbench.backbones.device import find_device
-from cirbench.console import progress
+from cirbench.backbones.interface import find_device
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
-from cirbench.extras import require
-from cirbench.files import write_bytes, writing_failed
+from cirbench.support.console import progress
+from cirbench.support.extras import require
+from cirbench.support.files import write_bytes, writing_failed
 from cirbench_methods.searle.phrases import SCHEMA, Header, Line, read_lines
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.words import PseudoWords
+    from cirbench.backbones.text import PseudoWords
     from cirbench_methods.searle import SearleOtiParameters
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.backbones.words import PLACEHOLDER
+from cirbench.backbones.text import PLACEHOLDER
 from cirbench.errors import CorruptFile, MissingData, UsageError
-from cirbench.files import digest
+from cirbench.support.files import digest
 from cirbench_methods.searle import scenes
 
 if TYPE_CHECKING:

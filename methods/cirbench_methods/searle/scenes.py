@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-from cirbench.datasets.scenes.dice import Dice
-from cirbench.datasets.scenes.language import GROUND_WORDS, STYLE_WORDS, VIEWPOINT_WORDS, phrase
-from cirbench.datasets.scenes.world import COLOURS, SHAPES
+from cirbench.benchmarks.scenes.language import GROUND_WORDS, STYLE_WORDS, VIEWPOINT_WORDS, phrase
+from cirbench.benchmarks.scenes.sampling import Dice
+from cirbench.benchmarks.scenes.world import COLOURS, SHAPES
 
 PER_CONCEPT = 16
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cirbench.backbones.words import PseudoWords
-from cirbench.datasets.protocol import Item
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.store import default_store
+from cirbench.backbones.text import PseudoWords
 from cirbench.errors import MissingData
-from cirbench.features.encoder import Encoder
-from cirbench.features.store import default_store
-from cirbench.training.precision import in_full_precision
-from cirbench.training.processes import gather_rows
+from cirbench.protocol import Item
+from cirbench.training.contrastive import gather_rows
+from cirbench.training.step import in_full_precision
 from cirbench_methods.inversion.phi import Phi
 from cirbench_methods.searle import SearleOtiParameters
 from cirbench_methods.searle.concepts import near
@@ -22,8 +22,8 @@ from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
 from cirbench_methods.searle.words import OtiInverter
 
 if TYPE_CHECKING:
+    from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
-    from cirbench.features.encoder import Progress
     from cirbench.training.data import Source
     from cirbench.training.objective import Batch
     from cirbench_methods.searle import SearleTraining

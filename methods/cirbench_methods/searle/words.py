@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cirbench.backbones.words import PLACEHOLDER, PseudoWords
-from cirbench.features.encoder import Encoder
-from cirbench.features.space import OwnSpace
-from cirbench.files import digest
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.space import OwnSpace
+from cirbench.backbones.text import PLACEHOLDER, PseudoWords
+from cirbench.support.files import digest
 from cirbench_methods.searle.concepts import TEMPLATES, near
 from cirbench_methods.searle.oti import Draws, Texts, draw, invert
 from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.datasets.protocol import Item
+    from cirbench.protocol import Item
     from cirbench_methods.searle import SearleOtiParameters
 
 SCHEMA = 1

@@ -1,0 +1,285 @@
+"""The feature store: rows kept by content, in shards that are written once and verified.
+
+A shard is a safetensors file with two tensors, "content" (N, 32) uint8, the sha256 of each item, and "features" (N, D)
+float32; its header tells the space and the circumstances it was computed in.
+
+One folder per `FeatureSpace` (everything that fixes what a row means), and in it only whole, immutable shards:
+
+    <root>/<space digest>/space.json             what the folder holds, for people
+    <root>/<space digest>/<sha256>.safetensors   a shard, under the checksum of its bytes
+
+The checksum is checked whenever rows are read. The index is derived from the shards, so there is no shared file to keep
+right: a killed process leaves at most a temporary file, two processes write shards side by side, and equal shards land
+on one name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cirbench.backbones.features.space import SCHEMA
+from cirbench.errors import CorruptFile
+from cirbench.support.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cirbench.backbones.features.space import Space
+
+SUFFIX = ".safetensors"
+_HEADER = "cirbench"
+
+
+def keys(contents: Sequence[str]) -> NDArray[np.bytes_]:
+    """The 32 bytes of each sha256 in hex, as an array that sorts and compares.
+
+    Raises:
+        ValueError: A content is no sha256.
+    """
+    digests = [bytes.fromhex(content) for content in contents]
+    if any(len(digest) != 32 for digest in digests):
+        raise ValueError("The content of an item is the sha256 of what determines it, 64 hexadecimal digits.")
+    return np.array(digests, dtype="S32")
+
+
+def write_shard(
+    folder: Path, contents: Sequence[str], features_ND: NDArray[np.float32], header: Mapping[str, str]
+) -> None:
+    """Write one shard; it appears whole, under the sha256 of its bytes.
+
+    Raises:
+        CirbenchError: The disk is full, or the folder cannot be written.
+    """
+    from safetensors.numpy import save
+
+    content_N32 = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(-1, 32)
+    features_ND = np.ascontiguousarray(features_ND, dtype=np.float32)
+    # One key, because safetensors writes several in random order, and equal shards shall have equal bytes.
+    about = {_HEADER: json.dumps(dict(header), sort_keys=True)}
+    file = save({"content": np.asarray(content_N32), "features": np.asarray(features_ND)}, about)
+    write_bytes(folder / f"{hashlib.sha256(file).hexdigest()}{SUFFIX}", file)
+
+
+def read_keys(path: Path, space: str) -> NDArray[np.bytes_]:
+    """The keys of a shard, (N,); its features are not read, so its checksum is not checked.
+
+    Raises:
+        CorruptFile: The shard cannot be opened, or belongs to another space.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as shard:
+            content_N32 = np.ascontiguousarray(shard.get_tensor("content"))
+            its_space = json.loads(shard.metadata()[_HEADER])["space"]
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
+        raise _damaged(path) from error
+    if its_space != space:
+        raise CorruptFile(f"The feature shard {path} belongs to another backbone.", hint=f"Remove it: rm {path}")
+    found: NDArray[np.bytes_] = content_N32.view("S32").reshape(-1)
+    return found
+
+
+def read_features(path: Path) -> NDArray[np.float32]:
+    """The features of a shard, (N, D).
+
+    Raises:
+        CorruptFile: The shard is not the one that was written.
+    """
+    from safetensors.numpy import load
+
+    try:
+        file = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path) from error
+    if hashlib.sha256(file).hexdigest() != path.name.removesuffix(SUFFIX):
+        raise _damaged(path)
+    features_ND: NDArray[np.float32] = load(file)["features"]
+    return features_ND
+
+
+def _damaged(path: Path) -> CorruptFile:
+    return CorruptFile(
+        f"The feature shard {path} is damaged: its content does not match its checksum.",
+        hint=f"Remove it and run again; its items are encoded anew: rm {path}",
+    )
+
+
+class Index:
+    """Content → shard and row, in sorted arrays: 40 bytes an item."""
+
+    def __init__(self) -> None:
+        self._keys = np.empty(0, dtype="S32")
+        self._shards = np.empty(0, dtype=np.int32)
+        self._rows = np.empty(0, dtype=np.int32)
+        self._new: list[tuple[int, NDArray[np.bytes_]]] = []
+
+    def add(self, shard: int, keys: NDArray[np.bytes_]) -> None:
+        """Take in the keys of a shard, in the order of its rows."""
+        self._new.append((shard, keys))
+
+    def find(self, keys: NDArray[np.bytes_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The shard and row of each key; shard -1 where there is none."""
+        self._merge()
+        if not len(self._keys):
+            return np.full(len(keys), -1, dtype=np.int32), np.zeros(len(keys), dtype=np.int32)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self._shards[at], np.int32(-1)), self._rows[at]
+
+    def _merge(self) -> None:
+        if not self._new:
+            return
+        keys = np.concatenate([self._keys, *(keys for _, keys in self._new)])
+        shards = np.concatenate([self._shards, *(np.full(len(k), shard, np.int32) for shard, k in self._new)])
+        rows = np.concatenate([self._rows, *(np.arange(len(k), dtype=np.int32) for _, k in self._new)])
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._shards, self._rows = keys[order], shards[order], rows[order]
+        self._new.clear()
+
+
+_STALE_SECONDS = 24 * 3600
+_SHARDS_IN_MEMORY = 4
+
+
+def default_store() -> FeatureStore:
+    """The store under ``CIRBENCH_CACHE``, or under the user's cache directory."""
+    return FeatureStore(cache_root() / "features")
+
+
+def cache_root() -> Path:
+    """The folder of everything that can be computed again."""
+    import platformdirs
+
+    chosen = os.environ.get("CIRBENCH_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("cirbench", appauthor=False))
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureStore:
+    """Features of every backbone under one folder, shared by all methods and processes."""
+
+    root: Path
+
+    def shelf(self, space: Space) -> StoredShelf:
+        """Open the rows of one space."""
+        return StoredShelf(self.root / space.digest, space)
+
+
+class StoredShelf:
+    """The rows of one space on disk."""
+
+    def __init__(self, folder: Path, space: Space) -> None:
+        self.folder = folder
+        self.space = space
+        self._shards: list[Path] = []
+        self._index = Index()
+        self._recent: OrderedDict[Path, NDArray[np.float32]] = OrderedDict()
+
+    def missing(self, contents: Sequence[str]) -> list[int]:
+        """The positions in ``contents`` that have no row yet, in this process or any other's finished shards.
+
+        Raises:
+            CorruptFile: A shard is damaged so that it cannot be opened.
+        """
+        self._refresh()
+        shards, _ = self._index.find(keys(contents))
+        return [int(position) for position in np.flatnonzero(shards < 0)]
+
+    def write(
+        self, contents: Sequence[str], features_ND: NDArray[np.float32], circumstances: Mapping[str, str]
+    ) -> None:
+        """Add a shard; it is there whole when this returns.
+
+        Raises:
+            CirbenchError: The disk is full, or the folder cannot be written.
+        """
+        if not (self.folder / "space.json").is_file():
+            write_json(self.folder / "space.json", {"schema": SCHEMA, **dataclasses.asdict(self.space)})
+        self._sweep()
+        header = {"schema": str(SCHEMA), "space": self.space.digest, **circumstances}
+        write_shard(self.folder, contents, features_ND, header)
+
+    def rows(self, contents: Sequence[str]) -> StoredRows:
+        """The rows in the order of ``contents``, (N, D), read from disk as they are sliced.
+
+        Raises:
+            KeyError: A content has no row.
+        """
+        self._refresh()
+        shards, rows = self._index.find(keys(contents))
+        if (shards < 0).any():
+            raise KeyError(contents[int(np.argmin(shards))])
+        return StoredRows(self, tuple(self._shards), shards, rows)
+
+    def features(self, shard: Path) -> NDArray[np.float32]:
+        """The rows of a shard, checked against its name; the last few are kept for slices that walk through them.
+
+        Raises:
+            CorruptFile: The shard is damaged.
+        """
+        if shard not in self._recent:
+            self._recent[shard] = read_features(shard)
+            if len(self._recent) > _SHARDS_IN_MEMORY:
+                self._recent.popitem(last=False)
+        self._recent.move_to_end(shard)
+        return self._recent[shard]
+
+    def _refresh(self) -> None:
+        """Take in the shards that were added since; start anew where one was removed."""
+        present = set(self.folder.glob(f"[0-9a-f]*{SUFFIX}"))
+        if not present.issuperset(self._shards):
+            self._shards, self._index = [], Index()
+            self._recent.clear()
+        for path in sorted(present.difference(self._shards)):
+            self._index.add(len(self._shards), read_keys(path, self.space.digest))
+            self._shards.append(path)
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left, old enough that no living one writes it."""
+        for path in self.folder.glob(".*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredRows:
+    """Rows on disk. A slice needs the memory of its result and of a few shards, whatever the size of the whole."""
+
+    _shelf: StoredShelf
+    _shards: tuple[Path, ...]
+    _shard_N: NDArray[np.int32]
+    _row_N: NDArray[np.int32]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and D."""
+        return len(self._shard_N), self._shelf.space.dim
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """Always float32."""
+        return np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self._shard_N)
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
+        shard_n, row_n = self._shard_N[rows], self._row_N[rows]
+        features_nD = np.empty((len(shard_n), self._shelf.space.dim), dtype=np.float32)
+        for shard in np.unique(shard_n):
+            wanted = np.flatnonzero(shard_n == shard)
+            features_nD[wanted] = self._shelf.features(self._shards[shard])[row_n[wanted]]
+        return features_nD

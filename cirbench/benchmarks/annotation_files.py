@@ -1,0 +1,156 @@
+"""Annotation files: found below the data root, decoded into types, refused where they are not what was published."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from cirbench.errors import CheckFailed, CorruptFile, MissingData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+VARIABLE = "CIRBENCH_DATA"
+"""The environment variable that names the data root."""
+
+_EXAMPLE = "a folder that holds, for instance, circo/annotations/val.json"
+
+
+def data_root(given: Path | None = None) -> Path:
+    """Return the folder that holds the data sets: ``given``, else the one that ``CIRBENCH_DATA`` names.
+
+    Raises:
+        MissingData: Neither is set, or what is set is no folder.
+    """
+    named = os.environ.get(VARIABLE)
+    hint = f"Give --data-root DIR, or set {VARIABLE}: {_EXAMPLE}."
+    if given is None and not named:
+        raise MissingData("Nothing says where the data sets are.", hint=hint)
+    root = given if given is not None else Path(str(named))
+    if not root.is_dir():
+        source = "--data-root" if given is not None else VARIABLE
+        raise MissingData(f"The data root {root} (from {source}) is not a folder.", hint=hint)
+    return root
+
+
+def locate(root: Path, *candidates: str, hint: str | None = None) -> Path:
+    """Return the first of ``candidates``, paths relative to ``root``, that is a file.
+
+    Raises:
+        MissingData: None is; the message names every path that was tried.
+        CheckFailed: See `find`.
+    """
+    found = find(root, *candidates)
+    if found is None:
+        tried = ", ".join(str(root / candidate) for candidate in candidates)
+        get = f"cirbench data get {candidates[0].partition('/')[0]} --data-root {root}"
+        hint = hint or f"Type `{get}`, or point --data-root or {VARIABLE} elsewhere: {_EXAMPLE}."
+        raise MissingData(f"A file of the data set is missing; tried {tried}.", hint=hint)
+    return found
+
+
+def find(root: Path, *candidates: str) -> Path | None:
+    """Return the first of ``candidates``, paths relative to ``root``, that is a file, or ``None``.
+
+    Raises:
+        CheckFailed: A candidate leads out of the root, by ``..``, by an absolute path or through a link. The data root
+            bounds what is read, so that a downloaded folder cannot make other files of this machine part of a result.
+    """
+    inside = root.resolve()
+    for candidate in candidates:
+        path = root / candidate
+        resolved = path.resolve()
+        if not resolved.is_relative_to(inside):
+            raise CheckFailed(
+                f"{path} leads out of the data root, to {resolved}.",
+                hint="Copy the file into the data root, or choose a data root that holds both.",
+            )
+        if resolved.is_file():
+            return path
+    return None
+
+
+T = TypeVar("T")
+
+
+def decode(path: Path, type: type[T]) -> T:
+    """Decode a JSON file into ``type``.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It is not whole JSON of that type; the message names the place.
+    """
+    try:
+        return msgspec.json.decode(read(path), type=type)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise not_as_published(path, str(error)) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a UTF-8 text file, blank ones left out.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It is not UTF-8.
+    """
+    try:
+        return [line for line in read(path).decode().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise not_as_published(path, f"byte {error.start} is not UTF-8") from error
+
+
+def read(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        MissingData: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def refuse(path: Path, problems: Iterable[str]) -> None:
+    """Raise one error that tells every problem, if there is any.
+
+    Raises:
+        CorruptFile: There is one.
+    """
+    if told := "; ".join(problems):
+        raise not_as_published(path, told)
+
+
+def not_as_published(path: Path, problem: str) -> CorruptFile:
+    """Say that a file is not what its authors published, and why."""
+    return CorruptFile(
+        f"{path} is not the file that was published: {problem.rstrip('.')}.",
+        hint="Fetch the file again from the benchmark's authors.",
+    )
+
+
+def wrong_count(what: str, found: int, expected: int | None) -> Iterator[str]:
+    """Yield a problem where a count is not the expected one; ``None`` expects nothing."""
+    if expected is not None and found != expected:
+        yield f"it holds {found} {what}, not {expected}"
+
+
+def repeated(what: str, names: Iterable[object]) -> Iterator[str]:
+    """Yield a problem that names everything that stands more than once."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        yield f"it holds {what} more than once: {some(twice)}"
+
+
+def queries(ids: Sequence[object]) -> str:
+    """Name queries."""
+    return f"{'query' if len(ids) == 1 else 'queries'} {some(ids)}"
+
+
+def some(names: Sequence[object], limit: int = 10) -> str:
+    """List the first of ``names``, and how many more there are."""
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

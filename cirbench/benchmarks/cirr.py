@@ -1,0 +1,176 @@
+"""CIRR: composed retrieval over photographs of NLVR2, with a group of six similar images around each query.
+
+Liu et al., "Image Retrieval on Real-life Images with Pre-trained Vision-and-Language Models", ICCV 2021; release rc2.
+The gallery is the split's list of images in its order. The reference is no candidate. Query ids are the pair ids.
+
+``cirr/val-soft`` is the evaluation of the authors' own code: a query is worth the largest soft label among its first K
+candidates. It is not the Recall of anybody else: 37 queries do not list their hard target among the soft ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from cirbench.benchmarks.annotation_files import decode, locate, queries, refuse, repeated, some, wrong_count
+from cirbench.benchmarks.images import ImageFiles
+from cirbench.errors import UnknownName
+from cirbench.metrics.table import CIRR_AVERAGE, Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+GROUP = 6
+CUTOFFS = (1, 5, 10, 50)
+MEASURES = (
+    *(Measure("Recall", k) for k in CUTOFFS),
+    *(Measure("Recall_subset", k) for k in (1, 2, 3)),
+    Measure(CIRR_AVERAGE, 5),
+)
+SOFT_MEASURES = tuple(Measure("Recall_soft", k) for k in CUTOFFS)
+TITLES = {
+    "val": "CIRR val, reference removed",
+    "val-soft": "CIRR val by soft labels, reference removed",
+    "test1": "CIRR test1, reference removed",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a split must count up to.
+
+    Attributes:
+        queries: Queries.
+        gallery: Images.
+        groups: Distinct groups.
+        references: Distinct reference images.
+        soft: How often each soft label is given; ``None`` where a server keeps the labels.
+        silent: The queries whose caption is empty.
+    """
+
+    queries: int
+    gallery: int
+    groups: int
+    references: int
+    soft: Mapping[float, int] | None = None
+    silent: tuple[int, ...] = ()
+
+
+EXPECTED = {
+    "val": Expected(4181, 2297, 503, 2165, {1.0: 4216, -1.0: 807, 0.5: 62, 0.2: 6}),
+    "test1": Expected(4148, 2315, 503, 2178, silent=(27098,)),
+}
+"""Counted in the published files."""
+
+
+class _Group(msgspec.Struct, frozen=True):
+    id: int
+    members: Annotated[list[str], msgspec.Meta(min_length=GROUP, max_length=GROUP)]
+
+
+class _TestRow(msgspec.Struct, frozen=True):
+    pairid: int
+    reference: str
+    caption: str
+    img_set: _Group
+
+
+class _ValRow(_TestRow, frozen=True):
+    target_hard: str
+    target_soft: Annotated[dict[str, float], msgspec.Meta(min_length=1)]
+
+
+def cirr_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
+    """Load one of CIRR's protocols and check every count.
+
+    Args:
+        variant: ``"val"``, ``"val-soft"``, or ``"test1"`` whose labels a server keeps.
+        data_root: The folder that holds ``cirr/captions/cap.rc2.val.json`` and so on.
+
+    Raises:
+        UnknownName: There is no such protocol.
+        MissingData: A file is absent.
+        CorruptFile: A file is not what was published; the message names the file and the queries or ids.
+    """
+    if variant not in TITLES:
+        raise UnknownName("protocol of cirr", variant, TITLES)
+    return load(variant, data_root, EXPECTED[variant.partition("-")[0]])
+
+
+def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtocol:
+    """Load a protocol in CIRR's format whose counts are ``expected``; see `cirr_protocol`."""
+    split = variant.partition("-")[0]
+    ids = _gallery_ids(split, data_root, expected)
+    path = locate(data_root, f"cirr/captions/cap.rc2.{split}.json")
+    labelled: list[_ValRow] | None = None
+    rows: Sequence[_TestRow]
+    if expected.soft is None:
+        rows = decode(path, list[_TestRow])
+    else:
+        rows = labelled = decode(path, list[_ValRow])
+    inside = frozenset(ids)
+    refuse(path, [*_broken_queries(rows, inside, expected), *_broken_labels(labelled or (), inside, expected)])
+    images = ImageFiles("cirr", ids, data_root, "cirbench data check cirr")
+    soft = variant == "val-soft"
+    return EvaluationProtocol(
+        id=f"cirr/{variant}",
+        version=1,
+        title=TITLES[variant],
+        queries=tuple(
+            Query(str(row.pairid), Item(row.reference, images[row.reference]), (row.caption,)) for row in rows
+        ),
+        gallery=Gallery(ids, [images[name] for name in ids]),
+        labels=None if labelled is None else _labels(labelled, soft=soft),
+        measures=SOFT_MEASURES if soft else MEASURES,
+        exclude_reference=True,
+        groups=None if soft else tuple(tuple(row.img_set.members) for row in rows),
+        clusters=tuple(str(row.img_set.id) for row in rows),
+        captions="the caption as annotated",
+        licence="MIT",
+    )
+
+
+def _labels(rows: Sequence[_ValRow], *, soft: bool) -> Labels:
+    if not soft:
+        return Labels(tuple((row.target_hard,) for row in rows))
+    return Labels(tuple(tuple(row.target_soft) for row in rows), tuple(tuple(row.target_soft.values()) for row in rows))
+
+
+def _gallery_ids(split: str, data_root: Path, expected: Expected) -> tuple[str, ...]:
+    path = locate(data_root, f"cirr/image_splits/split.rc2.{split}.json")
+    ids = tuple(decode(path, dict[str, str]))
+    refuse(path, wrong_count("images", len(ids), expected.gallery))
+    return ids
+
+
+def _broken_queries(rows: Sequence[_TestRow], inside: frozenset[str], expected: Expected) -> Iterator[str]:
+    yield from wrong_count("queries", len(rows), expected.queries)
+    yield from repeated("pair ids", (row.pairid for row in rows))
+    yield from wrong_count("groups", len({row.img_set.id for row in rows}), expected.groups)
+    yield from wrong_count("distinct references", len({row.reference for row in rows}), expected.references)
+    if silent := [row.pairid for row in rows if not row.caption.strip() and row.pairid not in expected.silent]:
+        yield f"the caption is empty in {queries(silent)}"
+    if alone := [row.pairid for row in rows if row.reference not in row.img_set.members]:
+        yield f"the reference is not in the group of {queries(alone)}"
+    if doubled := [row.pairid for row in rows if len(set(row.img_set.members)) != GROUP]:
+        yield f"a member stands twice in the group of {queries(doubled)}"
+    if lost := [row.pairid for row in rows if not inside.issuperset(row.img_set.members)]:
+        yield f"members of the group are not in the gallery for {queries(lost)}"
+
+
+def _broken_labels(rows: Sequence[_ValRow], inside: frozenset[str], expected: Expected) -> Iterator[str]:
+    if lost := [row.pairid for row in rows if row.target_hard not in row.img_set.members]:
+        yield f"the target is not in the group of {queries(lost)}"
+    if trivial := [row.pairid for row in rows if row.target_hard == row.reference]:
+        yield f"the reference is the target of {queries(trivial)}"
+    if lost := [row.pairid for row in rows if not inside.issuperset(row.target_soft)]:
+        yield f"soft targets are not in the gallery for {queries(lost)}"
+    given = [value for row in rows for value in row.target_soft.values()]
+    for value, count in (expected.soft or {}).items():
+        yield from wrong_count(f"soft labels {value:g}", given.count(value), count)
+    if other := sorted(set(given) - set(expected.soft or {})):
+        yield f"unknown soft labels: {some(other)}"

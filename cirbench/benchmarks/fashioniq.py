@@ -1,0 +1,283 @@
+"""FashionIQ: composed retrieval of dresses, shirts and tops, with two captions per query.
+
+Wu et al., "Fashion IQ: A New Dataset Towards Retrieving Images by Natural Language Feedback", CVPR 2021.
+Each category has a gallery of its own. Papers rank against three different ones, and numbers on one say nothing about
+numbers on another:
+
+- ``fashioniq/val``: every image of the category's validation split (the official starter kit; SEARLE, LinCIR, CIReVL).
+- ``fashioniq/val-union``: only the references and targets of the category's queries (VAL, CoSMo and their followers).
+- ``fashioniq/val-pli``: see `cirbench.benchmarks.fashioniq`.
+
+Queries are ``dress-0``, ``dress-1`` and so on, by category and place in the published file.
+
+It differs from every other evaluation of FashionIQ: each pair is asked twice, once per order of its two captions; four
+punctuation marks become words; the reference is no candidate; the gallery is the references and targets of a list of
+pairs from which about a twelfth of the official ones is missing. That list is not data that FashionIQ published, so it
+is not fetched: put the three files where `PLI_FILE` says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cirbench.benchmarks.annotation_files import (
+    decode,
+    locate,
+    queries,
+    read_lines,
+    refuse,
+    repeated,
+    some,
+    wrong_count,
+)
+from cirbench.benchmarks.images import ImageFiles
+from cirbench.errors import UnknownName
+from cirbench.metrics.table import Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+CATEGORIES = ("dress", "shirt", "toptee")
+TITLES = {
+    "val": "FashionIQ val, split galleries 3817/6346/5373",
+    "val-union": "FashionIQ val, union galleries 2628/3089/2902",
+}
+LICENCE = "CDLA-Permissive"
+CHECK = "cirbench data check fashioniq"
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What the files of one category must count up to: queries, images of the split, references and targets."""
+
+    queries: int
+    split: int
+    union: int
+
+
+EXPECTED = {
+    "dress": Expected(2017, 3817, 2628),
+    "shirt": Expected(2038, 6346, 3089),
+    "toptee": Expected(1961, 5373, 2902),
+}
+"""Counted in the published files."""
+
+
+class _Row(msgspec.Struct, frozen=True):
+    candidate: str
+    target: str
+    captions: tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One category.
+
+    Attributes:
+        category: Its name.
+        gallery: The ids that its queries rank.
+        pairs: Per query, reference and target.
+        captions: Per query, what reaches the method.
+    """
+
+    category: str
+    gallery: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    captions: tuple[tuple[str, ...], ...]
+
+
+def fashioniq_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
+    """Load one of FashionIQ's protocols and check every count.
+
+    Args:
+        variant: ``"val"``, ``"val-union"`` or ``"val-pli"``.
+        data_root: The folder that holds ``fashioniq/captions/cap.dress.val.json`` and so on.
+
+    Raises:
+        UnknownName: There is no such protocol.
+        MissingData: A file is absent.
+        CorruptFile: A file is not what was published; the message names the file and the queries or ids.
+    """
+    if variant == "val-pli":
+        return pli_protocol(data_root)
+    if variant not in TITLES:
+        raise UnknownName("protocol of fashioniq", variant, (*TITLES, "val-pli"))
+    return load(variant, data_root, EXPECTED)
+
+
+def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> EvaluationProtocol:
+    """Load a protocol in FashionIQ's format whose counts are ``expected``; see `fashioniq_protocol`."""
+    return assemble(
+        f"fashioniq/{variant}",
+        TITLES[variant],
+        [_read(category, variant, data_root, expected[category]) for category in CATEGORIES],
+        data_root,
+        cutoffs=(10, 50),
+        captions="both captions as annotated, in the order of the file; the method joins them",
+    )
+
+
+def assemble(
+    id: str,
+    title: str,
+    parts: Sequence[Part],
+    data_root: Path,
+    *,
+    cutoffs: Sequence[int],
+    captions: str,
+    exclude_reference: bool = False,
+) -> EvaluationProtocol:
+    """Make a protocol of categories: one gallery of all their images, in which each query ranks its category's pool."""
+    names = [part.category for part in parts]
+    ids = tuple(dict.fromkeys(name for part in parts for name in part.gallery))
+    images = ImageFiles("fashioniq", ids, data_root, CHECK)
+    rows = [
+        (place, f"{part.category}-{number}", pair, texts)
+        for place, part in enumerate(parts)
+        for number, (pair, texts) in enumerate(zip(part.pairs, part.captions, strict=True))
+    ]
+    return EvaluationProtocol(
+        id=id,
+        version=1,
+        title=title,
+        queries=tuple(
+            Query(query, Item(reference, images[reference]), texts, category=names[place])
+            for place, query, (reference, _), texts in rows
+        ),
+        gallery=Gallery(ids, [images[name] for name in ids]),
+        labels=Labels(tuple((target,) for _, _, (_, target), _ in rows)),
+        measures=tuple(Measure("Recall", k, by="category", macro=True, labels=tuple(names)) for k in cutoffs),
+        exclude_reference=exclude_reference,
+        pools=tuple(part.gallery for part in parts),
+        pool_of_query=tuple(place for place, _, _, _ in rows),
+        slices={"category": tuple((names[place],) for place, _, _, _ in rows)},
+        clusters=tuple(f"{names[place]} {reference}" for place, _, (reference, _), _ in rows),
+        captions=captions,
+        licence=LICENCE,
+    )
+
+
+def _read(category: str, variant: str, data_root: Path, expected: Expected) -> Part:
+    path = locate(data_root, f"fashioniq/captions/cap.{category}.val.json")
+    rows = decode(path, list[_Row])
+    union = tuple(dict.fromkeys(name for row in rows for name in (row.candidate, row.target)))
+    split = _split(category, data_root, expected) if variant == "val" else None
+    refuse(path, _broken(rows, union, split, expected))
+    return Part(
+        category,
+        union if split is None else split,
+        tuple((row.candidate, row.target) for row in rows),
+        tuple(row.captions for row in rows),
+    )
+
+
+def _split(category: str, data_root: Path, expected: Expected) -> tuple[str, ...]:
+    path = locate(data_root, f"fashioniq/image_splits/split.{category}.val.json")
+    ids = tuple(decode(path, list[str]))
+    refuse(path, [*wrong_count("images", len(ids), expected.split), *repeated("images", ids)])
+    return ids
+
+
+def _broken(
+    rows: Sequence[_Row], union: Sequence[str], split: Sequence[str] | None, expected: Expected
+) -> Iterator[str]:
+    yield from wrong_count("queries", len(rows), expected.queries)
+    yield from wrong_count("distinct references and targets", len(union), expected.union)
+    # Three queries of the published files have one empty caption each; none has two.
+    if silent := [place for place, row in enumerate(rows) if not "".join(row.captions).strip()]:
+        yield f"both captions are empty in {queries(silent)}"
+    if trivial := [place for place, row in enumerate(rows) if row.candidate == row.target]:
+        yield f"the reference is the target of {queries(trivial)}"
+    yield from repeated("targets", (row.target for row in rows))
+    if split is not None:
+        inside = set(split)
+        outside = [
+            f"{name} of query {place}"
+            for place, row in enumerate(rows)
+            for name in (row.candidate, row.target)
+            if name not in inside
+        ]
+        if outside:
+            yield f"images are not in the split's list: {', '.join(outside[:10])}"
+
+
+PLI_FILE = "fashioniq/captions_pairs/fashion_iq-val-cap-{category}.txt"
+"""Lines of ``reference;target;caption``, where two neighbouring lines are the two captions of one pair."""
+
+WORDS = str.maketrans({".": "dotmark", "?": "questionmark", "&": "andmark", "*": "starmark"})
+"""What stands for a punctuation mark in the text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PliExpected:
+    """What a category must count up to: queries, two to a pair, and images."""
+
+    queries: int
+    gallery: int
+
+
+PLI_EXPECTED = {"dress": PliExpected(3738, 2454), "shirt": PliExpected(3888, 2962), "toptee": PliExpected(3754, 2808)}
+
+
+def pli_protocol(data_root: Path) -> EvaluationProtocol:
+    """Load ``fashioniq/val-pli``.
+
+    Raises:
+        MissingData: A list of pairs is absent.
+        CorruptFile: It is not the one that PLI's numbers were obtained with.
+    """
+    return load_pli(data_root, PLI_EXPECTED)
+
+
+def load_pli(data_root: Path, expected: Mapping[str, PliExpected]) -> EvaluationProtocol:
+    """Load lists of pairs whose counts are ``expected``; see `pli_protocol`."""
+    return assemble(
+        "fashioniq/val-pli",
+        "FashionIQ val as PLI's code, pair list from your file",
+        [_read_pli(category, data_root, expected[category]) for category in CATEGORIES],
+        data_root,
+        cutoffs=(10, 50, 1, 5),
+        captions='each pair is two queries, its captions joined by " and " in either order; '
+        "the marks . ? & * are written dotmark questionmark andmark starmark",
+        exclude_reference=True,
+    )
+
+
+def _read_pli(category: str, data_root: Path, expected: PliExpected) -> Part:
+    path = locate(
+        data_root,
+        PLI_FILE.format(category=category),
+        hint="FashionIQ did not publish this list; it comes with the public code of PLI. Copy its file there, "
+        "or use the protocol fashioniq/val.",
+    )
+    rows = [tuple(line.split(";", 2)) for line in read_lines(path)]
+    refuse(path, _broken_lines(rows))
+    gallery = tuple(dict.fromkeys(name for reference, target, _ in rows for name in (reference, target)))
+    refuse(
+        path,
+        [*wrong_count("queries", len(rows), expected.queries), *wrong_count("images", len(gallery), expected.gallery)],
+    )
+    return Part(
+        category,
+        gallery,
+        tuple((reference, target) for reference, target, _ in rows),
+        tuple(
+            (f"{rows[place][2]} and {rows[place ^ 1][2]}".translate(WORDS),)  # its own line first, then its neighbour
+            for place in range(len(rows))
+        ),
+    )
+
+
+def _broken_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    if odd := [place + 1 for place, row in enumerate(rows) if len(row) != 3]:
+        yield f"not reference;target;caption in line {some(odd)}"
+    elif len(rows) % 2:
+        yield f"its {len(rows)} lines are not two to a pair"
+    elif split := [place for place in range(0, len(rows), 2) if rows[place][:2] != rows[place + 1][:2]]:
+        yield f"neighbouring lines are not of one pair at {queries(split)}"

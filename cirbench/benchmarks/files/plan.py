@@ -1,0 +1,212 @@
+"""What a user means by a name, and what getting it takes: files, bytes, images, licences."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cirbench.benchmarks.catalogue import datasets, find_dataset, is_folder, load_protocol, protocols
+from cirbench.benchmarks.files.sources import SOURCES, Archive, Sources
+from cirbench.benchmarks.images import FOLDERS, find_images, image_files
+from cirbench.errors import CorruptFile, MissingData, UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from cirbench.benchmarks.entry import ProtocolEntry
+    from cirbench.benchmarks.files.sources import ImageSet, RemoteFile
+    from cirbench.protocol import EvaluationProtocol
+
+
+def choose(name: str, split: str | None = None) -> tuple[ProtocolEntry, ...]:
+    """Return the protocols that a user means by ``name`` and ``--split``.
+
+    Args:
+        name: A data set, a protocol, or a folder with the user's own data.
+        split: Only the protocols of this split.
+
+    Raises:
+        UnknownName: There is no such data set, protocol or split; the hint names the nearest ones.
+        MissingData: The folder holds no table of queries.
+    """
+    if name not in datasets() and name not in protocols() and not is_folder(name):
+        raise UnknownName("data set or protocol", name, [*datasets(), *protocols()])
+    chosen = (protocols()[name],) if name in protocols() else find_dataset(name).protocols
+    splits = tuple(dict.fromkeys(protocol.split for protocol in chosen))
+    if split is not None and split not in splits:
+        raise UnknownName(f"split of {name}", split, splits)
+    return tuple(protocol for protocol in chosen if split in (None, protocol.split))
+
+
+def sources(name: str, split: str | None = None) -> Sources:
+    """Return what the data set or protocol ``name`` is made of.
+
+    Raises:
+        UnknownName: There is no such data set, protocol or split.
+    """
+    chosen = choose(name, split)
+    return SOURCES.get(chosen[0].dataset, Sources(chosen[0].dataset)).needed_by(chosen)
+
+
+class PlannedFile(msgspec.Struct, frozen=True):
+    """A file that can be fetched.
+
+    Attributes:
+        path: Relative to the data root.
+        url: Where from.
+        bytes: Its size, where known.
+        sha256: Of its content, where known beforehand.
+        there: Whether it is in the data root already; ``None`` where no data root was given.
+    """
+
+    path: str
+    url: str
+    bytes: int | None
+    sha256: str | None
+    there: bool | None
+
+
+class PlannedImages(msgspec.Struct, frozen=True):
+    """A set of images.
+
+    Attributes:
+        title: What they are.
+        count: How many the protocols need, where known.
+        found: How many of them are in the data root; ``None`` where that cannot be told yet.
+        licence: What is known of it.
+        folder: Where to put them, relative to the data root.
+        archives: Where they are fetched from.
+        by_hand: What to do where they cannot be fetched.
+    """
+
+    title: str
+    count: int | None
+    found: int | None
+    licence: str
+    folder: str
+    archives: list[PlannedFile]
+    by_hand: str | None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What getting a benchmark takes.
+
+    Attributes:
+        name: As asked for: a data set or a protocol.
+        protocols: The protocols that it is for.
+        licence: Of the annotations.
+        annotations: Files to fetch.
+        images: Sets of images.
+        by_hand: Annotations that must be got by hand.
+    """
+
+    name: str
+    protocols: list[str]
+    licence: str
+    annotations: list[PlannedFile]
+    images: list[PlannedImages]
+    by_hand: str | None
+
+    @property
+    def left(self) -> list[PlannedFile]:
+        """The files that are to be fetched."""
+        lacking = [images for images in self.images if images.found is None or images.found != images.count]
+        archives = [file for images in lacking for file in images.archives]
+        return [*(file for file in self.annotations if not file.there), *archives]
+
+
+def plan(name: str, split: str | None = None, root: Path | None = None) -> Plan:
+    """Say what getting a data set or protocol takes.
+
+    Args:
+        name: A data set or a protocol.
+        split: Only what this split needs.
+        root: The data root; with it, the plan says what is there already, and counts images from the annotations.
+
+    Raises:
+        UnknownName: There is no such data set, protocol or split.
+    """
+    chosen = choose(name, split)
+    parts = sources(name, split)
+    annotations = [_file(file, root) for file in parts.annotations]
+    countable = root if all(file.there for file in annotations) else None
+    return Plan(
+        name,
+        [entry.id for entry in chosen],
+        find_dataset(name if chosen[0].folder else chosen[0].dataset).licence,
+        annotations,
+        [_images(images, chosen, root, countable) for images in parts.images],
+        parts.by_hand,
+    )
+
+
+def load(name: str, split: str | None, root: Path) -> tuple[list[EvaluationProtocol], dict[str, str]]:
+    """Load every protocol of ``name`` whose annotations are there; return the others with what they lack.
+
+    Raises:
+        UnknownName: There is no such data set, protocol or split.
+        MissingData: None can be loaded.
+        CorruptFile: An annotation file is not what was published.
+    """
+    loaded: list[EvaluationProtocol] = []
+    lacking: dict[str, str] = {}
+    for entry in choose(name, split):
+        try:
+            loaded.append(load_protocol(entry.address, root))
+        except CorruptFile:
+            raise
+        except MissingData as error:
+            lacking[entry.id] = error.message
+    if not loaded:
+        raise MissingData(
+            "; ".join(f"{id}: {why}" for id, why in lacking.items()),
+            hint=f"Type `cirbench data get {name} --data-root {root} --annotations-only`.",
+        )
+    return loaded, lacking
+
+
+def needed_images(images: ImageSet, chosen: Iterable[ProtocolEntry], root: Path) -> list[str]:
+    """Return the names of a set's images that the protocols need, as far as their annotations are there."""
+    return list(dict.fromkeys(name for entry in chosen for name in _names(images, entry, root)))
+
+
+def missing_images(images: ImageSet, names: Iterable[str], root: Path) -> list[str]:
+    """Return which of a set's images are nowhere to be found where runs look."""
+    names = list(names)
+    found = find_images(names, [root / folder for folder in FOLDERS[images.collection]])
+    return [name for name in names if name not in found]
+
+
+def _names(images: ImageSet, entry: ProtocolEntry, root: Path) -> Iterator[str]:
+    with contextlib.suppress(MissingData):
+        for files in image_files(load_protocol(entry.address, root)):
+            if files.collection == images.collection:
+                yield from fnmatch.filter(files.names, images.names)
+
+
+def _file(file: RemoteFile, root: Path | None) -> PlannedFile:
+    place = file.yields if isinstance(file, Archive) else file.path
+    return PlannedFile(file.path, file.url, file.size, file.sha256, None if root is None else (root / place).exists())
+
+
+def _images(
+    images: ImageSet, chosen: Iterable[ProtocolEntry], root: Path | None, countable: Path | None
+) -> PlannedImages:
+    """Plan a set of images; ``countable`` is the data root where the annotations are whole, so that names are known."""
+    count, found = images.count, None
+    if countable is not None and (names := needed_images(images, chosen, countable)):
+        count = len(names)
+        found = count - len(missing_images(images, names, countable))
+    return PlannedImages(
+        images.title,
+        count,
+        found,
+        images.licence,
+        images.folder,
+        [_file(file, root) for file in images.archives],
+        images.by_hand,
+    )

@@ -1,0 +1,333 @@
+"""Your own data: a folder of images with a table of queries.
+
+| column | |
+|---|---|
+| `query_id` | unique, without white space |
+| `reference` | an image |
+| `text` | what to change; in JSON also a list of several texts |
+| `targets` | the right answers, separated by a vertical bar; left out where nobody knows them |
+| `group` | optional: similar images among which the target is to be told, separated by a vertical bar |
+| `aspect` | optional: labels to report separately, separated by a vertical bar |
+
+    my-data/
+      gallery/          what is ranked, in any layout below; may be called images/ instead
+      queries.csv       or queries.jsonl: one query a row
+
+An image's id is its path below the gallery without the suffix. The table names images by id, by id with the suffix, or
+by their path below the folder; a reference may lie anywhere in the folder. What is reported follows from what the table
+holds, see `measures`; `cirbench new dataset PATH` writes an example.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import io
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cirbench.benchmarks.annotation_files import read
+from cirbench.benchmarks.entry import DatasetEntry, ProtocolEntry
+from cirbench.benchmarks.images import EXAMPLE, Pictures
+from cirbench.errors import CorruptFile, MissingData
+from cirbench.metrics.table import Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, Labels, Query
+from cirbench.support.files import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from cirbench.errors import CirbenchError
+    from cirbench.protocol import Item
+
+TABLES = ("queries.csv", "queries.jsonl")
+BAR = "|"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One query as written, images not looked for yet.
+
+    Attributes:
+        place: The file and line, for messages.
+        id: Unique.
+        reference: Names an image.
+        texts: At least one, none of them empty.
+        targets: Name images.
+        group: Name images.
+        aspects: Labels.
+    """
+
+    place: str
+    id: str
+    reference: str
+    texts: tuple[str, ...]
+    targets: tuple[str, ...]
+    group: tuple[str, ...]
+    aspects: tuple[str, ...]
+
+
+class _Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    query_id: str | int
+    reference: str
+    text: str | list[str]
+    targets: str | list[str] = ""
+    group: str | list[str] = ""
+    aspect: str | list[str] = ""
+
+
+REQUIRED = ("query_id", "reference", "text")
+COLUMNS = _Fields.__struct_fields__
+
+
+def read_table(path: Path) -> list[Row]:
+    """Read a table of queries.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It breaks a rule; the message names the line.
+    """
+    text = _text(path)
+    rows = list(_csv_rows(path, text) if path.suffix == ".csv" else _json_rows(path, text))
+    if not rows:
+        raise CorruptFile(f"{path} holds no queries.", hint=f"Its columns are {', '.join(COLUMNS)}.")
+    lines: dict[str, str] = {}
+    for row in rows:
+        if row.id in lines:
+            raise refused(row.place, f"the query id {row.id} stands already in {lines[row.id].rpartition(', ')[2]}")
+        lines[row.id] = row.place
+        for what in ("targets", "group"):
+            if bool(getattr(row, what)) != bool(getattr(rows[0], what)):
+                raise refused(row.place, f"{what} must be given for every query or for none")
+    return rows
+
+
+def refused(place: str, problem: str, hint: str | None = None) -> CorruptFile:
+    """Say what is wrong in a line."""
+    return CorruptFile(f"{place}: {problem}.", hint=hint)
+
+
+def _text(path: Path) -> str:
+    content = read(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise refused(f"{path}, line {line}", "it is not UTF-8", "Save the file as UTF-8.") from error
+    if not text.strip():
+        raise CorruptFile(f"{path} is empty.", hint=f"Its columns are {', '.join(COLUMNS)}.")
+    return text
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        _check_header(f"{path}, line 1", header)
+        for cells in reader:
+            place = f"{path}, line {reader.line_num}"
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                hint = "Put a text that holds a comma between double quotes."
+                raise refused(place, f"it has {len(cells)} cells, and the header has {len(header)}", hint)
+            yield _row(place, _Fields(**dict(zip(header, cells, strict=True))))
+    except csv.Error as error:
+        raise refused(f"{path}, line {reader.line_num}", str(error)) from error
+
+
+def _check_header(place: str, header: Sequence[str]) -> None:
+    for name in REQUIRED:
+        if name not in header:
+            raise refused(place, f"there is no column {name}", f"The first line must name {', '.join(REQUIRED)}.")
+    for name in header:
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, n=1)
+            hint = f"Nearest: {near[0]}." if near else f"Columns are {', '.join(COLUMNS)}."
+            raise refused(place, f"the column {name!r} means nothing here", hint)
+        if header.count(name) > 1:
+            raise refused(place, f"the column {name} stands twice")
+
+
+def _json_rows(path: Path, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            place = f"{path}, line {number}"
+            try:
+                fields = msgspec.json.decode(line, type=_Fields)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise refused(place, str(error), f"Fields are {', '.join(COLUMNS)}.") from error
+            yield _row(place, fields)
+
+
+def _row(place: str, fields: _Fields) -> Row:
+    name, reference = str(fields.query_id).strip(), fields.reference.strip()
+    texts = (fields.text,) if isinstance(fields.text, str) else tuple(fields.text)
+    if name.split() != [name]:
+        why = f"the query id {name!r} holds white space, which separates the fields of TREC files"
+        raise refused(place, why if name else "the query id is empty")
+    if not reference:
+        raise refused(place, "the reference is empty")
+    if not texts or not all(map(str.strip, texts)):
+        raise refused(place, "the text is empty")
+    return Row(place, name, reference, texts, _parts(fields.targets), _parts(fields.group), _parts(fields.aspect))
+
+
+def _parts(written: str | Sequence[str]) -> tuple[str, ...]:
+    parts = written.split(BAR) if isinstance(written, str) else written
+    return tuple(filter(None, map(str.strip, parts)))
+
+
+SPLIT = "all"
+
+
+def folder_entry(folder: Path) -> DatasetEntry:
+    """Describe a folder as a catalogue entry; its table is read, its images are not.
+
+    Raises:
+        MissingData: There is no table of queries.
+        CorruptFile: The table breaks a rule; the message names the line.
+    """
+    name = _name(folder)
+    labelled = bool(read_table(_table(folder))[0].targets)
+    protocol = ProtocolEntry(name, f"Your own data in {folder}", SPLIT, None, None, labelled, folder=str(folder))
+    return DatasetEntry(
+        name=str(folder),
+        title=protocol.title,
+        licence="your own",
+        loader=f"{__name__}:folder_protocol",
+        protocols=(protocol,),
+        default_backbone="ViT-L-14/openai",
+        default_split=SPLIT,
+    )
+
+
+def folder_protocol(folder: Path) -> EvaluationProtocol:
+    """Load a folder: every image's content is hashed, because the images are what fixes the numbers.
+
+    The reference is removed from the candidates of its own query. Queries that share a reference form a cluster.
+
+    Raises:
+        MissingData: There is no gallery, no table, or no image.
+        CorruptFile: The table or the gallery breaks a rule; the message names the line or the file.
+        CheckFailed: A path or a link leads out of the folder.
+    """
+    rows = read_table(_table(folder))
+    pictures = Pictures.below(folder)
+    resolved = [_resolve(row, pictures) for row in rows]
+    references = tuple(each.reference for each in resolved)
+    ids = tuple(sorted(pictures.gallery))
+    images = [pictures.gallery[name] for name in ids]
+    targets = tuple(each.targets for each in resolved)
+    groups = tuple(each.group for each in resolved)
+    aspects = tuple(row.aspects for row in rows)
+    elsewhere = {item.id: item.image for item in references if item.id not in pictures.gallery}
+    contents = [[name, image.content] for name, image in sorted({**pictures.gallery, **elsewhere}.items())]
+    return EvaluationProtocol(
+        id=_name(folder),
+        version=1,
+        title=f"Your own data in {folder}",
+        queries=tuple(Query(row.id, item, row.texts) for row, item in zip(rows, references, strict=True)),
+        gallery=Gallery(ids, images),
+        labels=Labels(targets) if targets[0] else None,
+        measures=measures(targets, grouped=bool(groups[0]), sliced=any(aspects)),
+        exclude_reference=True,
+        groups=groups if groups[0] else None,
+        slices={"aspect": aspects} if any(aspects) else {},
+        clusters=tuple(item.id for item in references),
+        captions="the text as written",
+        licence="your own",
+        data_digests={"images": digest(contents)},
+    )
+
+
+def measures(targets: Sequence[Sequence[str]], *, grouped: bool, sliced: bool) -> tuple[Measure, ...]:
+    """Say what a table's targets allow to report; none allow nothing but rankings.
+
+    One target each: Recall@1, 5, 10, 50. Several: mAP@5, 10, 25, 50, and how often any of them is among the first 1, 5,
+    10, 50. With groups: also Recall_subset@1, 2, 3 of the first target. With aspects: the number at 10, each.
+    """
+    most = max(map(len, targets))
+    if not most:
+        return ()
+    headline = "Recall" if most == 1 else "mAP"
+    asked = [Measure(headline, k) for k in ((1, 5, 10, 50) if most == 1 else (5, 10, 25, 50))]
+    if most > 1:
+        asked += [Measure("Hit_rate", k) for k in (1, 5, 10, 50)]
+    if grouped:
+        asked += [Measure("Recall_subset", k) for k in (1, 2, 3)]
+    if sliced:
+        asked.append(Measure(headline, 10, by="aspect"))
+    return tuple(asked)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Resolved:
+    """The images that one query names."""
+
+    reference: Item
+    targets: tuple[str, ...]
+    group: tuple[str, ...]
+
+
+def _resolve(row: Row, pictures: Pictures) -> _Resolved:
+    reference = pictures.find(_inside(row, "reference", row.reference))
+    if reference is None:
+        raise _unknown(row, "reference", row.reference, pictures)
+    targets, group = (_ranked(row, what, getattr(row, what), pictures) for what in ("targets", "group"))
+    if reference.id in targets:
+        raise refused(row.place, f"the reference {reference.id} is its own target, and is never ranked")
+    if group and targets and targets[0] not in group:
+        raise refused(row.place, f"the target {targets[0]} is not in the group of the query")
+    return _Resolved(reference, targets, group)
+
+
+def _ranked(row: Row, what: str, written: Sequence[str], pictures: Pictures) -> tuple[str, ...]:
+    """Return the ids of gallery images, each of which must exist and stand once."""
+    found: list[str] = []
+    for each in written:
+        name = pictures.ranked(_inside(row, what, each))
+        if name is None:
+            raise _unknown(row, what, each, pictures)
+        if name in found:
+            raise refused(row.place, f"{what} names {name} twice")
+        found.append(name)
+    return tuple(found)
+
+
+def _inside(row: Row, what: str, written: str) -> str:
+    """Return a path in its plain form.
+
+    Raises:
+        CorruptFile: It leaves the folder.
+    """
+    path = PurePosixPath(written)
+    if path.is_absolute() or ".." in path.parts:
+        raise refused(
+            row.place, f"{what} names {written!r}, which leaves the folder", "Copy the image into the folder."
+        )
+    return path.as_posix()
+
+
+def _unknown(row: Row, what: str, written: str, pictures: Pictures) -> CirbenchError:
+    where = "folder" if what == "reference" else pictures.below_gallery
+    return refused(
+        row.place, f"{what} names {written!r}, and no image of the {where} is that", pictures.nearest(written)
+    )
+
+
+def _table(folder: Path) -> Path:
+    there = [folder / name for name in TABLES if (folder / name).is_file()]
+    if not there:
+        raise MissingData(f"{folder} holds no {' and no '.join(TABLES)}.", hint=EXAMPLE)
+    if len(there) > 1:
+        raise CorruptFile(f"{folder} holds {' and '.join(TABLES)}.", hint="Keep the one that counts.")
+    return there[0]
+
+
+def _name(folder: Path) -> str:
+    return f"own/{folder.resolve().name}"

@@ -1,0 +1,192 @@
+"""GeneCIS: four tasks that ask for the same or another object or attribute, with a few candidates per query.
+
+Vaze et al., "GeneCIS: A Benchmark for General Conditional Image Similarity", CVPR 2023. The object tasks show
+photographs of COCO val2017. The attribute tasks show objects cut out of Visual Genome; such an item is known by its
+image and its box. ``genecis/all`` holds the four tasks at once and reports each and their unweighted mean.
+
+The candidates of a query are its target and its gallery. In one published query (``change_object``, 19) the target
+stands in the gallery as well, so that this query has 14 candidates where the others have 15.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
+
+import msgspec
+
+from cirbench.benchmarks.annotation_files import decode, locate, queries, refuse, wrong_count
+from cirbench.benchmarks.crops import SquareCrop
+from cirbench.benchmarks.images import ImageFiles
+from cirbench.errors import UnknownName
+from cirbench.metrics.table import Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+TASKS = ("focus-object", "change-object", "focus-attribute", "change-attribute")
+ALL = "all"
+TITLES = {
+    ALL: "GeneCIS, four tasks and their mean",
+    "focus-object": "GeneCIS focus object, 15 candidates per query",
+    "change-object": "GeneCIS change object, 15 candidates per query",
+    "focus-attribute": "GeneCIS focus attribute, object crops",
+    "change-attribute": "GeneCIS change attribute, object crops",
+}
+CUTOFFS = (1, 2, 3)
+ImageId = Annotated[int, msgspec.Meta(ge=0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a task's file must count up to; ``None`` where the published file was not at hand to count in."""
+
+    queries: int | None = None
+    images: int | None = None
+    conditions: int | None = None
+
+
+EXPECTED = {
+    "focus-object": Expected(1960, 2198, 97),
+    "change-object": Expected(1960, 2739, 109),
+    "focus-attribute": Expected(),
+    "change-attribute": Expected(),
+}
+"""Counted in the published files of the object tasks; the attribute tasks count what their file holds."""
+
+
+class _Photograph(msgspec.Struct, frozen=True):
+    val_image_id: ImageId
+
+    @property
+    def file(self) -> str:
+        """The name of its image."""
+        return str(self.val_image_id)
+
+    def item(self, files: ImageFiles) -> Item:
+        """The whole photograph, by its id."""
+        return Item(self.file, files[self.file])
+
+
+class _Object(msgspec.Struct, frozen=True):
+    image_id: ImageId
+    instance_bbox: tuple[float, float, float, float]
+
+    @property
+    def file(self) -> str:
+        """The name of the image that it is cut out of."""
+        return str(self.image_id)
+
+    def item(self, files: ImageFiles) -> Item:
+        """The object with its surroundings, by image and box: ``"2370806:12,40,100,80"``."""
+        box = ",".join(f"{side:.15g}" for side in self.instance_bbox)
+        return Item(f"{self.file}:{box}", SquareCrop(files[self.file], self.instance_bbox))
+
+
+Shown = TypeVar("Shown", _Photograph, _Object)
+
+
+class _Row(msgspec.Struct, Generic[Shown], frozen=True):
+    reference: Shown
+    target: Shown
+    gallery: Annotated[list[Shown], msgspec.Meta(min_length=1)]
+    condition: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    task: str
+    reference: Item
+    condition: str
+    candidates: dict[str, Item]  # the target first
+
+
+def genecis_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
+    """Load one of GeneCIS's tasks, or all of them, and check every count.
+
+    Args:
+        variant: One of `TASKS`, or ``"all"``.
+        data_root: The folder that holds ``genecis/focus_object.json`` and so on.
+
+    Raises:
+        UnknownName: There is no such task.
+        MissingData: A file is absent.
+        CorruptFile: A file is not what was published; the message names the file and the queries.
+    """
+    if variant not in TITLES:
+        raise UnknownName("task of genecis", variant, TITLES)
+    return load(variant, data_root, EXPECTED)
+
+
+def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> EvaluationProtocol:
+    """Load files in GeneCIS's format whose counts are ``expected``; see `genecis_protocol`."""
+    tasks = TASKS if variant == ALL else (variant,)
+    read = {task: _read(task, data_root, expected[task]) for task in tasks}
+    asked = [row for rows in read.values() for row in rows]
+    shown = {name: item.image for row in asked for name, item in row.candidates.items()}
+    ids = [f"{task}-{number}" for task, rows in read.items() for number in range(len(rows))]
+    if variant == ALL:
+        slices = {"task": tuple((row.task,) for row in asked)}
+        measures = tuple(Measure("Recall", k, by="task", macro=True, labels=TASKS) for k in CUTOFFS)
+    else:
+        slices = {}
+        measures = tuple(Measure("Recall", k) for k in CUTOFFS)
+    return EvaluationProtocol(
+        id=f"genecis/{variant}",
+        version=1,
+        title=TITLES[variant],
+        queries=tuple(
+            Query(id, row.reference, (row.condition,), category=row.task) for id, row in zip(ids, asked, strict=True)
+        ),
+        gallery=Gallery(tuple(shown), list(shown.values())),
+        labels=Labels(tuple((next(iter(row.candidates)),) for row in asked)),
+        measures=measures,
+        pools=tuple(tuple(row.candidates) for row in asked),
+        pool_of_query=tuple(range(len(asked))),
+        slices=slices,
+        clusters=tuple(row.reference.id for row in asked),
+        captions="the condition as annotated",
+        licence="CC BY-NC 4.0",
+    )
+
+
+def _read(task: str, data_root: Path, expected: Expected) -> list[_Asked]:
+    path = locate(data_root, f"genecis/{task.replace('-', '_')}.json")
+    rows: Sequence[_Row[_Photograph] | _Row[_Object]]
+    if task.endswith("-object"):
+        collection = "coco-val2017"
+        rows = decode(path, list[_Row[_Photograph]])
+    else:
+        collection = "visual-genome"
+        rows = decode(path, list[_Row[_Object]])
+    names = tuple(dict.fromkeys(each.file for row in rows for each in (row.reference, row.target, *row.gallery)))
+    refuse(path, _broken(rows, len(names), expected))
+    files = ImageFiles(collection, names, data_root, "cirbench data check genecis")
+    made: dict[_Photograph | _Object, Item] = {}
+
+    def item(shown: _Photograph | _Object) -> Item:
+        return made.get(shown) or made.setdefault(shown, shown.item(files))
+
+    return [
+        _Asked(
+            task,
+            item(row.reference),
+            row.condition,
+            {each.id: each for each in map(item, (row.target, *row.gallery))},
+        )
+        for row in rows
+    ]
+
+
+def _broken(rows: Sequence[_Row[_Photograph] | _Row[_Object]], images: int, expected: Expected) -> Iterator[str]:
+    yield from wrong_count("queries", len(rows), expected.queries)
+    yield from wrong_count("distinct images", images, expected.images)
+    yield from wrong_count("distinct conditions", len({row.condition for row in rows}), expected.conditions)
+    if silent := [place for place, row in enumerate(rows) if not row.condition.strip()]:
+        yield f"the condition is empty in {queries(silent)}"
+    if trivial := [place for place, row in enumerate(rows) if row.reference in (row.target, *row.gallery)]:
+        yield f"the reference is a candidate of {queries(trivial)}"
+    if twice := [place for place, row in enumerate(rows) if len(set(row.gallery)) != len(row.gallery)]:
+        yield f"an image stands twice in the gallery of {queries(twice)}"

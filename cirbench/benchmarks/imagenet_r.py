@@ -1,0 +1,138 @@
+"""Domain conversion on ImageNet-R: given a photograph, find its class as a cartoon, origami, toy or sculpture.
+
+Saito et al., "Pic2Word: Mapping Pictures to Words for Zero-Shot Composed Image Retrieval", CVPR 2023. Each of 10,000
+photographs is asked once per domain against one gallery, which holds the photographs themselves too (never relevant,
+never removed). Relevant is every image of the class in the asked domain; many queries have none and count as 0.
+
+The literature reports two numbers on the same files, so there are two protocols: ``domain-conversion`` is the share of
+the relevant images among the first K (Pic2Word's code), ``domain-conversion-hit`` whether any of them is there
+(MagicLens' code). Neither can reach 100 %: `cirbench.metrics.measure`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from cirbench.benchmarks.annotation_files import locate, read_lines, refuse, repeated, some, wrong_count
+from cirbench.benchmarks.images import ImageFiles
+from cirbench.errors import UnknownName
+from cirbench.metrics.table import Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+DOMAINS = ("cartoon", "origami", "toy", "sculpture")
+"""The domains that are asked for; a label is 1000 times the place in this list, plus the class."""
+
+PHOTOGRAPHS = 6
+"""What stands in that place for the photographs."""
+
+CUTOFFS = (10, 50)
+METRICS = {"domain-conversion": "Recall_fractional", "domain-conversion-hit": "Hit_rate"}
+TITLES = {
+    "domain-conversion": "Domain conversion, share of the relevant images found",
+    "domain-conversion-hit": "Domain conversion, any relevant image found",
+}
+_FOLDERS = ("imagenet-r", "imagenet-r/data", "imgnet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What the two lists must count up to: photographs, classes, and gallery images by the number of their domain."""
+
+    queries: int
+    classes: int
+    domains: Mapping[int, int]
+
+
+EXPECTED = Expected(10_000, 200, {0: 3726, 1: 550, 2: 1511, 3: 1196, PHOTOGRAPHS: 10_000})
+"""Counted in the published files."""
+
+
+def imagenet_r_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
+    """Load one of the protocols of domain conversion and check every count.
+
+    Args:
+        variant: ``"domain-conversion"`` or ``"domain-conversion-hit"``.
+        data_root: The folder that holds ``imagenet-r/imgnet_real_query.txt`` and ``imagenet-r/imgnet_targets.txt``.
+
+    Raises:
+        UnknownName: There is no such protocol.
+        MissingData: A list is absent.
+        CorruptFile: A list is not what was published; the message names the file and what differs.
+    """
+    if variant not in METRICS:
+        raise UnknownName("protocol of imagenet-r", variant, METRICS)
+    return load(variant, data_root, EXPECTED)
+
+
+def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtocol:
+    """Load lists in Pic2Word's format whose counts are ``expected``; see `imagenet_r_protocol`."""
+    photographs = _read("imgnet_real_query.txt", data_root)
+    targets = _read("imgnet_targets.txt", data_root)
+    path = locate(data_root, *(f"{folder}/imgnet_targets.txt" for folder in _FOLDERS))
+    refuse(path, _broken(photographs, targets, expected))
+    files = [_file_name(name) for name, _ in targets]
+    images = ImageFiles("imagenet-r", tuple(files), data_root, "cirbench data check imagenet-r")
+    items = {name: Item(name, images[file]) for (name, _), file in zip(targets, files, strict=True)}
+    of_class: defaultdict[int, list[str]] = defaultdict(list)
+    for name, label in targets:
+        of_class[label].append(name)
+    relevant = {label: tuple(names) for label, names in of_class.items()}
+    asked = [(domain, name) for domain in DOMAINS for name, _ in photographs]
+    prompts = {domain: (f"a {domain} of",) for domain in DOMAINS}
+    return EvaluationProtocol(
+        id=f"imagenet-r/{variant}",
+        version=1,
+        title=TITLES[variant],
+        queries=tuple(
+            Query(f"{domain}/{_stem(name)}", items[name], prompts[domain], category=domain) for domain, name in asked
+        ),
+        gallery=Gallery(tuple(items), [item.image for item in items.values()]),
+        labels=Labels(
+            tuple(relevant.get(1000 * place + label, ()) for place in range(len(DOMAINS)) for _, label in photographs)
+        ),
+        measures=tuple(Measure(METRICS[variant], k, by="domain", macro=True, labels=DOMAINS) for k in CUTOFFS),
+        slices={"domain": tuple((domain,) for domain, _ in asked)},
+        clusters=tuple(name for _, name in asked),
+        captions='"a {domain} of", Pic2Word\'s prompt without the pseudo-word; the domain is the category of the query',
+        licence="Apache-2.0",
+    )
+
+
+def _read(name: str, data_root: Path) -> list[tuple[str, int]]:
+    path = locate(data_root, *(f"{folder}/{name}" for folder in _FOLDERS))
+    rows = [line.split() for line in read_lines(path)]
+    if odd := [place for place, row in enumerate(rows, start=1) if len(row) != 2 or not row[1].isdecimal()]:
+        refuse(path, [f"not a path and a number in line {some(odd)}"])
+    return [(image, int(label)) for image, label in rows]
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]
+
+
+def _file_name(path: str) -> str:
+    """What identifies the file: photographs by their name, ImageNet-R's images by folder and name."""
+    folder, _, file = path.rpartition("/")
+    stem = file.rpartition(".")[0]
+    return stem if stem.startswith("ILSVRC2012_val_") else f"{folder.rpartition('/')[2]}/{stem}"
+
+
+def _broken(
+    photographs: Sequence[tuple[str, int]], targets: Sequence[tuple[str, int]], expected: Expected
+) -> Iterator[str]:
+    yield from wrong_count("targets", len(targets), sum(expected.domains.values()))
+    yield from repeated("images", (name for name, _ in targets))
+    found = Counter(label // 1000 for _, label in targets)
+    for domain, count in expected.domains.items():
+        yield from wrong_count(f"images of domain {domain}", found[domain], count)
+    yield from wrong_count("queries in the list beside it", len(photographs), expected.queries)
+    yield from wrong_count("classes among the queries", len({label for _, label in photographs}), expected.classes)
+    real = {(name, label % 1000) for name, label in targets if label // 1000 == PHOTOGRAPHS}
+    if odd := sorted({name for name, _ in real ^ set(photographs)}):
+        yield f"the photographs of the gallery and the queries differ in {some(odd)}"

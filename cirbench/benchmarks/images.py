@@ -1,0 +1,344 @@
+"""The images of a benchmark, found under any folder layout and suffix in use, and those of a folder of one's own.
+
+Mirrors of one benchmark differ in folders (flat, NLVR2's ``train/NN``) and in suffixes (``.jpg`` here, ``.png`` there),
+never in file names. So images are found by name: one walk over the benchmark's folders, when the first image is asked
+for. Nothing is decoded here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cirbench.backbones.images.decode import FileImage
+from cirbench.errors import CheckFailed, CorruptFile, MissingData
+from cirbench.protocol import Item
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from PIL import Image
+
+    from cirbench.protocol import EvaluationProtocol, ImageSource
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+"""In any case; where several files have one name, the earlier suffix wins."""
+
+COCO_DIGITS = 12
+
+_UNLABELED = ("COCO2017_unlabeled/unlabeled2017", "unlabeled2017")
+FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "fashioniq": ("fashioniq", "fashion-iq", "fashionIQ"),
+    "cirr": ("cirr", "nlvr2"),
+    "circo": (*(f"{place}/{name}" for place in ("circo", "coco", "coco/images") for name in _UNLABELED), "circo"),
+    "coco-val2017": tuple(f"{place}/val2017" for place in ("genecis", "coco", "coco/images")),
+    "visual-genome": ("genecis/VG_100K_all", "genecis/VG_100K", "genecis/VG_100K_2", "visual-genome", "vg"),
+    "imagenet-r": ("imagenet-r", "imgnet", "imagenet", "imagenet-val"),
+}
+"""Where the images of each collection are looked for under the data root, with every folder below; first match wins."""
+
+
+def find_images(names: Iterable[str], roots: Sequence[Path]) -> dict[str, Path]:
+    """Find the file of each image by its name, by one walk over ``roots``.
+
+    A name is an id (``"dev-244-0-img0"``) or the end of a path without suffix (``"n04086273/toy_3"``), which must match
+    to its last folder. A whole number also matches COCO's zero-padded names. Links to folders are followed. Where
+    several files match, the choice is the same on every machine: the earlier root, then the earlier of `SUFFIXES`, then
+    the shallower path, then the first by name.
+
+    Returns:
+        The path of each name that was found, in the order of ``names``.
+    """
+    names = tuple(dict.fromkeys(names))
+    wanted: dict[str, list[str]] = {}
+    for name in names:
+        for stem in _stems(name):
+            wanted.setdefault(stem, []).append(name)
+    best: dict[str, tuple[int, int, int, str]] = {}
+    for nth, root in enumerate(roots):
+        for folder, file in files_below(root):
+            stem, dot, suffix = file.rpartition(".")
+            if stem not in wanted or f"{dot}{suffix.lower()}" not in SUFFIXES:
+                continue
+            path = f"{folder}{os.sep}{file}"
+            order = (nth, SUFFIXES.index(f".{suffix.lower()}"), path.count(os.sep), path)
+            for name in wanted[stem]:
+                if _lies_in(folder, name) and (name not in best or order < best[name]):
+                    best[name] = order
+    return {name: Path(best[name][-1]) for name in names if name in best}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """The images of one collection that a protocol needs.
+
+    Attributes:
+        collection: A key of `FOLDERS`.
+        names: What to look for; see `find_images`.
+        data_root: The folder that holds the data sets.
+        check: What users type to learn more, for instance ``"cirbench data check cirr"``.
+    """
+
+    collection: str
+    names: tuple[str, ...]
+    data_root: Path
+    check: str
+
+    @cached_property
+    def found(self) -> Mapping[str, Path]:
+        """The file of each name that has one; the folders are walked once."""
+        return find_images(self.names, [self.data_root / folder for folder in FOLDERS[self.collection]])
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """The names without a file, in order."""
+        return tuple(name for name in self.names if name not in self.found)
+
+    def path(self, name: str) -> Path:
+        """Return the file of one image.
+
+        Raises:
+            MissingData: It has none; the message lists every missing name.
+        """
+        if name not in self.found:
+            raise self.incomplete()
+        return self.found[name]
+
+    def incomplete(self) -> MissingData:
+        """Say which images are missing, where they were looked for, and what to type next."""
+        missing = self.missing
+        tried = ", ".join(str(self.data_root / folder) for folder in FOLDERS[self.collection])
+        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        return MissingData(
+            f"{len(missing)} of {len(self.names)} {self.collection} images are missing: {shown}. Looked in {tried}.",
+            hint=f"Type `{self.check} --root {self.data_root}` to see what is there and how to get the rest.",
+        )
+
+    def __getitem__(self, name: str) -> LocatedImage:
+        return LocatedImage(name, self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocatedImage:
+    """An image known by its name, whose file is found when it is needed; an `ImageSource`."""
+
+    name: str
+    files: ImageFiles
+
+    @property
+    def content(self) -> str:
+        """Sha256 of the file's bytes.
+
+        Raises:
+            MissingData: The file is missing or cannot be read.
+        """
+        from cirbench.backbones.images.decode import FileImage
+
+        return FileImage(self.files.path(self.name)).content
+
+    def open(self) -> Image.Image:
+        """Decode the file.
+
+        Raises:
+            MissingData: The file is missing, or cannot be decoded whole.
+        """
+        from cirbench.backbones.images.decode import decode
+
+        return decode(self.files.path(self.name))
+
+    def __str__(self) -> str:
+        return f"{self.files.collection} image {self.name}"
+
+
+def image_files(protocol: EvaluationProtocol) -> tuple[ImageFiles, ...]:
+    """Return the collections of files that the images of a protocol come from, each once; none if it renders them."""
+    images: list[ImageSource] = [query.reference.image for query in protocol.queries]
+    if protocol.gallery is not None and protocol.gallery.images is not None:
+        images += protocol.gallery.images
+    found = {id(files): files for image in images if isinstance(files := getattr(image, "files", None), ImageFiles)}
+    return tuple(found.values())
+
+
+def require_images(protocol: EvaluationProtocol, *, allow_missing: bool = False) -> None:
+    """Refuse a protocol unless its gallery is known and the file of every image is there.
+
+    Args:
+        protocol: The protocol.
+        allow_missing: Ask for the gallery's list alone.
+
+    Raises:
+        MissingData: The list of gallery images is not at hand, or some files are not; the message lists them.
+    """
+    if protocol.gallery is None:
+        dataset = protocol.id.partition("/")[0]
+        raise MissingData(
+            f"The list of the images that {protocol.name} ranks is not at hand.",
+            hint=f"`cirbench show {dataset}` says which files it needs, `cirbench data get {dataset}` fetches them.",
+        )
+    for files in () if allow_missing else image_files(protocol):
+        if files.missing:
+            error = files.incomplete()
+            offer = "With --allow-missing the run goes on without them, as a partial one."
+            raise MissingData(error.message, hint=f"{error.hint}\n{offer}")
+
+
+def _stems(name: str) -> tuple[str, ...]:
+    stem = name.rpartition("/")[2]
+    padded = stem.zfill(COCO_DIGITS)
+    return (stem, padded) if stem.isascii() and stem.isdecimal() and padded != stem else (stem,)
+
+
+def _lies_in(folder: str, name: str) -> bool:
+    ending, slash, _ = name.rpartition("/")
+    return not slash or f"{os.sep}{folder}".endswith(f"{os.sep}{ending.replace('/', os.sep)}")
+
+
+def files_below(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield folder and name of each file in a folder and all below; hidden ones are left out.
+
+    Links to folders are followed, each folder once however many lead to it.
+
+    Raises:
+        MissingData: A folder cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            below = []
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        below.append(Path(entry.path))
+                    else:
+                        yield str(folder), entry.name
+            waiting += sorted(below, reverse=True)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise MissingData(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
+
+
+GALLERIES = ("gallery", "images")
+"""What the folder of ranked images may be called; the earlier one wins."""
+
+IMAGE_SUFFIXES = (*SUFFIXES, ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""In any case; other files in the gallery are no images of it."""
+
+EXAMPLE = "Type `cirbench new dataset PATH` to get an example to change."
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The images of a folder by the names that a table may use.
+
+    Attributes:
+        folder: The folder.
+        below_gallery: The name of the gallery in it.
+        gallery: Each image that is ranked, by its id.
+        ids: The id of each image that is ranked, by its path below the gallery.
+    """
+
+    folder: Path
+    below_gallery: str
+    gallery: Mapping[str, FileImage]
+    ids: Mapping[str, str]
+
+    @classmethod
+    def below(cls, folder: Path) -> Pictures:
+        """List the gallery of a folder.
+
+        Raises:
+            MissingData: There is no gallery, or no image in it.
+            CorruptFile: Two images have one id, or an id would hold white space.
+            CheckFailed: A link in the gallery leads out of it.
+        """
+        place = next((name for name in GALLERIES if (folder / name).is_dir()), None)
+        if place is None:
+            raise MissingData(f"{folder} holds no folder gallery (or images).", hint=EXAMPLE)
+        root = folder / place
+        inside = root.resolve()
+        gallery: dict[str, FileImage] = {}
+        ids: dict[str, str] = {}
+        for path in sorted(Path(below, name) for below, name in files_below(root)):
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            _refuse_outside(path, inside)
+            written = path.relative_to(root).as_posix()
+            name = without_suffix(written)
+            if name.split() != [name]:
+                raise CorruptFile(
+                    f"The image {path} has white space in its path, and its id must not: TREC files separate by it.",
+                    hint="Rename the file, for instance with underscores.",
+                )
+            if name in gallery:
+                raise CorruptFile(
+                    f"The images {gallery[name]} and {path} have one id, {name}.", hint="Rename or remove one of them."
+                )
+            gallery[name], ids[written] = FileImage(path), name
+        if not gallery:
+            known = ", ".join(IMAGE_SUFFIXES)
+            raise MissingData(f"{root} holds no images.", hint=f"Images are files that end in {known}.")
+        return cls(folder, place, gallery, ids)
+
+    def ranked(self, written: str) -> str | None:
+        """Return the id of the gallery image that a table names, or ``None``."""
+        for name in (written, written.removeprefix(f"{self.below_gallery}/")):
+            if name in self.gallery or name in self.ids:
+                return name if name in self.gallery else self.ids[name]
+        return None
+
+    def find(self, written: str) -> Item | None:
+        """Return the image that a table names, in the gallery or elsewhere in the folder, or ``None``.
+
+        Raises:
+            CheckFailed: A link leads out of the folder.
+        """
+        name = self.ranked(written)
+        if name is not None:
+            return Item(name, self.gallery[name])
+        for suffix in ("", *IMAGE_SUFFIXES):
+            path = self.folder / f"{written}{suffix}"
+            if path.suffix.lower() in IMAGE_SUFFIXES and _is_file(path):
+                _refuse_outside(path, self.folder.resolve())
+                return Item(without_suffix(f"{written}{suffix}"), FileImage(path))
+        return None
+
+    def nearest(self, written: str) -> str:
+        """Offer ids that look like what a table names."""
+        wanted = without_suffix(written.removeprefix(f"{self.below_gallery}/"))
+        near = difflib.get_close_matches(wanted, self.gallery, n=3, cutoff=0.5)
+        return f"Nearest: {', '.join(near)}." if near else f"The gallery holds, for instance, {min(self.gallery)}."
+
+
+def without_suffix(written: str) -> str:
+    """Return a path without its suffix, if that is one of images."""
+    stem, dot, suffix = written.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else written
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # whatever stands in a table may be too long for a path
+        return False
+
+
+def _refuse_outside(path: Path, inside: Path) -> None:
+    """Refuse links out of a folder: a copied folder must not make other files of this machine part of a result."""
+    if not (real := path.resolve()).is_relative_to(inside):
+        raise CheckFailed(
+            f"{path} leads out of {inside}, to {real}.",
+            hint="Copy the image into the folder, or make the whole gallery a link.",
+        )

@@ -1,0 +1,279 @@
+"""The benchmark as data: its gallery, its queries with every relevant scene, its protocols, and training pairs.
+
+Relevance is a predicate, evaluated on every gallery scene: the facts of the shared concept and those of the relative
+caption. An index by the shapes and colours in a scene spares most of the pairs; the tests do without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+from cirbench.benchmarks.scenes.families import Blueprint, Family, evaluation_scene, make_family
+from cirbench.benchmarks.scenes.language import caption
+from cirbench.benchmarks.scenes.sampling import Dice, random_scene
+from cirbench.benchmarks.scenes.world import Count
+from cirbench.errors import UnknownName
+from cirbench.metrics.table import Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, ImageTextPair, Item, Labels, Query
+from cirbench.support.files import digest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from cirbench.benchmarks.scenes.world import Scene
+
+GROUP = 6
+"""How many similar images a query's group has, the reference and the target among them (CIRR)."""
+
+_THINGS_benchmark = ((2, 3), (3, 7))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SceneImage:
+    """An image that is rendered when it is opened."""
+
+    scene: Scene
+
+    @property
+    def content(self) -> str:
+        """Sha256 of the scene's description and of the renderer's version."""
+        from cirbench.benchmarks.scenes.draw import RENDERER, SIZE
+
+        return hashlib.sha256(f"scenes renderer {RENDERER} at {SIZE}: {self.scene.digest}".encode()).hexdigest()
+
+    def open(self) -> Image.Image:
+        """Render the scene, 64 x 64 RGB."""
+        from PIL import Image
+
+        from cirbench.benchmarks.scenes.draw import render
+
+        return Image.fromarray(render(self.scene))
+
+    def __str__(self) -> str:
+        return f"scene {self.scene.digest[:12]} ({self.scene.structure})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScenesQuery:
+    """A query, its images given as positions in the gallery.
+
+    Attributes:
+        blueprint: The caption, its aspects, and the facts that decide what is relevant.
+        family: The number of the family; queries of one family share a reference.
+        reference: The image to start from.
+        relevant: Every image that satisfies the facts, the target first and the others in gallery order.
+        group: Six similar images: the reference, the target, and four that are not relevant.
+    """
+
+    blueprint: Blueprint
+    family: int
+    reference: int
+    relevant: tuple[int, ...]
+    group: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """A gallery of distinct scenes and the queries on it."""
+
+    gallery: tuple[Scene, ...]
+    queries: tuple[ScenesQuery, ...]
+
+    @property
+    def digest(self) -> str:
+        """Sha256 over all annotations: scenes, captions, aspects, relevance and groups."""
+        queries = [
+            [
+                q.blueprint.caption,
+                q.blueprint.shared_concept,
+                q.blueprint.aspects,
+                q.family,
+                q.reference,
+                q.relevant,
+                q.group,
+            ]
+            for q in self.queries
+        ]
+        return digest([[scene.description for scene in self.gallery], queries])
+
+
+def make_benchmark(seed: str, *, families: int, gallery_size: int) -> Benchmark:
+    """Draw families, fill the gallery up with unrelated scenes, and find every relevant scene of every query."""
+    dice = Dice("scenes", seed)
+    made = [make_family(Dice("scenes", seed, "family", number)) for number in range(families)]
+    scenes = {scene.digest: scene for family in made for scene in family.scenes}
+    while len(scenes) < gallery_size:
+        scene = evaluation_scene(dice, things=dice.weighted(_THINGS_benchmark))
+        scenes[scene.digest] = scene
+    gallery = tuple(dice.shuffled(list(scenes.values())))
+    position = {scene.digest: place for place, scene in enumerate(gallery)}
+    index = _Index(gallery)
+    queries = [
+        _query(number, family, blueprint, index, position, dice)
+        for number, family in enumerate(made)
+        for blueprint in family.blueprints
+    ]
+    return Benchmark(gallery, tuple(queries))
+
+
+def _query(
+    number: int, family: Family, blueprint: Blueprint, index: _Index, position: dict[str, int], dice: Dice
+) -> ScenesQuery:
+    reference, target = position[family.reference.digest], position[blueprint.planted[0].digest]
+    relevant = index.relevant(blueprint)
+    near = [position[scene.digest] for scene in dice.shuffled(family.scenes)]
+    others = list(dict.fromkeys(place for place in near if place != reference and place not in relevant))
+    group = dice.shuffled([reference, target, *others[: GROUP - 2]])
+    rest = (place for place in relevant if place != target)
+    return ScenesQuery(blueprint, number, reference, (target, *rest), tuple(group))
+
+
+class _Index:
+    """Which scenes hold a kind of thing, by shape and by shape and colour."""
+
+    def __init__(self, gallery: Sequence[Scene]) -> None:
+        self._gallery = gallery
+        self._places: dict[tuple[str | None, str | None], set[int]] = {}
+        for place, scene in enumerate(gallery):
+            for thing in scene.things:
+                for colour in (None, thing.colour):
+                    self._places.setdefault((thing.shape, colour), set()).add(place)
+
+    def relevant(self, blueprint: Blueprint) -> list[int]:
+        """Find every scene that a query accepts, in gallery order."""
+        kinds = [fact.kind for fact in blueprint.concept if isinstance(fact, Count)]
+        candidates = set.intersection(*(self._places[kind.shape, kind.colour] for kind in kinds))
+        return [place for place in sorted(candidates) if blueprint.accepts(self._gallery[place])]
+
+
+VERSION = 1
+"""Raised whenever an annotation or a pixel changes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Split:
+    """What fixes a split.
+
+    Attributes:
+        title: One line for people.
+        families: How many references there are; each has two queries.
+        gallery_size: How many images are ranked.
+        pixels: Sha256 over the pixels of the whole gallery in order, as every machine must render them.
+    """
+
+    title: str
+    families: int
+    gallery_size: int
+    pixels: str
+
+
+SPLITS = {
+    "val": Split(
+        "Scenes, validation: complete ground truth",
+        500,
+        10_000,
+        "9129ca41b56c4a5e870d5f66bf51509ff7d9546a93dc273510ac580e42b54d89",
+    ),
+    "tiny": Split(
+        "Scenes, a small part that runs in seconds",
+        30,
+        600,
+        "72990899cbb8145c21704b663dc4307c9eb7fec2ead41e16132a03ebaaa41bb0",
+    ),
+}
+
+MEASURES = (
+    *(Measure("mAP", k) for k in (5, 10, 25, 50)),
+    *(Measure("Recall", k) for k in (1, 5, 10, 50)),
+    *(Measure("Recall_subset", k) for k in (1, 2, 3)),
+    Measure("mAP", 10, by="aspect"),
+)
+
+
+@functools.cache
+def scenes_benchmark(split: str) -> Benchmark:
+    """Build the annotations of a split.
+
+    Raises:
+        UnknownName: There is no such split.
+    """
+    if split not in SPLITS:
+        raise UnknownName("split of scenes", split, SPLITS)
+    size = SPLITS[split]
+    return make_benchmark(split, families=size.families, gallery_size=size.gallery_size)
+
+
+@functools.cache
+def scenes_protocol(split: str) -> EvaluationProtocol:
+    """Build the protocol of a split, ``"val"`` or ``"tiny"``.
+
+    Raises:
+        UnknownName: There is no such split.
+    """
+    benchmark = scenes_benchmark(split)
+    images = [SceneImage(scene) for scene in benchmark.gallery]
+    ids = tuple(f"{place:05d}" for place in range(len(images)))
+    return EvaluationProtocol(
+        id=f"scenes/{split}",
+        version=VERSION,
+        title=SPLITS[split].title,
+        queries=tuple(
+            Query(
+                id=str(number),
+                reference=Item(ids[query.reference], images[query.reference]),
+                captions=(query.blueprint.caption,),
+                shared_concept=query.blueprint.shared_concept,
+            )
+            for number, query in enumerate(benchmark.queries)
+        ),
+        gallery=Gallery(ids, images),
+        labels=Labels(tuple(tuple(ids[place] for place in query.relevant) for query in benchmark.queries)),
+        measures=MEASURES,
+        exclude_reference=True,
+        groups=tuple(tuple(ids[place] for place in query.group) for query in benchmark.queries),
+        slices={"aspect": tuple(query.blueprint.aspects for query in benchmark.queries)},
+        clusters=tuple(str(query.family) for query in benchmark.queries),
+        captions="as generated",
+        licence="MIT",
+        data_digests={"annotations": benchmark.digest, "pixels": SPLITS[split].pixels},
+    )
+
+
+_THINGS_training = ((1, 1), (2, 5), (3, 5), (4, 1))
+
+
+class TrainingPairs(Sequence[ImageTextPair]):
+    """A sequence of pairs, each made when it is asked for; pair ``i`` is the same whatever the length."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> ImageTextPair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageTextPair]: ...
+    def __getitem__(self, index: int | slice) -> ImageTextPair | list[ImageTextPair]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(f"There are {self._count} training pairs; {index} is none of them.")
+        return _pair(index % self._count)
+
+
+def training_pairs(count: int = 60_000) -> TrainingPairs:
+    """Return the first ``count`` training pairs of the endless stream of them."""
+    return TrainingPairs(count)
+
+
+def _pair(index: int) -> ImageTextPair:
+    dice = Dice("scenes", "training", index)
+    while not (scene := random_scene(dice, things=dice.weighted(_THINGS_training))).is_for_training:
+        pass
+    return ImageTextPair(SceneImage(scene), caption(scene, dice))

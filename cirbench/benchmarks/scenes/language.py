@@ -1,0 +1,121 @@
+"""Captions of scenes: a small grammar with the variation of natural captions, which rarely say everything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cirbench.benchmarks.scenes.world import SHAPES, Beside, Kind, Scene, Side, Thing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cirbench.benchmarks.scenes.sampling import Dice
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+PLURAL = {shape: f"{shape}s" for shape in SHAPES} | {"box": "boxes", "cross": "crosses", "fish": "fish"}
+
+SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
+TEXTURE_WORDS = {"plain": ("plain",), "striped": ("striped",), "dotted": ("dotted", "spotted")}
+GROUND_WORDS = {
+    "beach": ("on a beach", "on the sand of a beach"),
+    "desert": ("in the desert", "in a desert"),
+    "floor": ("on a wooden floor", "indoors on a wooden floor"),
+    "lake": ("on a lake", "on the water of a lake"),
+    "meadow": ("in a meadow", "on the grass of a meadow"),
+    "rocks": ("on rocks at night", "on rocks under the stars"),
+    "snow": ("in the snow", "on snow"),
+    "street": ("on a street", "on a paved street"),
+}
+VIEWPOINT_WORDS = {
+    "front": ("seen from the front", "at eye level"),
+    "above": ("seen from above", "from above"),
+    "afar": ("seen from far away", "from a distance"),
+}
+STYLE_WORDS = {"painting": ("a painting", "a colourful painting"), "drawing": ("a drawing", "a pencil drawing")}
+SIDE_WORDS: dict[Side, tuple[str, ...]] = {
+    "left": ("to the left of", "left of"),
+    "right": ("to the right of", "right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+# How much a caption says: of everything, of all things but one, or a hint at one thing.
+_DETAIL = (("full", 9), ("some", 4), ("hint", 7))
+_SAID = {"full": 0.95, "some": 0.8, "hint": 0.35}
+_GROUND_SAID = {"full": 0.85, "some": 0.6, "hint": 0.4}
+
+_SIDES: tuple[Side, ...] = ("left", "right", "above", "below")
+
+
+def noun(shape: str, count: int) -> str:
+    """Name a shape in the number that ``count`` asks for."""
+    return shape if count == 1 else PLURAL[shape]
+
+
+def phrase(count: int, adjectives: Sequence[str], shape: str, *, article: bool = True) -> str:
+    """Put a count, adjectives and a noun together: ``"a small red star"``, ``"two fish"``."""
+    words = [*adjectives, noun(shape, count)]
+    if count == 1 and article:
+        return " ".join(["an" if words[0][0] in "aeiou" else "a", *words])
+    return " ".join([NUMBERS[count], *words])
+
+
+def the(thing: Thing) -> tuple[str, str]:
+    """Refer to a thing that is known already, and give the verb that goes with it: ``("the stars", "are")``."""
+    return f"the {noun(thing.shape, thing.count)}", "is" if thing.count == 1 else "are"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join parts as a sentence does: ``"a, b and c"``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def caption(scene: Scene, dice: Dice) -> str:
+    """Describe a scene in one sentence; what is left unsaid and how the rest is said differ from throw to throw."""
+    detail = dice.weighted(_DETAIL)
+    things = dice.shuffled(scene.things)[: 1 if detail == "hint" else len(scene.things)]
+    if detail == "some":
+        things = things[: max(1, len(things) - 1)]
+    sides = detail != "hint" and dice.chance(0.35)
+    parts = _with_sides(scene, things, dice) if sides else [_described(thing, dice, detail) for thing in things]
+    text = listed(parts)
+    if dice.chance(_GROUND_SAID[detail]):
+        text = f"{text} {dice.pick(GROUND_WORDS[scene.ground])}"
+    text = _opened(text, things[0].count, scene, dice)
+    if not dice.chance(0.1 if scene.viewpoint == "front" else 0.8):
+        return text
+    words = dice.pick(VIEWPOINT_WORDS[scene.viewpoint])
+    return f"{text}, {words}" if dice.chance(0.7) else f"{words}, {text}"
+
+
+def _described(thing: Thing, dice: Dice, detail: str = "full") -> str:
+    said = _SAID[detail]
+    adjectives = []
+    if dice.chance(said * 0.6):
+        adjectives.append(dice.pick(SIZE_WORDS[thing.size]))
+    if dice.chance(said):
+        adjectives.append(thing.colour)
+    if dice.chance(said * (0.1 if thing.texture == "plain" else 0.85)):
+        adjectives.append(dice.pick(TEXTURE_WORDS[thing.texture]))
+    return phrase(thing.count, adjectives, thing.shape, article=not dice.chance(0.2))
+
+
+def _with_sides(scene: Scene, things: list[Thing], dice: Dice) -> list[str]:
+    """Describe things, the first two of which by where they stand to each other if that can be said."""
+    parts = [_described(thing, dice) for thing in things]
+    if len(things) < 2:
+        return parts
+    kinds = [Kind(thing.shape, thing.colour) for thing in things[:2]]
+    sides = [side for side in _SIDES if Beside(kinds[0], side, kinds[1]).holds(scene)]
+    if not sides:
+        return parts
+    return [f"{parts[0]} {dice.pick(SIDE_WORDS[dice.pick(sides)])} {parts[1]}", *parts[2:]]
+
+
+def _opened(text: str, count: int, scene: Scene, dice: Dice) -> str:
+    """Begin the caption: with the style if it is worth saying, with ``there is``, or with nothing."""
+    if dice.chance(0.2 if scene.style == "painting" else 0.8):
+        return f"{dice.pick(STYLE_WORDS[scene.style])} of {text}"
+    opening = dice.below(8)
+    if opening == 0:
+        return f"there {'is' if count == 1 else 'are'} {text}"
+    return f"a picture of {text}" if opening == 1 else text

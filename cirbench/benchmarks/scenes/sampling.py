@@ -1,0 +1,156 @@
+"""Seeded draws of scenes, the same under every Python version and on every machine.
+
+Only ``random.Random(int).random()`` is used, whose stream Python guarantees; everything else is arithmetic on it.
+NumPy promises no such thing for its generators.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+from cirbench.benchmarks.scenes.world import (
+    COLOURS,
+    GRID,
+    GROUNDS,
+    MOST_OBJECTS,
+    MOST_OF_A_KIND,
+    SHAPES,
+    SIZES,
+    STYLES,
+    TEXTURES,
+    VIEWPOINTS,
+    Place,
+    Scene,
+    Thing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T")
+
+
+class Dice:
+    """Throws that depend on the seed alone.
+
+    Args:
+        seed: Names and numbers that together name the stream, for instance ``("scenes/val", "family", 12)``.
+    """
+
+    def __init__(self, *seed: str | int) -> None:
+        key = hashlib.sha256("\x1f".join(map(str, seed)).encode()).digest()
+        self._random = random.Random(int.from_bytes(key[:8], "big")).random
+
+    def chance(self, probability: float) -> bool:
+        """Return True with the given probability."""
+        return self._random() < probability
+
+    def below(self, bound: int) -> int:
+        """Return one of 0 .. bound - 1."""
+        return int(self._random() * bound)
+
+    def pick(self, options: Sequence[T]) -> T:
+        """Return one of the options."""
+        return options[self.below(len(options))]
+
+    def pick_other(self, options: Sequence[T], taken: Sequence[T]) -> T:
+        """Return one of the options that is not taken."""
+        return self.pick([option for option in options if option not in taken])
+
+    def weighted(self, options: Sequence[tuple[T, int]]) -> T:
+        """Return one of the options, each as likely as its integer weight says."""
+        throw = self.below(sum(weight for _, weight in options))
+        for option, weight in options:
+            throw -= weight
+            if throw < 0:
+                return option
+        raise AssertionError("the weights sum to more than every throw")
+
+    def shuffled(self, options: Sequence[T]) -> list[T]:
+        """Return the options in a random order."""
+        rest = list(options)
+        for last in range(len(rest) - 1, 0, -1):
+            other = self.below(last + 1)
+            rest[last], rest[other] = rest[other], rest[last]
+        return rest
+
+
+_COUNTS = ((1, 10), (2, 5), (3, 3), (4, 2))
+_TEXTURES = ((TEXTURES[0], 2), (TEXTURES[1], 1), (TEXTURES[2], 1))
+_VIEWPOINTS = ((VIEWPOINTS[0], 3), (VIEWPOINTS[1], 1), (VIEWPOINTS[2], 1))
+_STYLES = ((STYLES[0], 3), (STYLES[1], 1))
+_JITTER = 2
+
+UNPLACED = Place(-1, -1)
+"""Where an object stands that still has to be placed."""
+
+
+def random_scene(dice: Dice, *, things: int) -> Scene:
+    """Draw a scene with the given number of things, fewer where they would not fit."""
+    chosen: tuple[Thing, ...] = ()
+    for _ in range(things):
+        if (thing := new_thing(dice, chosen)) is not None:
+            chosen = (*chosen, thing)
+    setting = Scene(chosen, dice.pick(GROUNDS), dice.weighted(_VIEWPOINTS), dice.weighted(_STYLES))
+    return arranged(setting, dice)
+
+
+def new_thing(dice: Dice, beside: tuple[Thing, ...]) -> Thing | None:
+    """Draw a thing with its own shape and colour that fits beside others, or ``None`` where the canvas is full."""
+    room = MOST_OBJECTS - sum(thing.count for thing in beside)
+    if room < 1:
+        return None
+    shape = dice.pick_other(SHAPES, [thing.shape for thing in beside])
+    colour = dice.pick_other(COLOURS, [thing.colour for thing in beside])
+    count = min(room, dice.weighted(_COUNTS))
+    return Thing(shape, colour, dice.pick(SIZES), dice.weighted(_TEXTURES), (UNPLACED,) * count)
+
+
+def recounted(thing: Thing, count: int) -> Thing:
+    """Return ``thing`` with another number of objects; those that are new are not placed yet."""
+    missing = max(0, count - thing.count)
+    return dataclasses.replace(thing, places=thing.places[:count] + (UNPLACED,) * missing)
+
+
+def is_sound(scene: Scene) -> bool:
+    """Say whether a scene keeps the rules of `Scene` and fits on the canvas."""
+    counts = [thing.count for thing in scene.things]
+    distinct = len({t.shape for t in scene.things}) == len({t.colour for t in scene.things}) == len(counts)
+    return distinct and sum(counts) <= MOST_OBJECTS and all(1 <= count <= MOST_OF_A_KIND for count in counts)
+
+
+def arranged(scene: Scene, dice: Dice) -> Scene:
+    """Place every object anew: a cell of its own, a little off its middle. What is not sound stays as it is."""
+    if not is_sound(scene):
+        return scene
+    cells = iter(dice.shuffled(range(GRID * GRID)))
+    things = tuple(
+        dataclasses.replace(thing, places=tuple(_place(dice, next(cells)) for _ in thing.places))
+        for thing in scene.things
+    )
+    return dataclasses.replace(scene, things=things)
+
+
+def settled(scene: Scene, dice: Dice) -> Scene:
+    """Keep placed objects in their cells, find free cells for the others, and move everything a little."""
+    taken = {place.row * GRID + place.column for thing in scene.things for place in thing.places if place != UNPLACED}
+    free = iter(dice.shuffled([cell for cell in range(GRID * GRID) if cell not in taken]))
+    things = tuple(
+        dataclasses.replace(
+            thing,
+            places=tuple(
+                _place(dice, next(free) if place == UNPLACED else place.row * GRID + place.column)
+                for place in thing.places
+            ),
+        )
+        for thing in scene.things
+    )
+    return dataclasses.replace(scene, things=things)
+
+
+def _place(dice: Dice, cell: int) -> Place:
+    dx, dy = dice.below(2 * _JITTER + 1) - _JITTER, dice.below(2 * _JITTER + 1) - _JITTER
+    return Place(cell % GRID, cell // GRID, dx, dy)

@@ -1,8 +1,0 @@
-"""Images: decoding and preprocessing by declared rules."""
-
-from __future__ import annotations
-
-from cirbench.images.decode import FileImage, decode
-from cirbench.images.preprocess import Preprocessing
-
-__all__ = ["FileImage", "Preprocessing", "decode"]

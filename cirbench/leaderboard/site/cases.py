@@ -1,0 +1,239 @@
+"""Queries worth a look: what runs found for each, beside its ground truths."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cirbench.comparison.baselines import baselines_beside
+from cirbench.comparison.values import run_names
+from cirbench.errors import CheckFailed, UsageError
+from cirbench.leaderboard.evidence import SHOWN_QUERIES, spread
+from cirbench.ranking.task import UNRANKED
+from cirbench.runs.folder import PER_QUERY, Run, load_run
+from cirbench.support.arrays import read_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cirbench.leaderboard.entry import Entry
+    from cirbench.leaderboard.evidence import Evidence
+    from cirbench.protocol import EvaluationProtocol, ImageSource, Query
+    from cirbench.runs.schema import Result
+    from cirbench.support.arrays import Ragged
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+    """What one run found.
+
+    Attributes:
+        name: How it is called beside others.
+        result: Its result, or the entry that was made of it.
+        query_ids: The queries, in order.
+        top_QK: Gallery positions, best first; -1 where a query has fewer candidates than K.
+        ranks: Per query, the exact rank of each ground truth, in the protocol's order.
+        values_Q: The headline number of each query as a fraction; NaN where there is none.
+    """
+
+    name: str
+    result: Result | Entry
+    query_ids: tuple[str, ...]
+    top_QK: NDArray[np.int64]
+    ranks: Ragged[np.int64]
+    values_Q: NDArray[np.float64]
+
+    @property
+    def first_Q(self) -> NDArray[np.int64]:
+        """The rank of the best-ranked ground truth of each query; `UNRANKED` where none is ranked."""
+        best_Q = np.full(len(self.ranks), UNRANKED, dtype=np.int64)
+        np.minimum.at(best_Q, self.ranks.row_of_value, self.ranks.values)
+        return best_Q
+
+
+def read_outcomes(folders: Sequence[Path]) -> tuple[list[Outcomes], list[Outcomes]]:
+    """Read runs that are to be shown side by side, and the unimodal baselines that lie beside the first.
+
+    Raises:
+        MissingData: There is no finished run in a folder.
+        CorruptFile: A file of a run is damaged, changed or missing.
+        CheckFailed: Their protocols or their queries differ; the message says how.
+    """
+    runs = [load_run(folder) for folder in folders]
+    for other in runs[1:]:
+        if (why := _apart(runs[0], other)) is not None:
+            raise CheckFailed(f"These runs cannot be shown side by side: {why}.", hint="See `cirbench list runs`.")
+    known = {run.result.digest for run in runs}
+    backbone = runs[0].result.backbone.digest
+    beside = {
+        run.result.method.name: run
+        for run in reversed(baselines_beside(runs[0]))
+        if run.result.digest not in known and run.result.backbone.digest == backbone and _apart(runs[0], run) is None
+    }
+    asked = [outcomes_of(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
+    return asked, [outcomes_of(beside[name], name) for name in sorted(beside)]
+
+
+def outcomes_of(run: Run, name: str) -> Outcomes:
+    """Read what a run found.
+
+    Raises:
+        CorruptFile: Its rankings are damaged.
+    """
+    arrays = read_archive(run.folder / PER_QUERY)
+    headline = run.result.metrics[0].label if run.result.metrics else None
+    values_Q = np.full(len(run.query_ids), np.nan) if headline is None else run.values[headline]
+    return Outcomes(name, run.result, run.query_ids, arrays["top_QK"].astype(np.int64), run.ranks, values_Q)
+
+
+def outcomes_of_entry(entry: Entry, evidence: Evidence) -> Outcomes:
+    """Take what an entry kept: everything but the first items, of which it has those of a few queries."""
+    total = len(evidence.query_ids)
+    top_QK = np.full((total, evidence.shown_SK.shape[1]), -1, dtype=np.int64)
+    top_QK[spread(total, SHOWN_QUERIES)] = evidence.shown_SK
+    (measured,) = evidence.measured([entry.metrics[0].label])[:1]
+    return Outcomes(entry.method.name, entry, evidence.query_ids, top_QK, evidence.relevant_ranks, measured.values_Q)
+
+
+def _apart(first: Run, other: Run) -> str | None:
+    """Say why two runs cannot be shown side by side, or ``None`` where they can."""
+    names = [run.result.method.name for run in (first, other)]
+    if first.result.protocol.digest != other.result.protocol.digest:
+        protocols = [run.result.protocol.name for run in (first, other)]
+        if protocols[0] == protocols[1]:
+            return f"they were made on different versions of {protocols[0]}"
+        return f"{names[0]} was run on {protocols[0]}, and {names[1]} on {protocols[1]}"
+    if first.query_ids != other.query_ids:
+        return f"{names[0]} covers {len(first.query_ids)} queries, and {names[1]} {len(other.query_ids)} or others"
+    return None
+
+
+Choice = Literal["spread", "worst", "best", "disagree"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """One retrieved item; its image where the gallery's images are at hand, and whether it is a ground truth."""
+
+    id: str
+    image: ImageSource | None
+    right: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What one run answered to one query.
+
+    Attributes:
+        name: The run's name.
+        top: The first items.
+        ranks: The exact rank of each ground truth, in the order of `Case.truths`; ``None`` for one without a rank.
+        value: The headline number of this query in percent, or ``None``.
+    """
+
+    name: str
+    top: tuple[Hit, ...]
+    ranks: tuple[int | None, ...]
+    value: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One query, its ground truths (none where a server keeps them), and the answers of all runs."""
+
+    query: Query
+    truths: tuple[Hit, ...]
+    answers: tuple[Answer, ...]
+
+
+def choose(outcomes: Sequence[Outcomes], choice: Choice, count: int) -> list[int]:
+    """Choose queries by what the first run, or the first two, made of them.
+
+    ``spread`` takes queries at even distances, whatever became of them. ``worst`` and ``best`` order by the headline
+    number of the query and, where that is equal, by the rank of the best ground truth. ``disagree`` takes the queries
+    on which two runs differ most. What is still equal stays in the benchmark's order.
+
+    Returns:
+        At most ``count`` places in the runs' order of queries.
+
+    Raises:
+        UsageError: ``count`` is not positive, or ``disagree`` is asked of one run.
+        CheckFailed: The choice needs ground truths, and a server keeps them.
+    """
+    if count < 1:
+        raise UsageError(f"The number of queries to show must be at least 1, not {count}.")
+    first = outcomes[0]
+    total = len(first.query_ids)
+    if choice == "spread":
+        return spread(total, count)
+    if np.isnan(first.values_Q).all():
+        raise CheckFailed(
+            f"The {choice} queries cannot be told: the ground truths of {first.result.protocol.name} are not at hand.",
+            hint="Leave --worst, --best or --disagree out to see queries at even distances.",
+        )
+    values_Q, log_Q = _comparable(first)
+    keys = {"worst": (-log_Q, values_Q), "best": (log_Q, -values_Q)}
+    if choice == "disagree":
+        if len(outcomes) < 2:
+            raise UsageError("--disagree compares two runs, and one is given.", hint="Name a second run folder.")
+        other_Q, other_log_Q = _comparable(outcomes[1])
+        keys["disagree"] = (-np.abs(log_Q - other_log_Q), -np.abs(values_Q - other_Q))
+    order = np.lexsort((np.arange(total), *keys[choice]))
+    measured = order[~np.isnan(values_Q[order])]
+    return [int(place) for place in measured[:count]]
+
+
+def cases(
+    protocol: EvaluationProtocol, outcomes: Sequence[Outcomes], places: Sequence[int], *, top: int
+) -> tuple[Case, ...]:
+    """Put together what is to be seen of the queries at ``places``.
+
+    Args:
+        protocol: The runs' protocol, whole.
+        outcomes: Runs on the same queries.
+        places: Places in the runs' order of queries.
+        top: How many retrieved items to show.
+
+    Raises:
+        CheckFailed: The protocol is not the runs' any more.
+    """
+    recorded = outcomes[0].result.protocol
+    if protocol.digest != recorded.digest:
+        changed = [name for name, value in protocol.fields.items() if recorded.fields.get(name) != value]
+        raise CheckFailed(
+            f"The run was made on another {recorded.name} than the one at hand: {', '.join(changed)} changed since.",
+            hint="Run it again, or look at it where its data are (--data-root).",
+        )
+    at = {query.id: place for place, query in enumerate(protocol.queries)}
+    return tuple(_case(protocol, outcomes, place, at[outcomes[0].query_ids[place]], top) for place in places)
+
+
+def _case(protocol: EvaluationProtocol, outcomes: Sequence[Outcomes], place: int, query: int, top: int) -> Case:
+    gallery = protocol.gallery
+    assert gallery is not None, "runs rank a gallery"
+    truths = protocol.labels.relevant[query] if protocol.labels is not None else ()
+    right = {gallery.positions[name] for name in truths}
+
+    def hit(position: int) -> Hit:
+        image = None if gallery.images is None else gallery.images[position]
+        return Hit(gallery.ids[position], image, position in right)
+
+    answers = tuple(
+        Answer(
+            run.name,
+            tuple(hit(int(position)) for position in run.top_QK[place][:top] if position >= 0),
+            tuple(None if rank == UNRANKED else int(rank) for rank in run.ranks[place]) if truths else (),
+            None if np.isnan(run.values_Q[place]) else 100 * float(run.values_Q[place]),
+        )
+        for run in outcomes
+    )
+    return Case(protocol.queries[query], tuple(hit(gallery.positions[name]) for name in truths), answers)
+
+
+def _comparable(run: Outcomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return run.values_Q, np.log(run.first_Q.astype(np.float64))

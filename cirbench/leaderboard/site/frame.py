@@ -1,0 +1,126 @@
+"""From a page's content to HTML: templates and Markdown in which no text of others can act."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from cirbench.leaderboard.site.naming import long_label, short_label
+from cirbench.support.tables.model import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markdown_it.token import Token
+
+STYLE = "style.css"
+SCRIPT = "site.js"
+
+
+def render(template: str, **content: Any) -> str:
+    """Fill a template; every text is escaped, and its control characters are shown."""
+    return _templates().get_template(template).render(content)
+
+
+def static(name: str) -> str:
+    """Return the text of a file that all pages share."""
+    return (files("cirbench.leaderboard.site") / "static" / name).read_text(encoding="utf-8")
+
+
+def script_digest() -> str:
+    """Return the digest of the script in the form of a content security policy, for pages that hold it inline."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(static(SCRIPT).encode()).digest()).decode()
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("cirbench.leaderboard.site"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(static=static, script_digest=script_digest)
+    environment.filters.update(number=number, slug=slug, ordinal=ordinal, web=web, handle=handle)
+    environment.filters.update(short_label=short_label, long_label=long_label)
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Show what would act unseen; markup that this package made passes."""
+    return visible(value) if type(value) is str else value
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Write a number as every table does; a dash where there is none."""
+    return "–" if value is None else f"{value:z.{digits}f}"
+
+
+def ordinal(count: int) -> str:
+    """Write 1st, 2nd, 3rd, 4th ..., 11th."""
+    ending = "th" if count % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{ending}"
+
+
+def slug(name: str) -> str:
+    """Make a file name of a name: lower-case letters, digits and single hyphens."""
+    plain = "-".join("".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name.lower()).split())
+    return plain[:80] or hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def web(link: str | None) -> str | None:
+    """Return a link if it is a web address and nothing else; no script, no file."""
+    return link if link is not None and re.fullmatch(r"https?://[\w.-]+/[^\s\"'<>]*", link, re.ASCII) else None
+
+
+def handle(link: str) -> str:
+    """Write a web address short: ``arXiv 2311.07622``, or its host."""
+    return f"arXiv {link.rpartition('/')[2]}" if link.startswith("https://arxiv.org/") else link.split("/")[2]
+
+
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
+
+
+def to_html(text: str) -> Markup:
+    """Render a card; its title is left to the page, deeper headings move down by one level.
+
+    Links that are no web addresses are shown as their text, because a card's neighbours are not part of the site.
+    Pictures are left out.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    text = "\n".join(visible(line) for line in text.splitlines())
+    tokens = parser.parse(text)
+    if len(tokens) > 2 and tokens[0].type == "heading_open" and tokens[0].tag == "h1":
+        tokens = tokens[3:]
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
+        if token.children:
+            token.children = _without_local_links(token.children)
+    rendered = parser.renderer.render(tokens, parser.options, {})
+    rendered = rendered.replace("<pre>", '<pre tabindex="0">')
+    boxed = rendered.replace("<table>", '<div class="box" role="region" aria-label="Table" tabindex="0"><table>')
+    return Markup(boxed.replace("</table>", "</table></div>"))
+
+
+def _without_local_links(tokens: list[Token]) -> list[Token]:
+    kept, open_links = [], []
+    for token in tokens:
+        if token.type == "link_open":
+            open_links.append(bool(_ABSOLUTE.match(str(token.attrGet("href")))))
+            if not open_links[-1]:
+                continue
+        if token.type == "link_close" and not open_links.pop():
+            continue
+        kept.append(token)
+    return kept

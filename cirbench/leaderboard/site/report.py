@@ -1,0 +1,140 @@
+"""``cirbench report``: one or two runs, query by query, as a page or as a table for the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cirbench
+from cirbench.benchmarks.catalogue import choose_protocol, find_dataset, load_protocol
+from cirbench.leaderboard.site.cases import Case, Choice, Outcomes, cases, choose, read_outcomes
+from cirbench.leaderboard.site.frame import render
+from cirbench.leaderboard.site.showing import Thumbnails, ranks_text, shown
+from cirbench.runs.config import read_config
+from cirbench.support.files import write_text
+from cirbench.support.tables import Column, Number, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cirbench.protocol import EvaluationProtocol
+
+_HOW = {
+    "spread": "{} of {:,} queries, at even distances, whatever became of them.",
+    "worst": "The {} of {:,} queries on which {} does worst.",
+    "best": "The {} of {:,} queries on which {} does best.",
+    "disagree": "The {} of {:,} queries on which {} and {} differ most.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What is to be seen of one or two runs.
+
+    Attributes:
+        protocol: Theirs.
+        free: Whether its images come with cirbench, so that anyone may show them.
+        title: What it is about.
+        outcomes: The runs that were asked for, then the unimodal ones that lie beside the first.
+        cases: The chosen queries.
+        chosen: How they were chosen, as a sentence.
+    """
+
+    protocol: EvaluationProtocol
+    free: bool
+    title: str
+    outcomes: tuple[Outcomes, ...]
+    cases: tuple[Case, ...]
+    chosen: str
+
+    @property
+    def metric(self) -> str:
+        """The headline metric; empty where a server keeps the ground truths."""
+        metrics = self.outcomes[0].result.metrics
+        return metrics[0].label if metrics else ""
+
+
+def read_report(
+    folders: Sequence[Path],
+    choice: Choice = "spread",
+    count: int = 8,
+    *,
+    top: int = 10,
+    data_root: Path | None = None,
+) -> Report:
+    """Read runs and choose queries of them.
+
+    Args:
+        folders: One or two run folders.
+        choice: How queries are chosen; see `cirbench.leaderboard.site.cases.choose`.
+        count: How many.
+        top: How many retrieved items to show of each.
+        data_root: Where annotations and images are; where the run found them if not given.
+
+    Raises:
+        MissingData: A folder holds no run, or the benchmark's files are not there.
+        CheckFailed: The runs cannot be shown side by side, or the benchmark has changed since.
+        UsageError: The choice does not fit the runs.
+    """
+    asked, beside = read_outcomes(folders)
+    places = choose(asked, choice, count)
+    protocol, free = _protocol(folders[0], data_root)
+    outcomes = (*asked, *beside)
+    chosen = _HOW[choice].format(len(places), len(asked[0].query_ids), *(run.name for run in asked))
+    title = f"{' and '.join(run.name for run in asked)} on {protocol.name}"
+    return Report(protocol, free, title, outcomes, cases(protocol, outcomes, places, top=top), chosen)
+
+
+def write_page(report: Report, page: Path, *, thumbnails: bool = False) -> int:
+    """Write a report as one page, with the thumbnails in a folder beside it.
+
+    Args:
+        report: What to write.
+        page: The HTML file; its thumbnails go to a folder of the same name that ends in ``_files``.
+        thumbnails: Copy images small whose licence is for the user to weigh; those of cirbench are always shown.
+
+    Returns:
+        How many thumbnails the page shows; images that are not at hand are shown by their ids.
+    """
+    beside = page.with_name(f"{page.stem}_files")
+    pictures = Thumbnails(beside, beside.name) if thumbnails or report.free else None
+    content = {"report": report, "cases": shown(report.cases, report.metric, pictures), "version": cirbench.__version__}
+    write_text(page, render("report.html", **content, pictured=pictures is not None))
+    return 0 if pictures is None else len(pictures.names)
+
+
+def summary(report: Report) -> Table:
+    """Lay a report out for the terminal: one row a query and run."""
+    first = report.outcomes[0].result
+    columns = (
+        Column("query", "query"),
+        Column("caption", "relative caption"),
+        Column("run", "run"),
+        Column("value", report.metric or "number"),
+        Column("ranks", "ground truths at rank"),
+        Column("top", "retrieved first"),
+    )
+    rows = [
+        (
+            case.query.id if place == 0 else "",
+            " / ".join(case.query.captions) if place == 0 else "",
+            answer.name,
+            None if answer.value is None else Number(answer.value),
+            ranks_text(answer),
+            " ".join(f"{hit.id}{'*' if hit.right else ''}" for hit in answer.top),
+        )
+        for case in report.cases
+        for place, answer in enumerate(case.answers)
+    ]
+    title = f"{first.protocol.name} ({first.protocol.digest[:8]}) · {first.backbone.name}"
+    return Table(title, columns, tuple(rows), caption=report.chosen, notes=("Percent. * marks a ground truth.",))
+
+
+def _protocol(folder: Path, data_root: Path | None) -> tuple[EvaluationProtocol, bool]:
+    """Load the protocol that a run's configuration names, and say whether its images come with cirbench."""
+    config = read_config(folder / "config.toml", {})
+    root = data_root or (None if config.data_root is None else Path(config.data_root))
+    entry = choose_protocol(config.dataset, protocol=config.protocol)
+    free = entry.folder is None and find_dataset(config.dataset).needs is None
+    return load_protocol(entry.address, root), free

@@ -1,0 +1,96 @@
+"""What an evaluation is: encode the gallery, encode the queries, rank, measure.
+
+The harness never asks which method it has, and the method never sees a label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from cirbench.methods.interface import Scorer
+from cirbench.metrics.measure import measure
+from cirbench.ranking.exact import rank
+from cirbench.ranking.task import ranking_task, within
+from cirbench.ranking.units import UnitRows, unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cirbench.benchmarks.missing import Lost
+    from cirbench.methods.interface import Method
+    from cirbench.metrics.measure import Measurement
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.ranking.candidates import RowSource
+    from cirbench.ranking.task import Ranking
+
+_COPIED = 128 << 20
+"""Features up to this many bytes are normalised into a copy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A method's answer to a protocol, measured.
+
+    Attributes:
+        ranking: The first items of each query and the exact rank of each ground truth.
+        measurements: Every measure of the protocol with its per-query values; empty where labels are hidden.
+        seconds: Wall time by phase.
+    """
+
+    ranking: Ranking
+    measurements: tuple[Measurement, ...]
+    seconds: Mapping[str, float]
+
+
+def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
+    """Rank the protocol's gallery for each of its queries by ``method``, and measure the ranking.
+
+    Raises:
+        MissingData: The gallery's images are not at hand.
+        MethodFailed: The method returned something that cannot be ranked; the message names the item.
+    """
+    assert protocol.gallery is not None
+    items, queries = protocol.gallery.items, protocol.queries
+    clock = Stopwatch()
+    gallery_ND = _units(method.encode_gallery(items), [f"gallery item {item.id}" for item in items])
+    clock.lap("gallery")
+    queries_QD = unit_rows(method.encode_queries(queries), [f"query {query.id}" for query in queries])
+    clock.lap("queries")
+    score = method.score if isinstance(method, Scorer) else None
+    ranking = rank(queries_QD, gallery_ND, ranking_task(protocol), score=score)
+    clock.lap("ranking")
+    measurements = measure(ranking, protocol) if protocol.labels is not None else ()
+    clock.lap("measuring")
+    return Evaluation(ranking, measurements, clock.laps)
+
+
+def _units(features_ND: NDArray[np.float32], names: Sequence[str]) -> RowSource:
+    """Rows of unit length: in an array of their own, or where that is large, as they are read, to hold them once."""
+    return unit_rows(features_ND, names) if features_ND.nbytes <= _COPIED else UnitRows(features_ND, names)
+
+
+def with_misses(evaluation: Evaluation, lost: Lost) -> Evaluation:
+    """Return an evaluation of what is left of a protocol as one of the whole, with the lost queries as misses."""
+    whole = lost.protocol
+    ranking = within(evaluation.ranking, ranking_task(whole), lost.kept_queries, lost.kept_items)
+    measurements = measure(ranking, whole) if whole.labels is not None else ()
+    return Evaluation(ranking, measurements, evaluation.seconds)
+
+
+class Stopwatch:
+    """Wall time between laps, in seconds."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under ``name``."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now

@@ -1,0 +1,18 @@
+"""Intervals, paired tests, and what follows from many of them."""
+
+from __future__ import annotations
+
+from cirbench.metrics.statistics.intervals import Interval, intervals
+from cirbench.metrics.statistics.paired import SIGNIFICANCE, Pair, RankRange, compare_all, holm, rank_ranges, resolvable
+
+__all__ = [
+    "SIGNIFICANCE",
+    "Interval",
+    "Pair",
+    "RankRange",
+    "compare_all",
+    "holm",
+    "intervals",
+    "rank_ranges",
+    "resolvable",
+]

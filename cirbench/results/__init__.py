@@ -1,1 +1,0 @@
-"""Results: their form on disk, and where they came from."""

@@ -1,0 +1,215 @@
+"""A result: the numbers, how sure they are, and everything needed to check them; migrated from earlier schema versions.
+
+A migration takes the plain content of a ``result.json`` and returns that of the next version. It invents nothing: what
+an earlier version did not record becomes what the new one says where it is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+import msgspec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from cirbench.support.files import Migration
+
+SCHEMA_VERSION = 2
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a result."""
+
+
+class MetricValue(Record, frozen=True):
+    """One number with its interval.
+
+    Attributes:
+        label: For instance ``"mAP@5"``, ``"mAP@10[aspect=negation]"``.
+        value: In percent.
+        low: Lower end of the 95 % bootstrap interval, in percent.
+        high: Upper end.
+        n: How many queries it averages.
+        at_most: What the best ranking would get, in percent.
+        optimistic: Where images are missing, and lost queries count as misses: the number without those queries.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    n: int
+    at_most: float = 100.0
+    optimistic: float | None = None
+
+
+class Counts(Record, frozen=True):
+    """How much of the benchmark was scored: nothing is ever left out in silence.
+
+    Attributes:
+        queries: Scored.
+        queries_expected: In the protocol.
+        gallery: Ranked against.
+        gallery_expected: In the protocol.
+        tied_relevant: Ground truths that share their exact score with another candidate.
+        truncated_texts: Texts longer than the text tower reads, cut at its end.
+    """
+
+    queries: int
+    queries_expected: int
+    gallery: int
+    gallery_expected: int
+    tied_relevant: int
+    truncated_texts: int
+
+    @property
+    def partial(self) -> bool:
+        """Whether anything of the protocol is missing."""
+        return self.queries < self.queries_expected or self.gallery < self.gallery_expected
+
+
+class MethodRecord(Record, frozen=True):
+    """Which method, with which parameters and which code.
+
+    Attributes:
+        name: The method's name.
+        title: Its title in tables.
+        parameters: Every parameter, defaults included.
+        code: Sha256 of the module that implements it.
+        supervision: What the method is trained with.
+        uses_shared_concept: Disclosure: yes, no or unknown.
+        uses_llm: Disclosure.
+        uses_triplets: Disclosure.
+        checkpoint: Sha256 of the trained weights, or ``None``.
+        trained_on: What the checkpoint's card says it was trained on, or ``None``.
+        selected_on: What the checkpoint's card says it was selected on, or ``None``.
+        training: The training parameters on the checkpoint's card, or ``None``.
+    """
+
+    name: str
+    title: str
+    parameters: dict[str, str | int | float | bool | None]
+    code: str
+    supervision: str
+    uses_shared_concept: str
+    uses_llm: str
+    uses_triplets: str
+    checkpoint: str | None = None
+    trained_on: str | None = None
+    selected_on: str | None = None
+    training: dict[str, Any] | None = None
+
+
+class ProtocolRecord(Record, frozen=True):
+    """Which protocol, and a digest of each of its parts.
+
+    Attributes:
+        name: Id and version.
+        digest: Of everything that fixes a number.
+        fields: Digest or plain value of each part.
+        licence: Of the annotations.
+    """
+
+    name: str
+    digest: str
+    fields: dict[str, str]
+    licence: str
+
+
+class BackboneRecord(Record, frozen=True):
+    """Which backbone, by content.
+
+    Attributes:
+        name: As asked for.
+        architecture: The configuration, by name and digest.
+        activation: Of both towers.
+        weights: Sha256.
+        preprocessing: As declared.
+        precision: In which the towers ran.
+        digest: Over everything but the name.
+    """
+
+    name: str
+    architecture: str
+    activation: str
+    weights: str
+    preprocessing: str
+    precision: str
+    digest: str
+
+
+class Environment(Record, frozen=True):
+    """Where the numbers were made.
+
+    Attributes:
+        cirbench: Version, with the git commit (and ``+changes``) where it runs from a checkout.
+        python: Version.
+        platform: Operating system and processor.
+        device: ``"cpu"`` or the name of the GPU.
+        packages: Versions of the packages that can move a number.
+        command: The command line, or ``None`` from Python.
+    """
+
+    cirbench: str
+    python: str
+    platform: str
+    device: str
+    packages: dict[str, str]
+    command: str | None = None
+
+
+class Result(Record, frozen=True, kw_only=True):
+    """What a run found, and everything needed to find it again.
+
+    Attributes:
+        schema_version: Of this form.
+        digest: Of the configuration; names the run folder.
+        method: See `MethodRecord`.
+        protocol: See `ProtocolRecord`.
+        backbone: See `BackboneRecord`.
+        counts: See `Counts`.
+        metrics: All numbers; the first one is the headline.
+        seed: Of the bootstrap, and of training where the run trained.
+        seconds: Wall time by phase.
+        peak_memory_mb: Largest resident size of the process, in MiB.
+        environment: See `Environment`.
+        created: UTC time, ISO 8601.
+        lost: Ids of the images that were missing or broken, where that was allowed.
+        files: Sha256 of each file beside this one.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    digest: str
+    method: MethodRecord
+    protocol: ProtocolRecord
+    backbone: BackboneRecord
+    counts: Counts
+    metrics: list[MetricValue]
+    seed: int
+    seconds: dict[str, float]
+    peak_memory_mb: float
+    environment: Environment
+    created: str
+    lost: list[str] = []
+    files: dict[str, str] = {}
+
+    def __getitem__(self, label: str) -> MetricValue:
+        """Return one number by its label.
+
+        Raises:
+            KeyError: The protocol does not report it.
+        """
+        for metric in self.metrics:
+            if metric.label == label:
+                return metric
+        raise KeyError(label)
+
+
+def _selection_and_training(result: dict[str, Any]) -> dict[str, Any]:
+    """1 to 2: a method records what its checkpoint was selected on, and by which parameters it was trained."""
+    method = {**result["method"], "selected_on": None, "training": None}
+    return {**result, "schema_version": 2, "method": method}
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _selection_and_training}
+"""By version, the way to the next one."""

@@ -1,0 +1,106 @@
+"""Evaluating a training on its way: the checkpoint of a moment on named protocols, by the method that is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from typing import TYPE_CHECKING
+
+from cirbench.support import console
+from cirbench.backbones import load_backbone
+from cirbench.methods.registry import REFERENCE_BASELINE
+from cirbench.benchmarks.catalogue import load_protocol
+from cirbench.benchmarks.images import require_images
+from cirbench.errors import UsageError
+from cirbench.methods.evaluate import evaluate
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.store import FeatureStore, default_store
+from cirbench.methods.loading import build, parse_parameters
+from cirbench.methods.registry import find_method
+from cirbench.support.distributed import here, wait
+from cirbench.training.checkpoint import read_card
+from cirbench.training.moments import Score, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cirbench.backbones.interface import Backbone
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.methods.interface import Method, MethodSpec
+
+
+def watch(
+    spec: MethodSpec | None,
+    backbone: Backbone,
+    protocols: Sequence[str],
+    *,
+    every: int | None = None,
+    select: str | None = None,
+    keep_epochs: bool = False,
+) -> Watch:
+    """Say what shall be looked at while a method is trained.
+
+    Args:
+        spec: The method; ``None`` where a backbone is trained, which is evaluated by the sum of image and text.
+        backbone: Where the training starts from.
+        protocols: Ids of protocols to evaluate on; all are opened now, so that a mistake is found before the training.
+        every: After how many steps; ``None`` for the end of each epoch.
+        select: The id of the protocol whose best checkpoint is kept; evaluated on, whether it is among ``protocols``.
+        keep_epochs: Keep a checkpoint of each epoch.
+
+    Raises:
+        UnknownName: There is no such protocol.
+        UsageError: A protocol's labels are hidden; there is nothing to evaluate on.
+        MissingData: Its files or images are not there.
+    """
+    wanted = [*dict.fromkeys([*protocols, *([select] if select else [])])]
+    if every is not None and not wanted:
+        raise UsageError("--every says when to evaluate, and --evaluate is missing.", hint="Add --evaluate PROTOCOL.")
+    opened = {id: _opened(id) for id in wanted}
+    return Watch(
+        protocols=tuple(protocol.name for protocol in opened.values()),
+        evaluate=_Evaluation(spec, backbone, tuple(opened.values())) if opened else None,
+        every=every,
+        select=opened[select].name if select else None,
+        keep_epochs=keep_epochs,
+    )
+
+
+def _opened(id: str) -> EvaluationProtocol:
+    protocol = load_protocol(id)
+    if protocol.labels is None:
+        raise UsageError(f"The labels of {protocol.name} are hidden, so no training can be evaluated on it.")
+    require_images(protocol)
+    return protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    spec: MethodSpec | None
+    backbone: Backbone
+    protocols: tuple[EvaluationProtocol, ...]
+
+    def __call__(self, checkpoint: Path) -> list[Score]:
+        """Evaluate a checkpoint on every protocol; the features of its weights are forgotten afterwards."""
+        passing = FeatureStore(checkpoint / "features")  # beside the weights, so that all processes see it
+        scores = [self._score(checkpoint, protocol, passing) for protocol in self.protocols]
+        wait()
+        if here().leads:
+            shutil.rmtree(passing.root, ignore_errors=True)
+        return scores
+
+    def _score(self, checkpoint: Path, protocol: EvaluationProtocol, passing: FeatureStore) -> Score:
+        headline = evaluate(self._method(checkpoint, passing), protocol).measurements[0]
+        score = Score(protocol.name, protocol.digest, headline.label, 100 * headline.value)
+        console.say(f"step {read_card(checkpoint).steps}: {protocol.name} {score.metric} {score.value:.2f} %")
+        return score
+
+    def _method(self, checkpoint: Path, passing: FeatureStore) -> Method:
+        """The method with the weights of the moment, whose features pass; those of a frozen backbone stay."""
+        if self.spec is None:
+            trained = load_backbone(str(checkpoint), device=str(self.backbone.device))
+            plain = find_method(REFERENCE_BASELINE)
+            return build(plain, Encoder(trained, passing, progress=console.progress), parse_parameters(plain, {}))
+        encoder = Encoder(self.backbone, default_store(), tuned=passing, progress=console.progress)
+        return build(self.spec, encoder, parse_parameters(self.spec, {}, self.backbone.identity.name), checkpoint)

@@ -1,0 +1,127 @@
+"""What a person at a terminal sees: progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.table import Table as RichTable
+
+    from cirbench.support.tables import Table
+
+WIDTH = 160
+"""Columns of a table where no terminal says how many there are."""
+
+_QUIET_SECONDS = 2.0
+_LINE_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
+    """Show how far a piece of work is, with its rate and the time left; yield a function that advances it.
+
+    On a terminal it is a bar on stderr; elsewhere a plain line every ten seconds, and none at all for work that ends
+    within two. A unit is written after each number; with ``"B"``, bytes are shown as kB, MB and GB.
+    """
+    display = _bar if sys.stderr.isatty() else _lines
+    with display(description, total, unit) as advance:
+        yield advance
+
+
+@contextlib.contextmanager
+def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(TextColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{amount(task.speed, unit)}/s" if task.speed else "", style="dim")
+
+    done = DownloadColumn() if unit == "B" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), done, Rate(""), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda more: bar.advance(task, more)
+
+
+@contextlib.contextmanager
+def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    started = last = time.monotonic()
+    done = 0
+    bytes_only = unit if unit == "B" else ""
+    whole = amount(total, unit)
+
+    def advance(more: int) -> None:
+        nonlocal done, last
+        done += more
+        now = time.monotonic()
+        if now - last >= _LINE_SECONDS:
+            rate = done / (now - started)
+            left = max(0, total - done) / rate
+            click.echo(
+                f"{description}: {amount(done, bytes_only)}/{whole}, {amount(rate, unit)}/s, {left:.0f} s left",
+                err=True,
+            )
+            last = now
+
+    yield advance
+    elapsed = time.monotonic() - started
+    if elapsed >= _QUIET_SECONDS:
+        click.echo(f"{description}: {amount(done, bytes_only)}/{whole} in {elapsed:.1f} s", err=True)
+
+
+def amount(number: float, unit: str = "") -> str:
+    """Write a number of things for people, or with the unit ``"B"`` of bytes."""
+    if unit != "B":
+        return f"{number:,.0f} {unit}".rstrip()
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {prefix}B"
+    return f"{number:.0f} B"
+
+
+def say(line: str) -> None:
+    """Tell the person something that is not data."""
+    click.echo(line, err=True)
+
+
+def show(table: RichTable) -> None:
+    """Print a table on stdout, as wide as it needs to be where there is no terminal; a narrow one cuts nothing off."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    # Rich overruns a width where the least widths of columns come to more than it had shared out, so it is given less.
+    for width in range(console.width, console.width * 3 // 4, -1):
+        lines = Segment.split_lines(console.render(table, console.options.update(width=width)))
+        if max(map(Segment.get_line_length, lines), default=0) <= console.width:
+            break
+    console.print(table, width=width, crop=False)
+
+
+def print_table(table: Table, form: str = "rich") -> None:
+    """Print a table in one of `cirbench.support.tables.FORMATS`."""
+    if form == "rich":
+        from cirbench.support.tables.terminal import to_rich
+
+        show(to_rich(table))
+    else:
+        from cirbench.support.tables import render
+
+        click.echo(render(table, form), nl=False)

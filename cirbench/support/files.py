@@ -1,0 +1,190 @@
+"""Files written atomically, locked, hashed; JSON files with a schema version, read strictly and brought up to date.
+
+A reader never sees a half-written file: content goes to a temporary name in the same folder, is flushed to disk,
+and takes its place by an atomic rename. A full disk or a missing permission becomes one clear error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
+
+import msgspec
+
+from cirbench.errors import CirbenchError, CorruptFile, MissingData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    Migration = Callable[[dict[str, Any]], dict[str, Any]]
+
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that appears at ``path`` only when the block ends without an exception.
+
+    Raises:
+        CirbenchError: The disk is full, or the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise writing_failed(path, error) from error
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``, so that two processes do not do the same work; a killed process lets it go.
+
+    Raises:
+        CirbenchError: The place cannot be written.
+    """
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path).acquire()
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    with held:
+        yield
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    with atomic_writer(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write ``content`` to ``path`` atomically, as UTF-8."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path`` atomically as indented JSON; NaN and infinities are refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, if they are not there.
+
+    Raises:
+        CirbenchError: The place cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise writing_failed(path, error) from error
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of ``value`` as canonical JSON: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes, read in pieces of one MiB."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def writing_failed(path: Path, error: OSError) -> CirbenchError:
+    """Say why ``path`` could not be written, and what helps."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CirbenchError(
+            f"No space is left on the disk while writing {path}.", hint="Free some space and run again."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return CirbenchError(f"No permission to write {path}.", hint="Choose another place, or change the permissions.")
+    return CirbenchError(f"{path} could not be written: {error.strerror or error}.")
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+T = TypeVar("T")
+
+LIMIT = 16 << 20
+"""Bytes; what we write is far smaller, so a larger file is not ours."""
+
+
+class _Version(msgspec.Struct):
+    schema_version: Annotated[int, msgspec.Meta(ge=1)]
+
+
+def read_versioned(
+    path: Path,
+    kind: type[T],
+    *,
+    version: int,
+    migrations: Mapping[int, Migration] | None = None,
+    limit: int = LIMIT,
+    hint: str | None = None,
+) -> T:
+    """Read a file that carries a ``schema_version``.
+
+    Args:
+        path: The file.
+        kind: What it holds, in its newest form.
+        version: Of that form.
+        migrations: By version, how to turn the content of a file of that version into the next one's.
+        limit: In bytes; a larger file is not read.
+        hint: What helps against damage.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It is damaged, too large, or was written by a newer version.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
+    if len(content) > limit:
+        raise CorruptFile(f"{path} is larger than {limit:,} bytes, which no file of its kind is.", hint=hint)
+    try:
+        values = msgspec.json.decode(content, type=dict[str, Any])
+        found = msgspec.convert(values, _Version).schema_version
+        if found > version:
+            raise CorruptFile(
+                f"{path} has schema version {found}; this cirbench reads up to {version}.", hint="Upgrade cirbench."
+            )
+        for step in range(found, version):
+            values = (migrations or {})[step](values)
+        return msgspec.convert(values, kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
+        raise CorruptFile(f"{path} is damaged: {error}.", hint=hint) from error
+
+
+def write_versioned(path: Path, value: msgspec.Struct) -> None:
+    """Write a value that carries its ``schema_version`` as indented JSON, atomically."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")

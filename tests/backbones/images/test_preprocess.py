@@ -1,0 +1,199 @@
+"""Preprocessing is declared, and does what the published code does."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_clip.transform import image_transform
+from PIL import Image
+from torchvision.transforms import functional
+
+from cirbench.backbones.images import Preprocessing
+from cirbench.backbones.images.preprocess import pad_towards, upright_rgb
+from cirbench.errors import UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODES = ["RGB", "L", "P", "1", "RGBA", "LA", "CMYK", "I;16"]
+sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
+
+
+def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    if mode == "I;16":
+        return Image.fromarray(rng.integers(0, 1 << 16, (height, width), dtype=np.uint16))
+    if mode in ("RGBA", "LA"):
+        return Image.fromarray(rng.integers(0, 256, (height, width, 4), dtype=np.uint8)).convert(mode)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode)
+
+
+def smooth(width: int, height: int, seed: int = 0) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=sizes, mode=st.sampled_from(MODES), side=st.sampled_from([32, 224]))
+def test_clip_is_open_clips_own_transform_bit_for_bit(size: tuple[int, int], mode: str, side: int) -> None:
+    image = picture(size[0], size[1], mode)
+    theirs = image_transform(side, is_train=False)(image)
+    assert torch.equal(torch.from_numpy(Preprocessing(size=side)(image)), theirs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=sizes, mode=st.sampled_from(MODES), interpolation=st.sampled_from(["bicubic", "bilinear"]))
+def test_squash_is_open_clips_own_transform_bit_for_bit(size: tuple[int, int], mode: str, interpolation: str) -> None:
+    image = picture(size[0], size[1], mode)
+    half = (0.5, 0.5, 0.5)
+    theirs = image_transform(64, False, mean=half, std=half, resize_mode="squash", interpolation=interpolation)(image)
+    mine = Preprocessing.parse(f"squash(64, {interpolation}, mean=0.5/0.5/0.5, std=0.5/0.5/0.5)")
+    assert torch.equal(torch.from_numpy(mine(image)), theirs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=sizes, mode=st.sampled_from(MODES), ratio=st.sampled_from([1.0, 1.25, 2.0]))
+def test_targetpad_pads_with_zeros_as_the_published_formula_says(
+    size: tuple[int, int], mode: str, ratio: float
+) -> None:
+    image = picture(size[0], size[1], mode)
+    width, height = size
+    expected = image
+    if max(size) / min(size) >= ratio:
+        across = max(int((max(size) / ratio - width) / 2), 0)
+        down = max(int((max(size) / ratio - height) / 2), 0)
+        expected = functional.pad(image, [across, down, across, down], fill=0)
+    padded = pad_towards(image, ratio)
+    assert padded.size == expected.size
+    assert padded.mode == expected.mode
+    assert padded.convert("RGBA").tobytes() == expected.convert("RGBA").tobytes()
+
+
+def test_targetpad_continues_as_clip_does() -> None:
+    image = picture(100, 300)
+    padded = pad_towards(image, 1.25)
+    assert padded.size == (240, 300)
+    assert np.array_equal(Preprocessing.parse("targetpad(1.25, 64)")(image), Preprocessing(size=64)(padded))
+
+
+def levels_apart(image: Image.Image, declaration: str) -> NDArray[np.float32]:
+    exact = Preprocessing.parse(declaration)(image)
+    fast = dataclasses.replace(Preprocessing.parse(declaration), fast=True)(image)
+    std_311 = np.array(Preprocessing().std, dtype=np.float32)[:, None, None]
+    apart_3SS: NDArray[np.float32] = np.rint(np.abs(exact - fast) * 255 * std_311)
+    return apart_3SS
+
+
+@pytest.mark.parametrize("shape", ["clip", "targetpad", "squash"])
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (333, 500), (224, 224), (100, 50), (300, 900)])
+def test_the_fast_variant_stays_within_one_grey_level(shape: str, size: tuple[int, int]) -> None:
+    for image in (smooth(*size), picture(*size)):
+        assert levels_apart(image, shape).max() <= 1
+
+
+def test_the_fast_variant_is_two_levels_off_at_fewer_than_one_value_in_a_million() -> None:
+    sizes = np.random.default_rng(0).integers(225, 700, (60, 2)).tolist()
+    apart = np.array([levels_apart(picture(size[0], size[1], seed=seed), "squash") for seed, size in enumerate(sizes)])
+    assert apart.max() <= 2
+    assert np.mean(apart > 1) < 1e-6
+
+
+def test_the_fast_variant_is_not_the_exact_one() -> None:
+    assert levels_apart(picture(640, 480), "clip").max() == 1
+
+
+def test_a_declaration_gets_what_it_leaves_open_from_the_model() -> None:
+    model = Preprocessing(size=336, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    assert Preprocessing.parse("clip", model) == model
+    assert Preprocessing.parse("clip(224)", model).size == 224
+    padded = Preprocessing.parse("targetpad(1.5)", model)
+    assert (padded.shape, padded.ratio, padded.size, padded.mean) == ("targetpad", 1.5, 336, model.mean)
+    assert Preprocessing.parse("targetpad(224)", model).ratio == 1.25
+    assert Preprocessing.parse("targetpad", model).size == 336
+
+
+@given(
+    shape=st.sampled_from(["clip", "targetpad", "squash"]),
+    words=st.sets(st.sampled_from(["rgb-first", "fast", "bilinear"])),
+    size=st.integers(1, 1024),
+    mean=st.tuples(*[st.floats(0, 1)] * 3),
+    std=st.tuples(*[st.floats(1e-3, 1)] * 3),
+)
+def test_a_preprocessing_reads_back_from_its_text(
+    shape: str, words: set[str], size: int, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> None:
+    declared = Preprocessing.parse(f"{shape}({', '.join([str(size), *words])})", Preprocessing(mean=mean, std=std))
+    assert Preprocessing.parse(str(declared), Preprocessing(size=7)) == declared
+
+
+def test_every_choice_changes_the_text_that_enters_the_key() -> None:
+    texts = ["clip", "clip(225)", "squash", "targetpad", "targetpad(1.5)", "clip(fast)", "clip(rgb-first)"]
+    texts += ["clip(bilinear)", "clip(mean=0/0/0)", "clip(std=1/1/1)"]
+    assert len({str(Preprocessing.parse(text)) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["clip(", "clip(224, 225)", "clip(22.5)", "clip(sharp)", "targetpad(1.5, 2.5)", "clip(mean=1/2)", "clip(x=1)"],
+)
+def test_a_declaration_that_cannot_be_understood_shows_examples(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Preprocessing.parse(text)
+    assert caught.value.hint is not None
+
+
+@pytest.mark.parametrize("text", ["clip(0)", "targetpad(0.5, 224)", "clip(std=0/1/1)"])
+def test_a_declaration_of_impossible_numbers_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="cannot be"):
+        Preprocessing.parse(text)
+
+
+def test_an_unknown_preprocessing_offers_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="There is no preprocessing called 'squish'") as caught:
+        Preprocessing.parse("squish(224)")
+    assert "squash" in str(caught.value)
+
+
+def test_the_published_order_resizes_a_palette_before_converting_it() -> None:
+    image = smooth(100, 80).convert("P")
+    published, rgb_first = Preprocessing(size=32)(image), Preprocessing(size=32, rgb_first=True)(image)
+    assert np.abs(published - rgb_first).max() > 0.1
+
+
+def test_the_published_order_drops_the_alpha_of_a_palette_without_a_warning() -> None:
+    image = smooth(64, 64).convert("P")
+    image.info["transparency"] = bytes(range(256))
+    mine = torch.from_numpy(Preprocessing(size=32)(image))
+    with pytest.warns(UserWarning, match="Transparency"):
+        theirs = image_transform(32, is_train=False)(image)
+    assert torch.equal(mine, theirs)
+    assert "transparency" in image.info
+
+
+def test_rgb_first_turns_upright_by_exif() -> None:
+    image = picture(60, 40)
+    image.getexif()[0x0112] = 6
+    assert image.getexif()[0x0112] == 6
+    assert upright_rgb(image).size == (40, 60)
+
+
+def test_rgb_first_lays_alpha_over_white() -> None:
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    assert upright_rgb(clear).getpixel((1, 1)) == (255, 255, 255)
+    assert upright_rgb(Image.new("LA", (4, 4), (10, 255))).getpixel((1, 1)) == (10, 10, 10)
+
+
+def test_rgb_first_scales_sixteen_bits_to_eight() -> None:
+    deep = Image.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16))
+    assert upright_rgb(deep).getpixel((1, 1)) == (128, 128, 128)
+
+
+def test_rgb_first_changes_nothing_for_plain_images() -> None:
+    image = picture(90, 70)
+    assert np.array_equal(Preprocessing(size=32)(image), Preprocessing(size=32, rgb_first=True)(image))

@@ -1,0 +1,46 @@
+"""What is trained on is never evaluated on."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from cirbench.benchmarks.scenes.benchmark import SceneImage, scenes_benchmark, training_pairs
+
+
+@pytest.mark.parametrize("split", ["val", "tiny"])
+def test_training_shares_neither_images_nor_structures_with_an_evaluation_split(split: str) -> None:
+    """By content digest, and by what is in the picture regardless of where it stands."""
+    evaluated = scenes_benchmark(split).gallery
+    structures = {scene.structure for scene in evaluated}
+    contents = {SceneImage(scene).content for scene in evaluated}
+    for pair in training_pairs(20_000):
+        assert isinstance(pair.image, SceneImage)
+        assert pair.image.scene.structure not in structures
+        assert pair.image.content not in contents
+
+
+def test_every_scene_of_training_and_none_of_evaluation_has_the_parity_that_tells_the_splits_apart() -> None:
+    """So the splits are disjoint whatever their sizes: the parity depends on the structure alone."""
+    assert not any(scene.is_for_training for split in ("val", "tiny") for scene in scenes_benchmark(split).gallery)
+    trained = (pair.image for pair in training_pairs(2_000))
+    assert all(isinstance(image, SceneImage) and image.scene.is_for_training for image in trained)
+
+
+def test_the_two_evaluation_splits_are_drawn_from_different_streams() -> None:
+    val, tiny = ({scene.digest for scene in scenes_benchmark(split).gallery} for split in ("val", "tiny"))
+    assert not val & tiny
+
+
+def test_a_pair_does_not_depend_on_how_many_are_asked_for() -> None:
+    few, many = training_pairs(5), training_pairs(50)
+    assert few[:] == many[:5]
+    assert few[-1] == many[4]
+    assert len(few) == 5
+    assert [pair.caption for pair in itertools.islice(many, 5)] == [pair.caption for pair in few]
+
+
+def test_asking_for_a_pair_beyond_the_last_is_an_error_that_says_how_many_there_are() -> None:
+    with pytest.raises(IndexError, match="There are 5 training pairs; 5 is none of them"):
+        training_pairs(5)[5]

@@ -1,0 +1,94 @@
+"""What is run for each published row is what its paper and public code say."""
+
+from __future__ import annotations
+
+import pytest
+
+from cirbench.benchmarks.catalogue import protocols
+from cirbench.errors import CirbenchError, UsageError
+from cirbench.leaderboard.published import load_published
+from cirbench.leaderboard.recipes import Recipe, recipe_of
+from cirbench.methods.loading import parse_parameters
+from cirbench.methods.registry import find_method, list_methods
+
+PUBLISHED = load_published()
+
+
+def recipe(id: str) -> Recipe:
+    return recipe_of(PUBLISHED.find(id), PUBLISHED)
+
+
+def test_every_row_has_a_recipe_or_one_sentence_why_it_has_none() -> None:
+    made = 0
+    for row in PUBLISHED.rows:
+        try:
+            recipe_of(row, PUBLISHED)
+            made += 1
+        except UsageError as error:
+            assert error.message.endswith((".", "it."))
+    assert made > 60
+
+
+def test_every_recipe_is_about_parameters_that_its_method_has() -> None:
+    for row in PUBLISHED.rows:
+        try:
+            found = recipe_of(row, PUBLISHED)
+        except UsageError:
+            continue
+        if found.method in list_methods():
+            spec = find_method(found.method)
+            parse_parameters(spec, found.parameters)
+            assert {name for names in found.wanted for name in names} <= {*spec.parameters.__struct_fields__}
+            assert (found.checkpoint is None) == (spec.trainer is None)
+
+
+@pytest.mark.parametrize(
+    ("id", "method", "parameters", "preprocessing"),
+    [
+        ("circo-test/searle-xl/vit-l-14/quoted", "searle", {"prompt": "that"}, "targetpad(1.25)"),
+        ("cirr-test1/searle-oti/vit-b-32/quoted", "searle-oti", {"prompt": "that"}, "targetpad(1.25)"),
+        ("cirr-test1/pic2word/vit-l-14/quoted", "pic2word", {"prompt": "comma", "order": "reversed"}, None),
+        ("circo-test/pic2word/vit-l-14/quoted", "pic2word", {"prompt": "that", "order": "both"}, None),
+        (
+            "imagenet-r-val/pic2word-reported/vit-l-14/quoted",
+            "pic2word",
+            {"prompt": "domain", "order": "reversed"},
+            None,
+        ),
+        ("genecis-all/lincir/vit-l-14/quoted", "lincir", {"prompt": "that", "order": "both"}, None),
+        ("fashioniq-val/pli/vit-l-14/own", "pli", {"weight": 0.25}, None),
+        ("fashioniq-val/image-text-baseline/vit-b-32/quoted", "image-text", {"sum": "raw"}, "targetpad(1.25)"),
+        ("fashioniq-val/image-text-baseline/vit-l-14/quoted", "image-text", {"prompt": "a photo of * , {}"}, None),
+    ],
+)
+def test_prompts_weights_and_preprocessing_are_those_of_the_row(
+    id: str, method: str, parameters: dict[str, str | float], preprocessing: str | None
+) -> None:
+    found = recipe(id)
+    assert (found.method, dict(found.parameters), found.preprocessing) == (method, parameters, preprocessing)
+
+
+def test_a_row_without_a_backbone_says_which_one_is_assumed() -> None:
+    found = recipe("cirr-val/pic2word/not-stated/rerun")
+    assert found.backbone == "ViT-L-14/openai"
+    assert found.notes[0] == "The table does not say which backbone it is; CLIP ViT-L/14 is assumed."
+
+
+@pytest.mark.parametrize(
+    ("id", "told"),
+    [
+        ("circo-test/palavra/vit-b-32/quoted", "cirbench has no method PALAVRA."),
+        ("circo-test/pli/vit-l-14/own", "under a protocol that cirbench does not have. PLI's public code removes"),
+        ("fashioniq-val/pli/blip-vit-b-16/own", "ran on BLIP ViT-B/16, which cirbench cannot load as the paper had it"),
+        ("fashioniq-val/pli/not-stated/aggregator", "ran on not stated, which cirbench cannot load"),
+    ],
+)
+def test_what_cannot_be_run_is_told_in_a_sentence(id: str, told: str) -> None:
+    with pytest.raises(CirbenchError) as caught:
+        recipe(id)
+    assert told in caught.value.message
+
+
+def test_every_recipe_names_a_protocol_that_exists() -> None:
+    for row in PUBLISHED.rows:
+        assert row.protocol is None or row.protocol in protocols()

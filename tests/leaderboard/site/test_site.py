@@ -1,0 +1,249 @@
+"""The site is whole, small, reproducible, and inert whatever others write into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from cirbench import cli
+from cirbench.errors import CheckFailed
+from cirbench.leaderboard.board import boards
+from cirbench.leaderboard.entry import Entry, read_entry, sealed
+from cirbench.leaderboard.published import load_published
+from cirbench.leaderboard.site.build import MANIFEST, build_site
+from cirbench.leaderboard.site.figures import sampling_error
+from cirbench.support.arrays import read_archive, to_archive
+from cirbench.support.files import sha256_of_file, write_versioned
+from tests.shown import board, hostile_board, make_entries, row, write_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def entries(tiny_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_entries(tiny_runs, tmp_path_factory.mktemp("leaderboards") / "entries")
+
+
+@pytest.fixture(scope="module")
+def site(entries: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    build_site(entries, folder)
+    return folder
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and the text of all."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, attribute: str) -> Iterator[str]:
+        return (str(values[attribute]) for _, values in self.elements if attribute in values)
+
+
+def pages_of(site: Path) -> list[Path]:
+    return sorted(site.rglob("*.html"))
+
+
+def test_the_same_data_give_the_same_site_byte_for_byte(entries: Path, site: Path, tmp_path: Path) -> None:
+    build_site(entries, tmp_path)
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (site, tmp_path)
+    )
+    assert first == second
+
+
+def test_the_committed_site_is_what_the_data_give(tmp_path: Path) -> None:
+    committed = ROOT / "leaderboards" / "site"
+    build_site(ROOT / "leaderboards" / "entries", tmp_path)
+    texts = [
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        for folder in (committed, tmp_path)
+    ]
+    advice = "type `cirbench leaderboard build` and commit leaderboards/site"
+    assert texts[0] == texts[1], advice
+    for path in sorted(texts[0]):
+        if not path.endswith(".webp"):  # named by what they show; their bytes are the encoder's
+            assert (committed / path).read_text() == (tmp_path / path).read_text(), f"{path}: {advice}"
+
+
+def test_every_link_leads_to_a_page_and_place_of_the_site_or_to_the_web(site: Path) -> None:
+    ids = {path: set(Elements(path.read_text()).all("id")) for path in pages_of(site)}
+    for path in pages_of(site):
+        elements = Elements(path.read_text())
+        for target in (*elements.all("href"), *elements.all("src")):
+            if target.startswith(("https://", "data:")):
+                continue
+            file, _, place = target.partition("#")
+            leads_to = (path.parent / file).resolve() if file else path
+            assert leads_to.is_file(), (path, target)
+            if place:
+                assert place in ids[leads_to], (path, target)
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    for path in pages_of(site):
+        for tag, values in Elements(path.read_text()).elements:
+            loads = values.get("src") or (values.get("href") if tag == "link" else None) or ""
+            assert not loads.startswith(("http", "//")), (path, loads)
+
+
+def test_every_published_row_stands_on_its_benchmark_with_source_caveats_and_command(site: Path) -> None:
+    published = load_published()
+    texts = {path.stem: Elements(path.read_text()).text for path in (site / "benchmarks").iterdir()}
+    for each in published.rows:
+        text = texts[each.benchmark]
+        assert each.source.title in text
+        assert f"cirbench reproduce {each.id}" in text
+        for caveat in published.caveats_of(each):
+            assert caveat in text
+        for value in each.metrics.values():
+            assert f"{value:.2f}" in text
+
+
+def test_a_run_has_a_page_with_its_numbers_its_commands_and_what_it_retrieved(entries: Path, site: Path) -> None:
+    for folder in entries.iterdir():
+        if not folder.is_dir():
+            continue
+        entry = read_entry(folder)
+        page = Elements((site / "runs" / f"{folder.name.replace('--', '-')}.html").read_text())
+        for score in entry.metrics:
+            assert score.label in page.text
+            assert f"{score.low:.2f} to {score.high:.2f}" in page.text
+        for fact in (*entry.commands, entry.protocol.digest[:8], entry.backbone.weights, entry.run, str(entry.ranks)):
+            assert fact in page.text
+        pictures = [values for tag, values in page.elements if tag == "img"]
+        assert len(pictures) > 12 * 10
+        assert any("a ground truth" in str(values["alt"]) for values in pictures)
+
+
+def test_pages_are_small(site: Path, tmp_path: Path) -> None:
+    write_pages([board([row(number) for number in range(200)])], tmp_path)
+    for path in (*pages_of(site), tmp_path / "benchmarks" / "cirr.html"):
+        assert path.stat().st_size < 400_000, path
+
+
+def test_what_others_write_is_text_on_every_page(tmp_path: Path) -> None:
+    write_pages([hostile_board()], tmp_path)
+    allowed = {"html", "head", "meta", "title", "link", "script", "body", "a", "header", "nav", "button", "main", "h1"}
+    for path in pages_of(tmp_path):
+        page = Elements(path.read_text())
+        assert [tag for tag, values in page.elements if tag == "script"] == ["script"]
+        assert not any(tag == "img" for tag, _ in page.elements)
+        assert not any(name.startswith("on") for _, values in page.elements for name in values)
+        assert not any(target.lower().startswith("javascript") for target in page.all("href"))
+        raw = path.read_text()
+        assert "\u202e" not in raw
+        assert "\x1b" not in raw
+        assert "49" not in Elements(raw).text.replace("7*7", "")
+        assert allowed <= {tag for tag, _ in page.elements}
+    names = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(re.fullmatch(r"[a-z0-9./-]+", name.as_posix()) for name in names)
+
+
+def test_an_entry_whose_pictures_contradict_its_ranks_is_refused(entries: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "entries"
+    for folder in (path for path in entries.iterdir() if path.is_dir() and "image-text" in path.name):
+        (copy / folder.name).mkdir(parents=True)
+        arrays = read_archive(folder / "ranks.npz")
+        arrays["shown_SK"] = np.roll(arrays["shown_SK"], 1, axis=1)
+        (copy / folder.name / "ranks.npz").write_bytes(to_archive(arrays))
+        entry = read_entry(folder)
+        forged = sealed(_with_ranks(entry, sha256_of_file(copy / folder.name / "ranks.npz")))
+        write_versioned(copy / folder.name / "entry.json", forged)
+    with pytest.raises(CheckFailed, match="at another place than its ranks say"):
+        build_site(copy, tmp_path / "site")
+
+
+def _with_ranks(entry: Entry, digest: str) -> Entry:
+    import msgspec
+
+    return msgspec.structs.replace(entry, ranks=digest, seal="")
+
+
+def test_a_rebuild_removes_pages_that_are_gone_and_nothing_else(entries: Path, tmp_path: Path) -> None:
+    build_site(entries, tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    build_site(tmp_path / "no-entries", tmp_path)
+    assert not list((tmp_path / "runs").iterdir())
+    assert not list((tmp_path / "thumbnails").iterdir())
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    command = ["leaderboard", "build", "--entries", str(tmp_path / "none"), "--output", str(tmp_path)]
+    assert cli.execute(command) == 2
+    assert "holds something that is no site" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_manifest_cannot_lead_out_of_its_folder(entries: Path, tmp_path: Path) -> None:
+    site, outside = tmp_path / "site", tmp_path / "outside.txt"
+    build_site(tmp_path / "none", site)
+    outside.write_text("mine")
+    manifest = (site / MANIFEST).read_text()
+    (site / MANIFEST).write_text(manifest.replace('"files": [', f'"files": [\n"../outside.txt", "{outside}",'))
+    build_site(tmp_path / "none", site)
+    assert outside.read_text() == "mine"
+
+
+def test_the_command_says_where_to_look(entries: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "site"
+    assert cli.execute(["leaderboard", "build", "--entries", str(entries), "--output", str(output)]) == 0
+    assert capsys.readouterr().out.strip() == str(output / "index.html")
+
+
+def test_the_pictures_of_the_issue_are_there(site: Path) -> None:
+    found = {path: path.read_text() for path in pages_of(site)}
+    texts = {path.relative_to(site).as_posix(): text for path, text in found.items()}
+    assert "R@1 with intervals" in texts["benchmarks/cirr.html"]
+    assert "Recall against K" in texts["benchmarks/cirr.html"]
+    assert "R@1 against the size of the backbone" in texts["benchmarks/cirr.html"]
+    assert "R@10 for each category" in texts["benchmarks/fashioniq.html"]
+    ablation = texts["methods/pli.html"]
+    assert "R@10 mean against mask ratio" in ablation
+    assert "PLI on CLIP ViT-B/32: 0.25: 24.07; 0.5: 29.27; 0.75: 31.31" in ablation
+
+
+def test_the_sampling_error_of_a_published_recall_is_that_of_its_binomial() -> None:
+    generator = np.random.default_rng(0)
+    drawn = 100 * generator.binomial(4148, 0.25, 20_000) / 4148
+    half = sampling_error(25.0, "cirr/test1")
+    assert half is not None
+    assert half == pytest.approx(1.96 * drawn.std(), rel=0.02)
+    assert sampling_error(25.0, None) is None
+
+
+def test_boards_keep_their_rows(site: Path) -> None:
+    for each in boards(site / "none"):
+        page = Elements((site / "benchmarks" / f"{each.benchmark}.html").read_text())
+        ids = set(page.all("id"))
+        assert len([id for id in ids if id]) > len(each.rows)
+
+
+def test_own_data_has_a_page_that_promises_no_files(tmp_path: Path) -> None:
+    own = board([row(0, id="own-cats--pli--0", protocol="own/cats", badge="as published")])
+    write_pages([dataclasses.replace(own, id="own/cats", benchmark="own-cats", protocol="own/cats")], tmp_path)
+    text = Elements((tmp_path / "benchmarks" / "own-cats.html").read_text()).text
+    assert "Somebody's own data" in text
+    assert "cirbench data get" not in text

@@ -1,0 +1,65 @@
+"""Whatever a file holds, it is read or refused by name; nothing else ever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cirbench.errors import InvalidPredictions, MissingData
+from cirbench.runs.predictions.features import read_features, read_ids
+from cirbench.runs.predictions.lists import check
+from cirbench.runs.predictions.read import read_rankings
+from tests.runs.predictions.protocols import small_protocol
+
+WHOLE = (
+    b'{"0": [101, 102, 103, 104, 105], "1": ["101", 102, 103, 104, 105], "2": [101, 102, 103, 104, 105]}',
+    b'{"query_id": "0", "ranking": [101, 102, 103, 104, 105]}\n{"query_id": 1, "ranking": [101, 102]}\n',
+    b"0 Q0 101 1 0.5 me\n0 Q0 102 2 0.25 me\n1 Q0 103 1 1e3 me\n",
+    b"0\n1\n2\n",
+    b'["0", 1, 2]',
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: tuple[bytes, ...]) -> bytes:
+    """One of ``whole`` with a few bytes replaced, cut out or put in."""
+    content = draw(st.sampled_from(whole))
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(content)))
+        stop = draw(st.integers(start, min(len(content), start + 4)))
+        content = content[:start] + draw(st.binary(max_size=4)) + content[stop:]
+    return content
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=60) | damaged(WHOLE), st.sampled_from(["", ".json", ".jsonl", ".trec"]))
+def test_damaged_text_is_read_or_refused(content: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file{suffix}"
+        path.write_bytes(content)
+        with contextlib.suppress(InvalidPredictions):
+            check(read_rankings(path), small_protocol())
+        with contextlib.suppress(InvalidPredictions):
+            assert len(read_ids(path)) > 0
+
+
+def saved(array: np.typing.NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@settings(deadline=None, max_examples=300)
+@given(damaged((saved(np.ones((3, 4), np.float32)), saved(np.ones((1, 1), np.float32)))))
+def test_damaged_arrays_are_read_or_refused(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.npy"
+        path.write_bytes(content)
+        with contextlib.suppress(InvalidPredictions, MissingData):
+            assert read_features(path).ndim == 2

@@ -1,0 +1,79 @@
+"""A configuration says what it does not understand, and survives the way through TOML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cirbench.errors import MissingData, UnknownName, UsageError
+from cirbench.runs.config import RunConfig, read_config, to_toml
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+VALUES = TEXT | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+CONFIGS = st.builds(
+    RunConfig,
+    method=st.lists(TEXT, min_size=1).map(tuple),
+    dataset=TEXT,
+    split=st.none() | TEXT,
+    weights=st.none() | TEXT,
+    activation=st.sampled_from([None, "gelu", "quick_gelu"]),
+    set=st.dictionaries(TEXT, VALUES, max_size=4),
+    train=st.dictionaries(TEXT, VALUES, max_size=4),
+    batch_size=st.integers(0, 4096),
+    limit=st.none() | st.integers(1, 100),
+    seed=st.integers(0, 2**31),
+)
+
+
+@given(CONFIGS)
+def test_a_configuration_written_as_toml_reads_back_as_itself(config: RunConfig) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.toml"
+        file.write_text(to_toml(config), encoding="utf-8")
+        assert read_config(file, {}) == config
+
+
+def test_an_option_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('method = ["pli"]\ndataset = "scenes"\nseed = 1\n[set]\na = 1\nb = 2\n')
+    config = read_config(file, {"seed": 0, "split": None, "set": {"b": 3}})
+    assert (config.seed, config.split, config.set) == (0, None, {"a": 1, "b": 3})
+
+
+def test_an_unknown_key_offers_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('metod = ["pli"]\n')
+    with pytest.raises(UnknownName, match=r"There is no key in .*config.toml called 'metod'.\nNearest: method"):
+        read_config(file, {})
+
+
+def test_a_value_of_the_wrong_type_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('method = ["pli"]\ndataset = "scenes"\nseed = "one"\n')
+    with pytest.raises(UsageError, match=r"Expected `int`, got `str` - at `\$.seed`"):
+        read_config(file, {})
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("method: pli\n")
+    with pytest.raises(UsageError, match=r"config.toml is not TOML"):
+        read_config(file, {})
+
+
+def test_an_absent_file_is_missing_data(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match="There is no configuration file"):
+        read_config(tmp_path / "config.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"), [({"dataset": "scenes"}, "--method"), ({"method": ["pli"]}, "--dataset")]
+)
+def test_method_and_dataset_must_be_given(options: dict[str, object], missing: str) -> None:
+    with pytest.raises(UsageError, match=f"{missing} is missing"):
+        read_config(None, dict(options))

@@ -1,0 +1,75 @@
+"""What two processes do in the tests of `cirbench.support.distributed`; prints what the first one finds.
+
+python processes_at_work.py whole|fails|told
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from cirbench.errors import CirbenchError, MissingData
+from cirbench.support.distributed import agree, here, joined, report, total, union, wait
+from cirbench.training.contrastive import Dropout, gather_rows
+from cirbench.training.train import resume
+
+
+def gathered() -> list[list[float]]:
+    """The gradient at the first process's rows, where process r weighs the gathered rows by r + 1."""
+    rows_BD = torch.full((2, 1), float(here().rank), requires_grad=True)
+    all_TD = gather_rows(rows_BD)
+    weights_T1 = torch.arange(1.0, 5.0)[:, None]
+    (all_TD * weights_T1 * (here().rank + 1)).sum().backward()  # type: ignore[no-untyped-call]
+    assert rows_BD.grad is not None
+    return [all_TD.flatten().tolist(), rows_BD.grad.flatten().tolist()]
+
+
+def dropped() -> list[float]:
+    """The rows of all processes after dropout."""
+    torch.manual_seed(0)
+    rows: list[float] = gather_rows(Dropout(0.5)(torch.ones(4, 3))).flatten().tolist()
+    return rows
+
+
+def apart() -> str:
+    """What is said when the processes would continue from different states."""
+    progress: Any = SimpleNamespace(step=here().rank)
+    try:
+        resume(progress, Path("absent"))
+    except MissingData as error:
+        return str(error)
+    return ""
+
+
+def main(kind: str) -> None:
+    """Do it; in the second process, fail or be told to stop."""
+    wait()
+    if kind == "fails" and here().rank == 1:
+        raise CirbenchError("The cable is out.", hint="Put it in.")
+    if kind == "told" and here().rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    found = {
+        "leads": here().leads,
+        "agreed": agree(f"of {here().rank}"),
+        "total": total([1.5, here().rank]),
+        "union": sorted(union({here().rank, 7})),
+        "gathered": gathered(),
+        "dropped": dropped(),
+        "apart": apart(),
+    }
+    print(json.dumps(found))
+
+
+with joined():
+    try:
+        main(sys.argv[1])
+    except CirbenchError as error:
+        report(f"error: {error}")
+        sys.exit(1)
