@@ -110,7 +110,7 @@ def describe(images: Sequence[ImageSource], captioner: Describes, store: Caption
 
     Raises:
         MissingData: An image is absent or cannot be decoded.
-        CorruptFile: Kept captions are damaged.
+        CorruptFile: PerQueryMetric captions are damaged.
         CirbenchError: New captions cannot be kept.
     """
     contents = [image.content for image in images]

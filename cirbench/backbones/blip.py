@@ -12,7 +12,13 @@ import numpy as np
 
 from cirbench.backbones.catalogue import BLIP_NAMES, BLIP_OWNER
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
-from cirbench.backbones.source import WEIGHTS_FILE, agree, declared_preprocessing, model_preprocessing, recorded_beside
+from cirbench.backbones.source import (
+    WEIGHTS_FILE,
+    declared_preprocessing,
+    model_preprocessing,
+    recorded_beside,
+    resolve_activation,
+)
 from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.extras import require
@@ -228,7 +234,9 @@ def load(
     except Exception as error:  # whatever a wrong configuration leads to
         raise CorruptFile(f"transformers cannot read {source.folder / CONFIG_FILE}: {error}") from error
     beside = recorded_beside(path) if weights is not None else {}
-    trained_with = agree(name, {"the option": activation, **stated_activation(source.folder, config), **beside})
+    trained_with = resolve_activation(
+        name, {"the option": activation, **stated_activation(source.folder, config), **beside}
+    )
     return _build(source, config, path, trained_with, preprocessing, precision, find_device(device))
 
 
@@ -389,7 +397,7 @@ class BlipBackbone:
     def with_weights(self, weights: Path) -> BlipBackbone:
         """Load other weights of the same architecture, activation, preprocessing, precision and device."""
         identity = self.identity
-        agree(identity.name, {"the backbone": identity.activation, **recorded_beside(weights)})
+        resolve_activation(identity.name, {"the backbone": identity.activation, **recorded_beside(weights)})
         return _build(
             self._source,
             self._config,

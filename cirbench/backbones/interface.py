@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cirbench.errors import UsageError
-from cirbench.support.distributed import here
+from cirbench.support.distributed import get_context
 from cirbench.support.files import digest
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ def find_device(name: str) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and here().count > 1:
-        name = f"cuda:{here().local}"
+    if name == "cuda" and get_context().world_size > 1:
+        name = f"cuda:{get_context().local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

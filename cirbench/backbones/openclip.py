@@ -8,7 +8,13 @@ import numpy as np
 
 from cirbench.backbones.catalogue import CONFIG_FILE
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
-from cirbench.backbones.source import agree, declared_preprocessing, model_preprocessing, recorded_beside, resolve
+from cirbench.backbones.source import (
+    declared_preprocessing,
+    model_preprocessing,
+    recorded_beside,
+    resolve,
+    resolve_activation,
+)
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.extras import require
 from cirbench.support.files import sha256_of_file
@@ -39,7 +45,7 @@ def load(
     source = resolve(name)
     path = weights if weights is not None else source.default_weights()
     beside = recorded_beside(path) if weights is not None else {}
-    trained_with = agree(name, {"the option": activation, **source.activation, **beside})
+    trained_with = resolve_activation(name, {"the option": activation, **source.activation, **beside})
     return _build(source, path, trained_with, preprocessing, precision, find_device(device))
 
 
@@ -163,7 +169,7 @@ class OpenClipBackbone:
     def with_weights(self, weights: Path) -> OpenClipBackbone:
         """Load other weights of the same architecture, activation, preprocessing, precision and device."""
         identity = self.identity
-        agree(identity.name, {"the backbone": identity.activation, **recorded_beside(weights)})
+        resolve_activation(identity.name, {"the backbone": identity.activation, **recorded_beside(weights)})
         return _build(
             self._source, weights, identity.activation, identity.preprocessing, identity.precision, self.device
         )

@@ -66,7 +66,7 @@ def of_tag(architecture: str, tag: str, recorded: Activation) -> Activation:
     return "quick_gelu" if plain in QUICK_GELU_TAGS.get(tag, ()) else recorded
 
 
-def agree(name: str, statements: Mapping[str, Activation | None]) -> Activation:
+def resolve_activation(name: str, statements: Mapping[str, Activation | None]) -> Activation:
     """Return the one activation that all statements name.
 
     Args:

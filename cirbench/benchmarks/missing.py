@@ -65,7 +65,7 @@ class Lost:
         return tuple(place for place, name in enumerate(ids) if name not in self.images)
 
     @cached_property
-    def rest(self) -> EvaluationProtocol:
+    def available(self) -> EvaluationProtocol:
         """The protocol without lost images and lost queries.
 
         Raises:

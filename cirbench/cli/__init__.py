@@ -87,10 +87,10 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     arguments = [*(sys.argv[1:] if arguments is None else arguments)]
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(distributed.joined())
+            stack.enter_context(distributed.init_distributed())
             code = cli.main(arguments, prog_name="cirbench", standalone_mode=False)
         except (KeyboardInterrupt, click.Abort):
-            distributed.report("\nInterrupted. What was finished is kept: run the same command again to resume.")
+            distributed.log_once("\nInterrupted. What was finished is kept: run the same command again to resume.")
             return INTERRUPTED
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
@@ -104,12 +104,12 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         except CirbenchError as error:
             if "--debug" in arguments:
                 traceback.print_exc()
-            distributed.report(f"error: {error}")
+            distributed.log_once(f"error: {error}")
             return error.exit_code
         except Exception as error:
             if "--debug" in arguments:
                 raise
-            distributed.report(
+            distributed.log_once(
                 f"error: cirbench itself failed: {type(error).__name__}: {error}\n"
                 "Run `cirbench --debug ...` for the traceback, and please report it."
             )

@@ -32,9 +32,16 @@ TABLES = ("runs", "diagnostics", "slices")
     type=click.Choice(TABLES),
     help="One table only.  [default: all of them as rich, runs in every other form]",
 )
-@click.option("--signs", is_flag=True, help="Signs of significance in place of intervals, for a narrow table.")
+@click.option(
+    "--significance-marks", is_flag=True, help="Signs of significance in place of intervals, for a narrow table."
+)
 def command(
-    folders: tuple[Path, ...], metric: str | None, baseline: Path | None, form: str, which: str | None, signs: bool
+    folders: tuple[Path, ...],
+    metric: str | None,
+    baseline: Path | None,
+    form: str,
+    which: str | None,
+    significance_marks: bool,
 ) -> None:
     """Compare runs of one protocol, query by query: differences, corrected tests, and ranks without false orders.
 
@@ -50,7 +57,7 @@ def command(
     chosen, base = _chosen(folders, baseline)
     standings = compare_runs([load_run(folder) for folder in chosen], label=metric, baseline=base)
     asked = TABLES if which is None and form == "rich" else (which or TABLES[0],)
-    tables = [table for name in asked if (table := _table(name, standings, form, signs)) is not None]
+    tables = [table for name in asked if (table := _table(name, standings, form, significance_marks)) is not None]
     if not tables:
         raise _absent(asked[0], standings)
     for table in tables:
@@ -69,12 +76,12 @@ def _chosen(folders: Sequence[Path], baseline: Path | None) -> tuple[list[Path],
     return [*chosen.values()], 0 if baseline is None else [*chosen].index(baseline.resolve())
 
 
-def _table(which: str, standings: Standings, form: str, signs: bool) -> Table | None:
+def _table(which: str, standings: Standings, form: str, significance_marks: bool) -> Table | None:
     from cirbench.comparison.tables import diagnostics_table, slices_table, standings_table
 
     rows = standings.by_value()
     if which == "runs":
-        return standings_table(standings, signs=signs)
+        return standings_table(standings, significance_marks=significance_marks)
     if which == "slices":
         return slices_table([row.name for row in rows], [row.run for row in rows], bars=form == "rich")
     return diagnostics_table([(row.name, row.run) for row in rows], standings.label)

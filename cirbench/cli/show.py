@@ -65,7 +65,7 @@ def _method(name: str) -> Facts:
     from cirbench.support.parameters import describe
 
     spec = find_method(name)
-    apart = ("parameters", "training", "settings", "recipes")
+    apart = ("parameters", "training", "inference_presets", "training_presets")
     facts: Facts = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     facts = {key: value for key, value in facts.items() if key not in apart}
     if spec.trainer is None:
@@ -75,9 +75,9 @@ def _method(name: str) -> Facts:
         if struct is not None:
             facts[kind] = {field.name: field.default for field in describe(struct)}
             facts[f"meaning of {kind}"] = {field.name: field.text for field in describe(struct)}
-    for backbone, setting in spec.settings.items():
+    for backbone, setting in spec.inference_presets.items():
         facts[f"parameters on {backbone}"] = msgspec.to_builtins(setting)
-    for backbone, recipe in spec.recipes.items():
+    for backbone, recipe in spec.training_presets.items():
         facts[f"training on {backbone}"] = msgspec.to_builtins(recipe)
     return facts
 

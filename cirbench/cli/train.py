@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Activation, Backbone
     from cirbench.methods.interface import MethodSpec
+    from cirbench.training.callbacks import ValidationConfig
     from cirbench.training.data import Source
-    from cirbench.training.moments import Watch
 
 CLIP = "clip"
-_LOOKED_AT = 256
+SAMPLE_SIZE = 256
 
 
 class TrainOptions(Parameters, frozen=True):
@@ -167,7 +167,7 @@ def _train_clip(options: TrainOptions, *, restart: bool) -> Path:
     return train(request, folder=_path(options.output), restart=restart, display=_display(), workers=workers)
 
 
-def _watch(spec: MethodSpec | None, backbone: Backbone, options: TrainOptions) -> Watch:
+def _watch(spec: MethodSpec | None, backbone: Backbone, options: TrainOptions) -> ValidationConfig:
     from cirbench.runs.validation import watch
 
     return watch(
@@ -220,7 +220,7 @@ def _data(options: TrainOptions) -> Source:
 def _say_what_is_cut(source: Source, backbone: Backbone) -> None:
     from cirbench.support.console import say
 
-    captions = source.some_captions(_LOOKED_AT)
+    captions = source.some_captions(SAMPLE_SIZE)
     cut = int(backbone.overlong(captions).sum())
     if cut:
         say(

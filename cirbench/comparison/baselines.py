@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.comparison.values import Kept, kept
+from cirbench.comparison.values import PerQueryMetric, kept
 from cirbench.errors import CirbenchError
 from cirbench.methods.registry import UNIMODAL_BASELINES
 from cirbench.metrics.statistics import intervals
@@ -161,11 +161,11 @@ def _is_one_of(unimodal: Unimodal, run: Run) -> bool:
     return run.result.digest in (unimodal.image.result.digest, unimodal.text.result.digest)
 
 
-def _gain(run: Run, unimodal: Unimodal, at: int) -> list[Kept]:
+def _gain(run: Run, unimodal: Unimodal, at: int) -> list[PerQueryMetric]:
     """The differences to the better baseline, as numbers of their own."""
     ours, theirs = kept(run, unimodal.label), kept(unimodal.better, unimodal.label)
     return [
-        Kept(
+        PerQueryMetric(
             f"{at}:{one.label}",
             one.values_Q - other.values_Q,
             one.value - other.value,
@@ -175,6 +175,6 @@ def _gain(run: Run, unimodal: Unimodal, at: int) -> list[Kept]:
     ]
 
 
-def _hard(run: Run, unimodal: Unimodal, at: int) -> list[Kept]:
+def _hard(run: Run, unimodal: Unimodal, at: int) -> list[PerQueryMetric]:
     values_Q = np.where(unimodal.hard_Q, kept(run, unimodal.label)[0].values_Q, np.nan)
-    return [Kept(f"{at}:hard", values_Q, float(np.nanmean(values_Q)))] if unimodal.hard else []
+    return [PerQueryMetric(f"{at}:hard", values_Q, float(np.nanmean(values_Q)))] if unimodal.hard else []

@@ -21,13 +21,13 @@ _BAR = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def standings_table(standings: Standings, *, signs: bool = False) -> Table:
+def standings_table(standings: Standings, *, significance_marks: bool = False) -> Table:
     """Lay out runs with their numbers, places and differences to the baseline.
 
     Args:
         standings: The comparison.
-        signs: Leave the intervals and the differences out, and mark by a sign what differs from the baseline; narrow
-            enough for a column of a paper.
+        significance_marks: Leave out intervals and differences; mark by a sign what differs from the baseline;
+            narrow enough for a column of a paper.
     """
     rows = standings.by_value()
     backbones = {row.run.result.backbone.digest for row in rows}
@@ -35,7 +35,7 @@ def standings_table(standings: Standings, *, signs: bool = False) -> Table:
     if len(backbones) > 1:
         columns.append(Column("backbone", "backbone"))
     columns += [Column("rank", "rank"), Column("value", standings.label)]
-    if not signs:
+    if not significance_marks:
         columns += [
             Column("difference", f"against {standings.baseline.name}"),
             Column("p", "p (Holm)"),
@@ -44,8 +44,8 @@ def standings_table(standings: Standings, *, signs: bool = False) -> Table:
     return Table(
         title=title(standings.baseline.run, backbone=len(backbones) == 1),
         columns=tuple(columns),
-        rows=tuple(_standing(row, signs=signs, backbone=len(backbones) > 1) for row in rows),
-        caption=_caption(standings, signs=signs),
+        rows=tuple(_standing(row, significance_marks=significance_marks, backbone=len(backbones) > 1) for row in rows),
+        caption=_caption(standings, significance_marks=significance_marks),
         notes=tuple(_notes(standings)),
     )
 
@@ -163,14 +163,14 @@ def bar(percent: float) -> str:
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 
-def _standing(row: Standing, *, signs: bool, backbone: bool) -> Row:
+def _standing(row: Standing, *, significance_marks: bool, backbone: bool) -> Row:
     value, pair = row.value, row.against
     partial = " (partial)" if row.run.result.counts.partial else ""
     cells: list[str | Number | None] = [f"{row.name}{partial}"]
     if backbone:
         cells.append(row.run.result.backbone.name)
     cells.append("" if row.place is None else str(row.place))
-    if signs:
+    if significance_marks:
         note = "*" if pair is not None and pair.apart else ""
         return (*cells, Number(value.value, mark=row.mark, note=note))
     cells.append(Number(value.value, value.low, value.high, mark=row.mark))
@@ -180,11 +180,11 @@ def _standing(row: Standing, *, signs: bool, backbone: bool) -> Row:
     return (*cells, difference(pair), Number(pair.corrected, digits=4), *(Number(count, digits=0) for count in counts))
 
 
-def _caption(standings: Standings, *, signs: bool) -> str:
+def _caption(standings: Standings, *, significance_marks: bool) -> str:
     pairs = len(standings.pairs)
     holm = f", after Holm's correction over {'the one pair' if pairs == 1 else f'all {pairs} pairs'}"
     test = f"paired sign-flip permutation test, two-sided{holm}"
-    if signs:
+    if significance_marks:
         return f"Percent. *: differs from {standings.baseline.name}, p < {SIGNIFICANCE} in a {test}."
     over = resampled(standings.baseline.run)
     return (

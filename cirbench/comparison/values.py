@@ -21,7 +21,7 @@ _MACRO = "[mean over "
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
+class PerQueryMetric:
     """A number as it was kept with its run.
 
     Attributes:
@@ -37,14 +37,14 @@ class Kept:
     mean_of: tuple[str, ...] = ()
 
 
-def kept(run: Run, label: str) -> list[Kept]:
+def kept(run: Run, label: str) -> list[PerQueryMetric]:
     """Return a number and, where it is an unweighted mean over slices, after it the numbers that it averages."""
     parts: tuple[str, ...] = ()
     if _MACRO in label:
         start = label.replace(_MACRO, "[").removesuffix("]") + "="
         parts = tuple(part for part in run.values if part.startswith(start))
     return [
-        Kept(name, run.values[name], run.result[name].value / 100, parts if name == label else ())
+        PerQueryMetric(name, run.values[name], run.result[name].value / 100, parts if name == label else ())
         for name in (label, *parts)
     ]
 

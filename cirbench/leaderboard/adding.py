@@ -13,7 +13,7 @@ import msgspec
 from cirbench.benchmarks.catalogue import choose_protocol, datasets, load_protocol
 from cirbench.errors import CheckFailed, CirbenchError, UsageError
 from cirbench.leaderboard.check import check_entry
-from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, Score, entry_id, known_protocols, let_in, sealed
+from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, Score, entry_id, known_protocols, register_protocol, sealed
 from cirbench.leaderboard.evidence import MOST_STORED, pack
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
@@ -203,7 +203,7 @@ def _keep(entry: Entry, files: dict[str, bytes], entries: Path) -> Path:
         write_versioned(draft / ENTRY, entry)
         check_entry(draft, {protocol.name: protocol.digest, **known}).require()
         if protocol.name not in known:
-            let_in(entries, protocol.name, protocol.digest)
+            register_protocol(entries, protocol.name, protocol.digest)
         final = entries / entry.id
         if final.exists():
             shutil.rmtree(final)

@@ -179,7 +179,7 @@ def known_protocols(entries: Path) -> Mapping[str, str]:
     return {**_read(entries / FILE), **_read(SHIPPED)}
 
 
-def let_in(entries: Path, name: str, digest: str) -> None:
+def register_protocol(entries: Path, name: str, digest: str) -> None:
     """Make a protocol known beside the entries."""
     write_versioned(entries / FILE, _Known(protocols=dict(sorted({**_read(entries / FILE), name: digest}.items()))))
 

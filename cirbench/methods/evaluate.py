@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cirbench.methods.interface import Scorer
 from cirbench.metrics.measure import measure
 from cirbench.ranking.exact import rank
-from cirbench.ranking.task import ranking_task, within
+from cirbench.ranking.task import ranking_task, scatter_to_full
 from cirbench.ranking.units import UnitRows, unit_rows
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def _units(features_ND: NDArray[np.float32], names: Sequence[str]) -> RowSource:
     return unit_rows(features_ND, names) if features_ND.nbytes <= _COPIED else UnitRows(features_ND, names)
 
 
-def with_misses(evaluation: Evaluation, lost: Lost) -> Evaluation:
+def count_missing_as_zero(evaluation: Evaluation, lost: Lost) -> Evaluation:
     """Return an evaluation of what is left of a protocol as one of the whole, with the lost queries as misses."""
     whole = lost.protocol
-    ranking = within(evaluation.ranking, ranking_task(whole), lost.kept_queries, lost.kept_items)
+    ranking = scatter_to_full(evaluation.ranking, ranking_task(whole), lost.kept_queries, lost.kept_items)
     measurements = measure(ranking, whole) if whole.labels is not None else ()
     return Evaluation(ranking, measurements, evaluation.seconds)
 

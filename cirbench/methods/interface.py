@@ -49,11 +49,11 @@ class MethodSpec:
         trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
         training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
         trains_on: What the training looks at: images with captions, images alone, texts alone, or features: images
-            that its objective has prepared (`cirbench.training.objective.Prepared`).
+            that its objective has prepared (`cirbench.training.objective.NeedsPreparation`).
         converter: ``"package.module:function"`` that reads the checkpoints its authors published, a `Converter`, or
             ``None`` where there are none.
-        settings: Parameters for backbones, by name, on which the defaults are known not to work.
-        recipes: Training parameters for backbones, by name, on which the defaults are known not to work.
+        inference_presets: Parameters for backbones, by name, on which the defaults are known not to work.
+        training_presets: Training parameters for backbones, by name, on which the defaults are known not to work.
         uses_shared_concept: Whether it reads `Query.shared_concept`.
         uses_llm: Whether a large language model takes part.
         uses_triplets: Whether it was trained on composed triplets.
@@ -69,8 +69,8 @@ class MethodSpec:
     training: type[TrainingParameters] | None = None
     trains_on: TrainsOn = "pairs"
     converter: str | None = None
-    settings: Mapping[str, Parameters] = dataclasses.field(default_factory=dict)
-    recipes: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
+    inference_presets: Mapping[str, Parameters] = dataclasses.field(default_factory=dict)
+    training_presets: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"
     uses_triplets: Disclosure = "no"

@@ -127,7 +127,7 @@ def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str 
                 hint=f"It belongs to training: cirbench run --train {name}={values[name]}, or cirbench train "
                 f"{spec.name} --set {name}={values[name]}",
             )
-    base = None if backbone is None else spec.settings.get(backbone)
+    base = None if backbone is None else spec.inference_presets.get(backbone)
     return parse(spec.parameters, values, owner=spec.name, base=base)
 
 

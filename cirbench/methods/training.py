@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import MethodSpec
+    from cirbench.training.callbacks import ValidationConfig
     from cirbench.training.config import TrainingParameters
     from cirbench.training.data import Source
-    from cirbench.training.moments import Watch
     from cirbench.training.train import Request
 
 
@@ -30,7 +30,7 @@ def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, An
     """
     if spec.training is None:
         raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
-    return parse(spec.training, values, owner=f"{spec.name}'s training", base=spec.recipes.get(backbone))
+    return parse(spec.training, values, owner=f"{spec.name}'s training", base=spec.training_presets.get(backbone))
 
 
 def training_request(
@@ -39,7 +39,7 @@ def training_request(
     source: Source,
     parameters: TrainingParameters,
     *,
-    watch: Watch | None = None,
+    watch: ValidationConfig | None = None,
     skip_broken: int = 0,
 ) -> Request:
     """Everything that decides what comes out of training a method; it knows the folder where that would lie.
@@ -48,7 +48,7 @@ def training_request(
         UsageError: The method is not trained.
         MethodFailed: Its objective cannot be imported.
     """
-    from cirbench.training.moments import Watch
+    from cirbench.training.callbacks import ValidationConfig
     from cirbench.training.train import Request
 
     if spec.trainer is None:
@@ -63,7 +63,7 @@ def training_request(
         backbone,
         source,
         spec.trains_on,
-        watch=watch or Watch(),
+        watch=watch or ValidationConfig(),
         skip_broken=skip_broken,
     )
 
@@ -77,7 +77,7 @@ def train_method(
     output: Path | None = None,
     restart: bool = False,
     display: Progress | None = None,
-    watch: Watch | None = None,
+    watch: ValidationConfig | None = None,
     skip_broken: int = 0,
     workers: int = 0,
 ) -> Path:

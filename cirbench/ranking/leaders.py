@@ -53,7 +53,7 @@ class Leaders:
 
     def keys(self) -> NDArray[np.uint64]:
         """Return the sort keys of the first K candidates of each query, (T, K), best first."""
-        self._drop_the_hopeless()
+        self._prune()
         return first_of_rows(self._exact_keys(), self._row, len(self._queries_TD), self._depth)
 
     def _bound(self) -> NDArray[np.float32]:
@@ -65,13 +65,13 @@ class Leaders:
             kth_T = np.partition(scores_TB, width - self._depth, axis=1)[:, width - self._depth]
             self._floor_T = np.maximum(self._floor_T, kth_T - self._error_T)
 
-    def _drop_the_hopeless(self) -> None:
+    def _prune(self) -> None:
         self._sort_by_row()
         self._raise_floor(padded(self._score, self._row, len(self._queries_TD), np.float32(-np.inf)))
         self._keep(self._score > self._bound()[self._row])
 
     def _thin_out(self) -> None:
-        self._drop_the_hopeless()
+        self._prune()
         if len(self._row) > self._room:  # too many stand too close for the filter: exact scores and tie rule decide
             keys = self._exact_keys()
             last_T = first_of_rows(keys, self._row, len(self._queries_TD), self._depth)[:, -1]

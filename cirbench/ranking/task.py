@@ -75,7 +75,7 @@ class Ranking:
         return int(np.count_nonzero(self.relevant_ties.values))
 
 
-def within(ranking: Ranking, whole: RankingTask, queries: Sequence[int], items: Sequence[int]) -> Ranking:
+def scatter_to_full(ranking: Ranking, whole: RankingTask, queries: Sequence[int], items: Sequence[int]) -> Ranking:
     """Return the ranking of some queries over a part of the gallery as a ranking of the whole.
 
     Nothing is ranked for the other queries, and their relevant items are `UNRANKED`.

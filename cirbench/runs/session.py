@@ -20,12 +20,12 @@ from cirbench.metrics.measure import ceilings
 from cirbench.benchmarks.images import require_images
 from cirbench.benchmarks.missing import Lost, find_lost
 from cirbench.errors import MissingData, UsageError
-from cirbench.methods.evaluate import evaluate, with_misses
+from cirbench.methods.evaluate import evaluate, count_missing_as_zero
 from cirbench.support.files import digest, locked, sha256_of_file
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
-from cirbench.support.distributed import agree, here, wait
+from cirbench.support.distributed import broadcast_object, get_context, barrier
 from cirbench.runs.config import RunConfig, read_config, to_toml
 from cirbench.runs.folder import RESULT, Run, load_run, save_run
 from cirbench.runs.provenance import code_of, environment, peak_memory_mb
@@ -170,8 +170,8 @@ class Session:
         runs = []
         for job in jobs:
             lock = job.folder.parent / f".{job.folder.name}.lock"
-            with locked(lock) if here().leads else contextlib.nullcontext():
-                runs.append(load_run(job.folder) if agree(job.done and not force) else self._evaluate(job))
+            with locked(lock) if get_context().is_main_process else contextlib.nullcontext():
+                runs.append(load_run(job.folder) if broadcast_object(job.done and not force) else self._evaluate(job))
         return tuple(runs)
 
     def plan(self) -> str:
@@ -225,7 +225,7 @@ class Session:
         return training_parameters(spec, backbone, {"seed": self.config.seed, **given})
 
     def _plan_of_data(self) -> list[str]:
-        whole, protocol, encoder = self.protocol, self.lost.rest, self._encoder()
+        whole, protocol, encoder = self.protocol, self.lost.available, self._encoder()
         lines = [
             f"protocol   {whole.name} ({whole.digest[:8]}): {len(protocol.queries)} of {len(whole.queries)} queries, "
             f"gallery {0 if protocol.gallery is None else len(protocol.gallery)}",
@@ -253,15 +253,15 @@ class Session:
 
     def _evaluate(self, job: Job) -> Run:
         encoder, config, whole, lost = self._encoder(), self.config, self.protocol, self.lost
-        asked, rest = lost.protocol, lost.rest
+        asked, rest = lost.protocol, lost.available
         console.say(f"{job.spec.name} on {whole.name}, {encoder.backbone.identity.name}")
         evaluation = evaluate(build(job.spec, encoder, job.parameters, job.checkpoint), rest)
-        if not here().leads:  # this process has encoded its share; the first one keeps the run
-            wait()
+        if not get_context().is_main_process:  # this process has encoded its share; the first one keeps the run
+            barrier()
             return load_run(job.folder)
         optimistic = {each.label: 100 * each.value for each in evaluation.measurements if lost.images}
         if lost.images:
-            evaluation = with_misses(evaluation, lost)
+            evaluation = count_missing_as_zero(evaluation, lost)
         result = Result(
             digest=job.digest,
             method=_method_record(job),
@@ -286,7 +286,7 @@ class Session:
             lost=sorted(lost.images),
         )
         run = save_run(job.folder, result, evaluation, asked, to_toml(self._configuration(job)))
-        wait()
+        barrier()
         return run
 
     def _configuration(self, job: Job) -> RunConfig:

@@ -17,9 +17,9 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import FeatureStore, default_store
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
-from cirbench.support.distributed import here, wait
+from cirbench.support.distributed import get_context, barrier
 from cirbench.training.checkpoint import read_card
-from cirbench.training.moments import Score, Watch
+from cirbench.training.callbacks import Score, ValidationConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def watch(
     every: int | None = None,
     select: str | None = None,
     keep_epochs: bool = False,
-) -> Watch:
+) -> ValidationConfig:
     """Say what shall be looked at while a method is trained.
 
     Args:
@@ -58,7 +58,7 @@ def watch(
     if every is not None and not wanted:
         raise UsageError("--every says when to evaluate, and --evaluate is missing.", hint="Add --evaluate PROTOCOL.")
     opened = {id: _opened(id) for id in wanted}
-    return Watch(
+    return ValidationConfig(
         protocols=tuple(protocol.name for protocol in opened.values()),
         evaluate=_Evaluation(spec, backbone, tuple(opened.values())) if opened else None,
         every=every,
@@ -85,8 +85,8 @@ class _Evaluation:
         """Evaluate a checkpoint on every protocol; the features of its weights are forgotten afterwards."""
         passing = FeatureStore(checkpoint / "features")  # beside the weights, so that all processes see it
         scores = [self._score(checkpoint, protocol, passing) for protocol in self.protocols]
-        wait()
-        if here().leads:
+        barrier()
+        if get_context().is_main_process:
             shutil.rmtree(passing.root, ignore_errors=True)
         return scores
 

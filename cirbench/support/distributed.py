@@ -25,51 +25,51 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE = datetime.timedelta(minutes=30)
+TIMEOUT = datetime.timedelta(minutes=30)
 """How long one process waits for another that is alive and busy; the end of a process is noticed at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """Where this process stands.
+class DistributedContext:
+    """This process among all processes of a run.
 
     Attributes:
         rank: Its number, from 0.
-        count: How many processes there are.
-        local: Its number on its machine, and so the GPU that it uses.
+        world_size: How many processes there are.
+        local_rank: Its number on its machine, and so the GPU that it uses.
     """
 
     rank: int = 0
-    count: int = 1
-    local: int = 0
+    world_size: int = 1
+    local_rank: int = 0
 
     @property
-    def leads(self) -> bool:
-        """Whether it is the one that writes and speaks."""
+    def is_main_process(self) -> bool:
+        """Whether it is the one that writes files and prints."""
         return self.rank == 0
 
 
-_place = Place()
+_context = DistributedContext()
 _stderr: TextIO | None = None
 
 
-def here() -> Place:
+def get_context() -> DistributedContext:
     """The place of this process among those that have joined."""
-    return _place
+    return _context
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def init_distributed() -> Iterator[None]:
     """Join the processes that torchrun started, for as long as the block lasts; do nothing where it did not.
 
-    All but the first are silent meanwhile, and only speak through `report`.
+    All but the first are silent meanwhile, and only speak through `log_once`.
 
     Raises:
         CirbenchError: The others cannot be reached.
     """
-    global _place, _stderr
+    global _context, _stderr
     place = _announced()
-    if place.count == 1 or _place.count > 1:  # alone, or joined already
+    if place.world_size == 1 or _context.world_size > 1:  # alone, or joined already
         yield
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch muses on its own options, once a process
@@ -77,32 +77,32 @@ def joined() -> Iterator[None]:
     from torch import distributed
 
     on_gpu = torch.cuda.is_available() and distributed.is_nccl_available()
-    if on_gpu and place.local < torch.cuda.device_count():
-        torch.cuda.set_device(place.local)
+    if on_gpu and place.local_rank < torch.cuda.device_count():
+        torch.cuda.set_device(place.local_rank)
     with _lost_as_error():
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
-    _place, _stderr = place, sys.stderr
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+    _context, _stderr = place, sys.stderr
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_told_when_stopped())
-            if not place.leads:
+            if not place.is_main_process:
                 nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
                 stack.enter_context(contextlib.redirect_stderr(nowhere))
             yield
     finally:
-        _place, _stderr = Place(), None
+        _context, _stderr = DistributedContext(), None
         with contextlib.suppress(RuntimeError):  # some of the others may have gone
             distributed.destroy_process_group()
 
 
-def agree(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """The first process's value, in all of them; each waits for it. Plain values only.
 
     Raises:
         CirbenchError: Another process has ended.
     """
-    if _place.count == 1:
+    if _context.world_size == 1:
         return value
     import torch
     from torch import distributed
@@ -113,22 +113,22 @@ def agree(value: T) -> T:
     return cast("T", held[0])
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when every process has come here.
 
     Raises:
         CirbenchError: Another process has ended.
     """
-    total([])
+    all_reduce_sum([])
 
 
-def total(numbers: Sequence[float]) -> list[float]:
+def all_reduce_sum(numbers: Sequence[float]) -> list[float]:
     """Sums over the processes, in float64.
 
     Raises:
         CirbenchError: Another process has ended.
     """
-    if _place.count == 1:
+    if _context.world_size == 1:
         return list(numbers)
     import torch
     from torch import distributed
@@ -139,25 +139,25 @@ def total(numbers: Sequence[float]) -> list[float]:
     return cast("list[float]", sums[:-1].tolist())
 
 
-def union(places: set[int]) -> set[int]:
+def all_gather_union(places: set[int]) -> set[int]:
     """What is in the set of any process.
 
     Raises:
         CirbenchError: Another process has ended.
     """
-    if _place.count == 1:
+    if _context.world_size == 1:
         return places
     from torch import distributed
 
-    held: list[Any] = [None] * _place.count
+    held: list[Any] = [None] * _context.world_size
     with _lost_as_error():
         distributed.all_gather_object(held, places)
     return set().union(*held)
 
 
-def report(text: str) -> None:
+def log_once(text: str) -> None:
     """Tell the person why this run ends; of several processes only the first one that has something to say does."""
-    if _place.count == 1 or _is_first_to_report():
+    if _context.world_size == 1 or _is_first_to_report():
         print(text, file=_stderr or sys.stderr, flush=True)
 
 
@@ -169,7 +169,7 @@ def _lost_as_error() -> Iterator[None]:
     except RuntimeError as error:
         if not is_lost(error):
             raise
-        raise lost() from error
+        raise PeerFailure from error
 
 
 def is_lost(error: RuntimeError) -> bool:
@@ -179,20 +179,24 @@ def is_lost(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
-def lost() -> CirbenchError:
-    """Say that another process has ended."""
-    return CirbenchError(
-        "Another process of this run has ended or cannot be reached, so this one stops too.",
-        hint="Look above for what it said. What was finished is kept: run the same command again to resume.",
-    )
+class PeerFailure(CirbenchError):
+    """Another process of this run has ended or cannot be reached."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another process of this run has ended or cannot be reached, so this one stops too.",
+            hint="Look above for what it said. What was finished is kept: run the same command again to resume.",
+        )
 
 
-def _announced() -> Place:
+def _announced() -> DistributedContext:
     """The place that torchrun gave this process."""
     given = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     if not all(number.isdecimal() for number in given.values()):
-        return Place()
-    return Place(rank=int(given["RANK"]), count=int(given["WORLD_SIZE"]), local=int(given["LOCAL_RANK"]))
+        return DistributedContext()
+    return DistributedContext(
+        rank=int(given["RANK"]), world_size=int(given["WORLD_SIZE"]), local_rank=int(given["LOCAL_RANK"])
+    )
 
 
 def _is_first_to_report() -> bool:
@@ -209,7 +213,7 @@ def _told_when_stopped() -> Iterator[None]:
     """Say why this process ends when torchrun ends it, which it does when another one has failed."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        report(
+        log_once(
             "error: This process was told to stop: another one of this run has failed, or the job was ended.\n"
             "What was finished is kept: run the same command again to resume."
         )

@@ -50,7 +50,7 @@ def silent(description: str, total: int, *, unit: str = "") -> Iterator[Callable
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to put up with a server, in seconds.
 
     Attributes:
@@ -93,7 +93,7 @@ def fetch(
     *,
     size: int | None = None,
     sha256: str | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     display: Display = silent,
     say: Callable[[str], None] = lambda line: None,
 ) -> Fetched:
@@ -106,7 +106,7 @@ def fetch(
         CorruptFile: What it sent is not what was expected.
         CirbenchError: The disk is full, or the place cannot be written.
     """
-    patience = patience or Patience()
+    patience = patience or RetryPolicy()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _Part(target) as part, requests.Session() as session:
@@ -136,7 +136,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-class _Passing(Exception):
+class TransientError(Exception):
     """A failure that a later attempt may not meet."""
 
     def __init__(self, why: str, asked: float = 0.0) -> None:
@@ -200,7 +200,7 @@ class _Transfer:
     part: _Part
     size: int | None
     expected: str | None
-    patience: Patience
+    patience: RetryPolicy
     display: Display
     say: Callable[[str], None]
 
@@ -214,7 +214,7 @@ class _Transfer:
             try:
                 self._attempt()
             except (
-                _Passing,
+                TransientError,
                 requests.ConnectionError,
                 requests.Timeout,
                 requests.exceptions.ChunkedEncodingError,
@@ -276,9 +276,9 @@ class _Transfer:
         """Raise unless the response brings the file."""
         if response.status_code == 416:
             self.part.restart()
-            raise _Passing("the server does not have the rest of what was begun")
+            raise TransientError("the server does not have the rest of what was begun")
         if response.status_code in _PASSING:
-            raise _Passing(f"the server answers {_status(response)}", _retry_after(response))
+            raise TransientError(f"the server answers {_status(response)}", _retry_after(response))
         if response.status_code not in (200, 206):
             raise MissingData(
                 f"{self.url} cannot be fetched: the server answers {_status(response)}.",
@@ -296,7 +296,7 @@ class _Transfer:
         if response.headers.get("Content-Range", "").startswith(f"bytes {self.part.size}-"):
             return True
         self.part.restart()
-        raise _Passing("the server sent another part of the file than the one that was asked for")
+        raise TransientError("the server sent another part of the file than the one that was asked for")
 
     def _refuse(self, why: str) -> NoReturn:
         raise CorruptFile(f"{self.url} is not fetched: {why}.", hint=_by_hand(self.part.target))
@@ -311,7 +311,7 @@ def _status(response: requests.Response) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, _Passing):
+    if isinstance(error, TransientError):
         return str(error)
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return "the connection stalled"

@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 from torch.nn import functional
 
-from cirbench.support.distributed import here
+from cirbench.support.distributed import get_context
 from cirbench.training.step import in_full_precision
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def gather_rows(rows_BD: torch.Tensor) -> torch.Tensor:
     compares its own rows with those of all, its own being the rows from `Batch.first` on, and the gradients of the
     processes are averaged, the gradient is that of one process with the whole batch.
     """
-    if here().count == 1:
+    if get_context().world_size == 1:
         return rows_BD
     gathered: torch.Tensor = _Gather.apply(rows_BD)
     return gathered
@@ -34,7 +34,7 @@ def gather_rows(rows_BD: torch.Tensor) -> torch.Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, rows_BD: torch.Tensor) -> torch.Tensor:
-        parts = [torch.empty_like(rows_BD) for _ in range(here().count)]
+        parts = [torch.empty_like(rows_BD) for _ in range(get_context().world_size)]
         distributed.all_gather(parts, rows_BD.contiguous())
         return torch.cat(parts)
 
@@ -42,7 +42,7 @@ class _Gather(torch.autograd.Function):
     def backward(context: Any, gradient_TD: torch.Tensor) -> torch.Tensor:
         summed_TD = gradient_TD.contiguous().clone()
         distributed.all_reduce(summed_TD)
-        return summed_TD.chunk(here().count)[here().rank]
+        return summed_TD.chunk(get_context().world_size)[get_context().rank]
 
 
 class Dropout(torch.nn.Dropout):
@@ -54,10 +54,10 @@ class Dropout(torch.nn.Dropout):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Drop and scale as torch does."""
-        if here().count == 1 or not self.training:
+        if get_context().world_size == 1 or not self.training:
             return super().forward(input)
-        rows, place = len(input), here()
-        scales_T = super().forward(input.new_ones((rows * place.count, *input.shape[1:])))
+        rows, place = len(input), get_context()
+        scales_T = super().forward(input.new_ones((rows * place.world_size, *input.shape[1:])))
         return input * scales_T[rows * place.rank : rows * (place.rank + 1)]
 
 

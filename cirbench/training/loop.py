@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from cirbench.errors import CirbenchError
-from cirbench.support.distributed import here, total, union
-from cirbench.training.state import STATE, Progress
+from cirbench.support.distributed import all_gather_union, all_reduce_sum, get_context
+from cirbench.training.state import STATE, TrainState
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from cirbench.training.callbacks import CheckpointCallback
     from cirbench.training.config import TrainingParameters
     from cirbench.training.data import Batches
-    from cirbench.training.moments import Moments
     from cirbench.training.objective import Batch
     from cirbench.training.step import Step
 
@@ -87,7 +87,7 @@ _SHARE = 20
 
 
 @dataclasses.dataclass
-class Keeper:
+class StateSaver:
     """Decides when the state goes to disk: now and then, and when the training shall stop.
 
     Attributes:
@@ -102,10 +102,12 @@ class Keeper:
     _last: float = dataclasses.field(default_factory=time.perf_counter)
     _cost: float = 0.0
 
-    def keep(self, progress: Progress, *, stopping: bool) -> None:
+    def keep(self, progress: TrainState, *, stopping: bool) -> None:
         """Write the state if it is time, and if it is worth continuing from."""
         now = time.perf_counter()
-        if not here().leads or not (stopping or now - self._last > max(self.seconds, _SHARE * self._cost)):
+        if not get_context().is_main_process or not (
+            stopping or now - self._last > max(self.seconds, _SHARE * self._cost)
+        ):
             return
         if is_good(progress.losses) and progress.is_finite():
             progress.save(self.folder)
@@ -118,9 +120,9 @@ def run(
     batches: Batches,
     pieces: Iterator[Batch],
     parameters: TrainingParameters,
-    progress: Progress,
-    keeper: Keeper,
-    moments: Moments,
+    progress: TrainState,
+    keeper: StateSaver,
+    moments: CheckpointCallback,
     advance: Callable[[int], None],
 ) -> bool:
     """Run the steps that are left; say whether all are done, or the training was stopped and its state is kept.
@@ -139,9 +141,11 @@ def run(
         progress.optimizer.zero_grad(set_to_none=True)
         loss = compute(pieces, step)
         own_skipped = len(batches.skipped) - len(progress.skipped)
-        whole_loss, stopping, skipped = total([loss / here().count, keeper.stop.is_set(), own_skipped])
+        whole_loss, stopping, skipped = all_reduce_sum(
+            [loss / get_context().world_size, keeper.stop.is_set(), own_skipped]
+        )
         if skipped:
-            progress.skipped = union(batches.skipped)
+            progress.skipped = all_gather_union(batches.skipped)
             batches.skip(progress.skipped)
         if not math.isfinite(whole_loss):
             raise _stopped(step, f"its loss became {whole_loss}", keeper.folder)
@@ -153,7 +157,7 @@ def run(
             raise _stopped(step, reason, keeper.folder)
         progress.seconds += time.perf_counter() - started
         advance(batches.batch_size)
-        moments.reached()
+        moments.on_step_end()
         if progress.step < steps:
             keeper.keep(progress, stopping=bool(stopping))
             if stopping:

@@ -56,7 +56,7 @@ class Objective(Protocol):
 
 
 @runtime_checkable
-class Prepared(Protocol):
+class NeedsPreparation(Protocol):
     """An objective that needs something made from the source before the first step."""
 
     def prepare(self, source: Source, display: Progress) -> None:

@@ -26,7 +26,7 @@ SCHEMA = 1
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-class Progress:
+class TrainState:
     """A module with its optimiser, how far they are, and what was seen on the way."""
 
     def __init__(self, module: torch.nn.Module, optimizer: torch.optim.AdamW, request: str) -> None:

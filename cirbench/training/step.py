@@ -11,7 +11,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from cirbench.errors import UsageError
-from cirbench.support.distributed import here, is_lost, lost
+from cirbench.support.distributed import PeerFailure, get_context, is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ class Step:
         self._parameters = parameters
         self._device = device
         self._loss: torch.nn.Module = _Loss(objective)
-        if here().count > 1:
+        if get_context().world_size > 1:
             # Not every weight need have a part in a loss: CLIP's temperature has none in PLI's.
             self._loss = DistributedDataParallel(self._loss, find_unused_parameters=True)
 
@@ -88,8 +88,8 @@ class Step:
                 loss: torch.Tensor = self._loss(batch)
             (loss / self._parameters.accumulate).backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
-            if here().count > 1 and is_lost(error):
-                raise lost() from error
+            if get_context().world_size > 1 and is_lost(error):
+                raise PeerFailure from error
             raise
         return loss.item()
 

@@ -20,15 +20,15 @@ from safetensors.torch import save
 
 from cirbench.backbones.features.store import cache_root
 from cirbench.errors import CirbenchError, MissingData, UsageError
-from cirbench.support.distributed import agree, here, total, wait
+from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
 from cirbench.support.files import digest, sha256_of_file, write_bytes
+from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 from cirbench.training.data import Batches, Kind, Source
-from cirbench.training.loop import Keeper, optimizer_for, run
+from cirbench.training.loop import StateSaver, optimizer_for, run
 from cirbench.training.models import copy_design
-from cirbench.training.moments import Moments, Watch, forget
-from cirbench.training.objective import Prepared
-from cirbench.training.state import STATE, Progress, other_training, weights
+from cirbench.training.objective import NeedsPreparation
+from cirbench.training.state import STATE, TrainState, other_training, weights
 from cirbench.training.step import Step, recompute_activations, tf32
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Request:
     kind: Kind = "pairs"
     weights_file: str = WEIGHTS
     design: Path | None = None
-    watch: Watch = dataclasses.field(default_factory=Watch)
+    watch: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
     skip_broken: int = 0
 
     def __post_init__(self) -> None:
@@ -140,21 +140,21 @@ def train(
         KeyboardInterrupt: The user stopped it; its state is kept.
     """
     folder = folder or request.folder
-    if not restart and agree((folder / CARD).is_file()):
+    if not restart and broadcast_object((folder / CARD).is_file()):
         card = read_card(folder)
         if card.request != request.digest:
             raise other_training(folder)
         verify_weights(folder, card)
         return folder
-    if restart and here().leads:
+    if restart and get_context().is_main_process:
         for name in (CARD, STATE):
             (folder / name).unlink(missing_ok=True)
-        forget(folder)
-    wait()
+        delete_checkpoints(folder)
+    barrier()
     stop = threading.Event()
     # A thread of its own flushes denormals without changing what any other computation of the process gives.
     with ThreadPoolExecutor(1, thread_name_prefix="training", initializer=_flush_denormals) as own_thread:
-        keeper = Keeper(folder, keep_seconds, stop)
+        keeper = StateSaver(folder, keep_seconds, stop)
         finished = own_thread.submit(_train, request, display or _silent, keeper, workers)
         try:
             whole = finished.result()
@@ -168,8 +168,8 @@ def train(
     return folder
 
 
-def _train(request: Request, display: Display, keeper: Keeper, workers: int) -> bool:
-    backbone, parameters, place = copy.deepcopy(request.backbone), request.parameters, here()
+def _train(request: Request, display: Display, keeper: StateSaver, workers: int) -> bool:
+    backbone, parameters, place = copy.deepcopy(request.backbone), request.parameters, get_context()
     batches = Batches(
         request.source,
         backbone,
@@ -177,7 +177,7 @@ def _train(request: Request, display: Display, keeper: Keeper, workers: int) -> 
         parameters.seed,
         request.kind,
         rank=place.rank,
-        world=place.count,
+        world=place.world_size,
         pieces=parameters.accumulate,
         skip_broken=request.skip_broken,
     )
@@ -190,14 +190,14 @@ def _train(request: Request, display: Display, keeper: Keeper, workers: int) -> 
     ):
         torch.manual_seed(parameters.seed)
         objective = request.objective(backbone, parameters)
-        if isinstance(objective, Prepared):
+        if isinstance(objective, NeedsPreparation):
             objective.prepare(request.source, display)
         objective.module.train()
-        progress = Progress(objective.module, optimizer_for(objective.module, parameters), request.digest)
+        progress = TrainState(objective.module, optimizer_for(objective.module, parameters), request.digest)
         resume(progress, keeper.folder)
         batches.skip(progress.skipped)
         write = functools.partial(_write_checkpoint, request, progress)
-        moments = Moments(request.watch, keeper.folder, batches.per_epoch, steps, progress, write)
+        moments = CheckpointCallback(request.watch, keeper.folder, batches.per_epoch, steps, progress, write)
         compute = Step(objective, parameters, backbone.device)
         left = f" from step {progress.step + 1} of {steps}" if progress.step else ""
         with (
@@ -205,13 +205,13 @@ def _train(request: Request, display: Display, keeper: Keeper, workers: int) -> 
             batches.stream(progress.step, steps, workers=workers) as pieces,
         ):
             whole = run(compute, batches, pieces, parameters, progress, keeper, moments, advance)
-    if whole and place.leads:
+    if whole and place.is_main_process:
         _finish(request, moments)
-    wait()
+    barrier()
     return whole
 
 
-def resume(progress: Progress, folder: Path) -> None:
+def resume(progress: TrainState, folder: Path) -> None:
     """Continue from the state in the folder, if there is one.
 
     Raises:
@@ -219,14 +219,14 @@ def resume(progress: Progress, folder: Path) -> None:
     """
     if (folder / STATE).is_file():
         progress.load(folder)
-    if agree(progress.step) * here().count != total([progress.step])[0]:
+    if broadcast_object(progress.step) * get_context().world_size != all_reduce_sum([progress.step])[0]:
         raise MissingData(f"The processes of this training see different states in {folder}.", hint=_SHARED)
 
 
 _SHARED = "Let --output be a folder that all machines share."
 
 
-def _finish(request: Request, moments: Moments) -> None:
+def _finish(request: Request, moments: CheckpointCallback) -> None:
     """Leave the last weights, or the selected ones, as the checkpoint of the training."""
     folder, best, losses = moments.folder, moments.best_folder, moments.progress.losses
     if best is None:
@@ -248,7 +248,7 @@ def _describe(request: Request, folder: Path) -> None:
         copy_design(request.design, folder)
 
 
-def _write_checkpoint(request: Request, progress: Progress, folder: Path) -> None:
+def _write_checkpoint(request: Request, progress: TrainState, folder: Path) -> None:
     _describe(request, folder)
     path = folder / request.weights_file
     write_bytes(path, save(weights(progress.module), {"format": "pt"}))
@@ -271,7 +271,7 @@ def _write_checkpoint(request: Request, progress: Progress, folder: Path) -> Non
         packages=packages(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         evaluations=progress.evaluations,
-        processes=here().count,
+        processes=get_context().world_size,
         skipped=len(progress.skipped),
     )
     write_card(folder, card)

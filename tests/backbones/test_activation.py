@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import open_clip
 import pytest
 
-from cirbench.backbones.source import QUICK_GELU_SUFFIX, QUICK_GELU_TAGS, agree, of_tag
+from cirbench.backbones.source import QUICK_GELU_SUFFIX, QUICK_GELU_TAGS, of_tag, resolve_activation
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def test_the_table_wins_over_a_library_that_forgets() -> None:
 
 def test_silence_about_the_activation_is_an_error_that_says_what_to_type() -> None:
     with pytest.raises(UsageError, match="neither stated nor recorded") as caught:
-        agree("ViT-L-14", {"the option": None, "the name": None})
+        resolve_activation("ViT-L-14", {"the option": None, "the name": None})
     assert "--activation quick_gelu" in str(caught.value.hint)
 
 
 def test_statements_that_contradict_each_other_are_an_error_that_names_them() -> None:
     with pytest.raises(UsageError, match=r"the option says gelu, card\.json says quick_gelu"):
-        agree("ViT-L-14", {"the option": "gelu", "the name": None, "card.json": "quick_gelu"})
+        resolve_activation("ViT-L-14", {"the option": "gelu", "the name": None, "card.json": "quick_gelu"})
 
 
 def test_statements_that_agree_decide() -> None:
-    assert agree("ViT-L-14", {"the option": "gelu", "the name": None, "card.json": "gelu"}) == "gelu"
+    assert resolve_activation("ViT-L-14", {"the option": "gelu", "the name": None, "card.json": "gelu"}) == "gelu"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cirbench.backbones.source import QUICK_GELU_TAGS, agree, model_preprocessing, recorded_beside, resolve
+from cirbench.backbones.source import QUICK_GELU_TAGS, model_preprocessing, recorded_beside, resolve, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
 from tests.backbones.small import CONFIG, write_folder, write_merges
 
@@ -19,7 +19,7 @@ PAIRS = [f"{name}/{tag}" for tag, names in QUICK_GELU_TAGS.items() for name in s
 
 
 def stated(name: str) -> str:
-    return agree(name, resolve(name).activation)
+    return resolve_activation(name, resolve(name).activation)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -139,7 +139,7 @@ def test_a_configuration_that_contradicts_itself_is_refused(tmp_path: Path) -> N
 )
 def test_a_card_beside_the_weights_records_their_activation(tmp_path: Path, card: dict[str, Any]) -> None:
     (tmp_path / "card.json").write_text(json.dumps(card))
-    assert agree("tuned", recorded_beside(tmp_path / "weights.safetensors")) == "quick_gelu"
+    assert resolve_activation("tuned", recorded_beside(tmp_path / "weights.safetensors")) == "quick_gelu"
 
 
 def test_without_a_card_nothing_is_recorded(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cirbench.benchmarks.images import FOLDERS, image_files
 from cirbench.benchmarks.missing import Lost, find_lost
 from cirbench.comparison.report import Report
 from cirbench.errors import MissingData
-from cirbench.methods.evaluate import evaluate, with_misses
+from cirbench.methods.evaluate import count_missing_as_zero, evaluate
 from cirbench.runs.folder import load_run
 from cirbench.runs.session import Session
 from cirbench.support.download import silent
@@ -78,10 +78,10 @@ def test_lost_queries_are_misses_and_the_others_are_ranked_among_what_is_left(tm
     assert lost.images
     assert set(lost.queries) == touched(protocol, lost.images)
     assert 0 < len(lost.queries) < len(protocol.queries)
-    partial = evaluate(MeanColour(), lost.rest)
-    evaluation = with_misses(partial, lost)
+    partial = evaluate(MeanColour(), lost.available)
+    evaluation = count_missing_as_zero(partial, lost)
     assert protocol.gallery is not None
-    ids, left = protocol.gallery.ids, lost.rest.gallery
+    ids, left = protocol.gallery.ids, lost.available.gallery
     assert left is not None
     for row, place in enumerate(lost.kept_queries):
         before = [left.ids[top] for top in partial.ranking.top_QK[row] if top >= 0]
@@ -100,9 +100,9 @@ def test_nothing_lost_changes_nothing(tmp_path: Path) -> None:
     draw_images(tmp_path, PROTOCOLS["cirr"](tmp_path), but=0)
     protocol = PROTOCOLS["cirr"](tmp_path)
     lost = find_lost(protocol, silent)
-    assert (lost.images, lost.queries, lost.rest) == (frozenset(), (), protocol)
+    assert (lost.images, lost.queries, lost.available) == (frozenset(), (), protocol)
     plain = evaluate(MeanColour(), protocol)
-    again = with_misses(plain, lost)
+    again = count_missing_as_zero(plain, lost)
     np.testing.assert_array_equal(again.ranking.top_QK, plain.ranking.top_QK)
     assert [each.value for each in again.measurements] == [each.value for each in plain.measurements]
 
@@ -111,7 +111,7 @@ def test_a_protocol_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     protocol = PROTOCOLS["cirr"](tmp_path)
     everything = frozenset(query.reference.id for query in protocol.queries)
     with pytest.raises(MissingData, match=r"Without its \d+ missing images, cirr/val@1 has no query left"):
-        _ = Lost(protocol, everything).rest
+        _ = Lost(protocol, everything).available
 
 
 def small_session(root: Path, protocol: EvaluationProtocol, **options: object) -> Session:

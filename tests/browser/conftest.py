@@ -45,7 +45,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-class Watch:
+class ValidationConfig:
     """What a page did beyond showing itself."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Watch:
 @pytest.fixture
 def look(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open a file in a fresh context; at the end nothing may have gone wrong and nothing may have been fetched."""
-    watch = Watch()
+    watch = ValidationConfig()
     contexts = []
 
     def open_page(path: Path, fragment: str = "", **options: object) -> Page:

@@ -238,4 +238,4 @@ def test_defaults_are_those_of_the_public_code_and_the_small_backbone_has_a_reci
     assert isinstance(defaults, LinCirTraining)
     assert (defaults.lr, defaults.weight_decay, defaults.batch_size, defaults.steps) == (1e-4, 0.01, 512, 20_000)
     assert (defaults.noise, defaults.dropout, defaults.keywords) == (1.0, 0.5, "spacy")
-    assert training_parameters(SPEC, "scenes-vit", {}) == SPEC.recipes["scenes-vit"]
+    assert training_parameters(SPEC, "scenes-vit", {}) == SPEC.training_presets["scenes-vit"]

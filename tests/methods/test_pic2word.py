@@ -208,4 +208,4 @@ def test_defaults_are_those_of_the_paper_and_the_small_backbone_has_a_recipe() -
     defaults = training_parameters(SPEC, "ViT-L-14/openai", {})
     assert isinstance(defaults, Pic2WordTraining)
     assert (defaults.lr, defaults.weight_decay, defaults.batch_size, defaults.epochs) == (1e-4, 0.1, 1024, 30)
-    assert training_parameters(SPEC, "scenes-vit", {}) == SPEC.recipes["scenes-vit"]
+    assert training_parameters(SPEC, "scenes-vit", {}) == SPEC.training_presets["scenes-vit"]

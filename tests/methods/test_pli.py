@@ -165,7 +165,7 @@ def test_defaults_are_those_of_the_public_code_and_blip_and_the_small_backbone_h
     of_blip = training_parameters(SPEC, "blip-itm-base-coco", {})
     assert of_blip == PliTraining(mask_ratio=0.5, variant="code-blip")
     recipe = training_parameters(SPEC, "scenes-vit", {"seed": "3"})
-    assert recipe == msgspec.structs.replace(SPEC.recipes["scenes-vit"], seed=3)
+    assert recipe == msgspec.structs.replace(SPEC.training_presets["scenes-vit"], seed=3)
     assert recipe.steps is not None
 
 

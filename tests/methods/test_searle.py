@@ -158,8 +158,8 @@ class TextOnly:
 
 
 def test_the_small_backbone_has_a_recipe_and_settings_that_the_user_can_change() -> None:
-    assert training_parameters(SEARLE, "scenes-vit", {}) == SEARLE.recipes["scenes-vit"]
-    settings = SEARLE_OTI.settings["scenes-vit"]
+    assert training_parameters(SEARLE, "scenes-vit", {}) == SEARLE.training_presets["scenes-vit"]
+    settings = SEARLE_OTI.inference_presets["scenes-vit"]
     assert parse_parameters(SEARLE_OTI, {"seed": "3"}, "scenes-vit") == msgspec.structs.replace(settings, seed=3)
     assert parse_parameters(SEARLE_OTI, {}, "ViT-L-14/openai") == SEARLE_OTI.parameters()
 

@@ -16,17 +16,25 @@ from typing import Any
 import torch
 
 from cirbench.errors import CirbenchError, MissingData
-from cirbench.support.distributed import agree, here, joined, report, total, union, wait
+from cirbench.support.distributed import (
+    all_gather_union,
+    all_reduce_sum,
+    barrier,
+    broadcast_object,
+    get_context,
+    init_distributed,
+    log_once,
+)
 from cirbench.training.contrastive import Dropout, gather_rows
 from cirbench.training.train import resume
 
 
 def gathered() -> list[list[float]]:
     """The gradient at the first process's rows, where process r weighs the gathered rows by r + 1."""
-    rows_BD = torch.full((2, 1), float(here().rank), requires_grad=True)
+    rows_BD = torch.full((2, 1), float(get_context().rank), requires_grad=True)
     all_TD = gather_rows(rows_BD)
     weights_T1 = torch.arange(1.0, 5.0)[:, None]
-    (all_TD * weights_T1 * (here().rank + 1)).sum().backward()  # type: ignore[no-untyped-call]
+    (all_TD * weights_T1 * (get_context().rank + 1)).sum().backward()  # type: ignore[no-untyped-call]
     assert rows_BD.grad is not None
     return [all_TD.flatten().tolist(), rows_BD.grad.flatten().tolist()]
 
@@ -40,7 +48,7 @@ def dropped() -> list[float]:
 
 def apart() -> str:
     """What is said when the processes would continue from different states."""
-    progress: Any = SimpleNamespace(step=here().rank)
+    progress: Any = SimpleNamespace(step=get_context().rank)
     try:
         resume(progress, Path("absent"))
     except MissingData as error:
@@ -50,16 +58,16 @@ def apart() -> str:
 
 def main(kind: str) -> None:
     """Do it; in the second process, fail or be told to stop."""
-    wait()
-    if kind == "fails" and here().rank == 1:
+    barrier()
+    if kind == "fails" and get_context().rank == 1:
         raise CirbenchError("The cable is out.", hint="Put it in.")
-    if kind == "told" and here().rank == 1:
+    if kind == "told" and get_context().rank == 1:
         os.kill(os.getpid(), signal.SIGTERM)
     found = {
-        "leads": here().leads,
-        "agreed": agree(f"of {here().rank}"),
-        "total": total([1.5, here().rank]),
-        "union": sorted(union({here().rank, 7})),
+        "leads": get_context().is_main_process,
+        "agreed": broadcast_object(f"of {get_context().rank}"),
+        "total": all_reduce_sum([1.5, get_context().rank]),
+        "union": sorted(all_gather_union({get_context().rank, 7})),
         "gathered": gathered(),
         "dropped": dropped(),
         "apart": apart(),
@@ -67,9 +75,9 @@ def main(kind: str) -> None:
     print(json.dumps(found))
 
 
-with joined():
+with init_distributed():
     try:
         main(sys.argv[1])
     except CirbenchError as error:
-        report(f"error: {error}")
+        log_once(f"error: {error}")
         sys.exit(1)

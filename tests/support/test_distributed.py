@@ -18,16 +18,16 @@ SCRIPT = str(Path(__file__).with_name("processes_at_work.py"))
 
 
 def test_a_process_alone_is_the_first_of_one_and_waits_for_nobody() -> None:
-    with distributed.joined():
-        assert distributed.here() == distributed.Place(rank=0, count=1, local=0)
-        assert distributed.agree("alone") == "alone"
-        assert distributed.total([1.0, 2.0]) == [1.0, 2.0]
-        assert distributed.union({3}) == {3}
-        distributed.wait()
+    with distributed.init_distributed():
+        assert distributed.get_context() == distributed.DistributedContext(rank=0, world_size=1, local_rank=0)
+        assert distributed.broadcast_object("alone") == "alone"
+        assert distributed.all_reduce_sum([1.0, 2.0]) == [1.0, 2.0]
+        assert distributed.all_gather_union({3}) == {3}
+        distributed.barrier()
 
 
 def test_a_process_alone_tells_why_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    distributed.report("error: It is late.")
+    distributed.log_once("error: It is late.")
     assert capsys.readouterr().err == "error: It is late.\n"
 
 
@@ -69,6 +69,6 @@ def test_processes_that_cannot_meet_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     given = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(distributed, "_PATIENCE", distributed._PATIENCE / 1800)  # a second
-    with pytest.raises(CirbenchError, match="has ended or cannot be reached"), distributed.joined():
+    monkeypatch.setattr(distributed, "TIMEOUT", distributed.TIMEOUT / 1800)  # a second
+    with pytest.raises(CirbenchError, match="has ended or cannot be reached"), distributed.init_distributed():
         pass

@@ -44,13 +44,13 @@ def main(folder: Path) -> None:
     gallery = scenes_protocol("tiny").gallery
     assert gallery is not None
     Encoder(tiny_backbone(), FeatureStore(folder / "features")).images(gallery.items[:100])
-    if distributed.here().leads:
+    if distributed.get_context().is_main_process:
         write_random_model(write_design(folder / "model"), folder / "model", seed=0)
-    distributed.wait()
+    distributed.barrier()
     for command in commands(folder):
         assert execute(command) == 0
 
 
 if __name__ == "__main__":
-    with distributed.joined():
+    with distributed.init_distributed():
         main(Path(sys.argv[1]))

@@ -11,7 +11,7 @@ from cirbench.training.checkpoint import read_card
 from cirbench.training.config import TrainingParameters
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.data import Source
-from cirbench.training.loop import Keeper
+from cirbench.training.loop import StateSaver
 from cirbench.training.train import Request, train
 from tests.tiny_clip import tiny_backbone
 from tests.training.plain_samples import GreySample
@@ -50,15 +50,15 @@ def test_workers_change_nothing(undisturbed: Path, tmp_path: Path) -> None:
 def test_a_stopped_training_ends_in_the_same_weights_and_the_same_count(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    keep = Keeper.keep
+    keep = StateSaver.keep
 
-    def stop_after(self: Keeper, progress: Any, *, stopping: bool) -> None:
+    def stop_after(self: StateSaver, progress: Any, *, stopping: bool) -> None:
         if progress.step == after:
             self.stop.set()
         keep(self, progress, stopping=stopping or progress.step == after + 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "keep", stop_after)
+        patch.setattr(StateSaver, "keep", stop_after)
         with pytest.raises(Exception, match="The training was stopped; its state is kept"):
             train(request(3), folder=tmp_path)
     assert weights(train(request(3), folder=tmp_path)) == weights(undisturbed)

@@ -27,7 +27,7 @@ import PIL
 from cirbench.backbones.features.space import FeatureSpace, MemoryShelf
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CirbenchError, MissingData
-from cirbench.support.distributed import Place, agree, here, wait
+from cirbench.support.distributed import DistributedContext, barrier, broadcast_object, get_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.space import OwnSpace, Rows, Shelf, Space, Tower
+    from cirbench.backbones.features.space import FeatureTable, OwnSpace, Rows, Space, Tower
     from cirbench.backbones.features.store import FeatureStore
     from cirbench.backbones.interface import Backbone
     from cirbench.backbones.text import Occurrences
@@ -80,7 +80,7 @@ class Encoder:
         self._store = store
         self._tuned = tuned or store
         self._progress = progress or _silent
-        self._shelves: dict[str, Shelf] = {}
+        self._shelves: dict[str, FeatureTable] = {}
         self._cut: set[str] = set()
 
     @property
@@ -100,7 +100,7 @@ class Encoder:
 
         Raises:
             MissingData: An image is absent or cannot be decoded.
-            CorruptFile: Kept features are damaged.
+            CorruptFile: PerQueryMetric features are damaged.
             CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
         """
         return self.image_rows(items)[:]
@@ -141,7 +141,7 @@ class Encoder:
         """Encode texts, (N, D), not normalised; over-long ones are cut, keeping the end token, and counted.
 
         Raises:
-            CorruptFile: Kept features are damaged.
+            CorruptFile: PerQueryMetric features are damaged.
             CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
         """
         contents = [_content(text) for text in texts]
@@ -231,7 +231,7 @@ class Encoder:
             shard: How many are made before they are kept.
 
         Raises:
-            CorruptFile: Kept rows are damaged.
+            CorruptFile: PerQueryMetric rows are damaged.
             CirbenchError: New rows cannot be kept.
         """
         return self._fill(space, list(dict.fromkeys(contents)), make, title=space.owner, shard=shard).rows(contents)[:]
@@ -239,12 +239,12 @@ class Encoder:
     def _space(self, tower: Tower) -> FeatureSpace:
         return FeatureSpace(self.backbone.identity, tower, self.backbone.dim)
 
-    def _shelf(self, space: Space) -> Shelf:
+    def _shelf(self, space: Space) -> FeatureTable:
         if space.digest not in self._shelves:
             self._shelves[space.digest] = MemoryShelf(space) if self._store is None else self._store.shelf(space)
         return self._shelves[space.digest]
 
-    def _fill(self, space: Space, contents: Sequence[str], make: Make, *, title: str, shard: int) -> Shelf:
+    def _fill(self, space: Space, contents: Sequence[str], make: Make, *, title: str, shard: int) -> FeatureTable:
         """Make what the shelf lacks, a shard at a time; of several processes each makes its share of the shards.
 
         They are the shards of one process alone, so the store comes to hold the same bytes.
@@ -252,17 +252,17 @@ class Encoder:
         shelf = self._shelf(space)
         missing = [contents[position] for position in shelf.missing(contents)]
         together = self._store is not None
-        place = here() if together else Place()  # what is held in memory, every process makes whole
+        place = get_context() if together else DistributedContext()  # what is held in memory, every process makes whole
         if together:
-            missing = agree(missing)
+            missing = broadcast_object(missing)
         if missing:
             shards = [missing[start : start + shard] for start in range(0, len(missing), shard)]
-            own = shards[place.rank :: place.count]
+            own = shards[place.rank :: place.world_size]
             with self._progress(title, sum(map(len, own))) as advance:
                 for wanted in own:
-                    shelf.write(wanted, make(wanted, advance), self._circumstances())
+                    shelf.write(wanted, make(wanted, advance), self._metadata())
         if missing and together:
-            wait()
+            barrier()
             if shelf.missing(missing):
                 raise MissingData(
                     "What another process has encoded is not in the feature store of this one.",
@@ -322,7 +322,7 @@ class Encoder:
             lambda rows: self.backbone.encode_tokens(tokens_NL[rows]), self.backbone.token_lengths(tokens_NL)
         )
 
-    def _circumstances(self) -> dict[str, str]:
+    def _metadata(self) -> dict[str, str]:
         """What could move the last bits of a feature, kept in each shard for whoever has to explain a difference."""
         import torch
 

@@ -79,7 +79,7 @@ class Rows(Protocol):
         ...
 
 
-class Shelf(Protocol):
+class FeatureTable(Protocol):
     """Rows of one space by item content (sha256 in hex)."""
 
     def missing(self, contents: Sequence[str]) -> list[int]:

@@ -15,7 +15,7 @@ from cirbench.benchmarks.files.extract import extract
 from cirbench.benchmarks.files.plan import missing_images, needed_images
 from cirbench.benchmarks.files.sources import Archive
 from cirbench.errors import CorruptFile, MissingData
-from cirbench.support.download import Patience, fetch, require_space, silent
+from cirbench.support.download import RetryPolicy, fetch, require_space, silent
 from cirbench.support.files import sha256_of_file, write_bytes, writing_failed
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Getter:
     root: Path
     mirror: str | None = None
     offline: bool = False
-    patience: Patience = dataclasses.field(default_factory=Patience)
+    patience: RetryPolicy = dataclasses.field(default_factory=RetryPolicy)
     display: Display = silent
     say: Callable[[str], None] = lambda line: None
 

@@ -133,10 +133,10 @@ def _blueprint(reference: Scene, parts: list[Change], dice: Dice) -> Blueprint |
     if not kept:
         return None
 
-    def elsewhere() -> Scene:
+    def another_place() -> Scene:
         return swapped(changed(whole)(), dice)
 
-    decoys = [_made(elsewhere, dice, lambda scene: not blueprint.accepts(scene)) for _ in range(_OTHER_CONCEPTS)]
+    decoys = [_made(another_place, dice, lambda scene: not blueprint.accepts(scene)) for _ in range(_OTHER_CONCEPTS)]
     if len(parts) > 1:
         decoys += [
             _made(changed(part), dice, lambda scene: not blueprint.accepts(scene))

@@ -34,7 +34,7 @@ FIRST = " (the first {})"
 
 _WANTED = {"pairs": "images with captions", "images": "images", "texts": "texts", "features": "images"}
 _PARTS: Mapping[Kind, tuple[Part, ...]] = {**OPENED, "features": ("image",)}
-_LOOKED_AT = 64
+SAMPLE_SIZE = 64
 _SHOWN = 10
 
 
@@ -155,7 +155,7 @@ def identified(
         raise UsageError(f"{name} holds no samples.")
     looked_at: list[list[str | None] | None] = []
     failure: MissingData | None = None
-    for place in _spread(len(samples), _LOOKED_AT):
+    for place in _spread(len(samples), SAMPLE_SIZE):
         try:
             looked_at.append(_content(samples[place]))
         except MissingData as error:  # a training says which samples cannot be used, or skips them

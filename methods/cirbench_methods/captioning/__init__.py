@@ -27,7 +27,7 @@ SPEC = MethodSpec(
     title="Captioning: the reference described in words, then the relative caption",
     implementation="cirbench_methods.captioning.method:Captioning",
     parameters=CaptioningParameters,
-    settings={"scenes-vit": CaptioningParameters(texts="scenes")},  # what that backbone was trained on
+    inference_presets={"scenes-vit": CaptioningParameters(texts="scenes")},  # what that backbone was trained on
     paper="arXiv:2303.15247",
     uses_llm="unknown",
 )

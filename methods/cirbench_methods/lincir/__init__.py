@@ -43,7 +43,7 @@ SPEC = MethodSpec(
     training=LinCirTraining,
     trains_on="texts",
     converter="cirbench_methods.inversion.published:lincir",
-    recipes={
+    training_presets={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for millions of captions.
         "scenes-vit": LinCirTraining(
             steps=300, batch_size=64, lr=2e-3, schedule="cosine", keywords="rules", dropout=0.1

@@ -52,7 +52,7 @@ SPEC = MethodSpec(
     training=Pic2WordTraining,
     trains_on="images",
     converter="cirbench_methods.inversion.published:pic2word",
-    recipes={
+    training_presets={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for millions of photographs.
         "scenes-vit": Pic2WordTraining(steps=300, batch_size=64, lr=1e-3, warmup=10)
     },

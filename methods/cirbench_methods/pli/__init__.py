@@ -59,7 +59,7 @@ SPEC = MethodSpec(
     trainer="cirbench_methods.pli.train:MaskedTuning",
     training=PliTraining,
     converter="cirbench_methods.pli.published:clip",
-    recipes={
+    training_presets={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for models of CLIP's size.
         "scenes-vit": PliTraining(
             steps=100,

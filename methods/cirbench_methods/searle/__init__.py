@@ -86,7 +86,7 @@ SEARLE = MethodSpec(
     trainer="cirbench_methods.searle.train:Distillation",
     training=SearleTraining,
     trains_on="features",
-    recipes={
+    training_presets={
         "scenes-vit": SearleTraining(
             samples=1200,
             steps=300,
@@ -110,6 +110,6 @@ SEARLE_OTI = MethodSpec(
     implementation="cirbench_methods.searle.method:SearleOti",
     parameters=SearleOtiParameters,
     paper="arXiv:2303.15247",
-    settings={"scenes-vit": _SCENES},
+    inference_presets={"scenes-vit": _SCENES},
     uses_llm="yes",
 )

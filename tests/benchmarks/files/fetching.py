@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cirbench.support.download import Patience, fetch
+from cirbench.support.download import RetryPolicy, fetch
 
 if __name__ == "__main__":
-    fetch(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3], patience=Patience(read=60))
+    fetch(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3], patience=RetryPolicy(read=60))

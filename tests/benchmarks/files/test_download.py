@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData
-from cirbench.support.download import Fetched, Patience, fetch
+from cirbench.support.download import Fetched, RetryPolicy, fetch
 from tests.benchmarks.files.server import Behaviour, serving
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CONTENT = random.Random(0).randbytes(1_500_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-HASTY = Patience(attempts=4, first_wait=0.001, longest_wait=0.01, read=0.3)
+HASTY = RetryPolicy(attempts=4, first_wait=0.001, longest_wait=0.01, read=0.3)
 
 
 @pytest.fixture
@@ -103,15 +103,15 @@ def test_a_passing_trouble_of_the_server_is_waited_for(status: int, server: Serv
 def test_a_server_is_given_the_time_it_asks_for(server: Server, url: str, target: Path) -> None:
     server.script = [Behaviour(status=429, headers=(("Retry-After", "7"),))]
     told: list[str] = []
-    fetch(url, target, patience=Patience(longest_wait=0.2), say=told.append)
-    assert Patience().wait(1, asked=7.0) == 7.0
+    fetch(url, target, patience=RetryPolicy(longest_wait=0.2), say=told.append)
+    assert RetryPolicy().wait(1, asked=7.0) == 7.0
     server.script = [Behaviour(status=503, headers=(("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),))]
     fetch(url, target.with_name("other"), patience=HASTY, say=told.append)
     assert len(told) == 2
 
 
 def test_waits_double_and_stay_bounded() -> None:
-    waits = [Patience().wait(fruitless) for fruitless in range(9)]
+    waits = [RetryPolicy().wait(fruitless) for fruitless in range(9)]
     assert waits == [1, 1, 2, 4, 8, 16, 32, 60, 60]
 
 
@@ -346,5 +346,5 @@ def test_whatever_happens_on_the_way_the_file_is_right(
     server.files["/some"], server.script = content, list(script)
     target = tmp_path_factory.mktemp("some") / "file"
     sha256 = hashlib.sha256(content).hexdigest() if known else None
-    fetch(f"{server.url}/some", target, sha256=sha256, patience=Patience(attempts=9, first_wait=0.001, read=2))
+    fetch(f"{server.url}/some", target, sha256=sha256, patience=RetryPolicy(attempts=9, first_wait=0.001, read=2))
     assert target.read_bytes() == content

@@ -17,7 +17,7 @@ from cirbench.benchmarks.files.get import LOCK, NAME, Getter, read_records
 from cirbench.benchmarks.files.plan import choose
 from cirbench.benchmarks.files.sources import Archive, ImageSet, RemoteFile, Sources
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData
-from cirbench.support.download import Patience
+from cirbench.support.download import RetryPolicy
 from tests import circo_files
 from tests.benchmarks.files.server import Behaviour
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.files.server import Server
 
-HASTY = Patience(attempts=2, first_wait=0.001, longest_wait=0.01, read=0.5)
+HASTY = RetryPolicy(attempts=2, first_wait=0.001, longest_wait=0.01, read=0.5)
 VAL = json.dumps(circo_files.published_size("val")).encode()
 INFO = b'{"images": []}'
 REFERENCES = [str(row["reference_img_id"]) for row in json.loads(VAL)]

@@ -13,10 +13,10 @@ from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.registry import find_method
 from cirbench.runs.validation import watch
+from cirbench.training.callbacks import Score, ValidationConfig
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
 from cirbench.training.config import TrainingParameters
 from cirbench.training.contrastive import Contrastive
-from cirbench.training.moments import Score, Watch
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
@@ -41,12 +41,12 @@ def judge(folder: Path) -> Sequence[Score]:
 
 def watched(**more: Any) -> Request:
     SEEN.clear()
-    looked = Watch(protocols=("even@1", "odd@1"), evaluate=judge, **more)
+    looked = ValidationConfig(protocols=("even@1", "odd@1"), evaluate=judge, **more)
     return Request("clip", Contrastive, PARAMETERS, tiny_backbone(), some_pairs(), watch=looked)
 
 
 def plain() -> Request:
-    return dataclasses.replace(watched(), watch=Watch())
+    return dataclasses.replace(watched(), watch=ValidationConfig())
 
 
 def test_a_training_is_evaluated_at_the_end_of_each_epoch_and_the_card_tells(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_checkpoint_that_is_best_on_the_chosen_protocol_is_kept_and_the_card
 
 
 def test_each_epoch_is_kept_as_a_checkpoint_of_its_own(tmp_path: Path) -> None:
-    request = dataclasses.replace(plain(), watch=Watch(keep_epochs=True))
+    request = dataclasses.replace(plain(), watch=ValidationConfig(keep_epochs=True))
     folder = train(request, folder=tmp_path)
     assert [read_card(folder / f"epoch-{epoch}").steps for epoch in (1, 2, 3)] == [3, 6, 9]
     assert (folder / "epoch-3" / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()

@@ -1,4 +1,4 @@
-"""Moments of a training: checkpoints that are kept of its epochs, evaluations on the way, and the best of them.
+"""Checkpoints of epochs, evaluations during training, and the best checkpoint by one of them.
 
 A moment is a checkpoint folder like any other, ``epoch-K`` after K epochs where those are kept, else ``step-K``.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cirbench.support.distributed import agree, here
+from cirbench.support.distributed import broadcast_object, get_context
 from cirbench.training.checkpoint import Evaluated
 from cirbench.training.step import tf32
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from cirbench.training.state import Progress
+    from cirbench.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True)
-class Watch:
+class ValidationConfig:
     """What is looked at while a training goes on, and which of its weights are kept.
 
     Attributes:
@@ -68,7 +68,7 @@ class Watch:
 
 
 @dataclasses.dataclass
-class Moments:
+class CheckpointCallback:
     """The moments of one training.
 
     Attributes:
@@ -80,14 +80,14 @@ class Moments:
         write: Writes a checkpoint of this moment into a folder.
     """
 
-    watch: Watch
+    watch: ValidationConfig
     folder: Path
     per_epoch: int
     steps: int
-    progress: Progress
+    progress: TrainState
     write: Callable[[Path], None]
 
-    def reached(self) -> None:
+    def on_step_end(self) -> None:
         """Do what is due after the step that was just done.
 
         Raises:
@@ -99,12 +99,12 @@ class Moments:
         looked_at = watch.evaluate is not None and (due or step == self.steps)
         if not (looked_at or (watch.keep_epochs and ends_epoch)) or not self.progress.is_finite():
             return
-        if here().leads:
+        if get_context().is_main_process:
             self.write(self._place(step))
         if looked_at:
-            agree(None)  # the others wait for the checkpoint
+            broadcast_object(None)  # the others wait for the checkpoint
             self.progress.evaluations += [Evaluated(step=step, **dataclasses.asdict(score)) for score in self._scores()]
-        if here().leads:
+        if get_context().is_main_process:
             self.progress.save(self.folder)
             self._remove_but(self.best_folder)
 
@@ -135,7 +135,7 @@ class Moments:
         evaluate = self.watch.evaluate
         assert evaluate is not None
         with tf32(False), ThreadPoolExecutor(1, initializer=lambda: torch.set_flush_denormal(False)) as thread:
-            return agree(list(thread.submit(evaluate, self._place(self.progress.step)).result()))
+            return broadcast_object(list(thread.submit(evaluate, self._place(self.progress.step)).result()))
 
     def _remove_but(self, kept: Path | None) -> None:
         for path in self.folder.glob("step-*"):
@@ -143,7 +143,7 @@ class Moments:
                 shutil.rmtree(path)
 
 
-def forget(folder: Path) -> None:
+def delete_checkpoints(folder: Path) -> None:
     """Remove the moments of the training that a folder holds."""
     for path in (*folder.glob("epoch-*"), *folder.glob("step-*")):
         shutil.rmtree(path)
