@@ -88,7 +88,7 @@ def load_captioner(
 
     Raises:
         MissingData: transformers is not installed; the model is not at hand and could not be downloaded.
-        UsageError: The model is no captioner; there is no such device.
+        UsageError: The model is not a captioner; there is no such device.
         CorruptFile: Its files cannot be read, or lack weights.
     """
     transformers = require("transformers", extra="caption", purpose="A captioner")
@@ -144,7 +144,7 @@ def _architecture(folder: Path, name: str) -> str:
     try:
         stated = msgspec.json.decode(path.read_bytes(), type=_Config).architectures
     except OSError as error:
-        raise MissingData(f"{folder} is no model of transformers: {path.name} cannot be read.") from error
+        raise MissingData(f"{folder} is not a model folder of transformers: {path.name} cannot be read.") from error
     except msgspec.DecodeError as error:
         raise CorruptFile(f"{path} cannot be read: {error}.") from error
     if len(stated) != 1 or stated[0] not in _CLASSES:

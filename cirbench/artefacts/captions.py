@@ -198,7 +198,9 @@ def require_jsonl(output: Path) -> None:
         UsageError: It does not end in ``.jsonl``.
     """
     if output.suffix != ".jsonl":
-        raise UsageError(f"{output} is no name for captions.", hint=f"For instance: --output {output.stem}.jsonl")
+        raise UsageError(
+            f"A captions file must end in .jsonl: {output}.", hint=f"For instance: --output {output.stem}.jsonl"
+        )
 
 
 def write_captions(output: Path, images: Sequence[Path], captions: Sequence[str], captioner: Captioner) -> CaptionsCard:

@@ -146,7 +146,7 @@ def stated_activation(folder: Path, config: Any) -> dict[str, Activation | None]
     """What a model's configuration says about the activation of its towers.
 
     Raises:
-        CorruptFile: It is none of those that exist here.
+        CorruptFile: It is not one of those that exist here.
     """
     stated: dict[str, Activation | None] = {}
     for tower in ("vision_config", "text_config"):

@@ -155,7 +155,7 @@ def resolve(name: str) -> Source:
 
     Raises:
         UnknownName: It stands for nothing.
-        MissingData: It is a folder that is no model folder.
+        MissingData: It is a folder, but not a model folder.
         CorruptFile: The configuration of the folder cannot be read.
     """
     if name in bundled_names():
@@ -190,7 +190,7 @@ def _of_open_clip(name: str, architecture: str, tag: str) -> Source:
 def _of_folder(name: str, folder: Path) -> Source:
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise MissingData(f"{folder} is no model folder: it has no {CONFIG_FILE}.")
+        raise MissingData(f"{folder} is not a model folder: it has no {CONFIG_FILE}.")
     record = _Record.read(path)
     config = dict(record.model_cfg)
     if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
@@ -252,7 +252,7 @@ def model_preprocessing(config: Mapping[str, Any], image_size: int | tuple[int, 
     """The preprocessing a model was trained for, from its configuration.
 
     Raises:
-        UsageError: It is none of those that exist here.
+        UsageError: It is not one of those that exist here.
     """
     sides = {image_size} if isinstance(image_size, int) else set(image_size)
     shape = {"shortest": "clip", "squash": "squash"}.get(config.get("resize_mode") or "shortest")

@@ -146,7 +146,7 @@ class PseudoWords:
         """The tower's own vector of a word that is one token, (E,).
 
         Raises:
-            UsageError: It is none, or several.
+            UsageError: It is not one token of the vocabulary.
         """
         vector: torch.Tensor = self._embeddings[self._one_token(word)]
         return vector

@@ -39,7 +39,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     tensors = {name.removeprefix("module."): tensor for name, tensor in content.items()}
     strangers = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
     if strangers:
-        raise CorruptFile(f"The weights file {path} holds no tensor under {strangers[0]!r}, so it is no state dict.")
+        raise CorruptFile(f"The weights file {path} holds no tensor under {strangers[0]!r}, so it is not a state dict.")
     return tensors
 
 
@@ -83,7 +83,7 @@ def _read_torch(path: Path) -> Any:
         raise MissingData(f"The weights file {path} cannot be read: {error.strerror or error}.") from error
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
-            raise _damaged(path, "it is no file of tensors") from error
+            raise _damaged(path, "it is not a file of tensors") from error
         raise CorruptFile(
             f"The weights file {path} holds more than tensors, and unpickling it could run any code: refused.",
             hint="Save the state dict alone, preferably with safetensors.torch.save_file.",

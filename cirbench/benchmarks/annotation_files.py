@@ -24,7 +24,7 @@ def data_root(given: Path | None = None) -> Path:
     """Return the folder that holds the data sets: ``given``, else the one that ``CIRBENCH_DATA`` names.
 
     Raises:
-        MissingData: Neither is set, or what is set is no folder.
+        MissingData: Neither is set, or what is set is not a folder.
     """
     named = os.environ.get(VARIABLE)
     hint = f"Give --data-root DIR, or set {VARIABLE}: {_EXAMPLE}."

@@ -1,7 +1,7 @@
 """CIRR: composed retrieval over photographs of NLVR2, with a group of six similar images around each query.
 
 Liu et al., "Image Retrieval on Real-life Images with Pre-trained Vision-and-Language Models", ICCV 2021; release rc2.
-The gallery is the split's list of images in its order. The reference is no candidate. Query ids are the pair ids.
+The gallery is the split's list of images in its order. The reference is not a candidate. Query ids are the pair ids.
 
 ``cirr/val-soft`` is the evaluation of the authors' own code: a query is worth the largest soft label among its first K
 candidates. It is not the Recall of anybody else: 37 queries do not list their hard target among the soft ones.

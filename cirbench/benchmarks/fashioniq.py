@@ -11,7 +11,7 @@ numbers on another:
 Queries are ``dress-0``, ``dress-1`` and so on, by category and place in the published file.
 
 It differs from every other evaluation of FashionIQ: each pair is asked twice, once per order of its two captions; four
-punctuation marks become words; the reference is no candidate; the gallery is the references and targets of a list of
+punctuation marks become words; the reference is not a candidate; the gallery is the references and targets of a list of
 pairs from which about a twelfth of the official ones is missing. That list is not data that FashionIQ published, so it
 is not fetched: put the three files where `PLI_FILE` says.
 """

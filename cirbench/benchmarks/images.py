@@ -234,7 +234,7 @@ GALLERIES = ("gallery", "images")
 """What the folder of ranked images may be called; the earlier one wins."""
 
 IMAGE_SUFFIXES = (*SUFFIXES, ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""In any case; other files in the gallery are no images of it."""
+"""In any case; other files in the gallery are not images of it."""
 
 EXAMPLE = "Type `cirbench new dataset PATH` to get an example to change."
 

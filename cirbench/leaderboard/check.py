@@ -132,19 +132,19 @@ def _identity(entry: Entry, folder: str) -> Iterator[str]:
     named = {"run": entry.run, "ranks": entry.ranks, "checkpoint": entry.method.checkpoint, "code": entry.method.code}
     for name, value in named.items():
         if value is not None and _SHA256.fullmatch(value) is None:
-            yield f"its {name} is no sha256"
+            yield f"its {name} is not a sha256"
     parts = {name: getattr(entry.backbone, name) for name in entry.backbone.__struct_fields__}
     if parts.pop("digest") != digest({name: value for name, value in parts.items() if name != "name"}):
         yield "the digest of its backbone does not follow from its architecture, weights and preprocessing"
     method = entry.method
     if not {method.uses_llm, method.uses_shared_concept, method.uses_triplets} <= {*_ANSWERS}:
-        yield f"a disclosure is none of {', '.join(_ANSWERS)}"
+        yield f"a disclosure is not one of {', '.join(_ANSWERS)}"
     if method.supervision not in _SUPERVISION:
-        yield f"its supervision is none of {', '.join(_SUPERVISION)}"
+        yield f"its supervision is not one of {', '.join(_SUPERVISION)}"
     try:
         datetime.datetime.fromisoformat(entry.created)
     except ValueError:
-        yield f"it was created at {entry.created!r}, which is no date"
+        yield f"it was created at {entry.created!r}, which is not a date"
 
 
 def _protocol(entry: Entry, known: Mapping[str, str]) -> Iterator[str]:
@@ -203,7 +203,7 @@ def _coverage(entry: Entry, evidence: Evidence) -> Iterator[str]:
     if ((ranks > counts.gallery_expected) & (ranks != UNRANKED)).any():
         yield f"a rank is beyond the {counts.gallery_expected} images of the gallery"
     if ((evidence.shown_SK < -1) | (evidence.shown_SK >= counts.gallery_expected)).any():
-        yield f"an item to show is none of the {counts.gallery_expected} images of the gallery"
+        yield f"an item to show is not among the {counts.gallery_expected} images of the gallery"
 
 
 def _numbers(entry: Entry, evidence: Evidence) -> Iterator[str]:
@@ -230,7 +230,7 @@ def _plausible(entry: Entry) -> Iterator[str]:
     for score in entry.metrics:
         ends = (score.low, score.value, score.high)
         if None in ends or not 0 <= score.low <= score.high <= 100 or not 0 <= score.value <= 100:  # type: ignore[operator]
-            yield f"{score.label}: {score.value} is no percentage with an interval"
+            yield f"{score.label}: {score.value} is not a percentage with an interval"
 
 
 def _by_server(entry: Entry, folder: Path) -> Iterator[str]:

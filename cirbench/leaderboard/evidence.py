@@ -87,7 +87,7 @@ class Evidence:
         """Measure the ranks again.
 
         Raises:
-            ValueError: A label is no label, or asks for what the evidence does not hold.
+            ValueError: A label is not valid, or asks for what the evidence does not hold.
         """
         asked = _Asked(measures_of(labels), self.slices, self)
         if missing := {each.by for each in asked.measures} - {None, *self.slices}:
@@ -181,13 +181,13 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:
 
 def _texts(array: NDArray[Any], name: str) -> tuple[str, ...]:
     if array.dtype.kind != "U" or array.ndim != 1:
-        raise ValueError(f"{name} are no texts")
+        raise ValueError(f"{name} are not texts")
     return tuple(array.tolist())
 
 
 def _whole(array: NDArray[Any], name: str) -> NDArray[np.int64]:
     if array.dtype != np.int64 or array.ndim != 1:
-        raise ValueError(f"{name} are no whole numbers")
+        raise ValueError(f"{name} are not whole numbers")
     return array
 
 

@@ -131,7 +131,7 @@ def _gaps(spec: MethodSpec) -> Iterator[str]:
     if not spec.title.strip():
         yield "the title is empty"
     if spec.supervision not in get_args(Supervision):
-        yield f"the supervision {spec.supervision!r} is none of {', '.join(get_args(Supervision))}"
+        yield f"the supervision {spec.supervision!r} is not one of {', '.join(get_args(Supervision))}"
     for field in ("uses_shared_concept", "uses_llm", "uses_triplets"):
         if getattr(spec, field) not in get_args(Disclosure):
             yield f"{field} is {getattr(spec, field)!r} instead of yes, no or unknown"

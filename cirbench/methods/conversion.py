@@ -41,7 +41,7 @@ def convert(
         output: Where the checkpoint goes; a folder of the cache if not given.
 
     Raises:
-        UsageError: The method has no such files; the file is none, or of another backbone; the folder is taken.
+        UsageError: The method has no such files; the file is another one, or of another backbone; the folder is taken.
         MissingData: The file is absent.
         CorruptFile: The file is damaged, or could run code.
     """

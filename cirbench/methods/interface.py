@@ -117,7 +117,7 @@ class Converter(Protocol):
             file: Its name, for messages.
 
         Raises:
-            UsageError: It is no such file, or belongs to another backbone.
+            UsageError: It is not such a file, or belongs to another backbone.
         """
         ...
 

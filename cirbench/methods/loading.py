@@ -42,7 +42,7 @@ class Checked:
         """Represent gallery items as one row each, (N, D).
 
         Raises:
-            MethodFailed: The method raised, or returned what is no such array.
+            MethodFailed: The method raised, or returned something else than such an array.
         """
         names = [f"gallery item {item.id}" for item in items]
         return self._rows("encode_gallery", lambda: self._method.encode_gallery(items), names)
@@ -51,7 +51,7 @@ class Checked:
         """Represent queries as one row each, (Q, D).
 
         Raises:
-            MethodFailed: The method raised, or returned what is no such array.
+            MethodFailed: The method raised, or returned something else than such an array.
         """
         names = [f"query {query.id}" for query in queries]
         return self._rows("encode_queries", lambda: self._method.encode_queries(queries), names)

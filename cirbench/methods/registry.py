@@ -31,7 +31,7 @@ def load_object(reference: str, *, owner: str) -> Any:
         owner: Who needs it, for messages: ``"the method pli"``.
 
     Raises:
-        UsageError: It is no reference.
+        UsageError: It is not a reference.
         MissingData: The file does not exist.
         MethodFailed: The module cannot be imported.
         UnknownName: The module has no such object.
@@ -99,7 +99,7 @@ def find_method(name: str) -> MethodSpec:
     Raises:
         UnknownName: There is no such method.
         MissingData: The file does not exist.
-        MethodFailed: The plug-in cannot be imported, or is no method.
+        MethodFailed: The plug-in cannot be imported, or is not a method.
     """
     reference = reference_of(name)
     spec = _spec(reference, owner=f"the method {name}")
@@ -139,7 +139,7 @@ def _spec(reference: str, *, owner: str) -> MethodSpec:
     spec = named if isinstance(named, MethodSpec) else getattr(named, "SPEC", None)
     if not isinstance(spec, MethodSpec):
         raise MethodFailed(
-            f"{reference} is no method: it is neither a MethodSpec nor a class with one as SPEC.",
+            f"{reference} is not a method: it is neither a MethodSpec nor a class with one as SPEC.",
             hint="docs/adding-a-method.md shows a whole one.",
         )
     return spec

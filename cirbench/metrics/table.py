@@ -136,13 +136,13 @@ def parse_label(text: str) -> Label:
     """Take apart ``"mAP@5"``, ``"mAP@10[aspect=negation]"`` or ``"Recall@10[mean over category]"``.
 
     Raises:
-        ValueError: It is no label of a number.
+        ValueError: It is not a label of a number.
     """
     if text == CIRR_AVERAGE:
         return Label(CIRR_AVERAGE, 5)
     match = _LABEL.fullmatch(text)
     if match is None or match["metric"] not in METRICS or match["k"] is None or len(match["k"]) > 9:
-        raise ValueError(f"{text!r} is no label of a number")
+        raise ValueError(f"{text!r} is not a label of a number")
     sliced = match["slice"]
     if sliced is None:
         return Label(match["metric"], int(match["k"]))
@@ -150,7 +150,7 @@ def parse_label(text: str) -> Label:
         return Label(match["metric"], int(match["k"]), by=sliced.removeprefix(_MEAN))
     by, separator, part = sliced.partition("=")
     if not separator:
-        raise ValueError(f"{text!r} is no label of a number")
+        raise ValueError(f"{text!r} is not a label of a number")
     return Label(match["metric"], int(match["k"]), by=by, part=part)
 
 
@@ -158,7 +158,7 @@ def measures_of(labels: Sequence[str]) -> tuple[Measure, ...]:
     """Return what a protocol asked for, from the labels of all that it reports, in their order.
 
     Raises:
-        ValueError: One is no label of a number.
+        ValueError: One is not a label of a number.
     """
     found: dict[tuple[str, int, str | None], Measure] = {}
     for label in map(parse_label, labels):

@@ -52,7 +52,7 @@ class Candidates:
         return np.ascontiguousarray(self._gallery_ND[places if self._pool is None else self._pool[places]], np.float32)
 
     def places(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Translate gallery positions to places in the pool; -1 for what is no candidate, and for -1."""
+        """Translate gallery positions to places in the pool; -1 for what is not a candidate, and for -1."""
         if self._pool is None:
             return positions
         order = np.argsort(self._pool, kind="stable")

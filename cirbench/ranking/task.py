@@ -31,7 +31,7 @@ class RankingTask:
         tie_order_N: A permutation of 0..N-1; among equal scores the smaller value comes first.
         depth: How many items per query to keep.
         relevant: Per query, the gallery positions whose exact rank is wanted; the target first.
-        excluded_Q: Per query one gallery position that is no candidate, or -1.
+        excluded_Q: Per query one gallery position that is not a candidate, or -1.
         groups: Per query, the gallery positions of its group without the reference; the target (the first relevant
             item) is ranked inside it by the same scores.
         pools: Candidate sets as gallery positions; ``None`` for the whole gallery.
@@ -56,7 +56,7 @@ class Ranking:
         top_QK: Gallery positions, best first; -1 where a query has fewer candidates than K.
         scores_QK: float32 scores of ``top_QK``; NaN where it is -1.
         relevant_ranks: Per query, the 1-based rank of each relevant item among all candidates, in the order of
-            `RankingTask.relevant`; `UNRANKED` for one that is no candidate.
+            `RankingTask.relevant`; `UNRANKED` for one that is not a candidate.
         relevant_ties: Per query, how many other candidates have exactly the score of the relevant item.
         group_ranks_Q: The 1-based rank of the target inside its group, or ``None`` without groups.
         group_top_QK: The gallery positions of the group's members (without the reference), best first; -1 pads.

@@ -72,7 +72,7 @@ def at_hand(data_root: Path | None) -> AtHand:
     """Return a function that loads a protocol, or gives ``None`` where its annotations are not there.
 
     Raises:
-        MissingData: ``data_root`` is given and is no folder.
+        MissingData: ``data_root`` is given and is not a folder.
         CorruptFile: From the function: annotations are there, and are not what was published.
     """
     if data_root is not None:

@@ -31,8 +31,8 @@ def parse_scores(text: str, protocol: str) -> dict[str, float]:
     Names are known in any case, and an aspect of CIRCO by itself: ``cardinality=10.1``.
 
     Raises:
-        UsageError: A score is no percentage, or is given twice, or there is none.
-        UnknownName: A score is none of the protocol's.
+        UsageError: A score is not a percentage, or is given twice, or there is none.
+        UnknownName: The protocol has no such score.
     """
     labels = {label.lower(): label for label in score_labels(protocol)}
     labels |= dict(_aspects(protocol))
@@ -67,7 +67,7 @@ def _pairs(text: str) -> list[tuple[str, object]]:
         return list(parse_json("--scores", text).items())
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if odd := next((part for part in parts if "=" not in part), None):
-        raise UsageError(f"{odd!r} is no score.", hint="Scores look like mAP@5=12.3,mAP@10=11.9.")
+        raise UsageError(f"{odd!r} is not a valid score.", hint="Scores look like mAP@5=12.3,mAP@10=11.9.")
     # The label of a slice holds a sign of its own: mAP@10[aspect=negation]=6.5.
     return [(name, value) for name, _, value in (part.rpartition("=") for part in parts)]
 

@@ -125,7 +125,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     stream = io.BytesIO(content)
     shape, _, dtype = _HEADERS[npy.read_magic(stream)](stream)
     if dtype.hasobject or any(side < 0 for side in shape):
-        raise ValueError(f"{member.filename} is no plain array")
+        raise ValueError(f"{member.filename} is not a plain array")
     if len(content) - stream.tell() != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{member.filename} is not as large as its header says")
     return npy.read_array(io.BytesIO(content), allow_pickle=False)

@@ -120,7 +120,7 @@ def read_card(folder: Path) -> Card:
     try:
         card = msgspec.json.decode(path.read_bytes(), type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptFile(f"{path} is no checkpoint card: {error}.") from error
+        raise CorruptFile(f"{path} is not a valid checkpoint card: {error}.") from error
     if card.schema != SCHEMA:
         raise CorruptFile(f"{path} has schema {card.schema}; this version of cirbench reads {SCHEMA}.")
     return card

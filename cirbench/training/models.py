@@ -32,7 +32,7 @@ def random_backbone(design: Path, *, seed: int, device: str) -> Backbone:
     Raises:
         MissingData: There is no such folder.
         CorruptFile: The configuration describes no model.
-        UsageError: It is no configuration, or does not state its activation.
+        UsageError: It is not a configuration, or does not state its activation.
     """
     design = design_folder(design)
     with tempfile.TemporaryDirectory(prefix="cirbench-") as folder:

@@ -103,7 +103,7 @@ def test_a_tokenizer_of_its_own_makes_another_architecture(tmp_path: Path) -> No
 
 
 def test_a_folder_without_a_configuration_is_no_model_folder(tmp_path: Path) -> None:
-    with pytest.raises(MissingData, match=r"is no model folder: it has no open_clip_config\.json"):
+    with pytest.raises(MissingData, match=r"is not a model folder: it has no open_clip_config\.json"):
         resolve(str(tmp_path))
 
 

@@ -136,7 +136,7 @@ def spoilt(model: Path, folder: Path, what: str) -> Path:
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
-        ("config", MissingData, "is no model of transformers: config.json cannot be read"),
+        ("config", MissingData, "is not a model folder of transformers: config.json cannot be read"),
         ("json", CorruptFile, "config.json cannot be read"),
         ("torn", CorruptFile, "cannot be loaded"),
         ("lacking", CorruptFile, "lack 1 tensors, for instance vision_model.post_layernorm.weight"),

@@ -113,7 +113,7 @@ def test_a_method_may_be_a_class_in_a_module(tmp_path: Path, monkeypatch: pytest
 def test_what_is_no_method_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(SINGLE_FILE)
-    with pytest.raises(MethodFailed, match="is no method: it is neither a MethodSpec nor a class with one as SPEC"):
+    with pytest.raises(MethodFailed, match="is not a method: it is neither a MethodSpec nor a class with one as SPEC"):
         find_method(f"{file}:OTHER")
     with pytest.raises(UnknownName, match=r"There is no object in .*mine.py called 'Mien'.\nNearest: Mine"):
         find_method(f"{file}:Mien")

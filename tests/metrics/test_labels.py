@@ -38,7 +38,7 @@ def test_a_label_says_what_was_asked_for(text: str, label: Label) -> None:
 
 @pytest.mark.parametrize("text", NO_LABELS)
 def test_what_is_no_label_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no label of a number"):
+    with pytest.raises(ValueError, match="is not a label of a number"):
         parse_label(text)
 
 

@@ -49,7 +49,7 @@ def main(name: str, folder: str = "") -> None:
         problem = sized(name)
         queries_QD, gallery, task = problem.queries_QD, problem.gallery_ND, problem.task
         del problem
-    np.matmul(queries_QD[:64], queries_QD[:64].T)  # the library's own buffers are no part of the ranking
+    np.matmul(queries_QD[:64], queries_QD[:64].T)  # the library's own buffers are not part of the ranking
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     before = megabytes("VmRSS")

@@ -94,7 +94,7 @@ def test_scores_are_read_from_pairs_or_json_under_the_labels_of_run() -> None:
     [
         ("", "No score is given"),
         ("{}", "No score is given"),
-        ("mAP@5", "'mAP@5' is no score"),
+        ("mAP@5", "'mAP@5' is not a valid score"),
         ("mAP@5=high", 'is "high", and must be a number of percent'),
         ("mAP@5=101", "from 0 to 100"),
         ("mAP@5=-1", "from 0 to 100"),

@@ -92,7 +92,7 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
         ("pairs.jsonl", '{"image": "0.png", "caption": "red"}\n{"image": 3}\n', CorruptFile, "line 2: Expected `str "),
         ("pairs.jsonl", '{"text": "red"}\n{"image": "0.png"}\n', CorruptFile, "line 2: the text is missing"),
         ("pairs.jsonl", '{"words": "red"}\n', CorruptFile, "line 1 has no image, caption or text"),
-        ("pairs.tsv", "0.png red\n", UsageError, "is no training data"),
+        ("pairs.tsv", "0.png red\n", UsageError, "is not training data"),
     ],
 )
 def test_a_broken_list_is_an_error_that_names_the_line(
@@ -107,7 +107,7 @@ def test_a_broken_list_is_an_error_that_names_the_line(
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match=r"absent.csv does not exist"):
         open_source(str(tmp_path / "absent.csv"))
-    with pytest.raises(UsageError, match="'scenes:many' is no training data"):
+    with pytest.raises(UsageError, match="'scenes:many' is not training data"):
         open_source("scenes:many")
 
 

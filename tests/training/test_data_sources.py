@@ -249,7 +249,7 @@ BAD: list[tuple[Mapping[str, bytes | str], str, str | None, type[CirbenchError],
     ({"i/1.png": "", "c.csv": "image\n1.png\n"}, "i", "c.csv", UsageError, "holds no pairs"),
     ({"i/1.png": "", "c.csv": ""}, "c.csv", "i", UsageError, "--captions goes with a folder of images"),
     ({"c.json": json.dumps(COCO)}, "c.json", None, UsageError, "needs the folder of its images"),
-    ({"i/7.png": "", "c.json": "{}"}, "i", "c.json", CorruptFile, "is no captions file of COCO: .*missing .*`images`"),
+    ({"i/7.png": "", "c.json": "{}"}, "i", "c.json", CorruptFile, "not a captions file of COCO: .*missing .*`images`"),
     (
         {"i/7.png": "", "c.json": json.dumps(COCO | {"images": []})},
         "i",
@@ -266,9 +266,9 @@ BAD: list[tuple[Mapping[str, bytes | str], str, str | None, type[CirbenchError],
         "half.tar",
         None,
         CorruptFile,
-        "half.tar is no whole tar file",
+        "half.tar is not a complete tar file",
     ),
-    ({"no.tar": "words"}, "no.tar", None, CorruptFile, "no.tar is no whole tar file"),
+    ({"no.tar": "words"}, "no.tar", None, CorruptFile, "no.tar is not a complete tar file"),
 ]
 
 

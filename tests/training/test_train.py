@@ -202,7 +202,7 @@ def test_a_checkpoint_without_its_weights_is_damaged(tmp_path: Path) -> None:
 def test_a_damaged_card_is_never_used(tmp_path: Path) -> None:
     folder = train(request_for(), folder=tmp_path)
     (folder / CARD).write_text((folder / CARD).read_text()[:100])
-    with pytest.raises(CorruptFile, match=r"card.json is no checkpoint card: "):
+    with pytest.raises(CorruptFile, match=r"card.json is not a valid checkpoint card: "):
         train(request_for(), folder=folder)
 
 

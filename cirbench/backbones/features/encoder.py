@@ -6,7 +6,7 @@ padded length; and several cores take a batch each, since threads that share a b
 differently. So a row depends neither on what else was asked for, nor on what was known already, on where a run was
 interrupted, or on the number of threads. (In another shape a row differs in the last bits, by about 3e-6 between
 batches of 1 and 8.) The batch size is a function of the model and the kind of device, unless it is given, and each
-shard records it; it is no part of the feature key.
+shard records it; it is not part of the feature key.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class FeatureSpace:
 
     @property
     def digest(self) -> str:
-        """Sha256 over schema, backbone and tower; the backbone's name is no part of it."""
+        """Sha256 over schema, backbone and tower; the backbone's name is not part of it."""
         return digest({"schema": SCHEMA, "backbone": self.backbone.digest, "tower": self.tower})
 
 
@@ -58,7 +58,7 @@ class OwnSpace:
 
     @property
     def digest(self) -> str:
-        """Sha256 over schema, backbone, owner and recipe; the backbone's name is no part of it."""
+        """Sha256 over schema, backbone, owner and recipe; the backbone's name is not part of it."""
         own = {"owner": self.owner, "recipe": self.recipe}
         return digest({"schema": SCHEMA, "backbone": self.backbone.digest, **own})
 

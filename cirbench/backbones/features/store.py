@@ -46,7 +46,7 @@ def keys(contents: Sequence[str]) -> NDArray[np.bytes_]:
     """The 32 bytes of each sha256 in hex, as an array that sorts and compares.
 
     Raises:
-        ValueError: A content is no sha256.
+        ValueError: A content is not a sha256.
     """
     digests = [bytes.fromhex(content) for content in contents]
     if any(len(digest) != 32 for digest in digests):

@@ -61,7 +61,7 @@ def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        why = "it is empty" if _is_empty(file) else "it is no image in a known format"
+        why = "it is empty" if _is_empty(file) else "it is not an image in a known format"
         raise CorruptFile(f"The image {name} cannot be decoded: {why}.", hint=_FETCH_AGAIN) from error
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
         raise CorruptFile(f"The image {name} cannot be decoded whole: {error}.", hint=_FETCH_AGAIN) from error

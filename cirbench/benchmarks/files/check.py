@@ -84,7 +84,7 @@ def inspect(path: Path) -> Inspection:
             image.load()
             return Inspection("whole", "", size, crc32, mode, _is_turned(image))
     except UnidentifiedImageError:
-        return Inspection("undecodable", "it is no image in a known format", size, crc32)
+        return Inspection("undecodable", "it is not an image in a known format", size, crc32)
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
         cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
         return Inspection("truncated" if cut else "undecodable", str(error) or type(error).__name__, size, crc32)

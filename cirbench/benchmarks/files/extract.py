@@ -82,7 +82,7 @@ def extract(
         display: Shows the progress.
 
     Raises:
-        CheckFailed: A member would leave the target, is no plain file or folder, or the archive is a bomb.
+        CheckFailed: A member would leave the target, is not a plain file or folder, or the archive is a bomb.
         CorruptFile: The archive is damaged, or lacks a member of ``only``.
         CirbenchError: The disk is full, or the place cannot be written.
     """

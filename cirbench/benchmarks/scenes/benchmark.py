@@ -263,7 +263,7 @@ class TrainingPairs(Sequence[ImageTextPair]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self._count))]
         if not -self._count <= index < self._count:
-            raise IndexError(f"There are {self._count} training pairs; {index} is none of them.")
+            raise IndexError(f"There are {self._count} training pairs, so {index} is out of range.")
         return _pair(index % self._count)
 
 

@@ -195,7 +195,7 @@ def _earlier(output: Path) -> tuple[str, ...]:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return ()
     if not (output / MANIFEST).is_file():
-        raise UsageError(f"{output} holds something that is no site.", hint="Give --output a folder of its own.")
+        raise UsageError(f"{output} holds something other than a site.", hint="Give --output a folder of its own.")
     files = read_versioned(output / MANIFEST, Manifest, version=SCHEMA_VERSION).files
     root = output.resolve()
     return tuple(path for path in files if (output / path).resolve().is_relative_to(root))

@@ -94,7 +94,7 @@ _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 def to_html(text: str) -> Markup:
     """Render a card; its title is left to the page, deeper headings move down by one level.
 
-    Links that are no web addresses are shown as their text, because a card's neighbours are not part of the site.
+    Links that are not web addresses are shown as their text, because a card's neighbours are not part of the site.
     Pictures are left out.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")

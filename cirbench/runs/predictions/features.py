@@ -76,7 +76,7 @@ def read_features(path: Path) -> NDArray[np.floating]:
 
     Raises:
         MissingData: The file is not there or cannot be read.
-        InvalidPredictions: It is no whole ``.npy`` file, or does not hold rows of float16, float32 or float64.
+        InvalidPredictions: It is not a complete ``.npy`` file, or does not hold rows of float16, float32 or float64.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -109,7 +109,7 @@ def read_ids(path: Path) -> tuple[str, ...]:
         content = parse_json(str(path), text)
         wrong = [value for value in content if type(value) not in (str, int)]
         if wrong:
-            raise InvalidPredictions(f"{path}: {wrong[0]!r} is no id.", hint="Ids are text or whole numbers.")
+            raise InvalidPredictions(f"{path}: {wrong[0]!r} is not a valid id.", hint="Ids are text or whole numbers.")
         names = tuple(str(value) for value in content)
     else:
         names = tuple(line.strip() for line in text.rstrip().split("\n"))

@@ -91,7 +91,7 @@ def parse_json(source: str, text: str) -> Any:
         return content
 
     def refuse(constant: str) -> None:
-        raise InvalidPredictions(f"{source}: {constant} is no id.", hint=_FORMATS)
+        raise InvalidPredictions(f"{source}: {constant} is not a valid id.", hint=_FORMATS)
 
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)

@@ -235,7 +235,7 @@ def _coco(path: Path) -> _Columns:
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_Coco)
     except msgspec.DecodeError as error:
-        raise CorruptFile(f"{path} is no captions file of COCO: {error}.") from error
+        raise CorruptFile(f"{path} is not a captions file of COCO: {error}.") from error
     names = {image.id: image.file_name for image in content.images}
     for annotation in content.annotations:
         if annotation.image_id not in names:

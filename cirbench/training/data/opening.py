@@ -53,7 +53,7 @@ def open_source(
         say: Tells the user what is fetched where to.
 
     Raises:
-        UsageError: It is none of these, or holds nothing.
+        UsageError: It is not one of these, or holds nothing.
         MissingData: A file, folder or shard does not exist, or is empty.
         CorruptFile: A list or a shard cannot be read; the message has the line.
     """
@@ -63,7 +63,7 @@ def open_source(
     kind, _, count = data.partition(":")
     if kind == "scenes":
         if count and not count.isdecimal():
-            raise UsageError(f"{data!r} is no training data.", hint="For instance: --data scenes:60000")
+            raise UsageError(f"{data!r} is not training data.", hint="For instance: --data scenes:60000")
         return identified(name, training_pairs(int(count or SCENES_PAIRS)), listing="scenes")
     if data.endswith(".tar"):
         shards = read_shards(data, display=display, say=say)
@@ -75,7 +75,7 @@ def open_source(
         )
     if path.suffix.lower() in LISTS:
         return identified(name, read_list(path, path.parent), listing=sha256_of_file(path))
-    folder = read_folder(_folder(data, f"{data!r} is no training data"), None)
+    folder = read_folder(_folder(data, f"{data!r} is not training data"), None)
     return identified(name, folder, listing=digest(folder.images))
 
 

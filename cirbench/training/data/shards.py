@@ -120,7 +120,7 @@ def index(path: Path) -> Index:
 
     Raises:
         MissingData: It does not exist or cannot be read, or holds no samples.
-        CorruptFile: It is no tar file, or is not whole.
+        CorruptFile: It is not a tar file, or is cut off.
     """
     try:
         status = path.stat()
@@ -160,7 +160,8 @@ def _samples(path: Path) -> dict[str, list[tuple[int, int, int]]]:
                     spans[part] = (code, member.offset_data, member.size)
     except (tarfile.TarError, EOFError) as error:
         raise CorruptFile(
-            f"The shard {path} is no whole tar file: {error}.", hint="Copy it again; unpack it if it is compressed."
+            f"The shard {path} is not a complete tar file: {error}.",
+            hint="Copy it again; unpack it if it is compressed.",
         ) from error
     except OSError as error:
         raise MissingData(f"The shard {path} cannot be read: {error.strerror}.") from error
@@ -210,7 +211,7 @@ class ShardSample:
 
         Raises:
             MissingData: The tar file cannot be read.
-            CorruptFile: The text is none, or the JSON holds no caption.
+            CorruptFile: The text is not UTF-8, or the JSON holds no caption.
         """
         text = self.entry.text
         if text is None:

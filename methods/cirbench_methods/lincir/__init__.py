@@ -16,7 +16,7 @@ class LinCirTraining(TrainingParameters, frozen=True):
 
     Attributes:
         keywords: By which the words of a caption are found that are replaced: spacy (runs of nouns, adjectives and
-            determiners, as tagged by a pipeline), or rules (runs of words that are no function words of English).
+            determiners, as tagged by a pipeline), or rules (runs of words that are not function words of English).
         pipeline: Of spaCy: an installed one by name, or its folder.
         noise: Times u * eps is added to a text's feature, where u is uniform in [0, 1] and eps normal.
         dropout: Of phi.

@@ -1,4 +1,4 @@
-"""Words of English that are no keywords: the closed classes, and the verbs that captions use most."""
+"""Words of English that are not keywords: the closed classes, and the verbs that captions use most."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class TaggedKeywords:
 
 
 class RuledKeywords:
-    """Maximal runs of words that are no function words of English, with the determiners before and within them.
+    """Maximal runs of words that are not function words of English, with the determiners before and within them.
 
     Verbs cannot be told from nouns without a tagger: those that captions use most stand among the function words.
     """

@@ -72,7 +72,7 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_said_to_be_no_image(tmp_path: Path) -> None:
     path = tmp_path / "page.jpg"
     path.write_text("<html>404</html>")
-    with pytest.raises(CorruptFile, match=r"page\.jpg cannot be decoded: it is no image"):
+    with pytest.raises(CorruptFile, match=r"page\.jpg cannot be decoded: it is not an image"):
         decode(path)
 
 

@@ -59,7 +59,7 @@ def test_a_file_of_no_bytes_is_empty(tmp_path: Path) -> None:
 def test_a_page_that_says_it_is_an_image_is_undecodable(tmp_path: Path) -> None:
     (tmp_path / "image.jpg").write_text("<html>404</html>")
     found = inspect(tmp_path / "image.jpg")
-    assert (found.state, found.why) == ("undecodable", "it is no image in a known format")
+    assert (found.state, found.why) == ("undecodable", "it is not an image in a known format")
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "progressive jpeg", "png", "palette png"])

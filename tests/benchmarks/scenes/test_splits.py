@@ -42,5 +42,5 @@ def test_a_pair_does_not_depend_on_how_many_are_asked_for() -> None:
 
 
 def test_asking_for_a_pair_beyond_the_last_is_an_error_that_says_how_many_there_are() -> None:
-    with pytest.raises(IndexError, match="There are 5 training pairs; 5 is none of them"):
+    with pytest.raises(IndexError, match="There are 5 training pairs, so 5 is out of range"):
         training_pairs(5)[5]

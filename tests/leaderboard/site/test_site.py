@@ -193,7 +193,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pyte
     (tmp_path / "thesis.txt").write_text("years of work")
     command = ["leaderboard", "build", "--entries", str(tmp_path / "none"), "--output", str(tmp_path)]
     assert cli.execute(command) == 2
-    assert "holds something that is no site" in capsys.readouterr().err
+    assert "holds something other than a site" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

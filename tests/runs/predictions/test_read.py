@@ -88,7 +88,7 @@ def test_group_rankings_are_read_from_json_lines(tmp_path: Path) -> None:
         ("a.json", '{"0": [true]}', "query '0' .* got `bool`"),
         ("a.json", '{"0": {"1": 2}}', "query '0' .* Expected `array`, got `object`"),
         ("a.json", '{"0": 11}', "query '0' .* Expected `array`, got `int`"),
-        ("a.json", '{"0": [NaN]}', "NaN is no id"),
+        ("a.json", '{"0": [NaN]}', "NaN is not a valid id"),
         ("a.json", '{"0": [' + "9" * 5000 + "]}", "is not JSON of ids: .*digits"),
         ("a.json", '{"0": ' + "[" * 100_000, "is not JSON"),
         ("a.jsonl", '{"query_id": 0, "ranking": [1]}\n{"query_id": 1, "ranking": [1', "line 2 is not JSON: .*cut off"),

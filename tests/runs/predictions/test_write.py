@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cirbench.protocol import EvaluationProtocol
 
-# A byte order mark at the start of a file is dropped by every reader; half a surrogate pair is no text.
+# A byte order mark at the start of a file is dropped by every reader; half a surrogate pair is not text.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff"), min_size=1)
 WORD = TEXT.filter(lambda text: text.split() == [text])
 
