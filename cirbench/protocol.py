@@ -84,7 +84,7 @@ class Gallery:
 
     Attributes:
         ids: Unique item ids.
-        images: The images, in the order of ``ids``; ``None`` where only annotations are at hand.
+        images: The images, in the order of ``ids``; ``None`` where only annotations are available.
     """
 
     ids: tuple[str, ...]
@@ -98,10 +98,10 @@ class Gallery:
         """Every item with its image.
 
         Raises:
-            MissingData: Only the annotations of this data set are at hand.
+            MissingData: Only the annotations of this data set are available.
         """
         if self.images is None:
-            raise MissingData("The images of this gallery are not at hand; only its annotations are.")
+            raise MissingData("The images of this gallery are not available; only its annotations are.")
         return [Item(name, image) for name, image in zip(self.ids, self.images, strict=True)]
 
     @cached_property
@@ -146,7 +146,7 @@ class EvaluationProtocol:
         version: Raised whenever a change could move a number.
         title: One line for people.
         queries: The queries, in the benchmark's order.
-        gallery: What is ranked; ``None`` where the list of images is not at hand, so that only given rankings can be
+        gallery: What is ranked; ``None`` where the list of images is not available, so that only given rankings can be
             scored and their ids cannot be checked against the gallery.
         labels: The ground truths; ``None`` where a test server keeps them.
         measures: What is reported; the first one is the headline.

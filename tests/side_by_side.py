@@ -17,7 +17,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def environment(**more: str) -> Mapping[str, str]:
-    """The environment of a subprocess that runs the code at hand on one thread."""
+    """The environment of a subprocess that runs this code on one thread."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "methods"), *filter(None, sys.path)])
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
 

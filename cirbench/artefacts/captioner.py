@@ -87,7 +87,7 @@ def load_captioner(
         batch_size: Images a batch.
 
     Raises:
-        MissingData: transformers is not installed; the model is not at hand and could not be downloaded.
+        MissingData: transformers is not installed; the model is not available and could not be downloaded.
         UsageError: The model is not a captioner; there is no such device.
         CorruptFile: Its files cannot be read, or lack weights.
     """
@@ -127,7 +127,7 @@ def _folder(name: str) -> Path:
     except Exception as error:  # the hub's own errors, requests' and ours on a bad name have no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise MissingData(
-            f"The captioner {name} is not at hand, and could not be downloaded: {reason}",
+            f"The captioner {name} is not available, and could not be downloaded: {reason}",
             hint=f"Connect to a network and run again, or give the folder of a copy. An example of a name: {_EXAMPLE}",
         ) from error
     return folder

@@ -53,7 +53,7 @@ def load_backbone(
     Raises:
         UnknownName: There is no such architecture, tag or bundled model.
         UsageError: The activation is not known, or contradicts what is recorded; no such device.
-        MissingData: The weights are not at hand and could not be downloaded.
+        MissingData: The weights are not available and could not be downloaded.
         CorruptFile: The weights are damaged, do not fit the architecture, or are a pickle.
     """
     from cirbench.backbones import blip, openclip

@@ -1,4 +1,4 @@
-"""What the name of a backbone stands for: configuration, weights, and the activation they were trained with.
+"""What the name of a backbone means: configuration, weights, and the activation they were trained with.
 
 GELU and QuickGELU have the same parameters, so weights load without an error under the wrong one, and the features are
 only worse. Since open_clip 2.29 a plain architecture name builds GELU even for tags that were trained with QuickGELU,
@@ -151,10 +151,10 @@ class Source:
 
 
 def resolve(name: str) -> Source:
-    """Find what a name stands for.
+    """Find what a name means.
 
     Raises:
-        UnknownName: It stands for nothing.
+        UnknownName: It means nothing.
         MissingData: It is a folder, but not a model folder.
         CorruptFile: The configuration of the folder cannot be read.
     """

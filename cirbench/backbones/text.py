@@ -4,7 +4,7 @@ A causal tower that reads out the end token never looks at what follows it: a te
 in 16 positions as in 77, at a fraction of the work. Towers that attend in both directions or pool elsewhere (CoCa,
 SigLIP, RoBERTa) keep their full length.
 
-A placeholder is found by the position of its token, in each text anew. Inserting a word at the end of a text, as
+A placeholder is found by the position of its token, in each text separately. Inserting a word at the end of a text, as
 Pic2Word does in training, is the same as ending the text with the placeholder: the end token follows it, and is read
 out there.
 """

@@ -140,7 +140,7 @@ def wrong_count(what: str, found: int, expected: int | None) -> Iterator[str]:
 
 
 def repeated(what: str, names: Iterable[object]) -> Iterator[str]:
-    """Yield a problem that names everything that stands more than once."""
+    """Yield a problem that names everything that occurs more than once."""
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         yield f"it holds {what} more than once: {some(twice)}"
 

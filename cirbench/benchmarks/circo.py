@@ -219,7 +219,7 @@ def _broken_labels(rows: Sequence[_ValRow], expected: Expected) -> Iterator[str]
     if late := [row.id for row in rows if row.gt_img_ids[0] != row.target_img_id]:
         yield f"the target is not the first ground truth of {queries(late)}"
     if twice := [row.id for row in rows if len(set(row.gt_img_ids)) != len(row.gt_img_ids)]:
-        yield f"a ground truth stands twice in {queries(twice)}"
+        yield f"a ground truth occurs twice in {queries(twice)}"
     if trivial := [row.id for row in rows if row.reference_img_id in row.gt_img_ids]:
         yield f"the reference is a ground truth of {queries(trivial)}"
     yield from wrong_count("ground truths", sum(len(row.gt_img_ids) for row in rows), expected.ground_truths)
@@ -227,7 +227,7 @@ def _broken_labels(rows: Sequence[_ValRow], expected: Expected) -> Iterator[str]
     if unknown := [f"{name!r} of query {id}" for name, id in carried if name not in ASPECTS]:
         yield f"unknown semantic aspects: {some(unknown)}"
     if doubled := [row.id for row in rows if len(set(row.semantic_aspects)) != len(row.semantic_aspects)]:
-        yield f"a semantic aspect stands twice in {queries(doubled)}"
+        yield f"a semantic aspect occurs twice in {queries(doubled)}"
     found = Counter(name for name, _ in carried)
     for name, count in (expected.aspects or {}).items():
         if found[name] != count:

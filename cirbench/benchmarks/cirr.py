@@ -157,7 +157,7 @@ def _broken_queries(rows: Sequence[_TestRow], inside: frozenset[str], expected: 
     if alone := [row.pairid for row in rows if row.reference not in row.img_set.members]:
         yield f"the reference is not in the group of {queries(alone)}"
     if doubled := [row.pairid for row in rows if len(set(row.img_set.members)) != GROUP]:
-        yield f"a member stands twice in the group of {queries(doubled)}"
+        yield f"a member occurs twice in the group of {queries(doubled)}"
     if lost := [row.pairid for row in rows if not inside.issuperset(row.img_set.members)]:
         yield f"members of the group are not in the gallery for {queries(lost)}"
 

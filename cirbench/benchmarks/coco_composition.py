@@ -45,7 +45,7 @@ class Expected:
 
 
 EXPECTED = Expected(5000, 80)
-"""As COCO states them; the file was not at hand to count in, so annotations and queries are not compared."""
+"""As COCO states them; the file was not available to count in, so annotations and queries are not compared."""
 
 
 class _Image(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ class ProtocolEntry:
         id: ``dataset/variant``.
         title: One line for people.
         split: The split whose queries it uses.
-        queries: How many there are; ``None`` where the published file was not at hand to count in.
+        queries: How many there are; ``None`` where the published file was not available to count in.
         gallery: How many images there are in all galleries together; ``None`` as above.
         labelled: Whether the ground truths are public; a test server keeps them otherwise.
         folder: Where everything is, for your own data; ``None`` for a benchmark.

@@ -29,7 +29,7 @@ README = """\
 - `reference`: the image to start from, by its path in `gallery/` (with or without suffix), or elsewhere in this folder;
 - `text`: what to change;
 - `targets`: the right answers in `gallery/`, separated by `|`; leave the column out where nobody knows them;
-- `group` (optional): images among which the target is to be told apart, separated by `|`;
+- `group` (optional): images among which the target must be found, separated by `|`;
 - `aspect` (optional): labels to report separately, separated by `|`.
 
 Replace all of it by yours, then:

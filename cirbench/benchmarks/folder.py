@@ -6,7 +6,7 @@
 | `reference` | an image |
 | `text` | what to change; in JSON also a list of several texts |
 | `targets` | the right answers, separated by a vertical bar; left out where nobody knows them |
-| `group` | optional: similar images among which the target is to be told, separated by a vertical bar |
+| `group` | optional: similar images among which the target must be found, separated by a vertical bar |
 | `aspect` | optional: labels to report separately, separated by a vertical bar |
 
     my-data/
@@ -98,7 +98,7 @@ def read_table(path: Path) -> list[Row]:
     lines: dict[str, str] = {}
     for row in rows:
         if row.id in lines:
-            raise refused(row.place, f"the query id {row.id} stands already in {lines[row.id].rpartition(', ')[2]}")
+            raise refused(row.place, f"the query id {row.id} is already in {lines[row.id].rpartition(', ')[2]}")
         lines[row.id] = row.place
         for what in ("targets", "group"):
             if bool(getattr(row, what)) != bool(getattr(rows[0], what)):
@@ -150,7 +150,7 @@ def _check_header(place: str, header: Sequence[str]) -> None:
             hint = f"Nearest: {near[0]}." if near else f"Columns are {', '.join(COLUMNS)}."
             raise refused(place, f"the column {name!r} means nothing here", hint)
         if header.count(name) > 1:
-            raise refused(place, f"the column {name} stands twice")
+            raise refused(place, f"the column {name} occurs twice")
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
@@ -287,7 +287,7 @@ def _resolve(row: Row, pictures: Pictures) -> _Resolved:
 
 
 def _ranked(row: Row, what: str, written: Sequence[str], pictures: Pictures) -> tuple[str, ...]:
-    """Return the ids of gallery images, each of which must exist and stand once."""
+    """Return the ids of gallery images, each of which must exist and occur once."""
     found: list[str] = []
     for each in written:
         name = pictures.ranked(_inside(row, what, each))

@@ -41,7 +41,7 @@ ImageId = Annotated[int, msgspec.Meta(ge=0)]
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What a task's file must count up to; ``None`` where the published file was not at hand to count in."""
+    """What a task's file must count up to; ``None`` where the published file was not available to count in."""
 
     queries: int | None = None
     images: int | None = None
@@ -189,4 +189,4 @@ def _broken(rows: Sequence[_Row[_Photograph] | _Row[_Object]], images: int, expe
     if trivial := [place for place, row in enumerate(rows) if row.reference in (row.target, *row.gallery)]:
         yield f"the reference is a candidate of {queries(trivial)}"
     if twice := [place for place, row in enumerate(rows) if len(set(row.gallery)) != len(row.gallery)]:
-        yield f"an image stands twice in the gallery of {queries(twice)}"
+        yield f"an image occurs twice in the gallery of {queries(twice)}"

@@ -171,12 +171,12 @@ def require_images(protocol: EvaluationProtocol, *, allow_missing: bool = False)
         allow_missing: Ask for the gallery's list alone.
 
     Raises:
-        MissingData: The list of gallery images is not at hand, or some files are not; the message lists them.
+        MissingData: The list of gallery images is not available, or some files are not; the message lists them.
     """
     if protocol.gallery is None:
         dataset = protocol.id.partition("/")[0]
         raise MissingData(
-            f"The list of the images that {protocol.name} ranks is not at hand.",
+            f"The list of the images that {protocol.name} ranks is not available.",
             hint=f"`cirbench show {dataset}` says which files it needs, `cirbench data get {dataset}` fetches them.",
         )
     for files in () if allow_missing else image_files(protocol):

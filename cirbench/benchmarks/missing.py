@@ -101,7 +101,7 @@ def find_lost(
         display: Shows the progress.
 
     Raises:
-        MissingData: The gallery is not at hand.
+        MissingData: The gallery is not available.
     """
     gallery = [] if protocol.gallery is None else protocol.gallery.items
     items = {item.id: item for item in [*gallery, *(query.reference for query in protocol.queries)]}

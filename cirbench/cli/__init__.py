@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="cirbench", message="cirbench %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Weigh composed-image-retrieval methods: exact protocols, exact ranking, honest intervals.
+    """Evaluate composed-image-retrieval methods: exact protocols, exact ranking, honest intervals.
 
     \b
     cirbench run --method pli --dataset scenes

@@ -140,7 +140,7 @@ def _as_json(value: object) -> str:
 def _plan_lines(made: Plan, root: Path | None) -> Iterator[str]:
     yield f"{made.name}: {', '.join(made.protocols)}"
     if not made.annotations:
-        yield "nothing to fetch: everything is at hand"
+        yield "nothing to fetch: everything is here"
         return
     yield f"annotations, licence {made.licence}"
     yield from map(_file_line, made.annotations)
@@ -194,7 +194,7 @@ def _check_lines(report: Report) -> Iterator[str]:
 
 
 def _touched_lines(touched: Touched) -> Iterator[str]:
-    kept = "its list is not at hand"
+    kept = "its list is not available"
     if touched.gallery is not None:
         kept = f"{touched.gallery - touched.lost_gallery:,}/{touched.gallery:,}"
     yield f"{touched.protocol}: queries {touched.queries - touched.lost:,}/{touched.queries:,}, gallery {kept}"
@@ -208,7 +208,7 @@ def _touched_lines(touched: Touched) -> Iterator[str]:
 
 
 def _describe_lines(described: Description) -> Iterator[str]:
-    known = "the list is not at hand" if described.gallery is None else f"{described.gallery:,} images"
+    known = "the list is not available" if described.gallery is None else f"{described.gallery:,} images"
     inside = "" if described.references_in_gallery is None else f", {described.references_in_gallery:,} of them ranked"
     repeated, carrying = described.repeated_captions
     rows = {

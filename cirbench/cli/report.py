@@ -23,7 +23,7 @@ _DEFAULT = 8
 @click.option("--disagree", type=click.IntRange(min=1), metavar="N", help="The queries on which two runs differ most.")
 @click.option("--top", type=click.IntRange(1, 50), default=10, show_default=True, help="Retrieved images a query.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead of a table.")
-@click.option("--thumbnails", is_flag=True, help="Show images whose licence is for you to weigh.")
+@click.option("--thumbnails", is_flag=True, help="Show images whose licence you have to judge yourself.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where the benchmark is.  [default: as in the run]")
 def command(
     run: Path,

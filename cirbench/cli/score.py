@@ -144,7 +144,7 @@ def _print(score: Score, entry: ProtocolEntry) -> None:
 
 def _title(score: Score, entry: ProtocolEntry) -> str:
     protocol = score.protocol
-    gallery = "gallery not at hand: ids not checked against it"
+    gallery = "gallery not available: ids not checked against it"
     if protocol.gallery is not None:
         expected = _expected(entry.gallery, len(protocol.gallery))
         gallery = f"gallery {len(protocol.gallery)}/{expected}"

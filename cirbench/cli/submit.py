@@ -60,7 +60,10 @@ def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> Non
 
 @command.command()
 @click.argument("files", nargs=-1, required=True, type=_FILE)
-@click.option("--protocol", help="What the files are meant for: circo/test, circo/val or cirr/test1.  [default: told]")
+@click.option(
+    "--protocol",
+    help="What the files are meant for: circo/test, circo/val or cirr/test1.  [default: found from the content]",
+)
 @_DATA_ROOT
 @_JSON
 def check(files: tuple[Path, ...], protocol: str | None, data_root: Path | None, as_json: bool) -> None:

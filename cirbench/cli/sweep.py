@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Run METHOD once for each value, or each combination of values, and compare the runs.
 
-    It is trained anew where a parameter of its training is swept. The table is printed; it is also kept as JSON, with
+    It is trained again where a parameter of its training is swept. The table is printed; it is also kept as JSON, with
     a plot, under sweeps/ beside the runs. What is finished is not run again, so a killed sweep continues.
 
     \b

@@ -1,1 +1,1 @@
-"""Runs held against each other: which is better, how sure that is, and what differs between them."""
+"""Runs compared with each other: which is better, how sure that is, and what differs between them."""

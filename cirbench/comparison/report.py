@@ -204,7 +204,7 @@ class Report:
             print_table(self.table)
         else:
             name = self.runs[0].result.protocol.name
-            click.echo(f"The ground truths of {name} are not at hand: rankings, and no numbers.")
+            click.echo(f"The ground truths of {name} are not available: rankings, and no numbers.")
         for line in self._places:
             click.echo(line)
 

@@ -128,7 +128,7 @@ def add_run(
         The folder of the entry.
 
     Raises:
-        MissingData: There is no such run, or the annotations are not at hand.
+        MissingData: There is no such run, or the annotations are not available.
         UsageError: Labels are hidden and there is no receipt, or the other way round.
         CheckFailed: The entry would not hold; nothing was written.
     """

@@ -1,7 +1,7 @@
-"""Hold entries against what they claim: the numbers follow from the ranks, and everything is what it was.
+"""Check what entries claim: the numbers follow from the ranks, and everything is what it was.
 
-A change of one field is always noticed, because the seal covers all of them. Who makes the seal anew still has to fit
-the numbers to ranks, the ranks to the clusters and slices of a known protocol, and every digest to what it is of;
+A change of one field is always noticed, because the seal covers all of them. Whoever seals an entry again still has to
+fit the numbers to ranks, the ranks to the clusters and slices of a known protocol, and every digest to what it is of;
 names, notes and disclosures remain words of whoever made the entry.
 """
 

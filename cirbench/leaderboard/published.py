@@ -153,7 +153,7 @@ def _contradictions(published: Published) -> Iterator[str]:
     known = protocols()
     repeated = [id for id, count in Counter(row.id for row in published.rows).items() if count > 1]
     if repeated:
-        yield f"the id {json.dumps(repeated[0])} stands twice"
+        yield f"the id {json.dumps(repeated[0])} occurs twice"
     for row in published.rows:
         if (row.protocol is None) == (row.not_comparable is None):
             yield f"{row.id} needs either a protocol or a reason why it has none"

@@ -49,7 +49,7 @@ def recipe_of(row: PublishedRow, published: Published) -> Recipe:
     """Return what to run for a row.
 
     Raises:
-        UsageError: There is nothing to run: no such method, no such protocol, or a backbone that is not told.
+        UsageError: There is nothing to run: no such method, no such protocol, or a backbone that is not stated.
     """
     if row.protocol is None:
         raise UsageError(f"{row.id} was measured under a protocol that cirbench does not have. {row.not_comparable}")
@@ -98,7 +98,7 @@ def _baseline(method: str, row: PublishedRow, parameters: Mapping[str, Value], *
         notes = (*notes, "SEARLE's repository has no code for its baselines; its preprocessing is assumed for them.")
         return Recipe(method, "", parameters, preprocessing=TARGET_PAD, notes=notes)
     if row.source.id == PARACOSM:
-        notes = (*notes, "Neither preprocessing nor prompt are told; those of the backbone, and none, are assumed.")
+        notes = (*notes, "Neither preprocessing nor prompt is stated; those of the backbone, and none, are assumed.")
     return Recipe(method, "", parameters, notes=notes)
 
 

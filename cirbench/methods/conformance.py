@@ -59,7 +59,7 @@ def check_method(make: Callable[[], Method], items: Sequence[Item], queries: Seq
     """Check what a method returns.
 
     Args:
-        make: Builds the method anew, with nothing remembered.
+        make: Builds a new instance of the method, with nothing remembered.
         items: A few gallery items.
         queries: A few queries.
     """

@@ -51,7 +51,7 @@ def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
     """Rank the protocol's gallery for each of its queries by ``method``, and measure the ranking.
 
     Raises:
-        MissingData: The gallery's images are not at hand.
+        MissingData: The gallery's images are not available.
         MethodFailed: The method returned something that cannot be ranked; the message names the item.
     """
     assert protocol.gallery is not None

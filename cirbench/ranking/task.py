@@ -129,11 +129,11 @@ def ranking_task(protocol: EvaluationProtocol) -> RankingTask:
     """Translate a protocol's ids into positions: what the ranking needs to know, and nothing else.
 
     Raises:
-        MissingData: The list of gallery images is not at hand.
+        MissingData: The list of gallery images is not available.
     """
     gallery = protocol.gallery
     if gallery is None:
-        raise MissingData(f"The gallery of {protocol.name} is not at hand, so nothing can be ranked against it.")
+        raise MissingData(f"The gallery of {protocol.name} is not available, so nothing can be ranked against it.")
     at = gallery.positions
     unlabelled: tuple[tuple[str, ...], ...] = ((),) * len(protocol.queries)
     references = [at.get(query.reference.id, -1) for query in protocol.queries]

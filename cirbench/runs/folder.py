@@ -133,12 +133,12 @@ def choose_label(runs: Sequence[Run], label: str | None) -> str:
 
     Raises:
         UnknownName: A run does not report it; the nearest ones are named.
-        UsageError: A run has no numbers, because its ground truths are not at hand.
+        UsageError: A run has no numbers, because its ground truths are not available.
     """
     for run in runs:
         if not run.result.metrics:
             raise UsageError(
-                f"{run.folder} has no numbers: the ground truths of {run.result.protocol.name} are not at hand.",
+                f"{run.folder} has no numbers: the ground truths of {run.result.protocol.name} are not available.",
                 hint="Its files for the test server: cirbench submit build.",
             )
     label = label or runs[0].result.metrics[0].label

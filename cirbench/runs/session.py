@@ -115,7 +115,7 @@ class Session:
 
     @cached_property
     def protocol(self) -> EvaluationProtocol:
-        """The protocol, loaded, whole, with the file of every image at hand unless some are allowed to miss.
+        """The protocol, loaded, whole, with the file of every image unless some may be missing.
 
         Raises:
             MissingData: Annotations or images are missing; the message lists the images.

@@ -60,7 +60,7 @@ class _Parameter:
 def run_sweep(
     config: RunConfig, assignments: Mapping[str, str], *, label: str | None = None, force: bool = False
 ) -> Sweep:
-    """Run a method once for each combination of values, trained anew where a parameter of its training is among them.
+    """Run a method once for each combination of values, trained again where a parameter of its training is among them.
 
     Everything is checked before anything runs; what has been run before is recognised.
 

@@ -62,7 +62,7 @@ def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | N
     Args:
         run: A whole run on a split whose labels a server keeps.
         output: The folder of all submissions.
-        protocol: What the run was made on, to hold the files against; loaded if its annotations are at hand.
+        protocol: What the run was made on, to hold the files against; loaded if its annotations are available.
 
     Returns:
         The files to upload; `cirbench.submissions.receipts.manifest_of` finds their manifest.
@@ -89,7 +89,7 @@ def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | N
     known = protocol if protocol is not None else at_hand(None)(name)
     if known is not None and known.gallery is not None and known.digest != record.digest:
         raise CheckFailed(
-            f"{run.folder} was made on {record.name} ({record.digest[:8]}), and the annotations at hand make it "
+            f"{run.folder} was made on {record.name} ({record.digest[:8]}), and the available annotations make it "
             f"{known.name} ({known.digest[:8]}).",
             hint="Point CIRBENCH_DATA at the annotations of the run, or run it again.",
         )

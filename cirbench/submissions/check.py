@@ -36,7 +36,7 @@ class Report:
 
     Attributes:
         path: The file.
-        protocol: What it is for; ``None`` where it cannot be told.
+        protocol: What it is for; ``None`` where it is unknown.
         metric: Which of CIRR's two files it is.
         queries: How many queries it has.
         problems: Every broken rule.
@@ -113,7 +113,7 @@ def check_file(path: Path, annotations: AtHand, meant: str | None = None) -> Rep
 
     Raises:
         MissingData: The file cannot be read.
-        CorruptFile: The annotations that it is held against are not what was published.
+        CorruptFile: The annotations that it is compared with are not what was published.
     """
     try:
         size = path.stat().st_size
@@ -154,13 +154,13 @@ def check_values(
 def _unchecked(protocol: str, known: EvaluationProtocol | None) -> tuple[str, ...]:
     if known is None and protocol == cirr.TEST:
         return (
-            "not checked, since CIRR's annotations are not at hand (--data-root): pair ids, references, groups, and "
+            "not checked, since CIRR's annotations are not available (--data-root): pair ids, references, groups, and "
             "the gallery beyond the form of its names",
         )
     if known is None or known.gallery is None:
         return (
-            "not checked, since COCO's image_info_unlabeled2017.json is not at hand (--data-root): whether ids are in "
-            "the gallery",
+            "not checked, since COCO's image_info_unlabeled2017.json is not available (--data-root): whether ids are "
+            "in the gallery",
         )
     return ()
 

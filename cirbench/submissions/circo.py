@@ -44,7 +44,7 @@ def problems(values: Mapping[str, object], meant: str, at_hand: EvaluationProtoc
     Args:
         values: The object.
         meant: The protocol whose queries it must have, ``"circo/test"`` or ``"circo/val"``.
-        at_hand: That protocol, where its annotations are at hand; ids are checked against its gallery if it has one.
+        at_hand: That protocol, where its annotations are available; ids are checked against its gallery if it has one.
     """
     expected = [str(number) for number in range(_count(meant))]
     other = VAL if meant == TEST else TEST

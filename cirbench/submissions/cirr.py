@@ -65,7 +65,7 @@ def problems(values: Mapping[str, object], size: int, at_hand: EvaluationProtoco
     Args:
         values: The object.
         size: Of the file, in bytes.
-        at_hand: The protocol, where its annotations are at hand; without it, neither pair ids nor groups are known.
+        at_hand: The protocol, where its annotations are available; without it, neither pair ids nor groups are known.
     """
     metric = metric_of(values)
     if size > MAX_BYTES:

@@ -1,6 +1,6 @@
 """The rules that a test server's file must keep, and the checks that both servers' files share.
 
-A check yields `Problem` values, so that everything that is wrong with a file is told at once.
+A check yields `Problem` values, so that everything that is wrong with a file is reported at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RULES: Mapping[str, str] = {
     "text": "The file is UTF-8 text without a byte order mark, and not empty.",
     "size": "The file is no larger than the server takes.",
-    "json": "The file is whole JSON in which no key stands twice and every number is finite.",
+    "json": "The file is whole JSON in which no key occurs twice and every number is finite.",
     "object": "The file is one object from query id to a list of ids.",
     "benchmark": "The file is of the benchmark that it is meant for.",
     "version": 'CIRR: "version" is "rc2".',
@@ -70,7 +70,7 @@ def broken_queries(given: Collection[str], expected: Collection[str], split: str
 
 
 def broken_list(query: str, value: object, length: int, odd: Callable[[object], Odd | None]) -> Iterator[Problem]:
-    """Check the form of one list: its type, each id by ``odd``, its length, and that no id stands twice."""
+    """Check the form of one list: its type, each id by ``odd``, its length, and that no id occurs twice."""
     if not isinstance(value, list):
         yield Problem("list", f"its value is {kind(value)}, and must be a list of {length} ids", query)
         return
@@ -91,7 +91,7 @@ def broken_list(query: str, value: object, length: int, odd: Callable[[object], 
 
 
 def _twice(names: list[object]) -> list[str]:
-    """The ids that stand more than once; only what can be an id is looked at."""
+    """The ids that occur more than once; only what can be an id is looked at."""
     known = [name for name in names if isinstance(name, int | str)]
     if len(set(known)) == len(known):
         return []

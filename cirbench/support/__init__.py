@@ -1,1 +1,1 @@
-"""What everything else stands on: files, arrays, tables, the terminal, several processes, optional packages."""
+"""What everything else is built on: files, arrays, tables, the terminal, several processes, optional packages."""

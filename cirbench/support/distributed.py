@@ -72,7 +72,7 @@ def init_distributed() -> Iterator[None]:
     if place.world_size == 1 or _context.world_size > 1:  # alone, or joined already
         yield
         return
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch muses on its own options, once a process
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else each process prints torch's remarks on its options
     import torch
     from torch import distributed
 
@@ -214,7 +214,7 @@ def _told_when_stopped() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         log_once(
-            "error: This process was told to stop: another one of this run has failed, or the job was ended.\n"
+            "error: This process was asked to stop: another one of this run has failed, or the job was ended.\n"
             "What was finished is kept: run the same command again to resume."
         )
         os._exit(1)  # a thread may wait for the one that failed, for ever

@@ -1,4 +1,4 @@
-"""What a training can be told; light, so that a SPEC can name it."""
+"""The settings of a training; light, so that a SPEC can name it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Rate = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class TrainingParameters(Parameters, frozen=True, kw_only=True):
-    """What every training can be told; a method's own parameters subclass it.
+    """The settings of every training; a method's own parameters subclass it.
 
     Attributes:
         epochs: Passes over the samples; an incomplete last batch is left out.

@@ -76,7 +76,7 @@ class TrainState:
                 header: dict[str, str] = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise CorruptFile(f"{path} is damaged: {error}.", hint="Start the training anew: --restart.") from error
+            raise CorruptFile(f"{path} is damaged: {error}.", hint="Start over with --restart.") from error
         if header.get("request") != self.request or header.get("schema") != str(SCHEMA):
             raise other_training(folder)
         self.losses = tensors.pop("losses").tolist()

@@ -48,7 +48,7 @@ def architecture(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def tag(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A pretrained tag of that architecture, trained with QuickGELU like OpenAI's, with its file at hand."""
+    """A pretrained tag of that architecture, trained with QuickGELU like OpenAI's, with its file available."""
     save_file(state(model()), tmp_path / "pretrained.safetensors")
     entry = {"openai": {"file": str(tmp_path / "pretrained.safetensors"), "quick_gelu": True, "mean": 0.5, "std": 0.25}}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, architecture, entry)

@@ -136,7 +136,7 @@ BROKEN: dict[str, tuple[Callable[[Rows], object], str]] = {
     ),
     "a repeated ground truth": (
         lambda rows: rows[8]["gt_img_ids"].append(rows[8]["gt_img_ids"][0]),
-        "a ground truth stands twice in query 8",
+        "a ground truth occurs twice in query 8",
     ),
     "the reference as a ground truth": (
         lambda rows: rows[9]["gt_img_ids"].append(rows[9]["reference_img_id"]),
@@ -153,7 +153,7 @@ BROKEN: dict[str, tuple[Callable[[Rows], object], str]] = {
     "an unknown aspect": (change(6, semantic_aspects=["colour"]), "unknown semantic aspects: 'colour' of query 6"),
     "a repeated aspect": (
         lambda rows: rows[6]["semantic_aspects"].append(rows[6]["semantic_aspects"][0]),
-        "a semantic aspect stands twice in query 6; .* queries carry the aspect",
+        "a semantic aspect occurs twice in query 6; .* queries carry the aspect",
     ),
 }
 

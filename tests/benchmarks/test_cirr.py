@@ -84,7 +84,7 @@ BROKEN: dict[str, tuple[str, Callable[[Any], object], str]] = {
     "a repeated member": (
         CAPTIONS,
         lambda rows: rows[3]["img_set"]["members"].__setitem__(0, rows[3]["img_set"]["members"][1]),
-        "a member stands twice in the group of query 109",
+        "a member occurs twice in the group of query 109",
     ),
     "an unknown member": (
         CAPTIONS,

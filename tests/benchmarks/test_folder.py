@@ -163,7 +163,7 @@ BAD_TABLES: dict[str, tuple[str | bytes, str]] = {
         "query_id,reference,text,target\nq1,a,in blue,b\n",
         "line 1: the column 'target' means nothing here.\nNearest: targets.",
     ),
-    "a repeated column": (f"{HEADER},text\nq1,a,x,b,y\n", "line 1: the column text stands twice"),
+    "a repeated column": (f"{HEADER},text\nq1,a,x,b,y\n", "line 1: the column text occurs twice"),
     "an unknown reference": (
         f"{HEADER}\nq1,sub/f,x,b\n",
         "line 2: reference names 'sub/f', and no image of the folder is that.\nNearest: sub/e.",
@@ -175,7 +175,7 @@ BAD_TABLES: dict[str, tuple[str | bytes, str]] = {
     ),
     "an unknown member": (f"{HEADER},group\nq1,a,x,b,b|z\n", "line 2: group names 'z', and no image of the gallery"),
     "a target elsewhere": (f"{HEADER}\nq1,a,x,gallery-notes.txt\n", "and no image of the gallery is that"),
-    "a repeated id": (f"{GOOD}q1,a,x,b\n", "line 4: the query id q1 stands already in line 2"),
+    "a repeated id": (f"{GOOD}q1,a,x,b\n", "line 4: the query id q1 is already in line 2"),
     "an id with white space": (f"{HEADER}\nq 1,a,x,b\n", "line 2: the query id 'q 1' holds white space"),
     "no id": (f"{HEADER}\n,a,x,b\n", "line 2: the query id is empty"),
     "no reference": (f"{HEADER}\nq1,,x,b\n", "line 2: the reference is empty"),

@@ -83,7 +83,7 @@ BROKEN: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "a repeated candidate": (
         lambda rows: rows[5]["gallery"].append(rows[5]["gallery"][0]),
-        "an image stands twice in the gallery of query 5",
+        "an image occurs twice in the gallery of query 5",
     ),
     "no gallery": (change(gallery=[]), r"length >= 1 - at `\$\[5\]\.gallery`"),
     "a box for a photograph": (

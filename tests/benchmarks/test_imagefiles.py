@@ -117,6 +117,6 @@ def test_a_protocol_without_all_its_images_is_refused_with_the_ids_and_the_next_
 def test_a_protocol_without_the_list_of_its_gallery_is_refused(tmp_path: Path) -> None:
     rows, images = circo_files.labelled_rows()
     circo_files.write(tmp_path, rows, None)
-    with pytest.raises(MissingData, match="The list of the images that circo/val@1 ranks is not at hand") as caught:
+    with pytest.raises(MissingData, match="The list of the images that circo/val@1 ranks is not available") as caught:
         require_images(circo.load("val", tmp_path, circo_files.expected(rows, len(images))))
     assert "cirbench data get circo" in str(caught.value.hint)

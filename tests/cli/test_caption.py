@@ -150,7 +150,7 @@ def test_a_damaged_captioner_is_one_clear_error(
 
 
 def test_a_captioner_that_is_not_at_hand_is_named() -> None:
-    with pytest.raises(MissingData, match="The captioner nobody/nothing is not at hand, and could not be downloaded"):
+    with pytest.raises(MissingData, match="The captioner nobody/nothing is not available, and could not be downloaded"):
         load_captioner("nobody/nothing", device="cpu")
 
 

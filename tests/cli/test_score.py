@@ -43,7 +43,7 @@ def test_the_table_is_headed_by_protocol_and_counts(circo: list[str], capsys: py
     out, err = capsys.readouterr()
     first = out.splitlines()[0]
     assert first.startswith("circo/val@1 (")
-    assert first.endswith("queries 220/220, gallery not at hand: ids not checked against it")
+    assert first.endswith("queries 220/220, gallery not available: ids not checked against it")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert rows[0] == ["mAP@5", "100.0000", "100.0000 to 100.0000", "220"]
     assert [row[0] for row in rows] == [
@@ -173,7 +173,7 @@ BAD_USE: dict[str, tuple[list[str], int, str]] = {
     "a split without labels": (
         ["--split", "test", "--predictions", "a"],
         2,
-        "its ground truths are not at hand",
+        "its ground truths are not available",
     ),
     "an absent file": (["--predictions", "absent.json"], 3, "absent.json cannot be read: No such file"),
     "an absent data root": (["--data-root", "absent", "--predictions", "a"], 3, "The data root absent"),

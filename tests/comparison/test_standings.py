@@ -108,7 +108,7 @@ def test_partial_runs_on_the_same_queries_are_compared_and_marked() -> None:
 
 def test_runs_whose_ground_truths_are_hidden_have_nothing_to_compare() -> None:
     hidden = dataclasses.replace(GOOD, result=msgspec.structs.replace(GOOD.result, metrics=[]))
-    with pytest.raises(UsageError, match="the ground truths of toy@1 are not at hand"):
+    with pytest.raises(UsageError, match="the ground truths of toy@1 are not available"):
         compare_runs([hidden, hidden])
 
 

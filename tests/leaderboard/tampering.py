@@ -26,7 +26,7 @@ def verdict(entries: Path) -> Verdict:
 
 
 def rewrite(entries: Path, change: Callable[[Values], object], *, seal: bool = True) -> None:
-    """Change the content of the entry, and seal it anew as a forger would."""
+    """Change the content of the entry, and seal it again as a forger would."""
     path = folder_of(entries) / "entry.json"
     values = json.loads(path.read_text())
     change(values)

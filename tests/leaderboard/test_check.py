@@ -1,4 +1,4 @@
-"""An entry holds, or check says what does not fit; who seals a change anew is told as well."""
+"""An entry holds, or check says what does not fit; a change that was sealed again is noticed as well."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def with_metric(name: str, change: float) -> Callable[[Values], object]:
         (lambda v: v.update(receipts={"receipt-x.json": sha("x")}), "either ranks or the receipts"),
     ],
 )
-def test_a_forger_who_seals_anew_is_told_what_does_not_fit(
+def test_a_forger_who_seals_again_is_told_what_does_not_fit(
     change: Callable[[Values], object], told: str, entries: Path
 ) -> None:
     rewrite(entries, change)

@@ -133,7 +133,7 @@ def changed(tmp_path: Path, row: dict[str, Any] | None = None, **top: Any) -> Pa
         ({"protocol": "circo/none"}, "names the protocol 'circo/none', which does not exist"),
         ({"protocol": None}, "needs either a protocol or a reason"),
         ({"not_comparable": "why"}, "needs either a protocol or a reason"),
-        ({"id": "cirr-test1/pli/vit-l-14/own"}, 'the id "cirr-test1/pli/vit-l-14/own" stands twice'),
+        ({"id": "cirr-test1/pli/vit-l-14/own"}, 'the id "cirr-test1/pli/vit-l-14/own" occurs twice'),
         ({"caveats": ["none"]}, "has the caveat 'none', which is not explained"),
         ({"benchmark": "none"}, "is of the benchmark 'none', which is not described"),
         ({"metrics": {}}, "has no number"),

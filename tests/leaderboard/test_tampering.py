@@ -35,7 +35,7 @@ WORDS = {
     ("environment", "command"),
     ("note",),
 }
-"""What a forger who seals the entry anew can say: words about where the numbers come from, and no number."""
+"""What a forger who seals the entry again can say: words about where the numbers come from, and no number."""
 
 FREE = {
     ("method", "supervision"),

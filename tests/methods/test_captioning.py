@@ -162,7 +162,7 @@ def test_what_it_cannot_work_with_is_said(encoder: Encoder, tmp_path: Path) -> N
         ({"captions": tmp_path / "images.csv"}, CorruptFile, "it needs image and caption in each row"),
         ({"captions": tmp_path / "several.csv"}, CorruptFile, "several.csv has several captions of 7"),
         ({"texts": tmp_path / "images.csv"}, UsageError, "captioning is trained on texts, and .* holds no captions"),
-        ({"captioner": "nobody/nothing"}, MissingData, "The captioner nobody/nothing is not at hand"),
+        ({"captioner": "nobody/nothing"}, MissingData, "The captioner nobody/nothing is not available"),
     ]
     for values, error, message in cases:
         with pytest.raises(error, match=message):

@@ -46,5 +46,5 @@ def test_a_protocol_whose_labels_are_hidden_asks_for_no_ranks() -> None:
 
 
 def test_nothing_is_ranked_without_a_gallery() -> None:
-    with pytest.raises(MissingData, match="The gallery of toy/circo-like@1 is not at hand"):
+    with pytest.raises(MissingData, match="The gallery of toy/circo-like@1 is not available"):
         ranking_task(dataclasses.replace(circo_like(), gallery=None))

@@ -60,7 +60,7 @@ class Corruption:
         told: What the message must say.
         apply: From a whole file to the content of the broken one.
         in_query: Whether the message is about one query, which it must name.
-        needs_gallery: Whether it is noticed only where the gallery is at hand.
+        needs_gallery: Whether it is noticed only where the gallery is available.
     """
 
     name: str
@@ -162,9 +162,9 @@ BOTH = (
     Corruption("a query is missing", "queries", "it lacks query", lambda w: without(w, w.query)),
     Corruption("a query too many", "queries", "'999999'", lambda w: w.values | {"999999": w.values[w.query]}, False),
     Corruption(
-        "a query stands twice",
+        "a query occurs twice",
         "json",
-        "stands twice",
+        "occurs twice",
         lambda w: encode(w.values)[:-1] + f', "{w.query}": {json.dumps(w.values[w.query])}}}'.encode(),
     ),
     Corruption("a query has a leading zero", "queries", "'0", lambda w: renamed(w, f"0{w.query}")),
@@ -172,7 +172,7 @@ BOTH = (
     Corruption("an id too few", "length", "", listed(lambda ids, _: ids[:-1])),
     Corruption("an id too many", "length", "", listed(lambda ids, w: [*ids, w.values[w.query][0]])),
     Corruption("no ids", "length", "0 ids", listed(lambda ids, _: [])),
-    Corruption("an id stands twice", "unique", "more than once", listed(lambda ids, _: [*ids[:-1], ids[0]])),
+    Corruption("an id occurs twice", "unique", "more than once", listed(lambda ids, _: [*ids[:-1], ids[0]])),
     Corruption("an id is null", "id", "null is null", listed(lambda ids, _: [None, *ids[1:]])),
     Corruption("an id is a truth value", "id", "true is a truth value", listed(lambda ids, _: [True, *ids[1:]])),
     Corruption("an id is an object", "id", "is an object", listed(lambda ids, _: [{"id": ids[0]}, *ids[1:]])),

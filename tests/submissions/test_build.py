@@ -101,7 +101,7 @@ def test_a_run_whose_labels_are_public_has_no_server(tmp_path: Path) -> None:
 
 def test_a_run_on_other_annotations_is_refused(cirr: EvaluationProtocol, tmp_path: Path) -> None:
     run = run_on(cirr, tmp_path / "run")
-    with pytest.raises(CheckFailed, match="the annotations at hand make it cirr/test1@1"):
+    with pytest.raises(CheckFailed, match="the available annotations make it cirr/test1@1"):
         build_submission(run, tmp_path / "out", protocol=cirr.first(19))
 
 

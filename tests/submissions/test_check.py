@@ -149,7 +149,7 @@ def test_without_annotations_the_form_is_checked_and_the_rest_is_said_to_be_unch
     assert [str(problem) for problem in report.problems] == [
         "rule queries: it has 20 queries, and cirr/test1 has 4148",
     ]
-    assert "not checked, since CIRR's annotations are not at hand" in report.notes[0]
+    assert "not checked, since CIRR's annotations are not available" in report.notes[0]
     path.write_bytes(encode(values | {"130": ["dog", *values["130"][1:]], "a": values["130"]}))
     told = [str(problem) for problem in check_file(path, lambda _: None).problems]
     assert "rule queries: it has query 'a', not a pair id" in told
@@ -164,7 +164,7 @@ def test_names_of_val_are_told_without_annotations(small: dict[str, Whole], tmp_
 def test_without_the_gallery_circo_ids_are_said_to_be_unchecked(small: dict[str, Whole], tmp_path: Path) -> None:
     report = check_values(tmp_path, small["circo"].values, 1000, lambda _: None)
     assert report.ok
-    assert "image_info_unlabeled2017.json is not at hand" in report.notes[0]
+    assert "image_info_unlabeled2017.json is not available" in report.notes[0]
 
 
 def test_one_file_of_cirr_is_reminded_of_the_other(small: dict[str, Whole], tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_two_processes_under_torchrun_agree_add_up_and_gather_with_gradients_and
         ("fails", "error: The cable is out.\nPut it in.\n"),
         (
             "told",
-            "error: This process was told to stop: another one of this run has failed, or the job was ended.\n"
+            "error: This process was asked to stop: another one of this run has failed, or the job was ended.\n"
             "What was finished is kept: run the same command again to resume.\n",
         ),
     ],

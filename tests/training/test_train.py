@@ -206,7 +206,7 @@ def test_a_damaged_card_is_never_used(tmp_path: Path) -> None:
         train(request_for(), folder=folder)
 
 
-def test_a_truncated_state_is_an_error_that_says_how_to_start_anew(tmp_path: Path) -> None:
+def test_a_truncated_state_is_an_error_that_says_how_to_start_over(tmp_path: Path) -> None:
     Noisy.accident = (5, RuntimeError("the power failed"))
     with pytest.raises(RuntimeError):
         train(request_for(), folder=tmp_path, keep_seconds=0)
@@ -214,7 +214,7 @@ def test_a_truncated_state_is_an_error_that_says_how_to_start_anew(tmp_path: Pat
     (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:-10])
     with pytest.raises(CorruptFile, match=r"state.safetensors is damaged") as caught:
         train(request_for(), folder=tmp_path)
-    assert caught.value.hint == "Start the training anew: --restart."
+    assert caught.value.hint == "Start over with --restart."
     train(request_for(), folder=tmp_path, restart=True)
 
 

@@ -188,7 +188,7 @@ class Encoder:
             compute: Turns the numbers of `batch_size` things, some of which may repeat, into their rows; without
                 gradients.
             shapes_N: Equal for things that may share a pass.
-            advance: Told how many are done.
+            advance: Called with the number that is done.
         """
         import torch
 
@@ -273,7 +273,7 @@ class Encoder:
     def _retried(
         self, encode: Callable[[], Iterator[NDArray[np.float32]]], advance: Callable[[int], None]
     ) -> NDArray[np.float32]:
-        """Encode one shard; where the device's memory is too small, anew in batches of half the size."""
+        """Encode one shard; where the device's memory is too small, again in batches of half the size."""
         import torch
 
         while True:

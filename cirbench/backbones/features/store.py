@@ -113,7 +113,7 @@ def read_features(path: Path) -> NDArray[np.float32]:
 def _damaged(path: Path) -> CorruptFile:
     return CorruptFile(
         f"The feature shard {path} is damaged: its content does not match its checksum.",
-        hint=f"Remove it and run again; its items are encoded anew: rm {path}",
+        hint=f"Remove it and run again; its items are encoded again: rm {path}",
     )
 
 
@@ -237,7 +237,7 @@ class StoredShelf:
         return self._recent[shard]
 
     def _refresh(self) -> None:
-        """Take in the shards that were added since; start anew where one was removed."""
+        """Take in the shards that were added since; start over where one was removed."""
         present = set(self.folder.glob(f"[0-9a-f]*{SUFFIX}"))
         if not present.issuperset(self._shards):
             self._shards, self._index = [], Index()

@@ -29,7 +29,7 @@ def decode(path: Path) -> Image.Image:
     Raises:
         MissingData: The file is absent or cannot be read.
         CorruptFile: The file is empty, truncated, undecodable, or larger than `MAX_PIXELS`.
-        CheckFailed: Pillow has been told to fill truncated images with grey.
+        CheckFailed: Pillow is configured to fill truncated images with grey.
     """
     return _decode(path, str(path))
 

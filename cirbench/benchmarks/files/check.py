@@ -64,7 +64,7 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Read and decode one image; nothing is raised, everything is told."""
+    """Read and decode one image; report what is wrong instead of raising."""
     try:
         size = path.stat().st_size
         if size > _MAX_BYTES:
@@ -123,7 +123,7 @@ class Touched(msgspec.Struct, frozen=True):
         lost_targets: Ids of queries that lose a ground truth.
         lost_candidates: Ids of queries that lose a member of their group, or one of at most `SMALL_POOL` candidates of
             their own.
-        gallery: How many images it ranks; ``None`` where their list is not at hand.
+        gallery: How many images it ranks; ``None`` where their list is not available.
         lost_gallery: How many of them cannot be used.
     """
 
@@ -156,7 +156,7 @@ class Report(msgspec.Struct, frozen=True):
         turned: Names whose EXIF data ask to be shown turned.
         elsewhere: Images that lie where runs do not look.
         protocols: What is touched.
-        unchecked: Protocols whose annotations are not at hand, and why.
+        unchecked: Protocols whose annotations are not available, and why.
         complete: Whether every image is there and whole, every gallery known, and no annotation file absent that could
             be fetched.
         next: What to type or do next.
@@ -191,9 +191,9 @@ def check(name: str, split: str | None, root: Path, data_root: Path, *, display:
 
     Raises:
         UnknownName: There is no such data set, protocol or split.
-        MissingData: No annotations are at hand.
+        MissingData: No annotations are available.
         CorruptFile: An annotation file is not what was published.
-        CheckFailed: Pillow has been told to fill truncated images with grey.
+        CheckFailed: Pillow is configured to fill truncated images with grey.
     """
     protocols, unchecked = load(name, split, data_root)
     report = check_protocols(protocols, root, data_root, display=display)

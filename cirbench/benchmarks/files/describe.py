@@ -39,7 +39,7 @@ class Description(msgspec.Struct, frozen=True):
         protocol: Its name.
         queries: Queries.
         references: Distinct reference images.
-        gallery: Images that are ranked; ``None`` where their list is not at hand.
+        gallery: Images that are ranked; ``None`` where their list is not available.
         references_in_gallery: Distinct references that are ranked as well.
         candidates: Images that each query ranks, where queries have candidates of their own.
         ground_truths: Per query; ``None`` where a server keeps them.

@@ -67,7 +67,7 @@ def read_records(folder: Path) -> Records:
     try:
         records = msgspec.json.decode(path.read_bytes(), type=Records)
     except msgspec.DecodeError as error:
-        raise CorruptFile(f"{path} is damaged: {error}.", hint="Delete it; digests are recorded anew.") from error
+        raise CorruptFile(f"{path} is damaged: {error}.", hint="Delete it; digests are recorded again.") from error
     if records.schema_version != SCHEMA_VERSION:
         raise CorruptFile(f"{path} has schema version {records.schema_version}, not {SCHEMA_VERSION}.")
     return records

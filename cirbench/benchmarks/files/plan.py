@@ -76,7 +76,7 @@ class PlannedImages(msgspec.Struct, frozen=True):
     Attributes:
         title: What they are.
         count: How many the protocols need, where known.
-        found: How many of them are in the data root; ``None`` where that cannot be told yet.
+        found: How many of them are in the data root; ``None`` where that is not known yet.
         licence: What is known of it.
         folder: Where to put them, relative to the data root.
         archives: Where they are fetched from.

@@ -123,7 +123,7 @@ def is_sound(scene: Scene) -> bool:
 
 
 def arranged(scene: Scene, dice: Dice) -> Scene:
-    """Place every object anew: a cell of its own, a little off its middle. What is not sound stays as it is."""
+    """Place every object again: a cell of its own, a little off its middle. What is not sound stays as it is."""
     if not is_sound(scene):
         return scene
     cells = iter(dice.shuffled(range(GRID * GRID)))

@@ -118,7 +118,7 @@ Choice = Literal["spread", "worst", "best", "disagree"]
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """One retrieved item; its image where the gallery's images are at hand, and whether it is a ground truth."""
+    """One retrieved item; its image where the gallery's images are available, and whether it is a ground truth."""
 
     id: str
     image: ImageSource | None
@@ -173,7 +173,7 @@ def choose(outcomes: Sequence[Outcomes], choice: Choice, count: int) -> list[int
         return spread(total, count)
     if np.isnan(first.values_Q).all():
         raise CheckFailed(
-            f"The {choice} queries cannot be told: the ground truths of {first.result.protocol.name} are not at hand.",
+            f"The {choice} queries are unknown: the ground truths of {first.result.protocol.name} are not available.",
             hint="Leave --worst, --best or --disagree out to see queries at even distances.",
         )
     values_Q, log_Q = _comparable(first)
@@ -206,7 +206,7 @@ def cases(
     if protocol.digest != recorded.digest:
         changed = [name for name, value in protocol.fields.items() if recorded.fields.get(name) != value]
         raise CheckFailed(
-            f"The run was made on another {recorded.name} than the one at hand: {', '.join(changed)} changed since.",
+            f"The run was made on another {recorded.name} than the one here: {', '.join(changed)} changed since.",
             hint="Run it again, or look at it where its data are (--data-root).",
         )
     at = {query.id: place for place, query in enumerate(protocol.queries)}

@@ -92,10 +92,10 @@ def write_page(report: Report, page: Path, *, thumbnails: bool = False) -> int:
     Args:
         report: What to write.
         page: The HTML file; its thumbnails go to a folder of the same name that ends in ``_files``.
-        thumbnails: Copy images small whose licence is for the user to weigh; those of cirbench are always shown.
+        thumbnails: Copy images small whose licence the user has to judge; those of cirbench are always shown.
 
     Returns:
-        How many thumbnails the page shows; images that are not at hand are shown by their ids.
+        How many thumbnails the page shows; images that are not available are shown by their ids.
     """
     beside = page.with_name(f"{page.stem}_files")
     pictures = Thumbnails(beside, beside.name) if thumbnails or report.free else None

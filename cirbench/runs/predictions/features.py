@@ -42,7 +42,7 @@ def rank_features(
 ) -> tuple[EvaluationProtocol, Ranking]:
     """Rank the gallery for each query by the dot product of the L2-normalised rows, in float32.
 
-    Rows may stand in any order. Where the protocol's gallery is not at hand, the gallery's ids are taken for it.
+    Rows may stand in any order. Where the protocol's gallery is not available, the gallery's ids are taken for it.
 
     Returns:
         The protocol, with the gallery that was ranked, and the ranking.
@@ -121,7 +121,7 @@ def read_ids(path: Path) -> tuple[str, ...]:
         seen: dict[str, int] = {}
         for place, name in enumerate(names, start=1):
             if name in seen:
-                raise InvalidPredictions(f"{path}: the id {name!r} stands at places {seen[name]} and {place}.")
+                raise InvalidPredictions(f"{path}: the id {name!r} is at places {seen[name]} and {place}.")
             seen[name] = place
     return names
 

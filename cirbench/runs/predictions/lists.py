@@ -75,7 +75,7 @@ def check(lists: RankedLists, protocol: EvaluationProtocol) -> None:
 
     There is one list for each query. A list holds no id twice, only candidates of its query, and at least as many as
     the deepest measure looks at (or every candidate, where there are fewer); it may be longer. Where the gallery is
-    not at hand, ids are checked for their form only.
+    not available, ids are checked for their form only.
 
     Raises:
         InvalidPredictions: The message names the file, the query and the rule.
@@ -144,7 +144,7 @@ def _broken_rule(
     exact: int | None,
 ) -> str | None:
     if (twice := _first_repeated(ranking)) is not None:
-        return f"the id {twice!r} stands twice in its list"
+        return f"the id {twice!r} occurs twice in its list"
     if protocol.exclude_reference and query.reference.id in ranking:
         return f"its list holds its own reference image {query.reference.id!r}, which this protocol excludes"
     if candidates is None:
@@ -171,7 +171,7 @@ def _broken_groups(lists: RankedLists, protocol: EvaluationProtocol) -> Iterator
     for query, group in zip(protocol.queries, protocol.groups, strict=True):
         ranking, members = lists.group_rankings[query.id], set(group) - {query.reference.id}
         if (twice := _first_repeated(ranking)) is not None:
-            yield query.id, f"the id {twice!r} stands twice in its group ranking"
+            yield query.id, f"the id {twice!r} occurs twice in its group ranking"
         elif outside := [name for name in ranking if name not in members]:
             yield query.id, f"its group ranking holds ids that are not in the group: {some(outside)}"
         elif len(ranking) < min(needed, len(members)):
@@ -254,7 +254,7 @@ def write_qrels(path: Path, protocol: EvaluationProtocol) -> None:
 
 def _gallery_ids(protocol: EvaluationProtocol) -> tuple[str, ...]:
     if protocol.gallery is None:
-        raise MissingData(f"The gallery of {protocol.name} is not at hand, so positions cannot be named.")
+        raise MissingData(f"The gallery of {protocol.name} is not available, so positions cannot be named.")
     return protocol.gallery.ids
 
 

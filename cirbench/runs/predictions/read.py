@@ -1,6 +1,6 @@
 """Read ranked lists in three formats: the CIRCO server's JSON, JSON lines, and a TREC run.
 
-A file's format is told by its suffix where that is ``.jsonl``, ``.ndjson``, ``.trec`` or ``.run``, and by its content
+A file's format is recognised by its suffix where that is ``.jsonl``, ``.ndjson``, ``.trec`` or ``.run``, and by its content
 otherwise. Only the form is checked here; `cirbench.runs.predictions.lists.check` holds the lists against a protocol.
 """
 
@@ -87,7 +87,7 @@ def parse_json(source: str, text: str) -> Any:
         if len(content) < len(pairs):
             counts = Counter(name for name, _ in pairs)
             twice = next(name for name, count in counts.items() if count > 1)
-            raise InvalidPredictions(f"{source}: the key {twice!r} stands twice.", hint="Keep one list per query.")
+            raise InvalidPredictions(f"{source}: the key {twice!r} occurs twice.", hint="Keep one list per query.")
         return content
 
     def refuse(constant: str) -> None:
@@ -148,7 +148,7 @@ def _json_lines(source: str, text: str) -> RankedLists:
         query = str(row.query_id)
         if query in rankings:
             raise InvalidPredictions(
-                f"{source}: {place}: query {query!r} stands twice.", hint="Keep one line per query."
+                f"{source}: {place}: query {query!r} occurs twice.", hint="Keep one line per query."
             )
         rankings[query] = _ids(row.ranking)
         if row.group_ranking is not None:
@@ -159,7 +159,7 @@ def _json_lines(source: str, text: str) -> RankedLists:
 def _trec_run(source: str, text: str) -> RankedLists:
     """Read lines of ``query Q0 item rank score tag``.
 
-    Lists are ordered by descending score; equal scores by the given rank, and then as they stand in the file.
+    Lists are ordered by descending score; equal scores by the given rank, and then in the order of the file.
     """
     rows: dict[str, list[tuple[float, int, str]]] = {}
     for number, line in enumerate(text.split("\n"), start=1):

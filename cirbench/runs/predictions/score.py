@@ -82,7 +82,7 @@ def require_labels(protocol: EvaluationProtocol) -> None:
     """
     if protocol.labels is None:
         raise UsageError(
-            f"{protocol.name} cannot be scored here: its ground truths are not at hand.",
+            f"{protocol.name} cannot be scored here: its ground truths are not available.",
             hint="Where a test server keeps them, score the val split, or upload to the server. Your own data need a "
             "column targets.",
         )

@@ -1,4 +1,4 @@
-"""Sources of samples by name: what may stand after ``--data`` and ``--captions``."""
+"""Sources of samples by name: what may follow ``--data`` and ``--captions``."""
 
 from __future__ import annotations
 

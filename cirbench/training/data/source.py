@@ -30,7 +30,7 @@ OPENED: Mapping[Kind, tuple[Part, ...]] = {
 """What a step opens of its samples."""
 
 FIRST = " (the first {})"
-"""What stands behind the name of a source that is the start of another."""
+"""What follows the name of a source that is the start of another."""
 
 _WANTED = {"pairs": "images with captions", "images": "images", "texts": "texts", "features": "images"}
 _PARTS: Mapping[Kind, tuple[Part, ...]] = {**OPENED, "features": ("image",)}

@@ -11,7 +11,7 @@ class TextParameters(Parameters, frozen=True):
     """How the relative caption becomes a sentence.
 
     Attributes:
-        prompt: Around the caption, which stands at {}.
+        prompt: Around the caption, which replaces {}.
     """
 
     prompt: str = "{}"

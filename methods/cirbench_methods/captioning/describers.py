@@ -39,7 +39,7 @@ def choose(encoder: Encoder, parameters: CaptioningParameters) -> Describer:
 
     Raises:
         UsageError: They name nothing that images could be described by.
-        MissingData: A file is absent, or a captioner is not at hand.
+        MissingData: A file is absent, or a captioner is not available.
         CorruptFile: A file or a captioner is damaged.
     """
     if parameters.captions is not None:

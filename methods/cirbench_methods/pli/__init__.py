@@ -17,7 +17,7 @@ class PliParameters(Parameters, frozen=True):
 
     Attributes:
         weight: Of the image, beside the text's 1; null for the one that the training was made for.
-        prompt: Around the caption, which stands at {}.
+        prompt: Around the caption, which replaces {}.
         sum: Of unit vectors (normalised: the public code), or of the towers' own (raw: the paper's formula).
     """
 

@@ -140,7 +140,7 @@ def test_a_flipped_byte_is_detected_and_the_file_is_named(shelf: StoredShelf, pa
     path.write_bytes(content)
     damaged = FeatureStore(shelf.folder.parent).shelf(space())
     with pytest.raises(CorruptFile, match=str(path)) as caught:
-        # A flipped key hides its item, which is then encoded anew; the others still lead to the damaged shard.
+        # A flipped key hides its item, which is then encoded again; the others still lead to the damaged shard.
         here = [number for number in (1, 2, 3) if not damaged.missing(contents([number]))]
         damaged.rows(contents(here))[:]
     assert f"rm {path}" in str(caught.value.hint)

@@ -89,7 +89,7 @@ def test_a_plan_needs_no_data_root(shell: Shell) -> None:
         ("fashioniq", "many are dead"),
         ("imagenet-r", "Register at https://image-net.org"),
         ("circo", "20.1 GB, sha256 recorded at the first download"),
-        ("scenes", "nothing to fetch: everything is at hand"),
+        ("scenes", "nothing to fetch: everything is here"),
     ],
 )
 def test_a_plan_says_what_must_be_asked_for_and_what_is_not_pinned(name: str, told: str, shell: Shell) -> None:
@@ -115,7 +115,7 @@ def test_a_benchmark_goes_from_nothing_to_checked(shell: Shell, small_circo: Ser
     code, out, _ = shell("check", "circo", "--split", "val", "--root", root)
     assert code == 3  # the list of the gallery is not there
     assert "images: 220 of 220 are there and whole" in out
-    assert "circo/val@1: queries 220/220, gallery its list is not at hand" in out
+    assert "circo/val@1: queries 220/220, gallery its list is not available" in out
 
 
 def test_annotations_alone_can_be_got(shell: Shell, small_circo: Server, tmp_path: Path) -> None:

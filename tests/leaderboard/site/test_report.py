@@ -139,7 +139,7 @@ def test_a_benchmark_that_changed_since_the_run_is_refused(
 ) -> None:
     stale = _changed(image_text, tmp_path / "stale", queries="0" * 64)
     assert cli.execute(["report", str(stale)]) == 4
-    assert "another scenes/tiny@1 than the one at hand: queries changed since" in capsys.readouterr().err
+    assert "another scenes/tiny@1 than the one here: queries changed since" in capsys.readouterr().err
 
 
 def _changed(run: Path, copy: Path, *, protocol: str | None = None, queries: str | None = None) -> Path:

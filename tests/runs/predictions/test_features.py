@@ -170,8 +170,8 @@ def test_ids_are_lines_or_a_json_list(tmp_path: Path, content: str) -> None:
     [
         ("", "is empty"),
         ("0\n\n2", "the id at place 2 is empty"),
-        ("0\n1\n0", "the id '0' stands at places 1 and 3"),
-        ('["0", 0]', "the id '0' stands at places 1 and 2"),
+        ("0\n1\n0", "the id '0' is at places 1 and 3"),
+        ('["0", 0]', "the id '0' is at places 1 and 2"),
         ("[0, 1.5]", "1.5 is not a valid id"),
         ("[0, null]", "None is not a valid id"),
         ("[0, [1]]", r"\[1\] is not a valid id"),

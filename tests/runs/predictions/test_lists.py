@@ -68,7 +68,7 @@ def test_group_rankings_give_the_rank_of_the_target_in_its_group() -> None:
         ({"1": None}, "1 query ids are missing: '1'.\nsmall/val@1 has 3 of them; an id looks like '0'"),
         ({"3": ["101"], "x": []}, "2 unknown query ids ('3', 'x'): not in small/val@1"),
         ({"1": None, "01": GOOD["1"]}, "1 unknown query ids ('01')"),
-        ({"1": ["101", "102", "101", "103", "104"]}, "query '1': the id '101' stands twice in its list"),
+        ({"1": ["101", "102", "101", "103", "104"]}, "query '1': the id '101' occurs twice in its list"),
         (
             {"1": ["101", "102", "103", "104", "999"]},
             "query '1': 1 ids are not in the gallery ('999'); an id looks like",
@@ -127,7 +127,7 @@ def test_without_a_gallery_ids_are_checked_for_their_form(odd: str) -> None:
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ({**GROUPS, "1": ("103", "103")}, "query '1': the id '103' stands twice in its group ranking"),
+        ({**GROUPS, "1": ("103", "103")}, "query '1': the id '103' occurs twice in its group ranking"),
         ({**GROUPS, "1": ("103", "108")}, "query '1': its group ranking holds ids that are not in the group: '108'"),
         ({**GROUPS, "1": ("101", "103")}, "query '1': its group ranking holds ids that are not in the group: '101'"),
         ({**GROUPS, "1": ("103",)}, "query '1': its group ranking holds 1 ids, and 2 are needed"),

@@ -87,7 +87,7 @@ def values(score: Score) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("at_hand", [True, False], ids=["gallery at hand", "gallery not at hand"])
+@pytest.mark.parametrize("at_hand", [True, False], ids=["gallery available", "gallery not available"])
 def test_random_features_score_as_the_definitions_say(tmp_path: Path, seed: int, at_hand: bool) -> None:
     rows, gallery = labelled_rows(25, images=200, seed=seed)
     write(tmp_path, rows, gallery if at_hand else None)
@@ -148,7 +148,7 @@ def test_intervals_hold_their_values() -> None:
 
 def test_hidden_labels_cannot_be_scored() -> None:
     protocol = dataclasses.replace(small_protocol(), labels=None)
-    with pytest.raises(UsageError, match="its ground truths are not at hand"):
+    with pytest.raises(UsageError, match="its ground truths are not available"):
         score_lists(lists_of(protocol), protocol)
 
 

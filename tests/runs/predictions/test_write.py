@@ -112,5 +112,5 @@ def test_hidden_labels_and_unknown_galleries_cannot_be_written(tmp_path: Path) -
     protocol, ranking = ranked_small()
     with pytest.raises(MissingData, match="ground truths of small/val@1 are not public"):
         write_qrels(tmp_path / "a", dataclasses.replace(protocol, labels=None))
-    with pytest.raises(MissingData, match="gallery of small/val@1 is not at hand"):
+    with pytest.raises(MissingData, match="gallery of small/val@1 is not available"):
         write_jsonl(tmp_path / "a", dataclasses.replace(protocol, gallery=None), ranking)

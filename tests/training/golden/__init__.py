@@ -1,6 +1,6 @@
 """Golden traces: the losses of twenty steps of every training, to be kept when code is changed that should not matter.
 
-python -m tests.training.golden [NAME ...]    makes them anew; say in the commit why they may differ
+python -m tests.training.golden [NAME ...]    makes them again; say in the commit why they may differ
 """
 
 from __future__ import annotations

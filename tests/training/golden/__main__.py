@@ -1,4 +1,4 @@
-"""Make golden traces anew."""
+"""Make the golden traces again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from tests.training.quick import quick_request, trained
 
 for name in sys.argv[1:] or trained():
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["CIRBENCH_CACHE"] = folder  # what a training prepares is made anew too
+        os.environ["CIRBENCH_CACHE"] = folder  # what a training prepares is made again too
         golden.write(name, read_card(train(quick_request(name), folder=Path(folder) / name)).losses)
     print(golden.FOLDER / f"{name}.json")
