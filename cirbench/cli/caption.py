@@ -9,12 +9,16 @@ import click
 
 
 @click.command()
-@click.option("--images", required=True, type=click.Path(path_type=Path), help="A folder; every image below it.")
-@click.option("--model", required=True, help="A BLIP or BLIP-2 captioner of the hub, or its folder.")
+@click.option(
+    "--images", required=True, type=click.Path(path_type=Path), help="Folder of images; those in subfolders count too."
+)
+@click.option("--model", required=True, help="BLIP or BLIP-2 captioner: a name on the hub, or a folder.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .jsonl file to write.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images a batch.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Number of images in a batch."
+)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
 def command(
     images: Path, model: str, output: Path, batch_size: int, precision: Literal["fp32", "bf16"], device: str
 ) -> None:

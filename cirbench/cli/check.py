@@ -31,8 +31,12 @@ def command() -> None:
 
 @command.command("method")
 @click.argument("name")
-@click.option("-b", "--backbone", default="scenes-vit", show_default=True, help="On which it is run.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Of a trained method; else it is trained briefly.")
+@click.option("-b", "--backbone", default="scenes-vit", show_default=True, help="Backbone to check it on.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Checkpoint folder of a trained method.  [default: train it briefly]",
+)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_method(

@@ -21,9 +21,11 @@ TABLES = ("runs", "diagnostics", "slices")
 
 @click.command()
 @click.argument("folders", nargs=-1, metavar="RUN RUN...", type=click.Path(path_type=Path))
-@click.option("--metric", help="The number to compare, if not the headline: mAP@10, 'mAP@10[aspect=negation]' ...")
 @click.option(
-    "--baseline", type=click.Path(path_type=Path), help="The run that differences are taken to, if not the first."
+    "--metric", help="Metric to compare, such as mAP@10 or 'mAP@10[aspect=negation]'.  [default: the headline]"
+)
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), help="Run that the others are compared with.  [default: the first]"
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True)
 @click.option(

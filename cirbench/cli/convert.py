@@ -16,11 +16,25 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("method")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-b", "--backbone", required=True, help="On which its authors trained: by name, MODEL/TAG, or a folder.")
+@click.option(
+    "-b", "--backbone", required=True, help="Backbone its authors trained on: a name, MODEL/TAG or a model folder."
+)
 @click.option("--weights", type=click.Path(path_type=Path), help="A local file with the backbone's weights.")
-@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="State a training parameter.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder.  [default: one in the cache]")
+@click.option(
+    "--activation",
+    type=click.Choice(["gelu", "quick_gelu"]),
+    help="Activation that a local weights file was trained with.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="State a training parameter that the file does not hold.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: one in the cache]"
+)
 def command(
     method: str,
     file: Path,

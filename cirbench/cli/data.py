@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cirbench.benchmarks.files.plan import Plan, PlannedFile
 
 _FOLDER = click.Path(path_type=Path)
-_split = click.option("--split", help="Only what this split needs.")
-_data_root = click.option("--data-root", type=_FOLDER, help="The data root.  [default: CIRBENCH_DATA]")
+_split = click.option("--split", help="Split to consider, instead of all.")
+_data_root = click.option("--data-root", type=_FOLDER, help="Folder of the data sets.  [default: CIRBENCH_DATA]")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
 _SHOWN = 10
 
@@ -88,7 +88,7 @@ def get(
 
 @command.command()
 @click.argument("name")
-@click.option("--root", type=_FOLDER, help="Where to look for images, in any layout.  [default: the data root]")
+@click.option("--root", type=_FOLDER, help="Folder to search for images, in any layout.  [default: the data root]")
 @_split
 @_data_root
 @_json

@@ -11,7 +11,7 @@ from cirbench.errors import CheckFailed, UsageError
 
 _PATH = click.Path(path_type=Path)
 _ENTRIES = click.option(
-    "--entries", type=_PATH, default=Path("leaderboards/entries"), show_default=True, help="Where entries lie."
+    "--entries", type=_PATH, default=Path("leaderboards/entries"), show_default=True, help="Folder of the entries."
 )
 
 
@@ -29,9 +29,11 @@ def command() -> None:
 @command.command()
 @click.argument("runs", nargs=-1, required=True, type=_PATH)
 @_ENTRIES
-@click.option("--note", default="", help="What to say beside the numbers.")
-@click.option("--receipt", "receipts", multiple=True, type=_PATH, help="A test server's answer, for hidden labels.")
-@click.option("--data-root", type=_PATH, help="Where annotations are, if not where the run found them.")
+@click.option("--note", default="", help="Remark to show beside the numbers.")
+@click.option(
+    "--receipt", "receipts", multiple=True, type=_PATH, help="Receipt with a test server's answer, for hidden labels."
+)
+@click.option("--data-root", type=_PATH, help="Folder of the annotations.  [default: as in the run]")
 def add(runs: tuple[Path, ...], entries: Path, note: str, receipts: tuple[Path, ...], data_root: Path | None) -> None:
     """Make an entry of each run; an entry of the same run is replaced."""
     from cirbench.leaderboard.adding import add_run
@@ -72,7 +74,12 @@ def check(entries: Path, as_json: bool) -> None:
 @command.command()
 @_ENTRIES
 @click.option(
-    "-o", "--output", type=_PATH, default=Path("leaderboards/site"), show_default=True, help="Where the site goes."
+    "-o",
+    "--output",
+    type=_PATH,
+    default=Path("leaderboards/site"),
+    show_default=True,
+    help="Folder to write the site to.",
 )
 def build(entries: Path, output: Path) -> None:
     """Write the site: a page for each benchmark, method and run, in a folder that opens from disk."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("kind", type=click.Choice(["methods", "datasets", "protocols", "backbones", "metrics", "runs"]))
-@click.option("--runs", "folder", default="runs", show_default=True, help="Where run folders are.")
+@click.option("--runs", "folder", default="runs", show_default=True, help="Folder that holds the runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(kind: str, folder: str, as_json: bool) -> None:
     """List methods, datasets, protocols, backbones, metrics or runs."""

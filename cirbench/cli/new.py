@@ -14,7 +14,7 @@ def command() -> None:
 
 @command.command("method")
 @click.argument("name")
-@click.option("--path", "parent", type=click.Path(path_type=Path), default=Path(), help="Where its folder goes.")
+@click.option("--path", "parent", type=click.Path(path_type=Path), default=Path(), help="Folder to create it in.")
 def new_method(name: str, parent: Path) -> None:
     """Write a whole, working method package NAME to change.
 

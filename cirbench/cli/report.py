@@ -18,13 +18,25 @@ _DEFAULT = 8
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("run2", type=click.Path(path_type=Path), required=False)
-@click.option("--worst", type=click.IntRange(min=1), metavar="N", help="The queries on which the first run does worst.")
-@click.option("--best", type=click.IntRange(min=1), metavar="N", help="The queries on which it does best.")
-@click.option("--disagree", type=click.IntRange(min=1), metavar="N", help="The queries on which two runs differ most.")
-@click.option("--top", type=click.IntRange(1, 50), default=10, show_default=True, help="Retrieved images a query.")
+@click.option(
+    "--worst", type=click.IntRange(min=1), metavar="N", help="Show the queries on which the first run does worst."
+)
+@click.option(
+    "--best", type=click.IntRange(min=1), metavar="N", help="Show the queries on which the first run does best."
+)
+@click.option(
+    "--disagree", type=click.IntRange(min=1), metavar="N", help="Show the queries on which two runs differ most."
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1, 50),
+    default=10,
+    show_default=True,
+    help="Number of retrieved images to show for each query.",
+)
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead of a table.")
 @click.option("--thumbnails", is_flag=True, help="Show images whose licence you have to judge yourself.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Where the benchmark is.  [default: as in the run]")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the benchmark.  [default: as in the run]")
 def command(
     run: Path,
     run2: Path | None,

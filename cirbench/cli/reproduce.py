@@ -19,27 +19,33 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("row", required=False)
-@click.option("--list", "listing", is_flag=True, help="List the published rows; those whose id holds ROW, if given.")
+@click.option(
+    "--list", "listing", is_flag=True, help="List the published rows (those whose id contains ROW, if given)."
+)
 @click.option(
     "--plan",
     is_flag=True,
-    help="Say what the row needs and what of it is here; run nothing, but fetch weights that are not cached.",
+    help="Say what the row needs and what of it is here; fetch weights that are not cached, and run nothing.",
 )
-@click.option("--data-root", help="Where annotations are.  [default: CIRBENCH_DATA]")
+@click.option("--data-root", help="Folder of the annotations.  [default: CIRBENCH_DATA]")
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
-@click.option("-b", "--backbone", help="Instead of the row's.")
+@click.option("-b", "--backbone", help="Backbone to use instead of the row's.")
 @click.option("--weights", help="A local file with the backbone's weights.")
-@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file.")
+@click.option(
+    "--activation",
+    type=click.Choice(["gelu", "quick_gelu"]),
+    help="Activation that a local weights file was trained with.",
+)
 @click.option("--set", "parameters", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
-@click.option("--device", help="auto, cpu, cuda or cuda:N.")
-@click.option("-o", "--output", help="Where run folders go.  [default: runs]")
+@click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
+@click.option("-o", "--output", help="Folder to write run folders to.  [default: runs]")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["rich", "md", "csv", "json", "latex", "html"]),
     default="rich",
     show_default=True,
-    help="Of the table.",
+    help="Format of the table.",
 )
 def command(row: str | None, listing: bool, plan: bool, parameters: tuple[str, ...], form: str, **options: Any) -> None:
     """Run a published row again and compare the numbers; or list exactly what is missing for that.

@@ -26,28 +26,38 @@ def _batch_size(_context: click.Context, _option: click.Parameter, text: str | N
 
 
 _WHERE = (
-    click.option("-d", "--dataset", help="The data set, or a folder with your own."),
-    click.option("--split", help="Its split, if not the default one."),
-    click.option("--protocol", help="A protocol id, if not the default one of the split."),
-    click.option("-b", "--backbone", help="A backbone by name, MODEL/TAG, or a model folder."),
+    click.option("-d", "--dataset", help="Data set: a name, or a folder with your own."),
+    click.option("--split", help="Split of the data set.  [default: that of the data set]"),
+    click.option("--protocol", help="Protocol id.  [default: that of the split]"),
+    click.option("-b", "--backbone", help="Backbone: a name, MODEL/TAG or a model folder."),
     click.option("--weights", help="A local file with the backbone's weights."),
-    click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file."),
-    click.option("--preprocessing", help="Of images: clip, targetpad(1.25) or squash."),
-    click.option("--train-data", help="What a method that is trained first learns from.  [default: scenes, on scenes]"),
-    click.option("--device", help="auto, cpu, cuda or cuda:N."),
-    click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the towers."),
-    click.option("--batch-size", metavar="auto|N", callback=_batch_size, help="Images or texts encoded at once."),
-    click.option("--limit", type=click.IntRange(min=1), help="Only the first N queries; the result is marked partial."),
+    click.option(
+        "--activation",
+        type=click.Choice(["gelu", "quick_gelu"]),
+        help="Activation that a local weights file was trained with.",
+    ),
+    click.option("--preprocessing", help="Preprocessing of images: clip, targetpad(1.25) or squash."),
+    click.option(
+        "--train-data", help="Training data for methods that are trained first.  [default: scenes, on scenes]"
+    ),
+    click.option("--device", help="Device: auto, cpu, cuda or cuda:N."),
+    click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Precision of the towers."),
+    click.option(
+        "--batch-size", metavar="auto|N", callback=_batch_size, help="Number of images or texts encoded at once."
+    ),
+    click.option(
+        "--limit", type=click.IntRange(min=1), help="Evaluate the first N queries only; the result is marked partial."
+    ),
     click.option(
         "--allow-missing",
         is_flag=True,
         default=None,
         help="Go on without missing images; queries that lose one count as misses, and the result is marked partial.",
     ),
-    click.option("--seed", type=int, help="Of training and of the bootstrap."),
-    click.option("-o", "--output", help="Where run folders go.  [default: runs]"),
-    click.option("--data-root", help="Where annotations are.  [default: CIRBENCH_DATA]"),
-    click.option("--force", is_flag=True, help="Run again what has been run before."),
+    click.option("--seed", type=int, help="Random seed for training and bootstrap."),
+    click.option("-o", "--output", help="Folder to write run folders to.  [default: runs]"),
+    click.option("--data-root", help="Folder of the annotations.  [default: CIRBENCH_DATA]"),
+    click.option("--force", is_flag=True, help="Run again even if the same run exists."),
 )
 
 

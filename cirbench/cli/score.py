@@ -19,14 +19,14 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("-d", "--dataset", required=True, help="The data set, or a folder with your own.")
-@click.option("--split", help="Its split, if not the default one.")
-@click.option("--protocol", "protocol_id", help="A protocol id, if not the default one of the split.")
+@click.option("-d", "--dataset", required=True, help="Data set: a name, or a folder with your own.")
+@click.option("--split", help="Split of the data set.  [default: that of the data set]")
+@click.option("--protocol", "protocol_id", help="Protocol id.  [default: that of the split]")
 @click.option("--predictions", type=_FILE, help="Ranked lists: the CIRCO server's JSON, JSON lines, or a TREC run.")
-@click.option("--features", type=(_FILE, _FILE), metavar="QUERIES GALLERY", help="Features instead: two .npy files.")
-@click.option("--query-ids", type=_FILE, help="With --features: the query id of each row.")
-@click.option("--gallery-ids", type=_FILE, help="With --features: the gallery id of each row.")
-@click.option("--data-root", type=_FILE, help="Where annotations are.  [default: CIRBENCH_DATA]")
+@click.option("--features", type=(_FILE, _FILE), metavar="QUERIES GALLERY", help="Features to rank: two .npy files.")
+@click.option("--query-ids", type=_FILE, help="Query id of each row of --features.")
+@click.option("--gallery-ids", type=_FILE, help="Gallery id of each row of --features.")
+@click.option("--data-root", type=_FILE, help="Folder of the annotations.  [default: CIRBENCH_DATA]")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout, and nothing else.")
 def command(
     dataset: str,

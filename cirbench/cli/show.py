@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Where annotations are.  [default: CIRBENCH_DATA]")
+@click.option(
+    "--data-root", type=click.Path(path_type=Path), help="Folder of the annotations.  [default: CIRBENCH_DATA]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, data_root: Path | None, as_json: bool) -> None:
     """Show everything about a method, data set, protocol, backbone, metric or run folder.

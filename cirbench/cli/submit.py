@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _FILE = click.Path(path_type=Path)
-_DATA_ROOT = click.option("--data-root", type=_FILE, help="Where annotations are.  [default: CIRBENCH_DATA]")
+_DATA_ROOT = click.option("--data-root", type=_FILE, help="Folder of the annotations.  [default: CIRBENCH_DATA]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
 
 
@@ -34,7 +34,9 @@ def command() -> None:
 
 @command.command()
 @click.argument("run", type=_FILE)
-@click.option("-o", "--output", type=_FILE, default=Path("submissions"), show_default=True, help="Where files go.")
+@click.option(
+    "-o", "--output", type=_FILE, default=Path("submissions"), show_default=True, help="Folder to write the files to."
+)
 @_DATA_ROOT
 @_JSON
 def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> None:
@@ -62,7 +64,7 @@ def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> Non
 @click.argument("files", nargs=-1, required=True, type=_FILE)
 @click.option(
     "--protocol",
-    help="What the files are meant for: circo/test, circo/val or cirr/test1.  [default: found from the content]",
+    help="Protocol of the files: circo/test, circo/val or cirr/test1.  [default: found from the content]",
 )
 @_DATA_ROOT
 @_JSON
@@ -87,8 +89,8 @@ def check(files: tuple[Path, ...], protocol: str | None, data_root: Path | None,
 
 @command.command()
 @click.argument("file", type=_FILE)
-@click.option("--scores", required=True, help="What the server answered, in percent: NAME=VALUE,... or a JSON object.")
-@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Of the answer.  [default: today]")
+@click.option("--scores", required=True, help="Scores from the server, in percent: NAME=VALUE,... or a JSON object.")
+@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of the answer.  [default: today]")
 @_DATA_ROOT
 @_JSON
 def record(file: Path, scores: str, date: datetime.datetime | None, data_root: Path | None, as_json: bool) -> None:

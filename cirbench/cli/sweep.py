@@ -18,10 +18,10 @@ from cirbench.support.tables import FORMATS
     "assignments",
     multiple=True,
     metavar="KEY=V1,V2,...",
-    help="A parameter of the method, or of its training (train.KEY where both have it), and its values.",
+    help="Parameter of the method or of its training (train.KEY where both have it), and its values.",
 )
 @run_options
-@click.option("--metric", help="The number to look at, if not the headline.")
+@click.option("--metric", help="Metric to look at.  [default: the headline]")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True)
 def command(
     method: str, assignments: tuple[str, ...], metric: str | None, form: str, force: bool, **options: Any

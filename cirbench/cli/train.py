@@ -65,24 +65,35 @@ class TrainOptions(Parameters, frozen=True):
 
 @click.command()
 @click.argument("method")
-@click.option("--model", help="For clip: a folder with open_clip_config.json (and merges.txt.gz).")
-@click.option("-b", "--backbone", help="By name, MODEL/TAG, or a model folder.")
+@click.option("--model", help="Model to train with clip: a folder with open_clip_config.json (and merges.txt.gz).")
+@click.option("-b", "--backbone", help="Backbone: a name, MODEL/TAG or a model folder.")
 @click.option("--weights", help="A local file with the backbone's weights.")
-@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="Of a local weights file.")
-@click.option("--data", help="scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or 'shards-{00..99}.tar'.")
-@click.option("--captions", help="Of a folder of images: a folder of .txt, or a .csv, .jsonl or COCO's .json file.")
+@click.option(
+    "--activation",
+    type=click.Choice(["gelu", "quick_gelu"]),
+    help="Activation that a local weights file was trained with.",
+)
+@click.option(
+    "--data",
+    help="Training data: scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or 'shards-{00..99}.tar'.",
+)
+@click.option(
+    "--captions", help="Captions of a folder of images: a folder of .txt, or a .csv, .jsonl or COCO's .json file."
+)
 @click.option("--skip-broken", type=click.IntRange(min=0), metavar="N", help="Leave out and count N unusable samples.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode.  [default: 0 on a CPU]")
+@click.option("--workers", type=click.IntRange(min=0), help="Number of processes that decode.  [default: 0 on a CPU]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a training parameter.")
 @click.option("--config", type=click.Path(path_type=Path), help="Read options from a TOML file; those given here win.")
-@click.option("--device", help="auto, cpu, cuda or cuda:N.")
-@click.option("--seed", type=int, help="Of everything random.")
-@click.option("-o", "--output", help="The folder of the checkpoint.  [default: one in the cache]")
+@click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
+@click.option("--seed", type=int, help="Random seed of the training.")
+@click.option("-o", "--output", help="Folder to write the checkpoint to.  [default: one in the cache]")
 @click.option("--evaluate", metavar="PROTOCOL,...", help="Evaluate on protocols while training: --evaluate scenes/tiny")
 @click.option("--every", type=click.IntRange(min=1), help="After how many steps.  [default: at the end of each epoch]")
 @click.option("--select", metavar="PROTOCOL", help="Keep the checkpoint that is best on a protocol, not the last.")
 @click.option("--keep-epochs", is_flag=True, default=None, help="Keep a checkpoint of each epoch, in epoch-K/.")
-@click.option("--resume/--restart", default=True, show_default=True, help="Continue an interrupted training, or not.")
+@click.option(
+    "--resume/--restart", default=True, show_default=True, help="Continue an interrupted training, or start over."
+)
 def command(
     method: str, assignments: tuple[str, ...], config: Path | None, resume: bool, **given: str | int | None
 ) -> None:

@@ -21,7 +21,7 @@ class {title}Parameters(Parameters, frozen=True):
     """What can be set.
 
     Attributes:
-        weight: Of the image, beside the text's 1.
+        weight: The weight of the image, beside the text's 1.
     """
 
     weight: float = 0.5

@@ -22,16 +22,16 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
         samples: Train on so many samples, the first ones of the data; null for all.
         batch_size: Samples a step, over all processes and pieces.
         lr: The learning rate of AdamW, at the height of the schedule.
-        weight_decay: Of AdamW.
-        beta2: Of AdamW: how slowly its scale of each gradient follows.
-        epsilon: Of AdamW: added to that scale.
+        weight_decay: The weight decay of AdamW.
+        beta2: How slowly AdamW's scale of each gradient follows.
+        epsilon: What AdamW adds to that scale.
         decay: Decay all weights, or only matrices: no gains, biases or single numbers.
         schedule: constant (after the warm-up); cosine (warm-up, then half a cosine to zero); or epochs (constant
             within an epoch, ten times smaller after each milestone).
         warmup: Steps over which the rate rises linearly; epochs, where the schedule counts epochs.
-        milestones: Of the schedule that counts epochs.
+        milestones: The epochs after which the schedule that counts epochs lowers the rate.
         seed: Decides the order of the samples and everything random in a step.
-        precision: Of the towers: fp32, or bf16 by autocast; weights and losses are fp32 always.
+        precision: The precision of the towers: fp32, or bf16 by autocast; weights and losses are fp32 always.
         tf32: Let a GPU round the inputs of fp32 products to 10 bits.
         accumulate: Cut each batch into so many pieces that follow one another and are one step; a contrastive loss
             compares within a piece.

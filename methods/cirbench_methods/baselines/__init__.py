@@ -11,7 +11,7 @@ class TextParameters(Parameters, frozen=True):
     """How the relative caption becomes a sentence.
 
     Attributes:
-        prompt: Around the caption, which replaces {}.
+        prompt: The sentence around the caption, which replaces {}.
     """
 
     prompt: str = "{}"
@@ -21,8 +21,8 @@ class SumParameters(TextParameters, frozen=True):
     """How image and text are added.
 
     Attributes:
-        weight: Of the image, beside the text's 1.
-        sum: Of unit vectors (normalised), or of the towers' own, whose lengths weigh the two sides (raw).
+        weight: The weight of the image, beside the text's 1.
+        sum: The sum of unit vectors (normalised) or of the towers' own, whose lengths weight the two sides (raw).
     """
 
     weight: float = 1.0

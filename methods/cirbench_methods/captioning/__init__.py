@@ -9,11 +9,11 @@ class CaptioningParameters(Parameters, frozen=True):
     """Where the words for the reference come from, and how they become a text.
 
     Attributes:
-        prompt: Around the words for the reference, which stand at {caption}, and the relative caption, at {relative}.
+        prompt: The sentence around the description of the reference, {caption}, and the relative caption, {relative}.
         captions: FILE.jsonl or FILE.csv with image and caption; images are found by id, path or file name.
         captioner: Who describes references where no file is given: a BLIP or BLIP-2 captioner, by name or folder, or
             nearest, which takes the text that is most similar to the image on the backbone itself.
-        texts: What nearest chooses from, as after --data of cirbench train.
+        texts: The texts that nearest chooses from, in any form that cirbench train --data takes.
     """
 
     prompt: str = "a photo of {caption} that {relative}"

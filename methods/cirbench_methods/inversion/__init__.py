@@ -11,9 +11,9 @@ class InversionParameters(Parameters, frozen=True):
     """How the word of an image is used.
 
     Attributes:
-        prompt: Around the word, which stands at $, and the caption, at {}; or that, comma, domain or and, for a
-            published one.
-        order: Of several captions, which are joined by " and "; both is the average of the two texts.
+        prompt: The sentence around the word, which replaces $, and the caption, which replaces {}; or one of the
+            published ones: that, comma, domain, and.
+        order: The order of several captions, which are joined by " and "; both is the average of the two texts.
     """
 
     prompt: str = "that"

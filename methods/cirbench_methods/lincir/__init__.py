@@ -15,11 +15,11 @@ class LinCirTraining(TrainingParameters, frozen=True):
     """How phi is trained; the defaults are those of the paper and the public code.
 
     Attributes:
-        keywords: By which the words of a caption are found that are replaced: spacy (runs of nouns, adjectives and
+        keywords: How the words of a caption that are replaced are found: spacy (runs of nouns, adjectives and
             determiners, as tagged by a pipeline), or rules (runs of words that are not function words of English).
-        pipeline: Of spaCy: an installed one by name, or its folder.
+        pipeline: The pipeline of spaCy: the name of an installed one, or a folder.
         noise: Times u * eps is added to a text's feature, where u is uniform in [0, 1] and eps normal.
-        dropout: Of phi.
+        dropout: The dropout in phi.
     """
 
     steps: Positive | None = 20_000

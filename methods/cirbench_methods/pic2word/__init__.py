@@ -25,7 +25,7 @@ class Pic2WordTraining(TrainingParameters, frozen=True):
 
     Attributes:
         crop: The smallest share of an image's area that a random crop keeps; 1 leaves images whole.
-        dropout: Of the mapping network.
+        dropout: The dropout in the mapping network.
     """
 
     epochs: Positive = 30

@@ -16,9 +16,9 @@ class PliParameters(Parameters, frozen=True):
     """How the tuned towers are used.
 
     Attributes:
-        weight: Of the image, beside the text's 1; null for the one that the training was made for.
-        prompt: Around the caption, which replaces {}.
-        sum: Of unit vectors (normalised: the public code), or of the towers' own (raw: the paper's formula).
+        weight: The weight of the image, beside the text's 1; null for the one that the training was made for.
+        prompt: The sentence around the caption, which replaces {}.
+        sum: The sum of unit vectors (normalised: the public code) or of the towers' own (raw: the paper's formula).
     """
 
     weight: float | None = None
@@ -33,8 +33,8 @@ class PliTraining(TrainingParameters, frozen=True):
         mask_ratio: The share of the image's patches that is dropped.
         variant: code (dot products of raw features, the sum of both sides), code-blip (the same against targets of
             unit length, as the public code has it for BLIP) or paper (cosines, the average of both sides).
-        temperature: By which the similarities are divided.
-        weight: Of the image in use, unless it is set there; null for one minus the mask ratio.
+        temperature: The divisor of the similarities.
+        weight: The weight of the image in use, unless it is set there; null for one minus the mask ratio.
     """
 
     epochs: Positive = 10

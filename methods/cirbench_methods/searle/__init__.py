@@ -17,9 +17,9 @@ class SearleOtiParameters(InversionParameters, frozen=True):
     """How the word of an image is optimised, and how it is used; the defaults are those of the public code.
 
     Attributes:
-        steps: Of the optimisation.
-        lr: Of AdamW.
-        weight_decay: Of AdamW.
+        steps: Optimiser steps for a word.
+        lr: The learning rate of AdamW.
+        weight_decay: The weight decay of AdamW.
         ema: The share of the moving average that stays at each step; the average is the word.
         init: The standard deviation of the word that it starts from.
         regularisation: The weight of the phrases' loss, beside the image's 1; with 0 no phrases are needed.
@@ -43,14 +43,14 @@ class SearleTraining(TrainingParameters, frozen=True):
     """How the network learns the words of OTI; the defaults are those of the public code.
 
     Attributes:
-        temperature: By which the similarities of words are divided.
+        temperature: The divisor of the similarities of words.
         regularisation: The weight of the phrases' loss, beside the words' 1; with 0 no phrases are needed.
         concepts: The image's nearest so many concepts are the ones that phrases are about.
         occurrences: Where the word stands in a phrase that mentions its concept several times.
         phrases: FILE.json (concept to list of phrases), FILE.jsonl, or scenes for those that come along.
-        dropout: In the network.
-        oti_steps: Of the optimisation of each image's word.
-        oti_lr: Of that optimisation.
+        dropout: The dropout in the network.
+        oti_steps: Optimiser steps for each image's word.
+        oti_lr: The learning rate of that optimisation.
         oti_ema: The share of its moving average that stays at each step.
         oti_regularisation: The weight of the phrases' loss in it.
         oti_concepts: The image's nearest so many concepts in it.
