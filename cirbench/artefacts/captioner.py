@@ -91,7 +91,7 @@ def load_captioner(
         UsageError: The model is not a captioner; there is no such device.
         CorruptFile: Its files cannot be read, or lack weights.
     """
-    transformers = require("transformers", extra="caption", purpose="A captioner")
+    transformers = require("transformers", extra="transformers", purpose="A captioner")
     folder = _folder(name)
     architecture = _architecture(folder, name)
     files = {path.name: sha256_of_file(path) for path in _files(folder)}

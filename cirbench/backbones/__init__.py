@@ -41,7 +41,7 @@ def load_backbone(
         name: ``"ViT-L-14/openai"`` (open_clip architecture and pretrained tag), ``"ViT-L-14"`` together with
             ``weights``, the name of a bundled model, or the path of a model folder with ``open_clip_config.json``,
             ``model.safetensors`` and, for a tokenizer of its own, ``merges.txt.gz``. For BLIP (which needs the extra
-            ``blip``) ``"blip-itm-base-coco"``, or the path of a folder as transformers saves it.
+            ``transformers``) ``"blip-itm-base-coco"``, or the path of a folder as transformers saves it.
         weights: A weights file (safetensors, or a ``.pt`` that holds tensors only) to use in place of the model's own.
         activation: With which the weights were trained. Needed for a weights file unless the tag, the architecture's
             name or a ``card.json`` or ``open_clip_config.json`` beside the file says it.

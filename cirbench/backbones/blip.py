@@ -225,7 +225,7 @@ def load(
     device: str,
 ) -> BlipBackbone:
     """Build a backbone; see `cirbench.backbones.load_backbone`."""
-    transformers = require("transformers", extra="blip", purpose="BLIP")
+    transformers = require("transformers", extra="transformers", purpose="BLIP")
     source = find_blip(name)
     path = weights if weights is not None else source.default_weights()
     try:
@@ -282,7 +282,7 @@ def _build(
 
 
 def _tokenizer(source: BlipSource, known: int) -> Any:
-    transformers: Any = require("transformers", extra="blip", purpose="BLIP")
+    transformers: Any = require("transformers", extra="transformers", purpose="BLIP")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in every process forked after its use
     try:
         with quietly():

@@ -36,8 +36,8 @@ _FIELD = {
     "ViT-H-14/laion2b_s32b_b79k": "OpenCLIP H/14 (LAION-2B)",
     "ViT-bigG-14/laion2b_s39b_b160k": "OpenCLIP bigG/14 (LAION-2B), of LinCIR and CIReVL",
     "ViT-SO400M-14-SigLIP-384/webli": "SigLIP SO400M/14 at 384 pixels (WebLI)",
-    "blip-itm-base-coco": "BLIP B/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[blip]'",
-    "blip-itm-large-coco": "BLIP L/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[blip]'",
+    "blip-itm-base-coco": "BLIP B/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[transformers]'",
+    "blip-itm-large-coco": "BLIP L/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[transformers]'",
 }
 
 

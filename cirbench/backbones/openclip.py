@@ -186,7 +186,7 @@ def _tokenizer(source: Source) -> Any:
     text = source.config["text_cfg"]
     of_hub = text.get("hf_tokenizer_name")
     if of_hub is not None:
-        require("transformers", extra="siglip", purpose=f"The tokenizer of {source.name}")
+        require("transformers", extra="transformers", purpose=f"The tokenizer of {source.name}")
     try:
         with quietly():
             if source.merges is None:

@@ -26,7 +26,7 @@ def command(
 
     It may be stopped at any moment and goes on where it was: what was written of an image is kept by the image's
     content and the captioner's files. The path of the file is printed on stdout; beside it lies a card that says who
-    wrote the captions. Needs: pip install 'cirbench[caption]'
+    wrote the captions. Needs: pip install 'cirbench[transformers]'
 
     \b
     cirbench caption --images imagenet/test --model Salesforce/blip2-flan-t5-xl --output captions.jsonl

@@ -240,4 +240,4 @@ def test_without_transformers_the_command_that_installs_it_is_named(
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingData, match="BLIP needs the package transformers, which is not installed") as caught:
         load_backbone(str(folder), device="cpu")
-    assert caught.value.hint == "pip install 'cirbench[blip]'"
+    assert caught.value.hint == "pip install 'cirbench[transformers]'"

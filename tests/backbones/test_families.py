@@ -111,4 +111,4 @@ def test_a_tokenizer_of_the_hub_that_is_not_at_hand_is_named(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingData, match="needs the package transformers") as caught:
         _tokenizer(resolve("ViT-B-16-SigLIP/webli"))
-    assert caught.value.hint == "pip install 'cirbench[siglip]'"
+    assert caught.value.hint == "pip install 'cirbench[transformers]'"

@@ -164,7 +164,7 @@ def test_without_transformers_the_command_to_install_it_is_said(
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert caption(images, model, tmp_path / "captions.jsonl") == 3
     assert "A captioner needs the package transformers" in (said := capsys.readouterr().err)
-    assert "pip install 'cirbench[caption]'" in said
+    assert "pip install 'cirbench[transformers]'" in said
 
 
 def test_captions_go_to_a_file_that_trainings_read(

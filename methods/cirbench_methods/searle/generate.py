@@ -66,7 +66,7 @@ class Writer:
     """
 
     def __init__(self, model: str, device: str) -> None:
-        transformers = require("transformers", extra="phrases", purpose="Writing phrases")
+        transformers = require("transformers", extra="transformers", purpose="Writing phrases")
         self.device = find_device(device)
         try:
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model)
