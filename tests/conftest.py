@@ -1,15 +1,28 @@
-"""What every test relies on: no network, and caches of its own."""
+"""What every test relies on: no network, caches of its own, and no limit on time."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
+
+# A busy machine is no reason to fail. Examples that share a test's temporary folder make names of their own in it.
+settings.register_profile(
+    "cirbench",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("cirbench")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -31,6 +44,19 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep features and checkpoints of the tests away from the user's."""
     os.environ["CIRBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C and a hang-up reach the processes that a test starts.
+
+    A script's background jobs ignore SIGINT, nohup ignores SIGHUP, and every process below inherits that. A signal with
+    a handler here has its default disposition there.
+    """
+    before = {name: signal.signal(name, signal.default_int_handler) for name in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
 
 
 @pytest.fixture

@@ -48,7 +48,9 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(undisturbed: dict
     moments = random.Random(0)
     for _ in range(3):
         process = start(tmp_path, tmp_path / "cache")
-        time.sleep(moments.uniform(1.0, 4.0))
+        assert process.stderr is not None
+        assert "image-only on scenes/tiny@1" in process.stderr.readline()
+        time.sleep(moments.uniform(0, 1))
         process.kill()
         process.communicate()
     process = start(tmp_path, tmp_path / "cache")
@@ -57,6 +59,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(undisturbed: dict
     assert evidence(tmp_path / "runs") == undisturbed
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_says_how_to_resume_and_leaves_no_half_written_run(tmp_path: Path) -> None:
     process = start(tmp_path, tmp_path / "cache")
     assert process.stderr is not None

@@ -36,7 +36,7 @@ def causal(clip: torch.nn.Module) -> CausalText:
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(texts=captions)
 @pytest.mark.parametrize("build", [model, custom])
 def test_features_are_those_of_the_full_length(build: Callable[[], torch.nn.Module], texts: list[str]) -> None:

@@ -37,7 +37,7 @@ def some_words(count: int, backbone: Any, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(before=sentences, after=sentences, word=st.sampled_from(WORDS))
 @pytest.mark.parametrize("custom_text", [False, True], ids=["one module", "a text tower of its own"])
 def test_a_words_own_vector_gives_the_plain_encoding_bit_for_bit(

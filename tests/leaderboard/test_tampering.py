@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.leaderboard.entry import Entry, sealed
@@ -90,7 +90,7 @@ def test_a_new_seal_covers_words_only(entries: Path) -> None:
 # Whatever the bytes are.
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_change_of_any_byte_is_refused_and_nothing_worse(made: Path, tmp_path: Path, data: st.DataObject) -> None:
     shutil.rmtree(tmp_path / "entries", ignore_errors=True)
@@ -119,7 +119,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(data=st.data(), new=JSON)
 def test_any_value_in_any_place_is_refused_and_nothing_worse(
     made: Path, tmp_path: Path, data: st.DataObject, new: Any
@@ -145,7 +145,7 @@ def test_values_that_break_readers_break_nothing(text: str, entries: Path) -> No
         assert not verdict(entries).ok
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(data=st.data(), new=JSON)
 def test_any_value_under_a_new_seal_is_words_or_is_refused(
     made: Path, tmp_path: Path, data: st.DataObject, new: Any

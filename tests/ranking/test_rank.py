@@ -54,7 +54,7 @@ def solved(case: Case) -> Ranking:
 
 
 @given(cases(), st.sampled_from([0, 8]), st.sampled_from([1, 5, 512]), st.sampled_from([1, 3, 16, 1024]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_ranking_agrees_with_sorting_everything_by_exact_fractions(case: Case, few: int, tile: int, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(exact, "_FEW", few)
@@ -75,7 +75,7 @@ def test_ranking_agrees_with_sorting_everything_by_exact_fractions(case: Case, f
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_score_function_that_is_the_dot_product_of_coarse_features_ranks_as_the_dot_product(case: Case) -> None:
     def dot(queries_QD: NDArray[np.float32], gallery_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(queries_QD @ gallery_ND.T, dtype=np.float32)

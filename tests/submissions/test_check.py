@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import MissingData
@@ -215,7 +215,7 @@ def test_a_data_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
         at_hand(tmp_path / "nowhere")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_list_passes_exactly_if_a_naive_reading_of_the_rules_lets_it(small: dict[str, Whole], data: Any) -> None:
     kind = data.draw(st.sampled_from(["recall", "recall_subset"]))

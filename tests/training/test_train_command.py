@@ -100,6 +100,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not output.exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_the_state_and_the_same_command_continues(model: Path, tmp_path: Path) -> None:
     output = tmp_path / "checkpoint"
     command = [sys.executable, "-m", "cirbench", "train", "pli", "--backbone", str(model), "--data", "scenes:64"]
@@ -110,7 +111,7 @@ def test_ctrl_c_keeps_the_state_and_the_same_command_continues(model: Path, tmp_
         assert process.stderr is not None
         assert any(line.startswith("Training pli") for line in process.stderr)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Interrupted. What was finished is kept: run the same command again to resume." in said
     assert "Traceback" not in said

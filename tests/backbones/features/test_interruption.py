@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import random
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -32,12 +33,12 @@ def begin(model: Path, store: Path) -> BaseProcess:
     begun = PROCESSES.Event()
     process = PROCESSES.Process(target=encode, args=(str(model), str(store), begun))
     process.start()
-    assert begun.wait(60)
+    assert begun.wait(300)
     return process
 
 
 def finish(process: BaseProcess) -> None:
-    process.join(120)
+    process.join(300)
     assert process.exitcode == 0
 
 
@@ -57,14 +58,17 @@ def test_ten_kills_and_a_re_run_leave_the_bytes_of_an_uninterrupted_run(model: P
 
     store, moments = tmp_path / "killed", random.Random(0)
     killed = 0
-    for _ in range(KILLS):
+    while killed < KILLS:
         process = begin(model, store)
         time.sleep(moments.uniform(0, seconds / KILLS))
         process.kill()
         process.join()
-        killed += process.exitcode == -signal.SIGKILL
         assert shards(store).items() <= whole.items()
-    assert killed >= KILLS / 2
+        if process.exitcode == -signal.SIGKILL:
+            killed += 1
+        else:  # it was faster than the first one, so nothing is left to interrupt
+            shutil.rmtree(store)
+            seconds /= 2
     finish(begin(model, store))
     assert shards(store) == whole
 

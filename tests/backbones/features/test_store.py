@@ -60,7 +60,7 @@ def shards(shelf: StoredShelf) -> list[Path]:
 operations = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True), max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(writes=operations, asked=st.lists(st.integers(0, 40), max_size=30))
 def test_the_store_behaves_like_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory, writes: list[list[int]], asked: list[int]

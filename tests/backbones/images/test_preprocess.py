@@ -39,7 +39,7 @@ def smooth(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=sizes, mode=st.sampled_from(MODES), side=st.sampled_from([32, 224]))
 def test_clip_is_open_clips_own_transform_bit_for_bit(size: tuple[int, int], mode: str, side: int) -> None:
     image = picture(size[0], size[1], mode)
@@ -47,7 +47,7 @@ def test_clip_is_open_clips_own_transform_bit_for_bit(size: tuple[int, int], mod
     assert torch.equal(torch.from_numpy(Preprocessing(size=side)(image)), theirs)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=sizes, mode=st.sampled_from(MODES), interpolation=st.sampled_from(["bicubic", "bilinear"]))
 def test_squash_is_open_clips_own_transform_bit_for_bit(size: tuple[int, int], mode: str, interpolation: str) -> None:
     image = picture(size[0], size[1], mode)
@@ -57,7 +57,7 @@ def test_squash_is_open_clips_own_transform_bit_for_bit(size: tuple[int, int], m
     assert torch.equal(torch.from_numpy(mine(image)), theirs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=sizes, mode=st.sampled_from(MODES), ratio=st.sampled_from([1.0, 1.25, 2.0]))
 def test_targetpad_pads_with_zeros_as_the_published_formula_says(
     size: tuple[int, int], mode: str, ratio: float

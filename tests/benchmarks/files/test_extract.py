@@ -10,7 +10,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.benchmarks.files.extract import Limits, extract
@@ -215,7 +215,7 @@ def test_files_get_ordinary_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "target" / "program").stat().st_mode & 0o7111 == 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     names=st.lists(st.text(st.sampled_from("ab./\\ "), min_size=1, max_size=8), min_size=1, max_size=4, unique=True),
     tar=st.booleans(),

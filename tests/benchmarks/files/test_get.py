@@ -247,7 +247,7 @@ def test_two_processes_at_once_fetch_each_file_once(server: Server, sources: Sou
         hashlib.sha256(VAL).hexdigest(),
     ]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert (tmp_path / "circo" / "annotations" / "val.json").read_bytes() == VAL
     assert (tmp_path / "circo" / "annotations" / "info.json").read_bytes() == INFO

@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -107,7 +107,7 @@ def test_damaged_exif_data_do_not_make_an_image_broken(tmp_path: Path) -> None:
     assert (found.state, found.turned) == ("whole", False)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     cut=st.one_of(st.none(), st.floats(0, 1)),

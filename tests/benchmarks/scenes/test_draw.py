@@ -58,7 +58,7 @@ def test_every_value_of_a_setting_shows_in_the_picture(name: str) -> None:
 
 
 @given(seed=st.integers(0, 10_000), things=st.integers(1, 4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_objects_never_share_a_cell_and_random_scenes_are_sound(seed: int, things: int) -> None:
     scene = random_scene(Dice("test", seed), things=things)
     cells = [(place.column, place.row) for thing in scene.things for place in thing.places]

@@ -83,7 +83,7 @@ def test_a_family_is_never_too_large_for_its_differences_to_be_seen() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0, 0.06))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_the_p_value_agrees_with_scipys_permutation_test(seed: int, shift: float) -> None:
     first, second = sample(seed), sample(seed + 5000) + shift
     [found] = compare_all([[Measured("x", first)], [Measured("x", second)]])

@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cirbench.support.tables import Number
@@ -99,7 +99,6 @@ def test_a_plot_of_nothing_is_refused() -> None:
 
 
 @given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=6))
-@settings(deadline=None)
 def test_a_value_axis_holds_all_values_between_round_ticks(values: list[float]) -> None:
     axis = value_axis(values)
     assert 2 <= len(axis.ticks) <= 8
