@@ -47,6 +47,10 @@ class UsageError(CirbenchError):
     exit_code = 2
 
 
+_MOST = 40
+"""Names that a message lists."""
+
+
 class UnknownName(UsageError):
     """A name that nothing answers to; the hint offers the nearest ones.
 
@@ -59,7 +63,8 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str | None = None) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        offered = f"Nearest: {', '.join(near)}." if near else f"Known: {', '.join(known) or 'none'}."
+        some = ", ".join(known[:_MOST]) + (f" and {len(known) - _MOST} more" if len(known) > _MOST else "")
+        offered = f"Nearest: {', '.join(near)}." if near else f"Known: {some or 'none'}."
         super().__init__(f"There is no {kind} called {name!r}.", hint=" ".join(filter(None, (offered, hint))))
 
 

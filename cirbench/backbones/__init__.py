@@ -39,9 +39,10 @@ def load_backbone(
 
     Args:
         name: ``"ViT-L-14/openai"`` (open_clip architecture and pretrained tag), ``"ViT-L-14"`` together with
-            ``weights``, the name of a bundled model, or the path of a model folder with ``open_clip_config.json``,
-            ``model.safetensors`` and, for a tokenizer of its own, ``merges.txt.gz``. For BLIP (which needs the extra
-            ``transformers``) ``"blip-itm-base-coco"``, or the path of a folder as transformers saves it.
+            ``weights``, the name of a bundled model, ``"hf-hub:owner/model"`` of open_clip, or the path of a model
+            folder with ``open_clip_config.json``, ``model.safetensors`` and, for a tokenizer of its own,
+            ``merges.txt.gz``. Through the extra ``transformers``: ``"owner/model"`` of the hub (CLIP, SigLIP, ALIGN,
+            AltCLIP, Chinese-CLIP ...), ``"blip-itm-base-coco"``, or the path of a folder as transformers saves it.
         weights: A weights file (safetensors, or a ``.pt`` that holds tensors only) to use in place of the model's own.
         activation: With which the weights were trained. Needed for a weights file unless the tag, the architecture's
             name or a ``card.json`` or ``open_clip_config.json`` beside the file says it.
@@ -56,9 +57,13 @@ def load_backbone(
         MissingData: The weights are not available and could not be downloaded.
         CorruptFile: The weights are damaged, do not fit the architecture, or are a pickle.
     """
-    from cirbench.backbones import blip, openclip
+    from cirbench.backbones import blip, hf, openclip, source
 
-    load: Callable[..., Backbone] = blip.load if blip.is_blip(name) else openclip.load
+    load: Callable[..., Backbone] = openclip.load
+    if blip.is_blip(name):
+        load = blip.load
+    elif hf.is_transformers(name) and not source.names_architecture(name):
+        load = hf.load
     return load(
         name, weights=weights, activation=activation, preprocessing=preprocessing, precision=precision, device=device
     )

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from cirbench.backbones.catalogue import BLIP_NAMES, BLIP_OWNER
+from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, open_folder, read_json
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import (
-    WEIGHTS_FILE,
     declared_preprocessing,
-    model_preprocessing,
     recorded_beside,
     resolve_activation,
 )
@@ -34,79 +32,7 @@ if TYPE_CHECKING:
     from cirbench.backbones.images.preprocess import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
 
-T = TypeVar("T")
-
-CONFIG_FILE = "config.json"
-PREPROCESSOR_FILE = "preprocessor_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-_WEIGHTS = (WEIGHTS_FILE, "pytorch_model.bin")
-_OPTIONAL = (PREPROCESSOR_FILE, "tokenizer_config.json", "special_tokens_map.json", *TOKENIZER_FILES)
 _ARCHITECTURE = "BlipForImageTextRetrieval"
-_INTERPOLATION = {2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers, which the preprocessor's file has."""
-
-
-class _Config(msgspec.Struct):
-    """What is asked of ``config.json`` before transformers reads it."""
-
-    model_type: str = ""
-    architectures: list[str] | None = None
-
-
-class _Preprocessor(msgspec.Struct):
-    """The image preprocessing of transformers; both sides are always scaled to the tower's size."""
-
-    image_mean: list[float] | None = None
-    image_std: list[float] | None = None
-    resample: int = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class BlipSource:
-    """A BLIP's files, all in one folder.
-
-    Attributes:
-        name: As typed; a model of the hub has the same name with its owner and without.
-        folder: Where they lie; for a model of the hub, in its cache.
-        on_hub: The repository, if it is one's.
-    """
-
-    name: str
-    folder: Path
-    on_hub: str | None = None
-
-    def default_weights(self) -> Path:
-        """The weights that belong to the name; the hub's are downloaded where they are not cached.
-
-        Raises:
-            MissingData: There are none, or they cannot be downloaded.
-        """
-        if self.on_hub is not None:
-            return _download(self.name, self.on_hub, _WEIGHTS)
-        for file in _WEIGHTS:
-            if (self.folder / file).is_file():
-                return self.folder / file
-        raise MissingData(f"{self.folder} has no weights: neither {' nor '.join(_WEIGHTS)}.")
-
-    def preprocessing(self, image_size: int) -> Preprocessing:
-        """What the model was trained for: both sides scaled, whatever the shape.
-
-        Raises:
-            CorruptFile: The preprocessor's file cannot be read.
-            UsageError: It wants an interpolation that does not exist here.
-        """
-        path = self.folder / PREPROCESSOR_FILE
-        stated = _read(path, _Preprocessor) if path.is_file() else _Preprocessor()
-        interpolation = _INTERPOLATION.get(stated.resample)
-        if interpolation is None:
-            raise UsageError(f"{path} wants Pillow's resampling {stated.resample}, which does not exist here.")
-        own = {
-            "resize_mode": "squash",
-            "interpolation": interpolation,
-            "mean": stated.image_mean,
-            "std": stated.image_std,
-        }
-        return model_preprocessing(own, image_size, self.name)
 
 
 def is_blip(name: str) -> bool:
@@ -116,10 +42,10 @@ def is_blip(name: str) -> bool:
         CorruptFile: The configuration cannot be read.
     """
     path = Path(name) / CONFIG_FILE
-    return _hub_name(name) is not None or (path.is_file() and _read(path, _Config).model_type == "blip")
+    return _hub_name(name) is not None or (path.is_file() and read_json(path, Config).model_type == "blip")
 
 
-def find_blip(name: str) -> BlipSource:
+def find_blip(name: str) -> ModelFolder:
     """Find the files that a name stands for, but for the weights.
 
     Raises:
@@ -128,18 +54,19 @@ def find_blip(name: str) -> BlipSource:
         CorruptFile: The configuration cannot be read.
     """
     on_hub = _hub_name(name)
-    folder = Path(name).resolve()
-    if on_hub is not None:
-        folder = _of_hub(name, on_hub)
-    config = _read(folder / CONFIG_FILE, _Config)
+    folder = open_folder(on_hub or name)
+    config = folder.config()
     if config.architectures is not None and _ARCHITECTURE not in config.architectures:
         raise UsageError(
             f"{name} is a {config.architectures[0]}, whose towers do not end in one space.",
             hint=f"Use a {_ARCHITECTURE}, for instance --backbone {BLIP_NAMES[0]}.",
         )
-    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        raise MissingData(f"{folder} has no tokenizer: neither {' nor '.join(TOKENIZER_FILES)}.")
-    return BlipSource(name.removeprefix(f"{BLIP_OWNER}/") if on_hub is not None else name, folder, on_hub)
+    return dataclasses.replace(folder, name=name.removeprefix(f"{BLIP_OWNER}/") if on_hub is not None else name)
+
+
+def _hub_name(name: str) -> str | None:
+    plain = name.removeprefix(f"{BLIP_OWNER}/")
+    return f"{BLIP_OWNER}/{plain}" if plain in BLIP_NAMES else None
 
 
 def stated_activation(folder: Path, config: Any) -> dict[str, Activation | None]:
@@ -155,58 +82,6 @@ def stated_activation(folder: Path, config: Any) -> dict[str, Activation | None]
             raise CorruptFile(f"{folder / CONFIG_FILE} has the activation {activation!r}, not gelu or quick_gelu.")
         stated[f"the {tower} of {folder / CONFIG_FILE}"] = activation
     return stated
-
-
-def _hub_name(name: str) -> str | None:
-    plain = name.removeprefix(f"{BLIP_OWNER}/")
-    return f"{BLIP_OWNER}/{plain}" if plain in BLIP_NAMES else None
-
-
-def _read(path: Path, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise MissingData(f"{path} cannot be read: {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptFile(f"{path} cannot be read: {error}.") from error
-
-
-def _of_hub(name: str, repository: str) -> Path:
-    """The folder of the hub's cache that holds every file of a model but its weights."""
-    from huggingface_hub.errors import EntryNotFoundError
-
-    folder = _download(name, repository, (CONFIG_FILE,)).parent
-    for file in _OPTIONAL:
-        try:
-            _download(name, repository, (file,))
-        except MissingData as error:
-            if not isinstance(error.__cause__, EntryNotFoundError):
-                raise
-    return folder
-
-
-def _download(name: str, repository: str, files: tuple[str, ...]) -> Path:
-    """The first of ``files`` that the repository has."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    reason: Exception | None = None
-    for file in files:
-        try:
-            with quietly():
-                return Path(hf_hub_download(repository, file))
-        except EntryNotFoundError as error:
-            reason = reason or error
-        except Exception as error:  # requests, httpx and the hub's own have no common base
-            reason = error
-            break
-    said = str(reason).strip().splitlines() or [type(reason).__name__]
-    raise MissingData(
-        f"The file {files[0]} of {repository} is not cached, and could not be downloaded: "
-        f"{said[-1].partition('. ')[0]}",
-        hint=f"Connect to a network and run again, or fetch https://huggingface.co/{repository} elsewhere and name its "
-        f"folder in place of {name}: --backbone FOLDER.",
-    ) from reason
 
 
 _VISION = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
@@ -227,21 +102,21 @@ def load(
     """Build a backbone; see `cirbench.backbones.load_backbone`."""
     transformers = require("transformers", extra="transformers", purpose="BLIP")
     source = find_blip(name)
-    path = weights if weights is not None else source.default_weights()
+    path = weights if weights is not None else source.weights()[0]
     try:
         with quietly():
-            config = transformers.BlipConfig.from_pretrained(source.folder)
+            config = transformers.BlipConfig.from_pretrained(source.path)
     except Exception as error:  # whatever a wrong configuration leads to
-        raise CorruptFile(f"transformers cannot read {source.folder / CONFIG_FILE}: {error}") from error
+        raise CorruptFile(f"transformers cannot read {source.path / CONFIG_FILE}: {error}") from error
     beside = recorded_beside(path) if weights is not None else {}
     trained_with = resolve_activation(
-        name, {"the option": activation, **stated_activation(source.folder, config), **beside}
+        name, {"the option": activation, **stated_activation(source.path, config), **beside}
     )
     return _build(source, config, path, trained_with, preprocessing, precision, find_device(device))
 
 
 def _build(
-    source: BlipSource,
+    source: ModelFolder,
     config: Any,
     path: Path,
     activation: Activation,
@@ -260,7 +135,7 @@ def _build(
             model: Any = BlipForImageTextRetrieval(config)
     except Exception as error:
         raise CorruptFile(
-            f"transformers cannot build the model that {source.folder / CONFIG_FILE} describes: {error}"
+            f"transformers cannot build the model that {source.path / CONFIG_FILE} describes: {error}"
         ) from error
     tokenizer = _tokenizer(source, config.text_config.vocab_size)
     architecture = f"blip@{_architecture(config, tokenizer)}"
@@ -268,7 +143,9 @@ def _build(
     for name, parameter in model.named_parameters():
         if any(part in name for part in _UNREAD):
             parameter.requires_grad_(False)
-    pipeline = declared_preprocessing(preprocessing, source.preprocessing(config.vision_config.image_size), source.name)
+    pipeline = declared_preprocessing(
+        preprocessing, source.preprocessing(config.vision_config.image_size, squash=True), source.name
+    )
     identity = BackboneIdentity(
         name=source.name,
         architecture=architecture,
@@ -281,17 +158,17 @@ def _build(
     return BlipBackbone(source, identity, model, tokenizer, pipeline, device)
 
 
-def _tokenizer(source: BlipSource, known: int) -> Any:
+def _tokenizer(source: ModelFolder, known: int) -> Any:
     transformers: Any = require("transformers", extra="transformers", purpose="BLIP")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns in every process forked after its use
     try:
         with quietly():
-            tokenizer = transformers.BertTokenizerFast.from_pretrained(source.folder)
+            tokenizer = transformers.BertTokenizerFast.from_pretrained(source.path)
     except Exception as error:  # a damaged file, in whatever way
         raise MissingData(f"The tokenizer of {source.name!r} cannot be built: {error}") from error
     if len(tokenizer) > known:
         raise CorruptFile(
-            f"The tokenizer in {source.folder} makes a vocabulary of {len(tokenizer)} tokens, "
+            f"The tokenizer in {source.path} makes a vocabulary of {len(tokenizer)} tokens, "
             f"and the text tower knows {known}."
         )
     return tokenizer
@@ -324,7 +201,7 @@ class BlipBackbone:
 
     def __init__(
         self,
-        source: BlipSource,
+        source: ModelFolder,
         identity: BackboneIdentity,
         model: torch.nn.Module,
         tokenizer: Any,

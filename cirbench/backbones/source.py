@@ -9,12 +9,16 @@ recorded, and two statements that contradict each other are an error.
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cirbench.backbones.catalogue import BUNDLED, CONFIG_FILE, bundled_names
+from cirbench.backbones.hub import OPEN_CLIP_WEIGHTS, ModelFolder, open_folder
 from cirbench.backbones.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing
 from cirbench.backbones.interface import Activation, quietly
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
@@ -93,6 +97,11 @@ def resolve_activation(name: str, statements: Mapping[str, Activation | None]) -
     return next(iter(said.values()))
 
 
+HUB = "hf-hub:"
+FORMS = (
+    "Accepted are a bundled name, ARCHITECTURE/TAG of open_clip, hf-hub:OWNER/MODEL of open_clip, OWNER/MODEL of "
+    "transformers, and the path of a model folder."
+)
 WEIGHTS_FILE = "model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 CARD_FILE = "card.json"
@@ -110,6 +119,7 @@ class Source:
         activation: Who states which activation of the weights.
         folder: The model folder, if it is one.
         tag: The pretrained tag, if one was typed.
+        on_hub: The files in the cache of the hub, for ``hf-hub:`` names.
     """
 
     name: str
@@ -119,6 +129,7 @@ class Source:
     activation: Mapping[str, Activation | None]
     folder: Path | None = None
     tag: str | None = None
+    on_hub: ModelFolder | None = None
 
     @property
     def architecture(self) -> str:
@@ -140,6 +151,8 @@ class Source:
         Raises:
             MissingData: There are none, or they cannot be downloaded.
         """
+        if self.on_hub is not None:
+            return self.on_hub.weights(OPEN_CLIP_WEIGHTS)[0]
         if self.folder is not None:
             return self.folder / WEIGHTS_FILE
         if self.tag is None:
@@ -160,14 +173,41 @@ def resolve(name: str) -> Source:
     """
     if name in bundled_names():
         return _of_folder(name, BUNDLED / name)
-    import open_clip
-
+    if name.startswith(HUB):
+        return _of_hub(name)
     architecture, _, tag = name.partition("/")
-    if open_clip.get_model_config(architecture) is not None:
+    if is_architecture(architecture):
         return _of_open_clip(name, architecture, tag.lower().replace("-", "_"))
     if Path(name).is_dir():
         return _of_folder(name, Path(name).resolve())
-    raise UnknownName("backbone", architecture, [*bundled_names(), *open_clip.list_models()])
+    raise UnknownName("backbone", architecture, [*bundled_names(), *architectures()], hint=FORMS)
+
+
+def is_architecture(name: str) -> bool:
+    """Say whether open_clip has an architecture of this name, without importing it."""
+    return name in architectures()
+
+
+def names_architecture(name: str) -> bool:
+    """Say whether a name means an architecture of open_clip, though perhaps misspelt: ``ViT-L-15/openai``."""
+    architecture, separator, _ = name.partition("/")
+    near = difflib.get_close_matches(architecture, architectures(), n=1, cutoff=0.8)
+    return is_architecture(architecture) or bool(separator and near)
+
+
+def architectures() -> frozenset[str]:
+    """Return the names of open_clip's architectures, without importing it; where it is imported, also added ones."""
+    if loaded := sys.modules.get("open_clip"):
+        return frozenset(loaded.list_models())
+    spec = importlib.util.find_spec("open_clip")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    return frozenset(path.stem for folder in folders for path in (Path(folder) / "model_configs").glob("*.json"))
+
+
+def _of_hub(name: str) -> Source:
+    """A model that its owner put on the hub in open_clip's form."""
+    files = open_folder(name.removeprefix(HUB), config=CONFIG_FILE, needs_tokenizer=False)
+    return dataclasses.replace(_of_folder(name, files.path), on_hub=files)
 
 
 def _of_open_clip(name: str, architecture: str, tag: str) -> Source:

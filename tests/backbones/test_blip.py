@@ -205,8 +205,8 @@ def test_a_wrong_configuration_is_refused_with_its_reason(
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("model.safetensors", r"has no weights: neither model\.safetensors nor pytorch_model\.bin"),
-        ("vocab.txt", r"has no tokenizer: neither tokenizer\.json nor vocab\.txt"),
+        ("model.safetensors", r"has no weights: none of model\.safetensors"),
+        ("vocab.txt", r"has no tokenizer: none of tokenizer\.json"),
     ],
 )
 def test_a_missing_file_is_named(folder: Path, file: str, message: str) -> None:

@@ -1,0 +1,364 @@
+"""Dual encoders of transformers: small ones with random weights, in the files that transformers saves."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from cirbench.backbones import load_backbone
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.store import default_store
+from cirbench.benchmarks.scenes import scenes_protocol
+from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
+from cirbench.methods.loading import build, parse_parameters
+from cirbench.methods.registry import find_method
+from tests.backbones import small
+from tests.backbones.hub_server import online
+from tests.tiny_blip import VOCABULARY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TEXTS = ["a red dog", "two blue dogs left of a green one, and of a red one", "dog"]
+VISION: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+TEXT: dict[str, Any] = {**VISION, "vocab_size": len(VOCABULARY), "max_position_embeddings": 40}
+CLIP_IMAGES = {
+    "size": {"shortest_edge": 32},
+    "crop_size": {"height": 32, "width": 32},
+    "resample": 3,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+SQUASHED = {
+    "size": {"height": 32, "width": 32},
+    "do_center_crop": False,
+    "image_mean": [0.5] * 3,
+    "image_std": [0.5] * 3,
+}
+
+
+def save(folder: Path, model: Any, images: dict[str, Any]) -> Path:
+    """Save a model as transformers does, with every tensor at random, and the tokenizer's vocabulary beside it."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.eval().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(images))
+    return folder
+
+
+def write_bert_words(folder: Path) -> None:
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+
+
+def write_clip_words(folder: Path) -> None:
+    """CLIP's own tokenizer in the files of transformers."""
+    tokenizer = open_clip.SimpleTokenizer()
+    words = [*list(tokenizer.encoder)[:-2], "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: at for at, word in enumerate(words)}))
+    with gzip.open(open_clip.tokenizer.default_bpe()) as file:
+        merges = file.read().decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges))
+    stated = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": 77,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(stated))
+
+
+def clip(folder: Path) -> Path:
+    from transformers import CLIPConfig, CLIPModel
+
+    text = {**TEXT, "vocab_size": 49408, "max_position_embeddings": 77, "bos_token_id": 49406, "eos_token_id": 49407}
+    config = CLIPConfig(
+        text_config=text, vision_config={**VISION, "image_size": 32, "patch_size": 8}, projection_dim=24
+    )
+    save(folder, CLIPModel(config), CLIP_IMAGES)
+    write_clip_words(folder)
+    return folder
+
+
+def siglip(folder: Path) -> Path:
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {**TEXT, "max_position_embeddings": 16, "projection_size": 32}
+    config = SiglipConfig(text_config=text, vision_config={**VISION, "image_size": 32, "patch_size": 8})
+    save(folder, SiglipModel(config), SQUASHED)
+    write_bert_words(folder)
+    return folder
+
+
+def align(folder: Path) -> Path:
+    from transformers import AlignConfig, AlignModel
+
+    vision: dict[str, Any] = {
+        "image_size": 32,
+        "depth_divisor": 8,
+        "kernel_sizes": [3, 3],
+        "in_channels": [32, 16],
+        "out_channels": [16, 24],
+        "strides": [1, 2],
+        "num_block_repeats": [1, 1],
+        "expand_ratios": [1, 6],
+        "hidden_dim": 64,
+    }
+    config = AlignConfig(text_config={**TEXT, "hidden_size": 64}, vision_config=vision, projection_dim=48)
+    images = {
+        "size": {"height": 32, "width": 32},
+        "do_center_crop": False,
+        "resample": 2,
+        "do_normalize": False,
+        "rescale_offset": True,
+    }
+    save(folder, AlignModel(config), images)
+    write_bert_words(folder)
+    return folder
+
+
+def chinese_clip(folder: Path) -> Path:
+    from transformers import ChineseCLIPConfig, ChineseCLIPModel
+
+    config = ChineseCLIPConfig(
+        text_config=TEXT, vision_config={**VISION, "image_size": 32, "patch_size": 8}, projection_dim=24
+    )
+    save(folder, ChineseCLIPModel(config), SQUASHED)
+    write_bert_words(folder)
+    return folder
+
+
+def altclip(folder: Path) -> Path:
+    from transformers import AltCLIPConfig, AltCLIPModel
+
+    text = {**TEXT, "project_dim": 24, "pad_token_id": 0}
+    config = AltCLIPConfig(
+        text_config=text, vision_config={**VISION, "image_size": 32, "patch_size": 8}, projection_dim=24
+    )
+    save(folder, AltCLIPModel(config), CLIP_IMAGES)
+    write_bert_words(folder)
+    return folder
+
+
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "CLIP": clip,
+    "SigLIP": siglip,
+    "ALIGN": align,
+    "Chinese-CLIP": chinese_clip,
+    "AltCLIP": altclip,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FAMILIES[request.param](tmp_path_factory.mktemp("hf") / "model")
+
+
+def picture(seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 32, 3), dtype=np.uint8))
+
+
+def test_every_family_gives_the_features_of_transformers_itself(folder: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    backbone = load_backbone(str(folder), device="cpu")
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    pixels = torch.stack([backbone.preprocess(picture(seed)) for seed in range(2)])
+    full = "siglip" in backbone.identity.architecture
+    with torch.inference_mode():
+        images = model.get_image_features(pixel_values=pixels).pooler_output
+        for text, row in zip(TEXTS, backbone.encode_tokens(backbone.tokenize(TEXTS)), strict=True):
+            length = backbone.context_length
+            given = tokenizer(
+                text, return_tensors="pt", truncation=True, max_length=length, padding="max_length" if full else False
+            )
+            given = {"input_ids": given["input_ids"]} if full else given
+            torch.testing.assert_close(row, model.get_text_features(**given).pooler_output[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backbone.encode_images(pixels), images, rtol=1e-5, atol=1e-5)
+    assert images.shape == (2, backbone.dim)
+
+
+def test_a_row_depends_on_its_own_text_only(folder: Path) -> None:
+    backbone = load_backbone(str(folder), device="cpu")
+    with torch.inference_mode():
+        together = backbone.encode_tokens(backbone.tokenize(TEXTS))
+        alone = torch.cat([backbone.encode_tokens(backbone.tokenize([text])) for text in TEXTS])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+def test_the_identity_names_the_implementation_and_changes_with_the_weights(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    backbone = load_backbone(str(folder), device="cpu")
+    assert backbone.identity.architecture.startswith("transformers:")
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, tmp_path / "other.safetensors")
+    other = load_backbone(str(folder), weights=tmp_path / "other.safetensors", device="cpu")
+    assert other.identity.architecture == backbone.identity.architecture
+    assert other.identity.digest != backbone.identity.digest
+    assert backbone.with_weights(tmp_path / "other.safetensors").identity == other.identity
+
+
+def test_texts_that_are_cut_are_known(folder: Path) -> None:
+    backbone = load_backbone(str(folder), device="cpu")
+    assert backbone.overlong(["dog", "dog " * 100]).tolist() == [False, True]
+    assert backbone.tokenize(["dog " * 100]).shape == (1, backbone.context_length)
+
+
+def test_the_baselines_run_on_every_family(folder: Path) -> None:
+    protocol = scenes_protocol("tiny")
+    encoder = Encoder(load_backbone(str(folder), device="cpu"), default_store())
+    spec = find_method("image-text")
+    method = build(spec, encoder, parse_parameters(spec, {}))
+    assert method.encode_queries(protocol.queries[:3]).shape == (3, encoder.backbone.dim)
+
+
+def test_equal_weights_in_open_clips_and_in_transformers_form_give_equal_features(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel
+
+    ours = load_backbone(str(small.write_folder(tmp_path / "ours", activation="quick_gelu")), device="cpu")
+    towers: dict[str, Any] = {
+        "hidden_act": "quick_gelu",
+        "hidden_size": 32,
+        "intermediate_size": 128,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+    }
+    config = CLIPConfig(
+        text_config={**towers, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407},
+        vision_config={**towers, "image_size": 32, "patch_size": 8},
+        projection_dim=24,
+    )
+    theirs: Any = CLIPModel(config)
+    theirs.load_state_dict(in_transformers_form(ours.model.state_dict()))
+    folder = tmp_path / "theirs"
+    theirs.eval().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(CLIP_IMAGES))
+    write_clip_words(folder)
+    same = load_backbone(str(folder), device="cpu")
+    assert same.identity.activation == "quick_gelu"
+    assert same.identity.preprocessing == ours.identity.preprocessing
+    pixels = ours.preprocess(picture())[None]
+    assert torch.equal(pixels, same.preprocess(picture())[None])
+    with torch.inference_mode():
+        torch.testing.assert_close(same.encode_images(pixels), ours.encode_images(pixels), rtol=0, atol=1e-5)
+        one, other = (backbone.encode_tokens(backbone.tokenize(TEXTS)) for backbone in (same, ours))
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+NAMES = {
+    "logit_scale": "logit_scale",
+    "vision_model.embeddings.class_embedding": "visual.class_embedding",
+    "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+}
+NORMS = {
+    "vision_model.pre_layrnorm": "visual.ln_pre",
+    "vision_model.post_layernorm": "visual.ln_post",
+    "text_model.final_layer_norm": "ln_final",
+}
+LAYER = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
+
+
+def in_transformers_form(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A CLIP's tensors under the names of transformers; its matrices of projection are transposed there."""
+    modules = dict(NORMS)
+    given = {
+        "visual_projection.weight": state["visual.proj"].T,
+        "text_projection.weight": state["text_projection"].T,
+    }
+    for tower, blocks in (("vision_model", "visual.transformer.resblocks"), ("text_model", "transformer.resblocks")):
+        for layer in range(2):
+            new, old = f"{tower}.encoder.layers.{layer}", f"{blocks}.{layer}"
+            modules |= {f"{new}.{name}": f"{old}.{published}" for name, published in LAYER.items()}
+            for kind in ("weight", "bias"):
+                for part, rows in zip("qkv", state[f"{old}.attn.in_proj_{kind}"].chunk(3), strict=True):
+                    given[f"{new}.self_attn.{part}_proj.{kind}"] = rows
+    given |= {f"{new}.{kind}": state[f"{old}.{kind}"] for new, old in modules.items() for kind in ("weight", "bias")}
+    return given | {new: state[old] for new, old in NAMES.items()}
+
+
+def test_a_model_without_two_towers_is_refused(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    write_bert_words(save(tmp_path, BertModel(BertConfig(**TEXT)), {}))
+    with pytest.raises(UsageError, match="BertModel, which has no get_image_features"):
+        load_backbone(str(tmp_path), device="cpu")
+
+
+def test_weights_that_do_not_fit_are_refused_and_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    chinese_clip(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["visual_projection.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CorruptFile, match=r"do not fit ChineseCLIPModel: visual_projection\.weight is missing"):
+        load_backbone(str(tmp_path), device="cpu")
+
+
+def test_a_preprocessing_that_the_image_tower_cannot_read_has_to_be_declared(tmp_path: Path) -> None:
+    chinese_clip(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 64, "width": 64}}))
+    with pytest.raises(UsageError, match="scales to 64 pixels, and the image tower reads 32"):
+        load_backbone(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["ViT-L-15/openai", "Vit-L-14", "scenes-vt"])
+def test_a_wrong_name_is_answered_by_the_nearest_ones_and_the_accepted_forms(name: str) -> None:
+    with pytest.raises(UnknownName, match="There is no backbone called") as caught:
+        load_backbone(name, device="cpu")
+    message = str(caught.value)
+    assert "Nearest: " in message
+    assert "OWNER/MODEL of transformers" in message
+    assert len(message.splitlines()) <= 4
+
+
+def test_an_id_that_is_not_cached_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MissingData, match=r"config\.json of openai/clip-vit-base-patch32 is not cached") as caught:
+        load_backbone("openai/clip-vit-base-patch32", device="cpu")
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_an_id_of_the_hub_is_fetched_once_and_then_needs_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = chinese_clip(tmp_path / "served")
+    local = load_backbone(str(folder), device="cpu")
+    with online(folder, tmp_path / "cache", monkeypatch):
+        fetched = load_backbone("someone/chinese-clip", device="cpu")
+    again = load_backbone("someone/chinese-clip", device="cpu")  # the server has gone
+    assert fetched.identity == again.identity
+    assert fetched.identity.digest == local.identity.digest
+
+
+def test_a_model_of_open_clip_on_the_hub_is_the_one_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small.write_folder(tmp_path / "served")
+    local = load_backbone(str(folder), device="cpu")
+    (folder / "model.safetensors").rename(folder / "open_clip_model.safetensors")
+    with online(folder, tmp_path / "cache", monkeypatch):
+        fetched = load_backbone("hf-hub:someone/clip", device="cpu")
+    assert load_backbone("hf-hub:someone/clip", device="cpu").identity == fetched.identity
+    assert fetched.identity.digest == local.identity.digest
