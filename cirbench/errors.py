@@ -19,7 +19,35 @@ import difflib
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+
+QUOTED = 200
+"""Characters of foreign content that a message shows at most."""
+
+
+def excerpt(text: object) -> str:
+    """Show foreign text in a message: the first `QUOTED` characters, those that act without being seen as escapes."""
+    whole = str(text)
+    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in whole[:QUOTED])
+    return shown if len(shown) <= QUOTED and len(whole) <= QUOTED else f"{shown[: QUOTED - 1]}…"
+
+
+def quoted(value: object) -> str:
+    """Show a foreign value in a message as Python writes it, at most `QUOTED` characters of it."""
+    shown = repr(value[: QUOTED + 1] if isinstance(value, str | bytes) else value)
+    return shown if len(shown) <= QUOTED else f"{shown[: QUOTED - 1]}…"
+
+
+def some(names: Sequence[object], most: int = 10) -> str:
+    """Name the first of many in a message, at most `QUOTED` characters of them, and say how many more there are."""
+    shown: list[str] = []
+    for name in map(excerpt, names[:most]):
+        if shown and len(", ".join([*shown, name])) > QUOTED:
+            break
+        shown.append(name)
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 class CirbenchError(Exception):
@@ -63,9 +91,8 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str | None = None) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        some = ", ".join(known[:_MOST]) + (f" and {len(known) - _MOST} more" if len(known) > _MOST else "")
-        offered = f"Nearest: {', '.join(near)}." if near else f"Known: {some or 'none'}."
-        super().__init__(f"There is no {kind} called {name!r}.", hint=" ".join(filter(None, (offered, hint))))
+        offered = f"Nearest: {', '.join(near)}." if near else f"Known: {some(known, _MOST) or 'none'}."
+        super().__init__(f"There is no {kind} called {quoted(name)}.", hint=" ".join(filter(None, (offered, hint))))
 
 
 class MissingData(CirbenchError):

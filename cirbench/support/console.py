@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -99,6 +100,12 @@ def amount(number: float, unit: str = "") -> str:
 def say(line: str) -> None:
     """Tell the person something that is not data."""
     click.echo(line, err=True)
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Tell the person something the first time that it is found."""
+    say(line)
 
 
 def show(table: RichTable) -> None:

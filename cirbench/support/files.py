@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 import msgspec
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData
+from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -97,6 +99,27 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise writing_failed(path, error) from error
+
+
+def spelled(folder: Path, name: str) -> Path:
+    """Return the path of a name below a folder as the disk spells it; names are one if they are one after NFC."""
+    path = folder / name
+    if name.isascii() or path.exists():
+        return path
+    place = folder
+    for part in Path(name).parts:
+        if not (place / part).exists():
+            try:
+                part = _spellings(place, place.stat().st_mtime_ns).get(nfc(part), part)
+            except OSError:
+                return path
+        place /= part
+    return place
+
+
+@functools.lru_cache(maxsize=1024)
+def _spellings(folder: Path, modified_ns: int) -> dict[str, str]:  # the time is part of the key: a changed folder
+    return {nfc(path.name): path.name for path in sorted(folder.iterdir(), reverse=True)}
 
 
 def digest(value: Any) -> str:

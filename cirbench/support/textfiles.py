@@ -1,0 +1,201 @@
+"""Text that somebody else wrote, read strictly: UTF-8 or refused, lines by line feeds, rows that name their line.
+
+Every list, table and id file that comes in goes through here, so that one fault is told in one way. A file that is not
+what its name says, since a pointer of git-lfs or a web page lies in its place, is told as such.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import unicodedata
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from cirbench.errors import CorruptFile, MissingData, excerpt, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_WEB_PAGE = (b"<!doctype html", b"<html")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+HEAD = 512
+"""Bytes that tell what stands in the place of a file."""
+
+
+def nfc(text: str) -> str:
+    """Return text in Unicode's composed form (NFC), in which names are compared."""
+    return unicodedata.normalize("NFC", text)
+
+
+def placeholder(head: bytes) -> tuple[str, str] | None:
+    """Say what stands in the place of a file, judged by its first `HEAD` bytes, and what helps; ``None`` if nothing."""
+    if head.startswith(_LFS_POINTER):
+        return "a pointer of git-lfs, not the file itself", "Fetch the file: type `git lfs pull` where it was cloned."
+    if head.removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith(_WEB_PAGE):
+        return "a web page, as servers send in place of a file", "Open its address in a browser to see why."
+    return None
+
+
+def refuse_placeholder(path: Path, kind: str) -> None:
+    """Refuse a file in whose place something else lies; one that cannot be read is left to its reader.
+
+    Raises:
+        CorruptFile: A pointer of git-lfs or a web page lies there; ``kind`` is what the message calls the file.
+    """
+    try:
+        with path.open("rb") as file:
+            found = placeholder(file.read(HEAD))
+    except OSError:
+        return
+    if found is not None:
+        raise CorruptFile(f"The {kind} {path} is {found[0]}.", hint=found[1])
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        MissingData: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MissingData(f"The file {path} does not exist.") from None
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, a byte order mark aside.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It is not such text; the message names the line, and the encoding where it shows itself.
+    """
+    return decode_text(read_bytes(path), str(path))
+
+
+def decode_text(content: bytes, source: str) -> str:
+    """Decode the bytes of a text file; see `read_text`."""
+    if (found := placeholder(content[:HEAD])) is not None:
+        raise CorruptFile(f"{source} is {found[0]}.", hint=found[1])
+    if content.startswith(_UTF_16) or b"\0" in content[:HEAD]:
+        raise CorruptFile(f"{source} is not UTF-8 but looks like UTF-16.", hint=_ENCODING)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        byte = content[error.start]
+        raise refused(
+            f"{source}, line {line}",
+            f"it is not UTF-8: byte 0x{byte:02x}, as Latin-1 or Windows-1252 have it",
+            _ENCODING,
+        ) from error
+    if "\r" in text and "\n" not in text:
+        raise CorruptFile(
+            f"{source} ends its lines by carriage returns alone.", hint="Save the file with line feeds (LF or CRLF)."
+        )
+    return text
+
+
+_ENCODING = "Save the file as UTF-8."
+
+
+def refused(place: str, problem: str, hint: str | None = None) -> CorruptFile:
+    """Say what is wrong at a place of a file."""
+    return CorruptFile(f"{place}: {problem}.", hint=hint)
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield number and content of each line that is not blank; lines end at line feeds and nothing else."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line.removesuffix("\r")
+
+
+def csv_rows(
+    source: str, text: str, check_header: Callable[[str, Sequence[str]], None]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a CSV file by the names of its columns, each with the number of its first line.
+
+    Args:
+        source: What messages call the file.
+        text: Its content.
+        check_header: Refuses names of columns; it gets the place for its message, and the names.
+
+    Raises:
+        CorruptFile: Quotes or cells are out of order; the message names the line.
+    """
+    reader = csv.reader(io.StringIO(text), strict=True)
+    header: list[str] | None = None
+    while True:
+        first = reader.line_num + 1
+        place = f"{source}, line {first}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _out_of_order(source, text, first, reader.line_num, error) from error
+        if not cells:
+            continue
+        if header is None:
+            header = [name.strip() for name in cells]
+            for name in header:
+                if header.count(name) > 1:
+                    raise refused(place, f"the column {quoted(name)} stands twice")
+            check_header(place, header)
+            continue
+        if len(cells) != len(header):
+            hint = "Put a text that holds a comma between double quotes."
+            raise refused(place, f"it has {len(cells)} cells, and the header has {len(header)}", hint)
+        yield first, dict(zip(header, cells, strict=True))
+
+
+def _out_of_order(source: str, text: str, first: int, last: int, error: csv.Error) -> CorruptFile:
+    """Say what is wrong with a row that begins and ends in these lines, or where the quote opens that swallows them."""
+    why = str(error)
+    opened = _open_quote(text.split("\n")[first - 1 : last], first)
+    if opened < last or "unexpected end of data" in why:
+        why = f"a double quote opens here, and at line {last} it is not closed as it should be ({why})"
+    hint = 'Within a quoted text, write a double quote twice: "a ""red"" shoe".'
+    return refused(f"{source}, line {opened}", why, hint)
+
+
+def _open_quote(lines: Sequence[str], number: int) -> int:
+    """The line, counted from ``number``, in which the last quoted cell of these lines begins."""
+    opened, within = number, False
+    for line in lines:
+        closed, begins = False, not within
+        for sign in line:
+            if within:
+                within = sign != '"'
+                closed = not within
+            elif sign == '"' and (closed or begins):  # one that is written twice goes on with the cell
+                within, opened = True, opened if closed else number
+            else:
+                closed = False
+            begins = not within and sign == ","
+        number += 1
+    return opened
+
+
+def json_rows(source: str, text: str, form: type[T], hint: str | None = None) -> Iterator[tuple[int, T]]:
+    """Yield the number and the content of each line of a JSON lines file.
+
+    Raises:
+        CorruptFile: A line does not have the form; the message names it.
+    """
+    decoder = msgspec.json.Decoder(form)
+    for number, line in numbered_lines(text):
+        try:
+            yield number, decoder.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise refused(f"{source}, line {number}", excerpt(error), hint) from error
