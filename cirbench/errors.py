@@ -91,7 +91,8 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str | None = None) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        offered = f"Nearest: {', '.join(near)}." if near else f"Known: {some(known, _MOST) or 'none'}."
+        first = ", ".join(known[:_MOST]) + (f" and {len(known) - _MOST} more" if len(known) > _MOST else "")
+        offered = f"Nearest: {', '.join(near)}." if near else f"Known: {first or 'none'}."
         super().__init__(f"There is no {kind} called {quoted(name)}.", hint=" ".join(filter(None, (offered, hint))))
 
 

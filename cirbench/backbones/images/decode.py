@@ -1,7 +1,9 @@
 """Decoding: an image is read whole, or it is an error that names the file.
 
 Pixels come back in the mode they were stored in, and EXIF orientation is not applied: what happens to mode and
-orientation is a matter of the declared preprocessing (`cirbench.backbones.images.preprocess`).
+orientation is a matter of the declared preprocessing (`cirbench.backbones.images.preprocess`). Only depth is settled
+here: 16 bits a channel become 8 by their upper byte, grey as well as RGB, since every later step would clip them to
+white; numbers of no declared range (32-bit integers, floats) are refused by name.
 """
 
 from __future__ import annotations
@@ -11,16 +13,44 @@ import functools
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cirbench.errors import CheckFailed, CorruptFile, MissingData
 from cirbench.support.files import sha256_of_file
+from cirbench.support.textfiles import HEAD, placeholder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_PIXELS = 1 << 27
 """134 million pixels, more than any camera of the benchmarks; a larger image is taken for a decompression bomb."""
+
+
+_PREFERRED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+"""Formats that Pillow recognises and hands to other programs, or does not decode at all."""
+_CERTAIN = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
+"""Formats that their first bytes tell without doubt."""
+
+
+@functools.cache
+def image_suffixes() -> tuple[str, ...]:
+    """Return the suffixes, in lower case, of every format that the installed Pillow decodes, the usual ones first."""
+    formats = Image.registered_extensions()
+    known = {suffix for suffix, name in formats.items() if name in Image.OPEN and name not in _NOT_PIXELS}
+    return (*_PREFERRED, *sorted(known.difference(_PREFERRED)))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix; where it has none, by its first bytes."""
+    if "." in path.name:
+        return path.suffix.lower() in image_suffixes()
+    try:
+        with Image.open(path, formats=_CERTAIN):
+            return True
+    except Exception:  # whatever Pillow's parsers meet in a file that is not an image
+        return False
 
 
 def decode(path: Path) -> Image.Image:
@@ -51,7 +81,7 @@ def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
             if width * height > MAX_PIXELS:
                 raise _too_large(name)
             image.load()
-            return image
+            return _in_8_bits(image, name)
     except (CorruptFile, MemoryError):
         raise
     except (FileNotFoundError, NotADirectoryError):
@@ -61,7 +91,10 @@ def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        why = "it is empty" if _is_empty(file) else "it is not an image in a known format"
+        head = _head(file)
+        if (found := placeholder(head)) is not None:
+            raise CorruptFile(f"The image {name} is {found[0]}.", hint=found[1]) from error
+        why = "it is not in a known image format" if head else "it is empty"
         raise CorruptFile(f"The image {name} cannot be decoded: {why}.", hint=_FETCH_AGAIN) from error
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
         raise CorruptFile(f"The image {name} cannot be decoded whole: {error}.", hint=_FETCH_AGAIN) from error
@@ -70,8 +103,37 @@ def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
 _FETCH_AGAIN = "Fetch or copy the file again; nothing is skipped or filled in."
 
 
-def _is_empty(file: Path | io.BytesIO) -> bool:
-    return not (file.getbuffer().nbytes if isinstance(file, io.BytesIO) else file.stat().st_size)
+def _head(file: Path | io.BytesIO) -> bytes:
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:HEAD]
+    with file.open("rb") as opened:
+        return opened.read(HEAD)
+
+
+def undeclared_range(image: Image.Image) -> str | None:
+    """Say why nobody can tell which number of an image is white, or return ``None``."""
+    if image.mode not in ("I", "F") or _is_16_bits(image):
+        return None
+    numbers = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+    return f"it holds {numbers}, and nothing says which of them is white"
+
+
+def _is_16_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def _in_8_bits(image: Image.Image, name: str) -> Image.Image:
+    """Scale 16 bits of grey to 8 by their upper byte, as Pillow itself reads 16 bits of RGB."""
+    if (why := undeclared_range(image)) is not None:
+        raise CorruptFile(
+            f"The image {name} cannot be used: {why}.",
+            hint="Save it with 8 or 16 bits a channel, scaled as it is meant.",
+        )
+    if not _is_16_bits(image):
+        return image
+    scaled = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    scaled.info = image.info  # with EXIF, which may turn the image
+    return scaled
 
 
 def _too_large(name: str) -> CorruptFile:

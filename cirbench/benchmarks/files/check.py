@@ -20,13 +20,14 @@ import msgspec
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cirbench.backbones.images import FileImage
-from cirbench.backbones.images.decode import MAX_PIXELS
+from cirbench.backbones.images.decode import MAX_PIXELS, undeclared_range
 from cirbench.benchmarks.files.plan import choose, load, plan
 from cirbench.benchmarks.images import FOLDERS, find_images, image_files
 from cirbench.benchmarks.missing import SMALL_POOL
 from cirbench.errors import CheckFailed
 from cirbench.support.download import silent
 from cirbench.support.files import sha256_of_file
+from cirbench.support.textfiles import HEAD, placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,9 +83,13 @@ def inspect(path: Path) -> Inspection:
                 return Inspection("undecodable", f"it has more than {MAX_PIXELS:,} pixels", size, crc32)
             image.draft(None, (1, 1))
             image.load()
+            if (why := undeclared_range(image)) is not None:
+                return Inspection("undecodable", why, size, crc32)
             return Inspection("whole", "", size, crc32, mode, _is_turned(image))
     except UnidentifiedImageError:
-        return Inspection("undecodable", "it is not an image in a known format", size, crc32)
+        found = placeholder(content[:HEAD])
+        why = "it is not in a known image format" if found is None else f"it is {found[0]}"
+        return Inspection("undecodable", why, size, crc32)
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
         cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
         return Inspection("truncated" if cut else "undecodable", str(error) or type(error).__name__, size, crc32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from cirbench.backbones.images import FileImage, decode
+from cirbench.backbones.images.decode import is_image
+from cirbench.backbones.images.preprocess import upright_rgb
+from cirbench.benchmarks.files.check import inspect
 from cirbench.errors import CheckFailed, CorruptFile, MissingData
 
 if TYPE_CHECKING:
@@ -71,9 +76,79 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
 
 def test_a_file_of_another_kind_is_said_to_be_no_image(tmp_path: Path) -> None:
     path = tmp_path / "page.jpg"
-    path.write_text("<html>404</html>")
-    with pytest.raises(CorruptFile, match=r"page\.jpg cannot be decoded: it is not an image"):
+    path.write_text("words")
+    with pytest.raises(CorruptFile, match=r"page\.jpg cannot be decoded: it is not in a known image format"):
         decode(path)
+    path.write_text("<html>404</html>")
+    with pytest.raises(CorruptFile, match=r"page\.jpg is a web page"):
+        decode(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n")
+    with pytest.raises(CorruptFile, match=r"page\.jpg is a pointer of git-lfs") as raised:
+        decode(path)
+    assert "git lfs pull" in str(raised.value.hint)
+
+
+RAMP = np.linspace(0, 65535, 32 * 24).astype(np.uint16).reshape(24, 32)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG2000", "PPM"])
+def test_16_bits_of_grey_become_8_by_their_upper_byte(format: str, tmp_path: Path) -> None:
+    path = tmp_path / "deep"
+    Image.fromarray(RAMP).save(path, format)
+    with Image.open(path) as stored:
+        values = np.asarray(stored)
+    image = decode(path)
+    assert image.mode == "L"
+    assert np.array_equal(np.asarray(image), values >> 8)
+    assert np.array_equal(np.asarray(image.convert("RGB"))[..., 0], values >> 8)  # nothing is clipped to white
+
+
+def test_16_bits_of_rgb_become_8_by_their_upper_byte(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    rows_HW3 = np.stack([RAMP, RAMP[::-1], 65535 - RAMP], axis=-1).astype(">u2")
+    lines = b"".join(b"\0" + row.tobytes() for row in rows_HW3)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 32, 24, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines)),
+        (b"IEND", b""),
+    ]
+    whole = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(whole))
+    assert np.array_equal(np.asarray(decode(path)), rows_HW3 >> 8)
+
+
+def test_a_deep_image_keeps_the_orientation_that_its_exif_has(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RAMP).save(tmp_path / "deep.png", exif=exif)
+    assert decode(tmp_path / "deep.png").size == (32, 24)
+    assert upright_rgb(decode(tmp_path / "deep.png")).size == (24, 32)
+
+
+@pytest.mark.parametrize(("kind", "told"), [(np.float32, "floating-point numbers"), (np.int32, "32-bit integers")])
+def test_numbers_of_no_declared_range_are_refused_by_name(kind: type, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "depth.tif"
+    Image.fromarray(np.arange(12, dtype=kind).reshape(3, 4)).save(path)
+    with pytest.raises(CorruptFile, match=rf"depth\.tif cannot be used: it holds {told}") as raised:
+        decode(path)
+    assert "8 or 16 bits" in str(raised.value.hint)
+    assert inspect(path).state == "undecodable"
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".avif", ".jp2", ".webp", ".tif", ".bmp", ".gif", ".JPG", ""])
+def test_every_format_that_the_decoder_opens_is_an_image(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (8, 8)).save(path, Image.registered_extensions().get(suffix.lower(), "JPEG"))
+    assert is_image(path)
+    assert decode(path).size == (8, 8)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", "x"), ("a", "x"), ("a.h5", ""), ("a.eps", ""), ("a.mpg", "")])
+def test_what_the_decoder_does_not_open_is_not_an_image(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    assert not is_image(tmp_path / name)
 
 
 def test_an_absent_image_is_missing(tmp_path: Path) -> None:
