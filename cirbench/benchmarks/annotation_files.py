@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from cirbench.errors import CheckFailed, CorruptFile, MissingData
+from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, some
+from cirbench.support.textfiles import numbered_lines, read_bytes, read_text, refuse_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -84,10 +85,12 @@ def decode(path: Path, type: type[T]) -> T:
         MissingData: It cannot be read.
         CorruptFile: It is not whole JSON of that type; the message names the place.
     """
+    content = read_bytes(path)
     try:
-        return msgspec.json.decode(read(path), type=type)
+        return msgspec.json.decode(content, type=type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise not_as_published(path, str(error)) from error
+        refuse_placeholder(path, "file")
+        raise not_as_published(path, excerpt(error)) from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -97,22 +100,7 @@ def read_lines(path: Path) -> list[str]:
         MissingData: It cannot be read.
         CorruptFile: It is not UTF-8.
     """
-    try:
-        return [line for line in read(path).decode().splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise not_as_published(path, f"byte {error.start} is not UTF-8") from error
-
-
-def read(path: Path) -> bytes:
-    """Read a file.
-
-    Raises:
-        MissingData: It cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
+    return [line for _, line in numbered_lines(read_text(path))]
 
 
 def refuse(path: Path, problems: Iterable[str]) -> None:
@@ -148,9 +136,3 @@ def repeated(what: str, names: Iterable[object]) -> Iterator[str]:
 def queries(ids: Sequence[object]) -> str:
     """Name queries."""
     return f"{'query' if len(ids) == 1 else 'queries'} {some(ids)}"
-
-
-def some(names: Sequence[object], limit: int = 10) -> str:
-    """List the first of ``names``, and how many more there are."""
-    shown = ", ".join(str(name) for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

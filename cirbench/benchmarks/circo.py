@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import decode, find, locate, queries, refuse, repeated, some, wrong_count
+from cirbench.benchmarks.annotation_files import decode, find, locate, queries, refuse, repeated, wrong_count
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.errors import UnknownName
+from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import decode, locate, not_as_published, refuse, repeated, some, wrong_count
+from cirbench.benchmarks.annotation_files import decode, locate, not_as_published, refuse, repeated, wrong_count
 from cirbench.benchmarks.crops import CutOut
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.errors import UnknownName
+from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 from cirbench.support.files import digest

@@ -23,18 +23,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import (
-    decode,
-    locate,
-    queries,
-    read_lines,
-    refuse,
-    repeated,
-    some,
-    wrong_count,
-)
+from cirbench.benchmarks.annotation_files import decode, locate, queries, read_lines, refuse, repeated, wrong_count
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.errors import UnknownName
+from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 

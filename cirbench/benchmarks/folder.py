@@ -20,29 +20,27 @@ holds, see `measures`; `cirbench new dataset PATH` writes an example.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import difflib
-import io
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import read
+from cirbench.backbones.images.decode import FileImage, image_suffixes, is_image
 from cirbench.benchmarks.entry import DatasetEntry, ProtocolEntry
-from cirbench.benchmarks.images import EXAMPLE, Pictures
-from cirbench.errors import CorruptFile, MissingData
+from cirbench.benchmarks.images import files_below
+from cirbench.errors import CheckFailed, CorruptFile, MissingData, quoted, some
 from cirbench.metrics.table import Measure
-from cirbench.protocol import EvaluationProtocol, Gallery, Labels, Query
-from cirbench.support.files import digest
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+from cirbench.support.console import say_once
+from cirbench.support.files import digest, spelled
+from cirbench.support.textfiles import csv_rows, json_rows, nfc, read_text, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cirbench.errors import CirbenchError
-    from cirbench.protocol import Item
 
 TABLES = ("queries.csv", "queries.jsonl")
 BAR = "|"
@@ -106,38 +104,16 @@ def read_table(path: Path) -> list[Row]:
     return rows
 
 
-def refused(place: str, problem: str, hint: str | None = None) -> CorruptFile:
-    """Say what is wrong in a line."""
-    return CorruptFile(f"{place}: {problem}.", hint=hint)
-
-
 def _text(path: Path) -> str:
-    content = read(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise refused(f"{path}, line {line}", "it is not UTF-8", "Save the file as UTF-8.") from error
+    text = read_text(path)
     if not text.strip():
         raise CorruptFile(f"{path} is empty.", hint=f"Its columns are {', '.join(COLUMNS)}.")
     return text
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text), strict=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        _check_header(f"{path}, line 1", header)
-        for cells in reader:
-            place = f"{path}, line {reader.line_num}"
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                hint = "Put a text that holds a comma between double quotes."
-                raise refused(place, f"it has {len(cells)} cells, and the header has {len(header)}", hint)
-            yield _row(place, _Fields(**dict(zip(header, cells, strict=True))))
-    except csv.Error as error:
-        raise refused(f"{path}, line {reader.line_num}", str(error)) from error
+    for number, cells in csv_rows(str(path), text, _check_header):
+        yield _row(f"{path}, line {number}", _Fields(**cells))
 
 
 def _check_header(place: str, header: Sequence[str]) -> None:
@@ -148,27 +124,19 @@ def _check_header(place: str, header: Sequence[str]) -> None:
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, n=1)
             hint = f"Nearest: {near[0]}." if near else f"Columns are {', '.join(COLUMNS)}."
-            raise refused(place, f"the column {name!r} means nothing here", hint)
-        if header.count(name) > 1:
-            raise refused(place, f"the column {name} occurs twice")
+            raise refused(place, f"the column {quoted(name)} means nothing here", hint)
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            place = f"{path}, line {number}"
-            try:
-                fields = msgspec.json.decode(line, type=_Fields)
-            except (msgspec.DecodeError, RecursionError) as error:
-                raise refused(place, str(error), f"Fields are {', '.join(COLUMNS)}.") from error
-            yield _row(place, fields)
+    for number, fields in json_rows(str(path), text, _Fields, f"Fields are {', '.join(COLUMNS)}."):
+        yield _row(f"{path}, line {number}", fields)
 
 
 def _row(place: str, fields: _Fields) -> Row:
-    name, reference = str(fields.query_id).strip(), fields.reference.strip()
+    name, reference = nfc(str(fields.query_id).strip()), nfc(fields.reference.strip())
     texts = (fields.text,) if isinstance(fields.text, str) else tuple(fields.text)
     if name.split() != [name]:
-        why = f"the query id {name!r} holds white space, which separates the fields of TREC files"
+        why = f"the query id {quoted(name)} holds white space, which separates the fields of TREC files"
         raise refused(place, why if name else "the query id is empty")
     if not reference:
         raise refused(place, "the reference is empty")
@@ -179,7 +147,121 @@ def _row(place: str, fields: _Fields) -> Row:
 
 def _parts(written: str | Sequence[str]) -> tuple[str, ...]:
     parts = written.split(BAR) if isinstance(written, str) else written
-    return tuple(filter(None, map(str.strip, parts)))
+    return tuple(nfc(part.strip()) for part in parts if part.strip())
+
+
+GALLERIES = ("gallery", "images")
+"""What the folder of ranked images may be called; the earlier one wins."""
+
+EXAMPLE = "Type `cirbench new dataset PATH` to get an example to change."
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The images of a folder by the names that a table may use.
+
+    Attributes:
+        folder: The folder.
+        below_gallery: The name of the gallery in it.
+        gallery: Each image that is ranked, by its id.
+        ids: The id of each image that is ranked, by its path below the gallery.
+        unused: Paths below the gallery of the files that are not images.
+    """
+
+    folder: Path
+    below_gallery: str
+    gallery: Mapping[str, FileImage]
+    ids: Mapping[str, str]
+    unused: tuple[str, ...]
+
+    @classmethod
+    def below(cls, folder: Path) -> Pictures:
+        """List the gallery of a folder.
+
+        Raises:
+            MissingData: There is no gallery, or no image in it.
+            CorruptFile: Two images have one id, or an id would hold white space.
+            CheckFailed: A link in the gallery leads out of it.
+        """
+        place = next((name for name in GALLERIES if (folder / name).is_dir()), None)
+        if place is None:
+            raise MissingData(f"{folder} holds no folder gallery (or images).", hint=EXAMPLE)
+        root = folder / place
+        inside = root.resolve()
+        gallery: dict[str, FileImage] = {}
+        ids: dict[str, str] = {}
+        unused: list[str] = []
+        for path in sorted(Path(below, name) for below, name in files_below(root)):
+            written = nfc(path.relative_to(root).as_posix())
+            if not is_image(path):
+                unused.append(written)
+                continue
+            _refuse_outside(path, inside)
+            name = without_suffix(written)
+            if name.split() != [name]:
+                raise CorruptFile(
+                    f"The image {path} has white space in its path, and its id must not: TREC files separate by it.",
+                    hint="Rename the file, for instance with underscores.",
+                )
+            if name in gallery:
+                raise CorruptFile(
+                    f"The images {gallery[name]} and {path} have one id, {name}.", hint="Rename or remove one of them."
+                )
+            gallery[name], ids[written] = FileImage(path), name
+        if not gallery:
+            raise MissingData(f"{root} holds no images.", hint=f"Its files: {some(unused)}." if unused else EXAMPLE)
+        return cls(folder, place, gallery, ids, tuple(unused))
+
+    def ranked(self, written: str) -> str | None:
+        """Return the id of the gallery image that a table names, or ``None``."""
+        for name in (written, written.removeprefix(f"{self.below_gallery}/")):
+            if name in self.gallery or name in self.ids:
+                return name if name in self.gallery else self.ids[name]
+        return None
+
+    def find(self, written: str) -> Item | None:
+        """Return the image that a table names, in the gallery or elsewhere in the folder, or ``None``.
+
+        Raises:
+            CheckFailed: A link leads out of the folder.
+        """
+        name = self.ranked(written)
+        if name is not None:
+            return Item(name, self.gallery[name])
+        for suffix in ("", *image_suffixes()):
+            path = spelled(self.folder, f"{written}{suffix}")
+            if _is_file(path) and is_image(path):
+                _refuse_outside(path, self.folder.resolve())
+                return Item(without_suffix(f"{written}{suffix}"), FileImage(path))
+        return None
+
+    def nearest(self, written: str) -> str:
+        """Offer ids that look like what a table names."""
+        wanted = without_suffix(written.removeprefix(f"{self.below_gallery}/"))
+        near = difflib.get_close_matches(wanted, self.gallery, n=3, cutoff=0.5)
+        return f"Nearest: {', '.join(near)}." if near else f"The gallery holds, for instance, {min(self.gallery)}."
+
+
+def without_suffix(written: str) -> str:
+    """Return a path without its suffix, if that is one of images."""
+    stem, dot, suffix = written.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in image_suffixes() else written
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # whatever stands in a table may be too long for a path
+        return False
+
+
+def _refuse_outside(path: Path, inside: Path) -> None:
+    """Refuse links out of a folder: a copied folder must not make other files of this machine part of a result."""
+    if not (real := path.resolve()).is_relative_to(inside):
+        raise CheckFailed(
+            f"{path} leads out of {inside}, to {real}.",
+            hint="Copy the image into the folder, or make the whole gallery a link.",
+        )
 
 
 SPLIT = "all"
@@ -218,6 +300,9 @@ def folder_protocol(folder: Path) -> EvaluationProtocol:
     """
     rows = read_table(_table(folder))
     pictures = Pictures.below(folder)
+    if pictures.unused:
+        where, count = folder / pictures.below_gallery, len(pictures.unused)
+        say_once(f"{where}: {count:,} files are not images and are not ranked: {some(pictures.unused)}.")
     resolved = [_resolve(row, pictures) for row in rows]
     references = tuple(each.reference for each in resolved)
     ids = tuple(sorted(pictures.gallery))
@@ -308,7 +393,7 @@ def _inside(row: Row, what: str, written: str) -> str:
     path = PurePosixPath(written)
     if path.is_absolute() or ".." in path.parts:
         raise refused(
-            row.place, f"{what} names {written!r}, which leaves the folder", "Copy the image into the folder."
+            row.place, f"{what} names {quoted(written)}, which leaves the folder", "Copy the image into the folder."
         )
     return path.as_posix()
 
@@ -316,7 +401,7 @@ def _inside(row: Row, what: str, written: str) -> str:
 def _unknown(row: Row, what: str, written: str, pictures: Pictures) -> CirbenchError:
     where = "folder" if what == "reference" else pictures.below_gallery
     return refused(
-        row.place, f"{what} names {written!r}, and no image of the {where} is that", pictures.nearest(written)
+        row.place, f"{what} names {quoted(written)}, and no image of the {where} is that", pictures.nearest(written)
     )
 
 

@@ -15,9 +15,9 @@ import dataclasses
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.annotation_files import locate, read_lines, refuse, repeated, some, wrong_count
+from cirbench.benchmarks.annotation_files import locate, read_lines, refuse, repeated, wrong_count
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.errors import UnknownName
+from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 

@@ -1,4 +1,4 @@
-"""The images of a benchmark, found under any folder layout and suffix in use, and those of a folder of one's own.
+"""The images of a benchmark, found under any folder layout and suffix in use.
 
 Mirrors of one benchmark differ in folders (flat, NLVR2's ``train/NN``) and in suffixes (``.jpg`` here, ``.png`` there),
 never in file names. So images are found by name: one walk over the benchmark's folders, when the first image is asked
@@ -8,15 +8,14 @@ for. Nothing is decoded here.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.images.decode import FileImage
-from cirbench.errors import CheckFailed, CorruptFile, MissingData
-from cirbench.protocol import Item
+from cirbench.backbones.images.decode import FileImage, decode, image_suffixes
+from cirbench.errors import MissingData, some
+from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from cirbench.protocol import EvaluationProtocol, ImageSource
-
-SUFFIXES = (".jpg", ".jpeg", ".png")
-"""In any case; where several files have one name, the earlier suffix wins."""
 
 COCO_DIGITS = 12
 
@@ -47,27 +43,29 @@ def find_images(names: Iterable[str], roots: Sequence[Path]) -> dict[str, Path]:
 
     A name is an id (``"dev-244-0-img0"``) or the end of a path without suffix (``"n04086273/toy_3"``), which must match
     to its last folder. A whole number also matches COCO's zero-padded names. Links to folders are followed. Where
-    several files match, the choice is the same on every machine: the earlier root, then the earlier of `SUFFIXES`, then
-    the shallower path, then the first by name.
+    several files match, the choice is the same on every machine: the earlier root, then the earlier of
+    `image_suffixes`, then the shallower path, then the first by name.
 
     Returns:
         The path of each name that was found, in the order of ``names``.
     """
     names = tuple(dict.fromkeys(names))
+    order_of = {suffix: place for place, suffix in enumerate(image_suffixes())}
     wanted: dict[str, list[str]] = {}
     for name in names:
-        for stem in _stems(name):
+        for stem in _stems(nfc(name)):
             wanted.setdefault(stem, []).append(name)
     best: dict[str, tuple[int, int, int, str]] = {}
     for nth, root in enumerate(roots):
         for folder, file in files_below(root):
             stem, dot, suffix = file.rpartition(".")
-            if stem not in wanted or f"{dot}{suffix.lower()}" not in SUFFIXES:
+            place = order_of.get(f"{dot}{suffix.lower()}")
+            if place is None or (stem := nfc(stem)) not in wanted:
                 continue
             path = f"{folder}{os.sep}{file}"
-            order = (nth, SUFFIXES.index(f".{suffix.lower()}"), path.count(os.sep), path)
+            order = (nth, place, path.count(os.sep), path)
             for name in wanted[stem]:
-                if _lies_in(folder, name) and (name not in best or order < best[name]):
+                if _lies_in(nfc(folder), nfc(name)) and (name not in best or order < best[name]):
                     best[name] = order
     return {name: Path(best[name][-1]) for name in names if name in best}
 
@@ -112,9 +110,9 @@ class ImageFiles:
         """Say which images are missing, where they were looked for, and what to type next."""
         missing = self.missing
         tried = ", ".join(str(self.data_root / folder) for folder in FOLDERS[self.collection])
-        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         return MissingData(
-            f"{len(missing)} of {len(self.names)} {self.collection} images are missing: {shown}. Looked in {tried}.",
+            f"{len(missing)} of {len(self.names)} {self.collection} images are missing: {some(missing)}. "
+            f"Looked in {tried}.",
             hint=f"Type `{self.check} --root {self.data_root}` to see what is there and how to get the rest.",
         )
 
@@ -136,8 +134,6 @@ class LocatedImage:
         Raises:
             MissingData: The file is missing or cannot be read.
         """
-        from cirbench.backbones.images.decode import FileImage
-
         return FileImage(self.files.path(self.name)).content
 
     def open(self) -> Image.Image:
@@ -146,8 +142,6 @@ class LocatedImage:
         Raises:
             MissingData: The file is missing, or cannot be decoded whole.
         """
-        from cirbench.backbones.images.decode import decode
-
         return decode(self.files.path(self.name))
 
     def __str__(self) -> str:
@@ -228,117 +222,3 @@ def files_below(root: Path) -> Iterator[tuple[str, str]]:
             continue
         except OSError as error:
             raise MissingData(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
-
-
-GALLERIES = ("gallery", "images")
-"""What the folder of ranked images may be called; the earlier one wins."""
-
-IMAGE_SUFFIXES = (*SUFFIXES, ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""In any case; other files in the gallery are not images of it."""
-
-EXAMPLE = "Type `cirbench new dataset PATH` to get an example to change."
-
-
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """The images of a folder by the names that a table may use.
-
-    Attributes:
-        folder: The folder.
-        below_gallery: The name of the gallery in it.
-        gallery: Each image that is ranked, by its id.
-        ids: The id of each image that is ranked, by its path below the gallery.
-    """
-
-    folder: Path
-    below_gallery: str
-    gallery: Mapping[str, FileImage]
-    ids: Mapping[str, str]
-
-    @classmethod
-    def below(cls, folder: Path) -> Pictures:
-        """List the gallery of a folder.
-
-        Raises:
-            MissingData: There is no gallery, or no image in it.
-            CorruptFile: Two images have one id, or an id would hold white space.
-            CheckFailed: A link in the gallery leads out of it.
-        """
-        place = next((name for name in GALLERIES if (folder / name).is_dir()), None)
-        if place is None:
-            raise MissingData(f"{folder} holds no folder gallery (or images).", hint=EXAMPLE)
-        root = folder / place
-        inside = root.resolve()
-        gallery: dict[str, FileImage] = {}
-        ids: dict[str, str] = {}
-        for path in sorted(Path(below, name) for below, name in files_below(root)):
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            _refuse_outside(path, inside)
-            written = path.relative_to(root).as_posix()
-            name = without_suffix(written)
-            if name.split() != [name]:
-                raise CorruptFile(
-                    f"The image {path} has white space in its path, and its id must not: TREC files separate by it.",
-                    hint="Rename the file, for instance with underscores.",
-                )
-            if name in gallery:
-                raise CorruptFile(
-                    f"The images {gallery[name]} and {path} have one id, {name}.", hint="Rename or remove one of them."
-                )
-            gallery[name], ids[written] = FileImage(path), name
-        if not gallery:
-            known = ", ".join(IMAGE_SUFFIXES)
-            raise MissingData(f"{root} holds no images.", hint=f"Images are files that end in {known}.")
-        return cls(folder, place, gallery, ids)
-
-    def ranked(self, written: str) -> str | None:
-        """Return the id of the gallery image that a table names, or ``None``."""
-        for name in (written, written.removeprefix(f"{self.below_gallery}/")):
-            if name in self.gallery or name in self.ids:
-                return name if name in self.gallery else self.ids[name]
-        return None
-
-    def find(self, written: str) -> Item | None:
-        """Return the image that a table names, in the gallery or elsewhere in the folder, or ``None``.
-
-        Raises:
-            CheckFailed: A link leads out of the folder.
-        """
-        name = self.ranked(written)
-        if name is not None:
-            return Item(name, self.gallery[name])
-        for suffix in ("", *IMAGE_SUFFIXES):
-            path = self.folder / f"{written}{suffix}"
-            if path.suffix.lower() in IMAGE_SUFFIXES and _is_file(path):
-                _refuse_outside(path, self.folder.resolve())
-                return Item(without_suffix(f"{written}{suffix}"), FileImage(path))
-        return None
-
-    def nearest(self, written: str) -> str:
-        """Offer ids that look like what a table names."""
-        wanted = without_suffix(written.removeprefix(f"{self.below_gallery}/"))
-        near = difflib.get_close_matches(wanted, self.gallery, n=3, cutoff=0.5)
-        return f"Nearest: {', '.join(near)}." if near else f"The gallery holds, for instance, {min(self.gallery)}."
-
-
-def without_suffix(written: str) -> str:
-    """Return a path without its suffix, if that is one of images."""
-    stem, dot, suffix = written.rpartition(".")
-    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else written
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # whatever stands in a table may be too long for a path
-        return False
-
-
-def _refuse_outside(path: Path, inside: Path) -> None:
-    """Refuse links out of a folder: a copied folder must not make other files of this machine part of a result."""
-    if not (real := path.resolve()).is_relative_to(inside):
-        raise CheckFailed(
-            f"{path} leads out of {inside}, to {real}.",
-            hint="Copy the image into the folder, or make the whole gallery a link.",
-        )

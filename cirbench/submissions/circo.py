@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.annotation_files import some
 from cirbench.benchmarks.catalogue import protocols
+from cirbench.errors import some
 from cirbench.submissions.rules import Odd, Problem, broken_list, broken_queries, kind, shown
 
 if TYPE_CHECKING:

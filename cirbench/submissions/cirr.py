@@ -10,8 +10,9 @@ import re
 import statistics
 from typing import TYPE_CHECKING, Literal
 
-from cirbench.benchmarks.annotation_files import queries, some
+from cirbench.benchmarks.annotation_files import queries
 from cirbench.benchmarks.catalogue import protocols
+from cirbench.errors import some
 from cirbench.submissions.rules import Odd, Problem, broken_list, broken_queries, kind, shown
 
 if TYPE_CHECKING:

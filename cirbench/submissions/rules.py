@@ -10,7 +10,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.annotation_files import queries, some
+from cirbench.benchmarks.annotation_files import queries
+from cirbench.errors import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

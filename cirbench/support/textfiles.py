@@ -150,7 +150,7 @@ def csv_rows(
             header = [name.strip() for name in cells]
             for name in header:
                 if header.count(name) > 1:
-                    raise refused(place, f"the column {quoted(name)} stands twice")
+                    raise refused(place, f"the column {quoted(name)} occurs twice")
             check_header(place, header)
             continue
         if len(cells) != len(header):

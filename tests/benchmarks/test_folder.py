@@ -163,7 +163,7 @@ BAD_TABLES: dict[str, tuple[str | bytes, str]] = {
         "query_id,reference,text,target\nq1,a,in blue,b\n",
         "line 1: the column 'target' means nothing here.\nNearest: targets.",
     ),
-    "a repeated column": (f"{HEADER},text\nq1,a,x,b,y\n", "line 1: the column text occurs twice"),
+    "a repeated column": (f"{HEADER},text\nq1,a,x,b,y\n", "line 1: the column 'text' occurs twice"),
     "an unknown reference": (
         f"{HEADER}\nq1,sub/f,x,b\n",
         "line 2: reference names 'sub/f', and no image of the folder is that.\nNearest: sub/e.",
@@ -189,7 +189,7 @@ BAD_TABLES: dict[str, tuple[str | bytes, str]] = {
     "groups for some only": (f"{HEADER},group\nq1,a,x,b,b\nq2,b,x,a,\n", "line 3: group must be given for every"),
     "too few cells": (f"{HEADER}\nq1,a,x\n", "line 2: it has 3 cells, and the header has 4"),
     "an unquoted comma": (f"{HEADER}\nq1,a,x, y,b\n", "line 2: it has 5 cells, and the header has 4"),
-    "an open quote": (f'{HEADER}\nq1,a,"x,b\n', "line 2: unexpected end of data"),
+    "an open quote": (f'{HEADER}\nq1,a,"x,b\n', "line 2: a double quote opens here, and at line 2 it is not closed"),
     "another encoding": (f"{HEADER}\nq1,a,caf\xe9,b\n".encode("latin-1"), "queries.csv, line 2: it is not UTF-8"),
 }
 
@@ -280,8 +280,9 @@ def test_a_folder_that_lacks_its_parts_says_which(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["no/where", "/" + "x" * 5000])
 def test_a_path_that_is_no_folder_is_an_unknown_data_set(name: str) -> None:
-    with pytest.raises(UnknownName, match=f"There is no data set called '{name}'") as raised:
+    with pytest.raises(UnknownName, match=f"There is no data set called '{name[:150]}") as raised:
         choose_protocol(name)
+    assert len(raised.value.message) < 250
     assert raised.value.hint is not None
     assert raised.value.hint.endswith("Nor is there a folder at that path.")
 
@@ -291,6 +292,37 @@ def test_a_name_of_the_catalogue_wins_over_a_folder(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert choose_protocol("scenes").id == "scenes/val"
     assert choose_protocol("./scenes").id == "own/scenes"
+
+
+def test_images_in_every_format_are_ranked_and_the_other_files_are_counted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "mine", GOOD)
+    picture = Image.new("RGB", (8, 8), "red")
+    for name, kind in {"g.jfif": "JPEG", "h.avif": "AVIF", "i.jp2": "JPEG2000", "j": "JPEG", "k.webp": "WEBP"}.items():
+        picture.save(folder / "gallery" / name, kind)
+    for name in ("notes.txt", "drawing.svg", "README", "clip.mp4"):
+        (folder / "gallery" / name).write_text("x")
+    gallery = load(folder).gallery
+    assert gallery is not None
+    assert {"g", "h", "i", "j", "k"} <= set(gallery.ids)
+    told = capsys.readouterr().err
+    assert "mine/gallery: 4 files are not images and are not ranked: README, clip.mp4, drawing.svg, notes.txt." in told
+
+
+@pytest.mark.parametrize(("table", "disk"), [("caf\xe9", "cafe\u0301"), ("cafe\u0301", "caf\xe9")])
+def test_images_are_found_however_the_letters_of_their_names_are_composed(
+    tmp_path: Path, table: str, disk: str
+) -> None:
+    folder = write(tmp_path / "mine", f"{HEADER}\nq1,gallery/{table}.png,x,b\nq2,outside/{table},x,{table}\n")
+    for place in ("gallery", "outside"):
+        (folder / place).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), "red").save(folder / place / f"{disk}.png")
+    protocol = load(folder)
+    assert protocol.labels is not None
+    assert protocol.queries[0].reference.id == "caf\xe9"
+    assert protocol.labels.relevant[1] == ("caf\xe9",)
+    assert protocol.queries[1].reference.id == "outside/caf\xe9"
 
 
 def run(*arguments: str | Path) -> None:

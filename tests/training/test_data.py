@@ -85,13 +85,18 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
-        ("pairs.csv", "file,words\n0.png,red\n", CorruptFile, "has no column image, caption or text"),
+        ("pairs.csv", "file,words\n0.png,red\n", CorruptFile, "line 1: there is no column image, caption or text"),
         ("pairs.csv", "image,caption\n0.png,red\n,blue\n", CorruptFile, "line 3: the image is missing"),
-        ("pairs.csv", "image,caption\n0.png\n", CorruptFile, "line 2: the caption is missing"),
+        ("pairs.csv", "image,caption\n0.png\n", CorruptFile, "line 2: it has 1 cells, and the header has 2"),
         ("pairs.csv", "image,caption\n", UsageError, "holds no samples"),
         ("pairs.jsonl", '{"image": "0.png", "caption": "red"}\n{"image": 3}\n', CorruptFile, "line 2: Expected `str "),
-        ("pairs.jsonl", '{"text": "red"}\n{"image": "0.png"}\n', CorruptFile, "line 2: the text is missing"),
-        ("pairs.jsonl", '{"words": "red"}\n', CorruptFile, "line 1 has no image, caption or text"),
+        (
+            "pairs.jsonl",
+            '{"text": "red"}\n{"image": "0.png"}\n',
+            CorruptFile,
+            "line 2: it has image, and line 1 has none",
+        ),
+        ("pairs.jsonl", '{"words": "red"}\n', CorruptFile, "line 1: it has no image, caption or text"),
         ("pairs.tsv", "0.png red\n", UsageError, "is not training data"),
     ],
 )

@@ -156,8 +156,8 @@ def test_shards_on_a_server_are_fetched_once_and_said_to_be(tmp_path: Path) -> N
     assert [(grey(sample), sample.caption) for sample in second.samples] == PAIRS
     assert first.digest == second.digest
     assert len(server.requests) == 2
-    assert len(said) == 1
     assert said[0].startswith("Fetching 2 of 2 shards into ")
+    assert not any(line.startswith("Fetching") for line in said[1:])
 
 
 def test_a_shard_that_the_server_does_not_have_is_named() -> None:
@@ -249,7 +249,13 @@ BAD: list[tuple[Mapping[str, bytes | str], str, str | None, type[CirbenchError],
     ({"i/1.png": "", "c.csv": "image\n1.png\n"}, "i", "c.csv", UsageError, "holds no pairs"),
     ({"i/1.png": "", "c.csv": ""}, "c.csv", "i", UsageError, "--captions goes with a folder of images"),
     ({"c.json": json.dumps(COCO)}, "c.json", None, UsageError, "needs the folder of its images"),
-    ({"i/7.png": "", "c.json": "{}"}, "i", "c.json", CorruptFile, "not a captions file of COCO: .*missing .*`images`"),
+    (
+        {"i/7.png": "", "c.json": "{}"},
+        "i",
+        "c.json",
+        CorruptFile,
+        "is not a captions file of COCO: .*missing .*`images`",
+    ),
     (
         {"i/7.png": "", "c.json": json.dumps(COCO | {"images": []})},
         "i",
@@ -313,7 +319,9 @@ def test_samples_of_shards_without_image_or_caption_are_counted_and_named(tmp_pa
 
 def test_a_caption_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
     write_files(tmp_path, {"i/1.png": picture(1), "c/1.txt": b"\xff\xfe\xff", "i/2.png": picture(2), "c/2.txt": "x"})
-    with pytest.raises(CorruptFile, match=r"Sample 1 of .* cannot be used: its caption .*1\.txt is not text"):
+    with pytest.raises(
+        CorruptFile, match=r"Sample 1 of .* cannot be used: its caption cannot be read: .*1\.txt is not UTF-8"
+    ):
         Batches(open_source(f"{tmp_path}/i", f"{tmp_path}/c"), tiny_backbone(), 2, 0)[0]
     (tmp_path / "s.tar").write_bytes(tar_of({"a.png": picture(1), "a.json": "{", "b.png": picture(1), "b.json": "{}"}))
     for position, why in ((1, r"its caption a\.json in .*s\.tar cannot be read"), (2, "it has no caption")):
@@ -333,6 +341,133 @@ def test_no_more_samples_are_skipped_than_allowed(tmp_path: Path) -> None:
     order = Batches(source, tiny_backbone(), 5, 0, "images", skip_broken=2)
     assert sorted(order[0].positions_B.tolist()) == [0, 2, 2, 4, 4]
     assert order.skipped == {1, 3}
+
+
+def opened(data: object, captions: object | None = None) -> tuple[list[tuple[int | None, str | None]], str]:
+    """The samples, and everything that was said while they were looked for."""
+    said: list[str] = []
+    source = open_source(str(data), None if captions is None else str(captions), say=said.append)
+    return [(grey(sample), sample.caption) for sample in source.samples], "\n".join(said)
+
+
+def test_members_whose_names_hold_dots_are_samples_under_all_before_the_last_dot(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {}
+    for number in range(4):
+        name = f"shoe_v1.{number}" if number % 2 else f"shoe_{number}"
+        files |= {f"{name}.png": picture(number), f"{name}.txt": f"{number}"}
+    (tmp_path / "s.tar").write_bytes(tar_of(files))
+    assert opened(tmp_path / "s.tar") == ([(number, str(number)) for number in range(4)], "")
+
+
+def test_members_of_a_shard_that_are_not_used_are_counted_by_suffix_with_an_example(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {"a.png": picture(1), "a.txt": "one", "a.mask.png": picture(9), "b.mask.png": "x"}
+    files |= {"b.png": picture(2), "b.txt": "two", "b.json": "{}", "a.cls": "3", "README": "x", ".hidden.png": "x"}
+    (tmp_path / "s.tar").write_bytes(tar_of(files))
+    found, said = opened(tmp_path / "s.tar")
+    assert found == [(1, "one"), (2, "two")]
+    for told in ("2 .mask.png (a.mask.png)", "1 .json (b.json)", "1 .cls (a.cls)", "1 files without a suffix (README)"):
+        assert told in said
+    assert "1 hidden files (.hidden.png)" in said
+
+
+def test_compound_suffixes_that_keep_the_halves_of_a_sample_apart_are_told(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {}
+    for number in range(3):
+        files |= {f"{number}.input.png": picture(number), f"{number}.outputs.txt": "x"}
+    (tmp_path / "s.tar").write_bytes(tar_of(files))
+    found, said = opened(tmp_path / "s.tar")
+    assert len(found) == 6
+    assert "3 .input.png (0.input.png), 3 .outputs.txt (0.outputs.txt)" in said
+    with pytest.raises(MissingData, match=r"3 of 6 samples of .* have no image"):
+        Batches(open_source(f"{tmp_path}/s.tar"), tiny_backbone(), 1, 0)
+
+
+def test_a_shard_without_samples_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes(tar_of({"a.npy": "x", "b.npy": "x"}))
+    with pytest.raises(MissingData, match=r"holds no samples") as raised:
+        open_source(f"{tmp_path}/s.tar")
+    assert str(raised.value.hint).startswith("It holds 2 .npy (a.npy).")
+
+
+def test_images_in_every_format_are_found_in_shards_and_folders(tmp_path: Path) -> None:
+    formats = {"a.jfif": "JPEG", "b.avif": "AVIF", "c.jp2": "JPEG2000", "d.TIFF": "TIFF", "e.bmp": "BMP"}
+    files = {name: picture(9, kind) for name, kind in formats.items()}
+    write_files(tmp_path / "i", {**files, "f": picture(9, "JPEG")})
+    (tmp_path / "s.tar").write_bytes(tar_of(files))
+    assert len(opened(tmp_path / "i")[0]) == 6
+    assert len(opened(tmp_path / "s.tar")[0]) == 5
+
+
+def test_files_of_a_folder_that_are_not_used_are_counted_and_named(tmp_path: Path) -> None:
+    write_files(tmp_path, {"i/1.png": picture(1), "i/2.svg": "x", "c/1.txt": "one", "c/3.txt": "x"})
+    assert opened(tmp_path / "i")[1] == (
+        f"1 files are neither an image nor its caption, and are not used: {tmp_path}/i/2.svg."
+    )
+    assert f"{tmp_path}/c/3.txt, {tmp_path}/i/2.svg." in opened(tmp_path / "i", tmp_path / "c")[1]
+    write_files(tmp_path / "both", {"1.png": picture(1), "1.txt": "one"})
+    assert opened(tmp_path / "both", tmp_path / "both") == ([(1, "one")], "")
+
+
+def test_what_a_list_holds_beside_images_and_captions_is_told(tmp_path: Path) -> None:
+    write_files(tmp_path, {"1.png": picture(1), "l.csv": "id,image,caption,url\n7,1.png,one,x\n"})
+    write_files(tmp_path, {"l.jsonl": '{"image": "1.png", "caption": "one", "url": "x"}\n'})
+    assert opened(tmp_path / "l.csv")[1] == f"{tmp_path}/l.csv: not used are the column id, the column url."
+    assert opened(tmp_path / "l.jsonl")[1] == f"{tmp_path}/l.jsonl: not used are the field url."
+    images = [*COCO["images"], {"id": 9, "file_name": "9.png"}]
+    write_files(tmp_path, {"7.png": picture(7), "8.png": picture(8), "c.json": json.dumps(COCO | {"images": images})})
+    assert "not used are 1 of 3 images, which have no caption" in opened(tmp_path, tmp_path / "c.json")[1]
+
+
+LISTS: dict[str, tuple[str, bytes | str, str]] = {
+    "a caption with an unquoted comma": ("l.csv", "image,caption\n1.png,red, round\n", "line 2: it has 3 cells"),
+    "a quote that never closes": (
+        "l.csv",
+        'image,caption\n1.png,"red\n2.png,blue\n',
+        "line 2: a double quote opens here",
+    ),
+    "a quote closed in another row": (
+        "l.csv",
+        'image,caption\n"1.png,red\n2.png",blue\n',
+        "line 2: the image '1.png,red",
+    ),
+    "two columns of captions": ("l.csv", "image,caption,text\n1.png,a,b\n", "line 1: it has both caption and text"),
+    "two fields of captions": ("l.jsonl", '{"caption": "a", "text": "b"}\n', "line 1: it has both caption and text"),
+    "no columns": ("l.csv", "", "l.csv is empty"),
+    "UTF-16": ("l.csv", "image,caption\n1.png,red\n".encode("utf-16"), "looks like UTF-16"),
+    "Latin-1 in CSV": ("l.csv", "caption\nred\nbr\xfbl\xe9\n".encode("latin-1"), "line 3: it is not UTF-8: byte 0xfb"),
+    "Latin-1 in JSON lines": ("l.jsonl", '{"text": "br\xfbl\xe9"}\n'.encode("latin-1"), "line 1: it is not UTF-8"),
+    "Latin-1 in texts": ("l.txt", "red\nbr\xfbl\xe9\n".encode("latin-1"), "line 2: it is not UTF-8"),
+    "a pointer of git-lfs": ("l.jsonl", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-lfs"),
+    "a web page": ("l.txt", b"<!DOCTYPE html>\n<p>404", "is a web page"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_breaks_a_rule_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+    file, content, told = LISTS[name]
+    write_files(tmp_path, {file: content})
+    with pytest.raises(CorruptFile) as raised:
+        open_source(str(tmp_path / file))
+    assert told in raised.value.message
+
+
+def test_lines_of_lists_end_at_line_feeds_only(tmp_path: Path) -> None:
+    odd = "red\u2028round\x0cshoe\x85"
+    write_files(tmp_path, {"l.txt": f"{odd}x\r\nblue", "l.jsonl": json.dumps({"text": odd}, ensure_ascii=False)})
+    write_files(tmp_path, {"l.csv": f"caption\n{odd}x\n"})
+    assert held(tmp_path / "l.txt") == [(None, f"{odd}x"), (None, "blue")]
+    assert held(tmp_path / "l.csv") == [(None, f"{odd}x")]
+    assert held(tmp_path / "l.jsonl") == [(None, odd)]
+
+
+def test_names_are_matched_however_their_letters_are_composed(tmp_path: Path) -> None:
+    one, other = "caf\xe9", "cafe\u0301"
+    for number, (table, disk) in enumerate([(one, other), (other, one)]):
+        folder = write_files(tmp_path / str(number), {f"i/{disk}/{disk}.png": picture(1)})
+        write_files(folder, {f"c/{table}/{table}.txt": "x", "l.csv": f"image,caption\ni/{table}/{table}.png,x\n"})
+        members: dict[str, bytes | str] = {f"{disk}.png": picture(1), f"{table}.txt": "x"}
+        (folder / "s.tar").write_bytes(tar_of(members))
+        assert held(folder / "l.csv") == held(folder / "i", folder / "c") == held(folder / "s.tar") == [(1, "x")]
 
 
 def test_a_source_of_broken_samples_alone_ends_in_an_error(tmp_path: Path) -> None:

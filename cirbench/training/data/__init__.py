@@ -1,7 +1,122 @@
 """What trainings look at: sources of samples by name, and their batches in an order that resumes anywhere."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cirbench.benchmarks.scenes import training_pairs
+from cirbench.errors import MissingData, UsageError, some
+from cirbench.support.download import silent
+from cirbench.support.files import digest, sha256_of_file
 from cirbench.training.data.batches import Batches
-from cirbench.training.data.opening import open_source
-from cirbench.training.data.source import Kind, Sample, Source
+from cirbench.training.data.listed import LISTS, Listed, read_folder, read_list
+from cirbench.training.data.shards import read_shards
+from cirbench.training.data.source import Kind, Sample, Source, identified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cirbench.support.download import Display
 
 __all__ = ["Batches", "Kind", "Sample", "Source", "open_source"]
+
+SCENES_PAIRS = 60_000
+_KNOWN = "Give scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or .tar shards."
+
+
+def open_source(
+    data: str,
+    captions: str | None = None,
+    *,
+    display: Display = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> Source:
+    """Open what trainings look at.
+
+    | data                          | captions              | samples                                             |
+    |-------------------------------|-----------------------|-----------------------------------------------------|
+    | ``scenes``, ``scenes:N``      |                       | 60,000 or N pairs that are drawn                    |
+    | ``pairs.csv``, ``pairs.jsonl`` |                      | rows of ``image`` and ``caption``, or of one alone  |
+    | ``names.lst``                 |                       | images, one path a line                             |
+    | ``texts.txt``                 |                       | texts, one a line                                   |
+    | ``images/``                   |                       | every image below the folder                        |
+    | ``images/``                   | ``captions/``         | ... each with ``captions/<its name>.txt``           |
+    | ``images/``                   | ``pairs.csv``, .jsonl | rows, their paths relative to ``images/``           |
+    | ``images/``                   | ``captions.json``     | the pairs of a captions file of COCO                |
+    | ``'shards-{000..099}.tar'``   |                       | webdataset shards, on disk or at http(s)://         |
+
+    Paths in a list are relative to the list.
+
+    Args:
+        data: What is typed after ``--data``.
+        captions: What is typed after ``--captions``.
+        display: Shows how far the fetching of shards is.
+        say: Tells the user what is fetched where to, and what is there and not used.
+
+    Raises:
+        UsageError: It is none of these, or holds nothing.
+        MissingData: A file, folder or shard does not exist, or is empty.
+        CorruptFile: A list or a shard cannot be read; the message has the line.
+    """
+    name = data if captions is None else f"{data} + {captions}"
+    if captions is not None:
+        return _captioned(name, _folder(data, "--captions goes with a folder of images"), Path(captions), say)
+    kind, _, count = data.partition(":")
+    if kind == "scenes":
+        if count and not count.isdecimal():
+            raise UsageError(f"{data!r} is not training data.", hint="For instance: --data scenes:60000")
+        return identified(name, training_pairs(int(count or SCENES_PAIRS)), listing="scenes")
+    if data.endswith(".tar"):
+        shards = read_shards(data, display=display, say=say)
+        if shards.unused:
+            say(f"{data}: members that belong to no sample and are not used: {shards.unused}.")
+        if shards.halves:
+            say(f"{data}: image or text alone, since both need one name before the last dot: {shards.halves}.")
+        return identified(name, shards, listing=shards.listing, lacking=shards.lacking)
+    path = Path(data)
+    if path.suffix.lower() == ".json":
+        raise UsageError(
+            f"{data} needs the folder of its images.", hint=f"For instance: --data train2017/ --captions {data}"
+        )
+    if path.suffix.lower() in LISTS:
+        return _listed(name, path, read_list(path, path.parent), say)
+    folder = read_folder(_folder(data, f"{data!r} is not training data"), None)
+    _say_unused(folder.unused, say)
+    return identified(name, folder, listing=digest(folder.images))
+
+
+def _captioned(name: str, folder: Path, captions: Path, say: Callable[[str], None]) -> Source:
+    if captions.suffix.lower() in (".csv", ".jsonl", ".json"):
+        pairs = read_list(captions, folder)
+        if pairs.images is None or pairs.captions is None:
+            raise UsageError(f"{captions} holds no pairs: it needs an image and a caption in each row.")
+        return _listed(name, captions, pairs, say)
+    if not captions.is_dir():
+        raise UsageError(
+            f"{captions} holds no captions of images.", hint="Give a folder of .txt, or a .csv, .jsonl or .json file."
+        )
+    samples = read_folder(folder, captions)
+    _say_unused(samples.unused, say)
+    listing = digest([samples.images, samples.texts])
+    return identified(name, samples, listing=listing, lacking={"caption": samples.uncaptioned})
+
+
+def _listed(name: str, path: Path, samples: Listed, say: Callable[[str], None]) -> Source:
+    if samples.unused:
+        say(f"{path}: not used are {some(samples.unused)}.")
+    return identified(name, samples, listing=sha256_of_file(path))
+
+
+def _say_unused(unused: Sequence[str], say: Callable[[str], None]) -> None:
+    if unused:
+        say(f"{len(unused):,} files are neither an image nor its caption, and are not used: {some(unused)}.")
+
+
+def _folder(name: str, refusal: str) -> Path:
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.suffix or "/" not in name:
+        raise UsageError(f"{refusal}.", hint=_KNOWN)
+    raise MissingData(f"The folder {path} does not exist.")

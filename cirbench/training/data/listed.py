@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import os
 from pathlib import Path
@@ -12,13 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cirbench.backbones.images.decode import FileImage
-from cirbench.benchmarks.images import IMAGE_SUFFIXES, files_below
-from cirbench.errors import CorruptFile, MissingData
+from cirbench.backbones.images.decode import FileImage, is_image
+from cirbench.benchmarks.images import files_below
+from cirbench.errors import CorruptFile, MissingData, excerpt, quoted, some
+from cirbench.support.files import spelled
+from cirbench.support.textfiles import csv_rows, json_rows, nfc, numbered_lines, read_text, refused
 from cirbench.training.data.source import Lazy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,16 +37,14 @@ class FolderSample:
 
         Raises:
             MissingData: It cannot be read.
-            CorruptFile: It is not text.
+            CorruptFile: It is not UTF-8 text.
         """
         if self.text is None:
             return None
         try:
-            return " ".join(self.text.read_text(encoding="utf-8-sig").split())
-        except OSError as error:
-            raise MissingData(f"its caption {self.text} cannot be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise CorruptFile(f"its caption {self.text} is not text: {error}.") from error
+            return " ".join(read_text(self.text).split())
+        except MissingData as error:
+            raise type(error)(f"its caption cannot be read: {error.message}", hint=error.hint) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +56,14 @@ class Folder(Lazy):
         images: Paths of images, relative to it.
         captions: The folder of the captions, if there is one.
         texts: Paths of the captions, relative to it; empty for an image without one.
+        unused: Files of both folders that are neither an image nor the caption of one.
     """
 
     folder: Path
     images: tuple[str, ...]
     captions: Path | None = None
     texts: tuple[str, ...] = ()
+    unused: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -87,14 +88,14 @@ def read_folder(folder: Path, captions: Path | None) -> Folder:
         MissingData: There are no images, or no captions.
         CorruptFile: One flat caption would belong to two images.
     """
-    images = tuple(sorted(name for name in _below(folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES))
+    below = sorted(_below(folder))
+    images = tuple(name for name in below if is_image(folder / name))
+    others = set(below).difference(images)
     if not images:
-        raise MissingData(
-            f"{folder} holds no images.", hint=f"Images are files that end in {', '.join(IMAGE_SUFFIXES)}."
-        )
+        raise MissingData(f"{folder} holds no images.", hint=f"Its files: {some(below)}." if below else None)
     if captions is None:
-        return Folder(folder, images)
-    known = {name for name in _below(captions) if name.endswith(".txt")}
+        return Folder(folder, images, unused=tuple(str(folder / name) for name in sorted(others)))
+    known = {nfc(name): name for name in _below(captions)}
     texts = tuple(_text(image, known) for image in images)
     if not any(texts):
         raise MissingData(
@@ -108,7 +109,9 @@ def read_folder(folder: Path, captions: Path | None) -> Folder:
             f"{captions / shared[0]} would be the caption of both {two[0]} and {two[1]}.",
             hint="Give the captions the folders of the images.",
         )
-    return Folder(folder, images, captions, texts)
+    used = {folder / name for name in images} | {captions / text for text in texts if text}
+    unused = {*(folder / name for name in others), *(captions / name for name in known.values())} - used
+    return Folder(folder, images, captions, texts, tuple(sorted(map(str, unused))))
 
 
 def _below(folder: Path) -> list[str]:
@@ -116,10 +119,9 @@ def _below(folder: Path) -> list[str]:
     return [f"{place}{os.sep}{name}"[above:].replace(os.sep, "/") for place, name in files_below(folder)]
 
 
-def _text(image: str, known: set[str]) -> str:
-    nested = str(Path(image).with_suffix(".txt").as_posix())
-    flat = nested.rpartition("/")[2]
-    return nested if nested in known else flat if flat in known else ""
+def _text(image: str, known: Mapping[str, str]) -> str:
+    nested = nfc(str(Path(image).with_suffix(".txt").as_posix()))
+    return known.get(nested) or known.get(nested.rpartition("/")[2], "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,18 +140,20 @@ class Listed(Lazy):
         folder: What the image paths are relative to.
         images: Paths of images; ``None`` where there are texts alone.
         captions: The captions; ``None`` where there are images alone.
+        unused: What the list holds beside them.
     """
 
     folder: Path
     images: tuple[str, ...] | None
     captions: tuple[str, ...] | None
+    unused: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.images if self.images is not None else self.captions or ())
 
     def at(self, place: int) -> ListedSample:
         """Make one sample."""
-        image = None if self.images is None else FileImage(self.folder / self.images[place])
+        image = None if self.images is None else FileImage(spelled(self.folder, self.images[place]))
         return ListedSample(image, None if self.captions is None else self.captions[place])
 
 
@@ -158,30 +162,40 @@ def read_list(path: Path, folder: Path) -> Listed:
 
     Raises:
         MissingData: There is no such file.
-        CorruptFile: It cannot be read; the message has the line.
+        CorruptFile: It breaks a rule of its format; the message has the line.
     """
-    try:
-        images, captions = LISTS[path.suffix.lower()](path)
-    except FileNotFoundError:
-        raise MissingData(f"The file {path} does not exist.") from None
-    except OSError as error:
-        raise MissingData(f"The file {path} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CorruptFile(f"{path} cannot be read: {error}.") from error
-    return Listed(folder, images, captions)
+    images, captions, unused = LISTS[path.suffix.lower()](str(path), read_text(path))
+    return Listed(folder, images, captions, unused)
 
 
-_Columns = tuple[tuple[str, ...] | None, tuple[str, ...] | None]
+_Columns = tuple[tuple[str, ...] | None, tuple[str, ...] | None, tuple[str, ...]]
+"""Paths of images, captions, and what the list holds beside them."""
+
+_CAPTION = ("caption", "text")
+_KNOWN = ("image", *_CAPTION)
 
 
-def _csv(path: Path) -> _Columns:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or ()
-        columns = [name for name in ("image", "caption", "text") if name in names]
+def _csv(source: str, text: str) -> _Columns:
+    columns: list[str] = []
+    header: list[str] = []
+
+    def check_header(place: str, names: Sequence[str]) -> None:
+        header.extend(names)
+        columns.extend(_chosen(place, names))
         if not columns:
-            raise CorruptFile(f"{path} has no column image, caption or text; its first line is {names}.")
-        return _columns(path, columns, ((reader.line_num, row) for row in reader))
+            raise refused(place, f"there is no column image, caption or text in {excerpt(', '.join(names))}")
+
+    rows = list(csv_rows(source, text, check_header))
+    if not header:
+        raise CorruptFile(f"{source} is empty.", hint="Its first line names columns: image, caption or both.")
+    return _columns(source, columns, rows, [f"the column {excerpt(name)}" for name in header if name not in columns])
+
+
+def _chosen(place: str, names: Collection[str]) -> list[str]:
+    """Those of the names that hold images and captions."""
+    if all(name in names for name in _CAPTION):
+        raise refused(place, "it has both caption and text, and only one of them can be used", "Rename one of them.")
+    return [name for name in _KNOWN if name in names]
 
 
 class _Row(msgspec.Struct):
@@ -190,30 +204,46 @@ class _Row(msgspec.Struct):
     text: str | None = None
 
 
-def _jsonl(path: Path) -> _Columns:
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append((number, msgspec.structs.asdict(msgspec.json.decode(line, type=_Row))))
-            except msgspec.DecodeError as error:
-                raise CorruptFile(f"{path}, line {number}: {error}.") from error
-    columns = [name for name in ("image", "caption", "text") if rows and rows[0][1][name] is not None]
-    if rows and not columns:
-        raise CorruptFile(f"{path}, line {rows[0][0]} has no image, caption or text.")
-    return _columns(path, columns, rows)
+def _jsonl(source: str, text: str) -> _Columns:
+    rows = [(number, msgspec.structs.asdict(row)) for number, row in json_rows(source, text, _Row)]
+    if not rows:
+        return _columns(source, ["image"], [], [])
+    first = f"{source}, line {rows[0][0]}"
+    columns = _chosen(first, [name for name, value in rows[0][1].items() if value is not None])
+    if not columns:
+        raise refused(first, "it has no image, caption or text")
+    for number, row in rows:
+        for name in _KNOWN:
+            if name not in columns and row[name] is not None:
+                raise refused(f"{source}, line {number}", f"it has {name}, and line {rows[0][0]} has none")
+    keys = msgspec.json.decode(next(numbered_lines(text))[1], type=dict[str, msgspec.Raw])
+    return _columns(source, columns, rows, [f"the field {excerpt(name)}" for name in keys if name not in columns])
 
 
-def _columns(path: Path, names: list[str], rows: Iterable[tuple[int, Mapping[str, str | None]]]) -> _Columns:
+def _columns(
+    source: str, names: Sequence[str], rows: Iterable[tuple[int, Mapping[str, str | None]]], unused: Sequence[str]
+) -> _Columns:
     found: dict[str, list[str]] = {name: [] for name in names}
     for number, row in rows:
         for name in names:
             value = row[name]
             if value is None or not value.strip():
-                raise CorruptFile(f"{path}, line {number}: the {name} is missing.")
+                raise refused(f"{source}, line {number}", f"the {name} is missing")
+            if name == "image":
+                _check_path(f"{source}, line {number}", value)
             found[name].append(value)
     images, captions = found.get("image"), found.get("caption", found.get("text"))
-    return None if images is None else tuple(images), None if captions is None else tuple(captions)
+    return None if images is None else tuple(images), None if captions is None else tuple(captions), tuple(unused)
+
+
+def _check_path(place: str, written: str) -> None:
+    """Refuse what can be no path: a quote that is closed some rows later makes one of several rows."""
+    if "\n" in written or "\0" in written:
+        raise refused(
+            place,
+            f"the image {quoted(written)} is not a path",
+            "A double quote may open there that is closed too late.",
+        )
 
 
 class _Image(msgspec.Struct):
@@ -231,28 +261,42 @@ class _Coco(msgspec.Struct):
     annotations: list[_Annotation]
 
 
-def _coco(path: Path) -> _Columns:
+def _coco(source: str, text: str) -> _Columns:
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=_Coco)
-    except msgspec.DecodeError as error:
-        raise CorruptFile(f"{path} is not a captions file of COCO: {error}.") from error
-    names = {image.id: image.file_name for image in content.images}
+        content = msgspec.json.decode(text, type=_Coco)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CorruptFile(f"{source} is not a captions file of COCO: {excerpt(error)}.") from error
+    names: dict[int, str] = {}
+    for image in content.images:
+        if names.setdefault(image.id, image.file_name) != image.file_name:
+            raise CorruptFile(f"{source} has two images with the id {image.id}.")
+        _check_path(source, image.file_name)
     for annotation in content.annotations:
         if annotation.image_id not in names:
-            raise CorruptFile(f"{path} has a caption for image {annotation.image_id}, and no such image.")
+            raise CorruptFile(f"{source} has a caption for image {annotation.image_id}, and no such image.")
+    without = len(names.keys() - {annotation.image_id for annotation in content.annotations})
     images = tuple(names[annotation.image_id] for annotation in content.annotations)
-    return images, tuple(annotation.caption for annotation in content.annotations)
+    unused = (f"{without} of {len(names)} images, which have no caption",) if without else ()
+    return images, tuple(annotation.caption for annotation in content.annotations), unused
 
 
-def _lines(path: Path) -> tuple[str, ...]:
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+def _names(source: str, text: str) -> _Columns:
+    images = []
+    for number, line in numbered_lines(text):
+        _check_path(f"{source}, line {number}", line)
+        images.append(line.strip())
+    return tuple(images), None, ()
 
 
-LISTS: Mapping[str, Callable[[Path], _Columns]] = {
+def _texts(source: str, text: str) -> _Columns:
+    return None, tuple(line.strip() for _, line in numbered_lines(text)), ()
+
+
+LISTS: Mapping[str, Callable[[str, str], _Columns]] = {
     ".csv": _csv,
     ".jsonl": _jsonl,
     ".json": _coco,
-    ".lst": lambda path: (_lines(path), None),
-    ".txt": lambda path: (None, _lines(path)),
+    ".lst": _names,
+    ".txt": _texts,
 }
-"""The reader of each suffix: paths of images, and captions."""
+"""The reader of each suffix."""

@@ -1,7 +1,9 @@
 """Samples from tar shards in webdataset form, on disk or on a server, read in any order.
 
-Files that share the path up to the first dot of their name are one sample: ``000123.jpg`` and ``000123.txt``. The
-places are found once for each file, and kept in the cache.
+The suffix of a member is what follows the last dot of its name, and members that share everything before it are one
+sample: ``000123.jpg`` and ``000123.txt``, ``shoe_v1.0.jpg`` and ``shoe_v1.0.txt``. Where a sample ``000123`` exists,
+``000123.mask.png`` is another part of it, as webdataset has it, and is not used. What is not used is counted by suffix.
+The places are found once for each file, and kept in the cache.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ import msgspec
 import numpy as np
 
 from cirbench.backbones.features.store import cache_root
-from cirbench.backbones.images.decode import decode_bytes
-from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.backbones.images.decode import decode_bytes, image_suffixes
+from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, some
 from cirbench.support.download import fetch
 from cirbench.support.files import digest, locked, write_bytes
+from cirbench.support.textfiles import nfc, refuse_placeholder
 from cirbench.training.data.source import Lazy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -34,10 +37,10 @@ if TYPE_CHECKING:
     from cirbench.support.download import Display
     from cirbench.training.data.source import Part
 
-SCHEMA = 1
-SUFFIXES = ("jpg", "jpeg", "png", "webp", "txt", "json")
-_IMAGES = SUFFIXES.index("txt")
-_JSON = SUFFIXES.index("json")
+SCHEMA = 2
+TEXTS = ("txt", "json")
+_NUMBERED = ("jpg", "jpeg", "png", "webp", *TEXTS)
+"""Suffixes with a number of their own in an index; further ones are numbered by each index as they come."""
 _NONE = (-1, 0, 0)
 
 
@@ -46,7 +49,7 @@ class Span:
     """A member of a tar file.
 
     Attributes:
-        suffix: What follows the first dot of its name, in lower case.
+        suffix: What follows the last dot of its name, in lower case.
         offset: Where its bytes begin.
         size: How many there are.
     """
@@ -81,12 +84,20 @@ class Entry(NamedTuple):
     text: Span | None
 
 
-class _Kept(msgspec.Struct):
-    """The form of an index in the cache: names, and six numbers a sample."""
+class _Samples(msgspec.Struct):
+    """Samples as they are digested: names, and six numbers a sample."""
 
     names: list[str]
     numbers: list[int]
-    schema: int = SCHEMA
+    schema: int = 1
+
+
+class _Kept(msgspec.Struct):
+    """The form of an index in the cache."""
+
+    samples: _Samples
+    suffixes: list[str]
+    unused: dict[str, tuple[int, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +106,16 @@ class Index:
 
     Attributes:
         names: Their names.
-        spans_N23: Of image and text: suffix as a place in `SUFFIXES`, -1 where there is none; offset; size.
-        digest: Sha256 over both.
+        spans_N23: Of image and text: suffix as a place in ``suffixes``, -1 where there is none; offset; size.
+        suffixes: Every suffix that occurs.
+        unused: By suffix, or by what else they are: how many members belong to no sample, and the first of them.
+        digest: Sha256 over names, places and suffixes.
     """
 
     names: list[str]
     spans_N23: NDArray[np.int64]
+    suffixes: tuple[str, ...]
+    unused: Mapping[str, tuple[int, str]]
     digest: str
 
     def __len__(self) -> int:
@@ -109,7 +124,7 @@ class Index:
     def entry(self, place: int) -> Entry:
         """One sample."""
         image, text = (
-            None if suffix < 0 else Span(SUFFIXES[suffix], offset, size)
+            None if suffix < 0 else Span(self.suffixes[suffix], offset, size)
             for suffix, offset, size in self.spans_N23[place].tolist()
         )
         return Entry(self.names[place], image, text)
@@ -127,45 +142,105 @@ def index(path: Path) -> Index:
     except OSError as error:
         raise MissingData(f"The shard {path} cannot be read: {error.strerror}.") from error
     key = digest([SCHEMA, str(path.resolve()), status.st_size, status.st_mtime_ns])
-    kept = cache_root() / "shards" / f"{key[:32]}.json"
-    if not kept.is_file():
-        samples = _samples(path)
-        if not samples:
-            raise MissingData(
-                f"The shard {path} holds no samples.",
-                hint=f"A sample is a file that ends in .{', .'.join(SUFFIXES)}, or an image and a text of one name.",
-            )
-        numbers = [number for spans in samples.values() for span in spans for number in span]
-        write_bytes(kept, msgspec.json.encode(_Kept([*samples], numbers)))
-    content = kept.read_bytes()
-    found = msgspec.json.decode(content, type=_Kept)
-    spans_N23 = np.array(found.numbers, np.int64).reshape(-1, 2, 3)
-    return Index(found.names, spans_N23, hashlib.sha256(content).hexdigest())
+    place = cache_root() / "shards" / f"{key[:32]}.json"
+    if not place.is_file():
+        write_bytes(place, msgspec.json.encode(_look_into(path)))
+    kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
+    samples = kept.samples
+    hasher = hashlib.sha256(msgspec.json.encode(samples))
+    if kept.suffixes:
+        hasher.update(msgspec.json.encode(kept.suffixes))
+    spans_N23 = np.array(samples.numbers, np.int64).reshape(-1, 2, 3)
+    return Index(samples.names, spans_N23, (*_NUMBERED, *kept.suffixes), kept.unused, hasher.hexdigest())
 
 
-def _samples(path: Path) -> dict[str, list[tuple[int, int, int]]]:
-    """The spans of image and text of each sample, by its name."""
+class _Member(NamedTuple):
+    """A regular file in a tar: its name without the suffix, the suffix, and where its bytes are."""
+
+    stem: str
+    suffix: str
+    offset: int
+    size: int
+
+    @property
+    def first(self) -> str:
+        """Its name up to the first dot, which is the name of a sample in webdataset."""
+        folder, slash, base = self.stem.rpartition("/")
+        return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def _look_into(path: Path) -> _Kept:
+    members, unused = _members(path)
+    plain = {member.stem for member in members if member.stem == member.first}
+    suffixes = list(_NUMBERED)
     samples: dict[str, list[tuple[int, int, int]]] = {}
+    named: dict[tuple[str, int], str] = {}
+    for member in members:
+        if member.stem != member.first and member.first in plain:
+            compound = f"{member.stem}.{member.suffix}".removeprefix(f"{member.first}.")
+            _count(unused, f".{compound}", f"{member.stem}.{member.suffix}")
+            continue
+        spans = samples.setdefault(member.stem, [_NONE, _NONE])
+        part = int(member.suffix in TEXTS)
+        if spans[part] != _NONE:  # a .txt wins over a .json, and else the last one
+            if member.suffix == "json":
+                _count(unused, ".json", f"{member.stem}.json")
+                continue
+            _count(unused, f".{suffixes[spans[part][0]]}", named[member.stem, part])
+        if member.suffix not in suffixes:
+            suffixes.append(member.suffix)
+        spans[part] = (suffixes.index(member.suffix), member.offset, member.size)
+        named[member.stem, part] = f"{member.stem}.{member.suffix}"
+    if not samples:
+        held = f"It holds {_told(unused)}." if unused else "It is empty."
+        raise MissingData(
+            f"The shard {path} holds no samples.",
+            hint=f"{held} A sample is an image and a .txt or .json of one name, or one of them.",
+        )
+    numbers = [number for spans in samples.values() for span in spans for number in span]
+    return _Kept(_Samples([*samples], numbers), suffixes[len(_NUMBERED) :], unused)
+
+
+def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
+    """The members of a tar file that are images or texts, and a count of the others."""
+    known = {suffix.removeprefix(".") for suffix in image_suffixes()} | set(TEXTS)
+    members: list[_Member] = []
+    unused: dict[str, tuple[int, str]] = {}
     try:
         with tarfile.open(path, "r:") as file:
             for member in file:
                 folder, slash, base = member.name.rpartition("/")
-                stem, _, suffix = base.partition(".")
-                if not member.isreg() or suffix.lower() not in SUFFIXES:
+                stem, dot, suffix = base.rpartition(".")
+                if member.isdir():
                     continue
-                spans = samples.setdefault(f"{folder}{slash}{stem}", [_NONE, _NONE])
-                code = SUFFIXES.index(suffix.lower())
-                part = int(code >= _IMAGES)
-                if code != _JSON or spans[part] == _NONE:  # a .txt wins over a .json
-                    spans[part] = (code, member.offset_data, member.size)
+                if not member.isreg():
+                    _count(unused, "links and devices", member.name)
+                elif base.startswith("."):
+                    _count(unused, "hidden files", member.name)
+                elif suffix.lower() not in known or not dot:
+                    _count(unused, f".{suffix}" if dot else "files without a suffix", member.name)
+                else:
+                    members.append(
+                        _Member(nfc(f"{folder}{slash}{stem}"), suffix.lower(), member.offset_data, member.size)
+                    )
     except (tarfile.TarError, EOFError) as error:
+        refuse_placeholder(path, "shard")
         raise CorruptFile(
             f"The shard {path} is not a complete tar file: {error}.",
             hint="Copy it again; unpack it if it is compressed.",
         ) from error
     except OSError as error:
         raise MissingData(f"The shard {path} cannot be read: {error.strerror}.") from error
-    return samples
+    return members, unused
+
+
+def _count(unused: dict[str, tuple[int, str]], kind: str, name: str) -> None:
+    count, first = unused.get(kind, (0, name))
+    unused[kind] = (count + 1, first)
+
+
+def _told(unused: Mapping[str, tuple[int, str]]) -> str:
+    return some([f"{count:,} {kind} ({first})" for kind, (count, first) in unused.items()])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -211,7 +286,7 @@ class ShardSample:
 
         Raises:
             MissingData: The tar file cannot be read.
-            CorruptFile: The text is not UTF-8, or the JSON holds no caption.
+            CorruptFile: The text is not UTF-8, or the JSON is damaged.
         """
         text = self.entry.text
         if text is None:
@@ -221,7 +296,7 @@ class ShardSample:
             caption = content.decode() if text.suffix == "txt" else _caption(content)
         except (UnicodeDecodeError, msgspec.DecodeError) as error:
             member = f"{self.entry.name}.{text.suffix} in {self.path}"
-            raise CorruptFile(f"its caption {member} cannot be read: {error}.") from error
+            raise CorruptFile(f"its caption {member} cannot be read: {excerpt(error)}.") from error
         return " ".join(caption.split())
 
 
@@ -260,6 +335,31 @@ class Shards(Lazy):
     def listing(self) -> str:
         """Sha256 over the names and places of all samples."""
         return digest([index.digest for index in self.indices])
+
+    @property
+    def unused(self) -> str:
+        """How many members belong to no sample, by suffix, each with an example; empty where all do."""
+        counts: dict[str, tuple[int, str]] = {}
+        for index in self.indices:
+            for kind, (count, first) in index.unused.items():
+                before, example = counts.get(kind, (0, first))
+                counts[kind] = (before + count, example)
+        return _told(counts)
+
+    @property
+    def halves(self) -> str:
+        """What follows the first dot in samples of which only an image or only a text is there, counted."""
+        counts: dict[str, tuple[int, str]] = {}
+        for index in self.indices:
+            for place in np.flatnonzero((index.spans_N23[:, :, 0] < 0).any(axis=1)).tolist():
+                entry = index.entry(place)
+                span = entry.image or entry.text
+                assert span is not None
+                whole = f"{entry.name}.{span.suffix}"
+                _, dot, suffix = whole.rpartition("/")[2].partition(".")
+                if "." in suffix:
+                    _count(counts, dot + suffix, whole)
+        return _told(counts)
 
     @property
     def lacking(self) -> dict[Part, NDArray[np.int64]]:
