@@ -192,7 +192,10 @@ class Report:
     def as_json(self) -> str:
         """Return every result, every comparison and every diagnosis as one JSON object; percent and points."""
         content = {
-            "results": [{**msgspec.to_builtins(run.result), "folder": str(run.folder)} for run in self.runs],
+            "results": [
+                {**msgspec.to_builtins(run.result), "folder": str(run.folder), "reused": run.reused}
+                for run in self.runs
+            ],
             "comparisons": [] if self.standings is None else [self._compared(pair) for pair in self.standings.pairs],
             "diagnostics": self._diagnostics(),
         }

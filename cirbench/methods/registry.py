@@ -5,7 +5,6 @@ An entry point names the light SPEC, so that methods can be listed without impor
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.errors import CirbenchError, MethodFailed, MissingData, UnknownName, UsageError
 from cirbench.methods.interface import MethodSpec
+from cirbench.support.code import module_name
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -56,13 +56,17 @@ def load_object(reference: str, *, owner: str) -> Any:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file once; the ``__init__.py`` of a package under the package's own name, so that it finds the rest."""
+    """Import a file once; the ``__init__.py`` of a package under the package's own name, so that it finds the rest.
+
+    A file finds the modules beside it, as a script does.
+    """
     path = path.resolve()
     if not path.is_file():
         raise MissingData(f"The file {path} does not exist.")
     is_package = path.name == "__init__.py"
-    mangled = f"cirbench_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    name = path.parent.name if is_package else mangled
+    name = module_name(path)
+    if not is_package and str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # at the end, so that nothing that is installed is hidden
     if name in sys.modules:
         module = sys.modules[name]
         if getattr(module, "__file__", None) != str(path):

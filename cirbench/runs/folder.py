@@ -9,6 +9,7 @@ folder that was touched since is noticed.
     run.trec            the same as a TREC run
     qrels.trec          the ground truths, where they are public
     config.toml         what to pass to ``cirbench run --config`` to do it again
+    identity.json       what the digest of the run is over, with a digest of each module of code; see `Identity`
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import numpy as np
 from cirbench.support.arrays import read_archive, to_archive
 from cirbench.support.arrays import Ragged
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
-from cirbench.support.files import sha256_of_file, write_bytes, write_text
+from cirbench.support.files import sha256_of_file, write_bytes, write_json, write_text
+from cirbench.runs.identity import IDENTITY, Identity
 from cirbench.runs.predictions.lists import write_jsonl, write_qrels, write_trec
 from cirbench.runs.schema import MIGRATIONS
 from cirbench.runs.schema import SCHEMA_VERSION, Result
@@ -53,6 +55,7 @@ class Run:
         clusters: Per query, the name of its cluster; queries of one cluster are not independent.
         query_ids: The queries, in order.
         ranks: Per query, the exact 1-based rank of each ground truth, the target first.
+        reused: Whether it was finished before it was asked for.
     """
 
     folder: Path
@@ -61,10 +64,17 @@ class Run:
     clusters: tuple[str, ...]
     query_ids: tuple[str, ...]
     ranks: Ragged[np.int64]
+    reused: bool = False
 
 
 def save_run(
-    folder: Path, result: Result, evaluation: Evaluation, protocol: EvaluationProtocol, configuration: str
+    folder: Path,
+    result: Result,
+    evaluation: Evaluation,
+    protocol: EvaluationProtocol,
+    configuration: str,
+    *,
+    identity: Identity | None = None,
 ) -> Run:
     """Write a run and read it back.
 
@@ -77,6 +87,8 @@ def save_run(
     if protocol.labels is not None:
         write_qrels(folder / "qrels.trec", protocol)
     write_text(folder / CONFIG, configuration)
+    if identity is not None:
+        write_json(folder / IDENTITY, msgspec.to_builtins(identity))
     files = {
         path.name: sha256_of_file(path)
         for path in sorted(folder.iterdir())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.util
 import platform
 import subprocess
 import sys
@@ -37,18 +34,6 @@ def code_version() -> str:
         return cirbench.__version__
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "cirbench", "methods")
     return f"{cirbench.__version__}+g{commit}{'+changes' if changed else ''}"
-
-
-def code_of(implementation: str) -> str:
-    """Return the sha256 of the source of ``"package.module:Class"``, so that changed code is another run."""
-    module = implementation.partition(":")[0]
-    if module in sys.modules:
-        origin = getattr(sys.modules[module], "__file__", None)
-    else:
-        spec = importlib.util.find_spec(module)
-        origin = spec.origin if spec is not None else None
-    source = Path(origin).read_bytes() if origin is not None else module.encode()
-    return hashlib.sha256(source).hexdigest()
 
 
 def peak_memory_mb() -> float:

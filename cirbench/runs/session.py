@@ -21,14 +21,16 @@ from cirbench.benchmarks.images import require_images
 from cirbench.benchmarks.missing import Lost, find_lost
 from cirbench.errors import MissingData, UsageError
 from cirbench.methods.evaluate import evaluate, count_missing_as_zero
-from cirbench.support.files import digest, locked, sha256_of_file
+from cirbench.support.code import Code, current_code
+from cirbench.support.files import locked, sha256_of_file
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.support.distributed import broadcast_object, get_context, barrier
 from cirbench.runs.config import RunConfig, read_config, to_toml
 from cirbench.runs.folder import RESULT, Run, load_run, save_run
-from cirbench.runs.provenance import code_of, environment, peak_memory_mb
+from cirbench.runs.identity import Identity, latest_otherwise_equal
+from cirbench.runs.provenance import environment, peak_memory_mb
 from cirbench.runs.schema import BackboneRecord, Counts, MethodRecord, MetricValue, ProtocolRecord, Result
 from cirbench.metrics.statistics import intervals
 from cirbench.training.checkpoint import CARD, open_checkpoint, read_card
@@ -60,7 +62,7 @@ class Job:
     parameters: Parameters
     checkpoint: Path | None
     folder: Path
-    digest: str
+    identity: Identity
 
     @property
     def done(self) -> bool:
@@ -171,7 +173,11 @@ class Session:
         for job in jobs:
             lock = job.folder.parent / f".{job.folder.name}.lock"
             with locked(lock) if get_context().is_main_process else contextlib.nullcontext():
-                runs.append(load_run(job.folder) if broadcast_object(job.done and not force) else self._evaluate(job))
+                if broadcast_object(job.done and not force):
+                    console.say(f"reused {job.folder}")
+                    runs.append(dataclasses.replace(load_run(job.folder), reused=True))
+                else:
+                    runs.append(self._evaluate(job))
         return tuple(runs)
 
     def plan(self) -> str:
@@ -182,24 +188,20 @@ class Session:
         parameters = self._parameters[spec.name]
         backbone = self.backbone.identity
         card = None if checkpoint is None else open_checkpoint(checkpoint, method=spec.name, backbone=backbone)
-        identity = {
-            "schema": 1,  # of this identity: a result of an older form is still the same run
-            "protocol": self.protocol.digest,
-            "method": spec.name,
-            "code": code_of(spec.implementation),
-            "parameters": msgspec.to_builtins(parameters),
-            "backbone": backbone.digest,
-            "checkpoint": None if card is None else card.weights,
-            "limit": self.config.limit,
-            "seed": self.config.seed,
-        }
-        if files := _named_files(parameters):
-            identity["files"] = files
-        if self.lost.images:
-            identity["lost"] = sorted(self.lost.images)
-        name = digest(identity)
-        folder = Path(self.config.output) / self.entry.dataset / f"{spec.name}-{name[:8]}"
-        return Job(spec, parameters, checkpoint, folder, name)
+        identity = Identity(
+            protocol=self.protocol.digest,
+            method=spec.name,
+            parameters=msgspec.to_builtins(parameters),
+            backbone=backbone.digest,
+            checkpoint=None if card is None else card.weights,
+            limit=self.config.limit,
+            seed=self.config.seed,
+            code=_code_of(spec),
+            files=_named_files(parameters),
+            lost=sorted(self.lost.images),
+        )
+        folder = Path(self.config.output) / self.entry.dataset / f"{spec.name}-{identity.digest[:8]}"
+        return Job(spec, parameters, checkpoint, folder, identity)
 
     def _checkpoint(self, spec: MethodSpec) -> Path | None:
         """The checkpoint of a trained method: the given one, or one that is trained now and kept."""
@@ -255,7 +257,12 @@ class Session:
         encoder, config, whole, lost = self._encoder(), self.config, self.protocol, self.lost
         asked, rest = lost.protocol, lost.available
         console.say(f"{job.spec.name} on {whole.name}, {encoder.backbone.identity.name}")
-        evaluation = evaluate(build(job.spec, encoder, job.parameters, job.checkpoint), rest)
+        if (before := latest_otherwise_equal(job.identity, job.folder.parent)) is not None:
+            console.say(f"{before[0]} is not reused: {'; '.join(before[1])}")
+        method = build(job.spec, encoder, job.parameters, job.checkpoint)
+        if _code_of(job.spec) != job.identity.code:
+            raise UsageError(f"The code of {job.spec.name} was edited while it was being loaded.", hint="Run it again.")
+        evaluation = evaluate(method, rest)
         if not get_context().is_main_process:  # this process has encoded its share; the first one keeps the run
             barrier()
             return load_run(job.folder)
@@ -263,7 +270,7 @@ class Session:
         if lost.images:
             evaluation = count_missing_as_zero(evaluation, lost)
         result = Result(
-            digest=job.digest,
+            digest=job.identity.digest,
             method=_method_record(job),
             protocol=ProtocolRecord(
                 name=whole.name, digest=whole.digest, fields=dict(whole.fields), licence=whole.licence
@@ -285,7 +292,8 @@ class Session:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             lost=sorted(lost.images),
         )
-        run = save_run(job.folder, result, evaluation, asked, to_toml(self._configuration(job)))
+        configuration = to_toml(self._configuration(job))
+        run = save_run(job.folder, result, evaluation, asked, configuration, identity=job.identity)
         barrier()
         return run
 
@@ -302,6 +310,10 @@ class Session:
             train={},  # the checkpoint holds them
             train_data=None,
         )
+
+
+def _code_of(spec: MethodSpec) -> Code:
+    return current_code(spec.implementation, spec.parameters.__module__)
 
 
 def _named_files(parameters: Parameters) -> dict[str, str]:
@@ -337,7 +349,7 @@ def _method_record(job: Job) -> MethodRecord:
         name=spec.name,
         title=spec.title,
         parameters=msgspec.to_builtins(job.parameters),
-        code=code_of(spec.implementation),
+        code=job.identity.code.method_digest,
         supervision=spec.supervision,
         uses_shared_concept=spec.uses_shared_concept,
         uses_llm=spec.uses_llm,

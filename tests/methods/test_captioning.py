@@ -139,7 +139,7 @@ def test_a_run_on_other_captions_is_another_run_and_on_the_same_the_same(tmp_pat
 
     def job() -> str:
         options = {"method": ["captioning"], "dataset": "scenes", "split": "tiny", "set": {"captions": str(file)}}
-        return Session(read_config(None, options))._job(spec, None).digest
+        return Session(read_config(None, options))._job(spec, None).identity.digest
 
     jobs = [job() for caption in ("red", "red", "blue") if write_captions(file, {"1": caption})]
     assert jobs[0] == jobs[1] != jobs[2]

@@ -46,6 +46,7 @@ def test_a_run_leaves_its_numbers_its_evidence_and_its_configuration(runs: Path)
         "run.trec",
         "qrels.trec",
         "config.toml",
+        "identity.json",
     }
 
 
