@@ -12,6 +12,8 @@ from cirbench.benchmarks import cirr, coco_composition, fashioniq, genecis, imag
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cirbench.benchmarks.annotation_files import Expected
+
 Rows = list[dict[str, Any]]
 
 
@@ -27,11 +29,11 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def write_fashioniq(root: Path, *, queries: int = 12, images: int = 30) -> dict[str, fashioniq.Expected]:
+def write_fashioniq(root: Path, *, queries: int = 12, images: int = 30) -> dict[str, Expected]:
     """Write three categories that share some images; return what they count up to."""
     draw = random.Random(1)
     shared = [f"B00SHARED{number}" for number in range(3)]
-    expected = {}
+    expected: dict[str, Expected] = {}
     for category in fashioniq.CATEGORIES:
         ids = shared + [f"B00{category.upper()}{number:03d}" for number in range(images - len(shared))]
         draw.shuffle(ids)
@@ -43,24 +45,24 @@ def write_fashioniq(root: Path, *, queries: int = 12, images: int = 30) -> dict[
         write(root / f"fashioniq/captions/cap.{category}.val.json", rows)
         write(root / f"fashioniq/image_splits/split.{category}.val.json", ids)
         union = {name for row in rows for name in (row["candidate"], row["target"])}
-        expected[category] = fashioniq.Expected(queries, images, len(union))
+        expected[category] = {fashioniq.QUERIES: queries, fashioniq.IMAGES: images, fashioniq.UNION: len(union)}
     return expected
 
 
-def write_pli(root: Path, *, pairs: int = 5) -> dict[str, fashioniq.PliExpected]:
+def write_pli(root: Path, *, pairs: int = 5) -> dict[str, Expected]:
     """Write lists of pairs, two lines each; return what they count up to."""
-    expected = {}
+    expected: dict[str, Expected] = {}
     for category in fashioniq.CATEGORIES:
         lines = []
         for number in range(pairs):
-            pair = f"B{category}{number};B{category}{number + 1}"
-            lines += [f"{pair};is it red?", f"{pair};has a *big* logo & no. {number}; longer"]
+            pair = f"{category}/B{category}{number}.jpg;{category}/B{category}{number + 1}.jpg"
+            lines += [f"{pair};is it red? ", f"{pair};has a *big* logo & no. {number} "]
         write(root / fashioniq.PLI_FILE.format(category=category), "\n".join(lines) + "\n")
-        expected[category] = fashioniq.PliExpected(2 * pairs, pairs + 1)
+        expected[category] = {fashioniq.QUERIES: 2 * pairs, fashioniq.IMAGES: pairs + 1}
     return expected
 
 
-def write_cirr(root: Path, *, split: str = "val", groups: int = 5, queries: int = 20) -> cirr.Expected:
+def write_cirr(root: Path, *, split: str = "val", groups: int = 5, queries: int = 20) -> Expected:
     """Write a split whose soft labels hold every published value; return what it counts up to."""
     draw = random.Random(2)
     ids = [f"dev-{number}-0-img{number % 2}" for number in range(6 * groups)]
@@ -88,13 +90,14 @@ def write_cirr(root: Path, *, split: str = "val", groups: int = 5, queries: int 
     write(root / f"cirr/captions/cap.rc2.{split}.json", rows)
     labels = Counter(value for row in rows for value in row.get("target_soft", {}).values())
     references = len({row["reference"] for row in rows})
-    return cirr.Expected(queries, len(ids), groups, references, labels if split == "val" else None)
+    expected = {cirr.QUERIES: queries, cirr.IMAGES: len(ids), cirr.GROUPS: groups, cirr.REFERENCES: references}
+    return expected | {f"soft labels {label:g}": count for label, count in labels.items()}
 
 
-def write_genecis(root: Path, *, queries: int = 9, candidates: int = 6) -> dict[str, genecis.Expected]:
+def write_genecis(root: Path, *, queries: int = 9, candidates: int = 6) -> dict[str, Expected]:
     """Write the four tasks; in one query the target stands in the gallery as well."""
     draw = random.Random(3)
-    expected = {}
+    expected: dict[str, Expected] = {}
     for task in genecis.TASKS:
 
         def shown(number: int, task: str = task) -> dict[str, Any]:
@@ -113,11 +116,11 @@ def write_genecis(root: Path, *, queries: int = 9, candidates: int = 6) -> dict[
         write(root / f"genecis/{task.replace('-', '_')}.json", rows)
         every = [each for row in rows for each in (row["reference"], row["target"], *row["gallery"])]
         images = len({each.get("val_image_id", each.get("image_id")) for each in every})
-        expected[task] = genecis.Expected(queries, images, 4)
+        expected[task] = {genecis.QUERIES: queries, genecis.IMAGES: images, genecis.CONDITIONS: 4}
     return expected
 
 
-def write_imagenet_r(root: Path) -> imagenet_r.Expected:
+def write_imagenet_r(root: Path) -> Expected:
     """Write three classes: one has no origami, one has twelve cartoons."""
     photographs = [
         f"imgnet/real/n0{label}/ILSVRC2012_val_{label}{number}.JPEG {label}"
@@ -136,10 +139,11 @@ def write_imagenet_r(root: Path) -> imagenet_r.Expected:
     random.Random(4).shuffle(targets)
     write(root / "imagenet-r/imgnet_real_query.txt", " \n".join(photographs) + " \n")
     write(root / "imagenet-r/imgnet_targets.txt", " \n".join(targets) + " \n")
-    return imagenet_r.Expected(len(photographs), 3, counts)
+    expected = {imagenet_r.QUERIES: len(photographs), imagenet_r.CLASSES: 3, imagenet_r.TARGETS: len(targets)}
+    return expected | {imagenet_r.of_domain(place): count for place, count in counts.items()}
 
 
-def write_coco(root: Path) -> coco_composition.Expected:
+def write_coco(root: Path) -> Expected:
     """Write five images: one without an object, one whose only object is too large."""
     square = [2, 2, 6, 2, 6, 6, 2, 6]
     annotations = [
@@ -161,4 +165,4 @@ def write_coco(root: Path) -> coco_composition.Expected:
     categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 44, "name": "bottle"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write(root / "coco/annotations/instances_val2017.json", content)
-    return coco_composition.Expected(len(images), len(categories))
+    return {coco_composition.IMAGES: len(images), coco_composition.CLASSES: len(categories)}

@@ -7,11 +7,13 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.benchmarks.circo import ASPECTS, EXPECTED, Expected
+from cirbench.benchmarks.circo import ASPECTS, EXPECTED, GROUND_TRUTHS, IMAGES, QUERIES, REFERENCES, carrying
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from cirbench.benchmarks.annotation_files import Expected
 
 Rows = list[dict[str, Any]]
 
@@ -44,13 +46,14 @@ def labelled_rows(queries: int = 12, *, images: int = 120, seed: int = 0) -> tup
 
 def expected(rows: Rows, images: int) -> Expected:
     """Count what a loader must find."""
-    return Expected(
-        queries=len(rows),
-        references=len({row["reference_img_id"] for row in rows}),
-        ground_truths=sum(len(row["gt_img_ids"]) for row in rows),
-        aspects=Counter(name for row in rows for name in row["semantic_aspects"]),
-        gallery=images,
-    )
+    carried = Counter(name for row in rows for name in row["semantic_aspects"])
+    return {
+        QUERIES: len(rows),
+        REFERENCES: len({row["reference_img_id"] for row in rows}),
+        GROUND_TRUTHS: sum(len(row["gt_img_ids"]) for row in rows),
+        IMAGES: images,
+        **{carrying(name): carried[name] for name in ASPECTS},
+    }
 
 
 def write(root: Path, rows: Rows, gallery: Sequence[int] | None, *, split: str = "val") -> Path:
@@ -68,15 +71,15 @@ def write(root: Path, rows: Rows, gallery: Sequence[int] | None, *, split: str =
 def published_size(split: str = "val") -> Rows:
     """Return rows that keep every published count of CIRCO's ``split``: what `circo_protocol` accepts."""
     counts = EXPECTED[split]
-    rows, _ = labelled_rows(counts.queries, images=3 * counts.queries)
-    for surplus in range(counts.queries - counts.references):
+    rows, _ = labelled_rows(counts[QUERIES], images=3 * counts[QUERIES])
+    for surplus in range(counts[QUERIES] - counts[REFERENCES]):
         rows[surplus]["reference_img_id"] = rows[-1 - surplus]["reference_img_id"]
-    if counts.aspects is None or counts.ground_truths is None:
+    if split == "test":
         labels = ("target_img_id", "gt_img_ids", "semantic_aspects")
         return [{key: value for key, value in row.items() if key not in labels} for row in rows]
-    left = counts.ground_truths
+    left = counts[GROUND_TRUTHS]
     fresh = iter(range(600_000, 600_000 + left))
-    carriers = [name for name, count in counts.aspects.items() for _ in range(count)]
+    carriers = [name for name in ASPECTS for _ in range(counts[carrying(name)])]
     for number, row in enumerate(rows):
         share = left // (len(rows) - number)
         row["gt_img_ids"] = [next(fresh) for _ in range(share)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -121,10 +122,15 @@ def not_as_published(path: Path, problem: str) -> CorruptFile:
     )
 
 
-def wrong_count(what: str, found: int, expected: int | None) -> Iterator[str]:
-    """Yield a problem where a count is not the expected one; ``None`` expects nothing."""
-    if expected is not None and found != expected:
-        yield f"it holds {found} {what}, not {expected}"
+Expected = Mapping[str, int]
+"""How many of each thing the published annotation files hold, by what is counted; the words go into messages."""
+
+
+def wrong_counts(found: Mapping[str, int], expected: Expected) -> Iterator[str]:
+    """Yield a problem for each count that is not the expected one; what has no expected count is not compared."""
+    for what, count in found.items():
+        if count != expected.get(what, count):
+            yield f"it holds {count} {what}, not {expected[what]}"
 
 
 def repeated(what: str, names: Iterable[object]) -> Iterator[str]:

@@ -66,7 +66,17 @@ _DATASETS = (
         "cirbench.benchmarks.fashioniq:fashioniq_protocol",
         (
             ProtocolEntry("fashioniq/val", "FashionIQ val, split galleries 3817/6346/5373", "val", 6016, 15_415),
+            ProtocolEntry(
+                "fashioniq/val-drop-reference", "FashionIQ val, split galleries, reference removed", "val", 6016, 15_415
+            ),
             ProtocolEntry("fashioniq/val-union", "FashionIQ val, union galleries 2628/3089/2902", "val", 6016, 8582),
+            ProtocolEntry(
+                "fashioniq/val-union-drop-reference",
+                "FashionIQ val, union galleries, reference removed",
+                "val",
+                6016,
+                8582,
+            ),
             ProtocolEntry(
                 "fashioniq/val-pli", "FashionIQ val as PLI's code, pair list from your file", "val", 11_380, None
             ),

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import decode, find, locate, queries, refuse, repeated, wrong_count
+from cirbench.benchmarks.annotation_files import (
+    Expected,
+    decode,
+    find,
+    locate,
+    queries,
+    refuse,
+    repeated,
+    wrong_counts,
+)
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
@@ -48,28 +57,24 @@ MEASURES = (
 ASPECT_MEASURE = Measure("mAP", 10, by="aspect", labels=ASPECTS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What the annotations of a split must count up to.
-
-    Attributes:
-        queries: Queries; their ids are 0, 1, 2 and so on, in order.
-        references: Distinct reference images.
-        ground_truths: Ground truths of all queries together; ``None`` where a server keeps them.
-        aspects: Queries that carry each aspect; ``None`` where a server keeps them.
-        gallery: Images in the gallery.
-    """
-
-    queries: int
-    references: int
-    ground_truths: int | None
-    aspects: Mapping[str, int] | None
-    gallery: int = 123_403
+QUERIES, REFERENCES, IMAGES = "queries", "distinct reference images", "images"
+GROUND_TRUTHS = "ground truths"
 
 
-EXPECTED = {
-    "val": Expected(220, 220, 916, dict(zip(ASPECTS, (37, 80, 21, 119, 86, 50, 164, 100, 54), strict=True))),
-    "test": Expected(800, 798, None, None),
+def carrying(aspect: str) -> str:
+    """What the queries of a semantic aspect are counted as."""
+    return f"queries with the aspect {aspect}"
+
+
+EXPECTED: Mapping[str, Expected] = {
+    "val": {
+        QUERIES: 220,
+        REFERENCES: 220,
+        GROUND_TRUTHS: 916,
+        IMAGES: 123_403,
+        **dict(zip(map(carrying, ASPECTS), (37, 80, 21, 119, 86, 50, 164, 100, 54), strict=True)),
+    },
+    "test": {QUERIES: 800, REFERENCES: 798, IMAGES: 123_403},
 }
 """Counted in the published files."""
 
@@ -153,10 +158,10 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
     path = locate(data_root, f"circo/annotations/{chosen.split}.json")
     labelled: list[_ValRow] | None = None
     rows: Sequence[_TestRow]
-    if expected.ground_truths is None:
-        rows = decode(path, list[_TestRow])
-    else:
+    if chosen.split == "val":
         rows = labelled = decode(path, list[_ValRow])
+    else:
+        rows = decode(path, list[_TestRow])
     refuse(path, [*_broken_queries(rows, expected), *(_broken_labels(labelled, expected) if labelled else ())])
     ids = _gallery_ids(data_root, expected)
     references = tuple(str(row.reference_img_id) for row in rows)
@@ -198,21 +203,20 @@ def _gallery_ids(data_root: Path, expected: Expected) -> tuple[str, ...] | None:
     if path is None:
         return None
     ids = tuple(str(image.id) for image in decode(path, _ImageInfo).images)
-    refuse(path, [*wrong_count("images", len(ids), expected.gallery), *repeated("images", ids)])
+    refuse(path, [*wrong_counts({IMAGES: len(ids)}, expected), *repeated("images", ids)])
     return ids
 
 
 def _broken_queries(rows: Sequence[_TestRow], expected: Expected) -> Iterator[str]:
-    yield from wrong_count("queries", len(rows), expected.queries)
+    yield from wrong_counts({QUERIES: len(rows)}, expected)
     if misplaced := [f"{row.id} at place {place}" for place, row in enumerate(rows) if row.id != place]:
         yield f"query ids are not 0, 1, 2 and so on: {some(misplaced)}"
     if silent := [row.id for row in rows if not row.relative_caption.strip()]:
         yield f"the relative caption is empty in {queries(silent)}"
     references = Counter(row.reference_img_id for row in rows)
-    if len(references) != expected.references:
+    for problem in wrong_counts({REFERENCES: len(references)}, expected):
         shared = [row.id for row in rows if references[row.reference_img_id] > 1]
-        sharing = f"; references are shared by {queries(shared)}" if shared else ""
-        yield f"it holds {len(references)} distinct reference images, not {expected.references}{sharing}"
+        yield f"{problem}; references are shared by {queries(shared)}" if shared else problem
 
 
 def _broken_labels(rows: Sequence[_ValRow], expected: Expected) -> Iterator[str]:
@@ -222,16 +226,14 @@ def _broken_labels(rows: Sequence[_ValRow], expected: Expected) -> Iterator[str]
         yield f"a ground truth occurs twice in {queries(twice)}"
     if trivial := [row.id for row in rows if row.reference_img_id in row.gt_img_ids]:
         yield f"the reference is a ground truth of {queries(trivial)}"
-    yield from wrong_count("ground truths", sum(len(row.gt_img_ids) for row in rows), expected.ground_truths)
+    yield from wrong_counts({GROUND_TRUTHS: sum(len(row.gt_img_ids) for row in rows)}, expected)
     carried = [(name, row.id) for row in rows for name in row.semantic_aspects]
     if unknown := [f"{name!r} of query {id}" for name, id in carried if name not in ASPECTS]:
         yield f"unknown semantic aspects: {some(unknown)}"
     if doubled := [row.id for row in rows if len(set(row.semantic_aspects)) != len(row.semantic_aspects)]:
         yield f"a semantic aspect occurs twice in {queries(doubled)}"
     found = Counter(name for name, _ in carried)
-    for name, count in (expected.aspects or {}).items():
-        if found[name] != count:
-            yield f"{found[name]} queries carry the aspect {name}, not {count}"
+    yield from wrong_counts({carrying(name): found[name] for name in ASPECTS}, expected)
 
 
 def _outside(rows: Sequence[_TestRow], labelled: Sequence[_ValRow], gallery: Gallery) -> Iterator[str]:

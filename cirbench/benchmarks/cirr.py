@@ -9,12 +9,19 @@ candidates. It is not the Recall of anybody else: 37 queries do not list their h
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import decode, locate, queries, refuse, repeated, wrong_count
+from cirbench.benchmarks.annotation_files import (
+    Expected,
+    decode,
+    locate,
+    queries,
+    refuse,
+    repeated,
+    wrong_counts,
+)
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import CIRR_AVERAGE, Measure
@@ -39,30 +46,22 @@ TITLES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What a split must count up to.
+SOFT_LABELS = (1.0, 0.5, 0.2, -1.0)
+"""The soft labels that annotators gave."""
 
-    Attributes:
-        queries: Queries.
-        gallery: Images.
-        groups: Distinct groups.
-        references: Distinct reference images.
-        soft: How often each soft label is given; ``None`` where a server keeps the labels.
-        silent: The queries whose caption is empty.
-    """
+SILENT = {"test1": frozenset({27098})}
+"""Per split, the published queries whose caption is empty."""
 
-    queries: int
-    gallery: int
-    groups: int
-    references: int
-    soft: Mapping[float, int] | None = None
-    silent: tuple[int, ...] = ()
-
-
-EXPECTED = {
-    "val": Expected(4181, 2297, 503, 2165, {1.0: 4216, -1.0: 807, 0.5: 62, 0.2: 6}),
-    "test1": Expected(4148, 2315, 503, 2178, silent=(27098,)),
+QUERIES, IMAGES, GROUPS, REFERENCES = "queries", "images", "groups", "distinct references"
+EXPECTED: Mapping[str, Expected] = {
+    "val": {
+        QUERIES: 4181,
+        IMAGES: 2297,
+        GROUPS: 503,
+        REFERENCES: 2165,
+        **{f"soft labels {label:g}": count for label, count in zip(SOFT_LABELS, (4216, 62, 6, 807), strict=True)},
+    },
+    "test1": {QUERIES: 4148, IMAGES: 2315, GROUPS: 503, REFERENCES: 2178},
 }
 """Counted in the published files."""
 
@@ -108,12 +107,13 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
     path = locate(data_root, f"cirr/captions/cap.rc2.{split}.json")
     labelled: list[_ValRow] | None = None
     rows: Sequence[_TestRow]
-    if expected.soft is None:
-        rows = decode(path, list[_TestRow])
-    else:
+    if split == "val":
         rows = labelled = decode(path, list[_ValRow])
+    else:
+        rows = decode(path, list[_TestRow])
     inside = frozenset(ids)
-    refuse(path, [*_broken_queries(rows, inside, expected), *_broken_labels(labelled or (), inside, expected)])
+    silent = SILENT.get(split, frozenset())
+    refuse(path, [*_broken_queries(rows, inside, silent, expected), *_broken_labels(labelled or (), inside, expected)])
     images = ImageFiles("cirr", ids, data_root, "cirbench data check cirr")
     soft = variant == "val-soft"
     return EvaluationProtocol(
@@ -143,17 +143,18 @@ def _labels(rows: Sequence[_ValRow], *, soft: bool) -> Labels:
 def _gallery_ids(split: str, data_root: Path, expected: Expected) -> tuple[str, ...]:
     path = locate(data_root, f"cirr/image_splits/split.rc2.{split}.json")
     ids = tuple(decode(path, dict[str, str]))
-    refuse(path, wrong_count("images", len(ids), expected.gallery))
+    refuse(path, wrong_counts({IMAGES: len(ids)}, expected))
     return ids
 
 
-def _broken_queries(rows: Sequence[_TestRow], inside: frozenset[str], expected: Expected) -> Iterator[str]:
-    yield from wrong_count("queries", len(rows), expected.queries)
+def _broken_queries(
+    rows: Sequence[_TestRow], inside: frozenset[str], silent: frozenset[int], expected: Expected
+) -> Iterator[str]:
+    groups, references = {row.img_set.id for row in rows}, {row.reference for row in rows}
+    yield from wrong_counts({QUERIES: len(rows), GROUPS: len(groups), REFERENCES: len(references)}, expected)
     yield from repeated("pair ids", (row.pairid for row in rows))
-    yield from wrong_count("groups", len({row.img_set.id for row in rows}), expected.groups)
-    yield from wrong_count("distinct references", len({row.reference for row in rows}), expected.references)
-    if silent := [row.pairid for row in rows if not row.caption.strip() and row.pairid not in expected.silent]:
-        yield f"the caption is empty in {queries(silent)}"
+    if empty := [row.pairid for row in rows if not row.caption.strip() and row.pairid not in silent]:
+        yield f"the caption is empty in {queries(empty)}"
     if alone := [row.pairid for row in rows if row.reference not in row.img_set.members]:
         yield f"the reference is not in the group of {queries(alone)}"
     if doubled := [row.pairid for row in rows if len(set(row.img_set.members)) != GROUP]:
@@ -170,7 +171,6 @@ def _broken_labels(rows: Sequence[_ValRow], inside: frozenset[str], expected: Ex
     if lost := [row.pairid for row in rows if not inside.issuperset(row.target_soft)]:
         yield f"soft targets are not in the gallery for {queries(lost)}"
     given = [value for row in rows for value in row.target_soft.values()]
-    for value, count in (expected.soft or {}).items():
-        yield from wrong_count(f"soft labels {value:g}", given.count(value), count)
-    if other := sorted(set(given) - set(expected.soft or {})):
+    yield from wrong_counts({f"soft labels {label:g}": given.count(label) for label in SOFT_LABELS}, expected)
+    if other := sorted(set(given).difference(SOFT_LABELS)):
         yield f"unknown soft labels: {some(other)}"

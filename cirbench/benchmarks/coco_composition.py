@@ -8,14 +8,21 @@ of the protocol. Numbers are comparable between installations of cirbench; publi
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import decode, locate, not_as_published, refuse, repeated, wrong_count
+from cirbench.benchmarks.annotation_files import (
+    Expected,
+    decode,
+    locate,
+    not_as_published,
+    refuse,
+    repeated,
+    wrong_counts,
+)
 from cirbench.benchmarks.crops import CutOut
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.errors import UnknownName, some
@@ -36,15 +43,8 @@ PLACES = ("coco/annotations/instances_val2017.json", "genecis/annotations/instan
 Size = Annotated[int, msgspec.Meta(gt=0)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What the file must count up to: photographs and classes."""
-
-    images: int
-    classes: int
-
-
-EXPECTED = Expected(5000, 80)
+IMAGES, CLASSES = "images", "classes"
+EXPECTED: Expected = {IMAGES: 5000, CLASSES: 80}
 """As COCO states them; the file was not available to count in, so annotations and queries are not compared."""
 
 
@@ -150,8 +150,7 @@ def _sentence(drawn: _Annotation, annotations: Sequence[_Annotation], names: dic
 
 
 def _broken(found: _Instances, expected: Expected) -> Iterator[str]:
-    yield from wrong_count("images", len(found.images), expected.images)
-    yield from wrong_count("classes", len(found.categories), expected.classes)
+    yield from wrong_counts({IMAGES: len(found.images), CLASSES: len(found.categories)}, expected)
     yield from repeated("images", (image.id for image in found.images))
     yield from repeated("annotations", (each.id for each in found.annotations))
     images, classes = {image.id for image in found.images}, {each.id for each in found.categories}

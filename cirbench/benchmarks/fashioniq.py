@@ -1,19 +1,18 @@
 """FashionIQ: composed retrieval of dresses, shirts and tops, with two captions per query.
 
-Wu et al., "Fashion IQ: A New Dataset Towards Retrieving Images by Natural Language Feedback", CVPR 2021.
-Each category has a gallery of its own. Papers rank against three different ones, and numbers on one say nothing about
-numbers on another:
+Wu et al., "Fashion IQ: A New Dataset Towards Retrieving Images by Natural Language Feedback", CVPR 2021. Each category
+has a gallery of its own. Papers rank against different ones, with and without the reference image among the candidates,
+and their numbers must not be compared with each other; docs/protocols.md says who uses which.
 
-- ``fashioniq/val``: every image of the category's validation split (the official starter kit; SEARLE, LinCIR, CIReVL).
-- ``fashioniq/val-union``: only the references and targets of the category's queries (VAL, CoSMo and their followers).
-- ``fashioniq/val-pli``: see `cirbench.benchmarks.fashioniq`.
+- ``fashioniq/val``: every image of the category's validation split.
+- ``fashioniq/val-union``: only the references and targets of the category's queries.
+- ``-drop-reference`` behind either: the reference is removed from the candidates of its own query.
+- ``fashioniq/val-pli``: what the public code of PLI evaluates. Each pair is asked twice, once per order of its two
+  captions; four punctuation marks become words; the reference is removed; the gallery is the references and targets of
+  a list of pairs from which about a twelfth of the official ones is missing. FashionIQ did not publish that list, so it
+  is not fetched: put the three files where `PLI_FILE` says.
 
-Queries are ``dress-0``, ``dress-1`` and so on, by category and place in the published file.
-
-It differs from every other evaluation of FashionIQ: each pair is asked twice, once per order of its two captions; four
-punctuation marks become words; the reference is not a candidate; the gallery is the references and targets of a list of
-pairs from which about a twelfth of the official ones is missing. That list is not data that FashionIQ published, so it
-is not fetched: put the three files where `PLI_FILE` says.
+Queries are ``dress-0``, ``dress-1`` and so on, by category and place in the file.
 """
 
 from __future__ import annotations
@@ -23,7 +22,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import decode, locate, queries, read_lines, refuse, repeated, wrong_count
+from cirbench.benchmarks.annotation_files import (
+    Expected,
+    decode,
+    locate,
+    queries,
+    read_lines,
+    refuse,
+    repeated,
+    wrong_counts,
+)
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
@@ -35,27 +43,39 @@ if TYPE_CHECKING:
 
 
 CATEGORIES = ("dress", "shirt", "toptee")
-TITLES = {
-    "val": "FashionIQ val, split galleries 3817/6346/5373",
-    "val-union": "FashionIQ val, union galleries 2628/3089/2902",
-}
 LICENCE = "CDLA-Permissive"
 CHECK = "cirbench data check fashioniq"
 
 
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What the files of one category must count up to: queries, images of the split, references and targets."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Variant:
+    """What distinguishes FashionIQ's protocols from each other.
 
-    queries: int
-    split: int
-    union: int
+    Attributes:
+        title: One line for people.
+        union: Whether galleries hold the references and targets of queries only, instead of the whole split.
+        exclude_reference: Whether the reference is removed from the candidates.
+    """
+
+    title: str
+    union: bool = False
+    exclude_reference: bool = False
 
 
-EXPECTED = {
-    "dress": Expected(2017, 3817, 2628),
-    "shirt": Expected(2038, 6346, 3089),
-    "toptee": Expected(1961, 5373, 2902),
+VARIANTS = {
+    "val": Variant("FashionIQ val, split galleries 3817/6346/5373"),
+    "val-drop-reference": Variant("FashionIQ val, split galleries, reference removed", exclude_reference=True),
+    "val-union": Variant("FashionIQ val, union galleries 2628/3089/2902", union=True),
+    "val-union-drop-reference": Variant(
+        "FashionIQ val, union galleries, reference removed", union=True, exclude_reference=True
+    ),
+}
+
+QUERIES, IMAGES, UNION = "queries", "images", "distinct references and targets"
+EXPECTED: Mapping[str, Expected] = {
+    "dress": {QUERIES: 2017, IMAGES: 3817, UNION: 2628},
+    "shirt": {QUERIES: 2038, IMAGES: 6346, UNION: 3089},
+    "toptee": {QUERIES: 1961, IMAGES: 5373, UNION: 2902},
 }
 """Counted in the published files."""
 
@@ -87,7 +107,7 @@ def fashioniq_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
     """Load one of FashionIQ's protocols and check every count.
 
     Args:
-        variant: ``"val"``, ``"val-union"`` or ``"val-pli"``.
+        variant: A key of `VARIANTS`, or ``"val-pli"``.
         data_root: The folder that holds ``fashioniq/captions/cap.dress.val.json`` and so on.
 
     Raises:
@@ -97,20 +117,22 @@ def fashioniq_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
     """
     if variant == "val-pli":
         return pli_protocol(data_root)
-    if variant not in TITLES:
-        raise UnknownName("protocol of fashioniq", variant, (*TITLES, "val-pli"))
+    if variant not in VARIANTS:
+        raise UnknownName("protocol of fashioniq", variant, (*VARIANTS, "val-pli"))
     return load(variant, data_root, EXPECTED)
 
 
 def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> EvaluationProtocol:
     """Load a protocol in FashionIQ's format whose counts are ``expected``; see `fashioniq_protocol`."""
+    chosen = VARIANTS[variant]
     return assemble(
         f"fashioniq/{variant}",
-        TITLES[variant],
-        [_read(category, variant, data_root, expected[category]) for category in CATEGORIES],
+        chosen.title,
+        [_read(category, chosen, data_root, expected[category]) for category in CATEGORIES],
         data_root,
         cutoffs=(10, 50),
         captions="both captions as annotated, in the order of the file; the method joins them",
+        exclude_reference=chosen.exclude_reference,
     )
 
 
@@ -154,11 +176,11 @@ def assemble(
     )
 
 
-def _read(category: str, variant: str, data_root: Path, expected: Expected) -> Part:
+def _read(category: str, variant: Variant, data_root: Path, expected: Expected) -> Part:
     path = locate(data_root, f"fashioniq/captions/cap.{category}.val.json")
     rows = decode(path, list[_Row])
     union = tuple(dict.fromkeys(name for row in rows for name in (row.candidate, row.target)))
-    split = _split(category, data_root, expected) if variant == "val" else None
+    split = None if variant.union else _split(category, data_root, expected)
     refuse(path, _broken(rows, union, split, expected))
     return Part(
         category,
@@ -171,15 +193,14 @@ def _read(category: str, variant: str, data_root: Path, expected: Expected) -> P
 def _split(category: str, data_root: Path, expected: Expected) -> tuple[str, ...]:
     path = locate(data_root, f"fashioniq/image_splits/split.{category}.val.json")
     ids = tuple(decode(path, list[str]))
-    refuse(path, [*wrong_count("images", len(ids), expected.split), *repeated("images", ids)])
+    refuse(path, [*wrong_counts({IMAGES: len(ids)}, expected), *repeated("images", ids)])
     return ids
 
 
 def _broken(
     rows: Sequence[_Row], union: Sequence[str], split: Sequence[str] | None, expected: Expected
 ) -> Iterator[str]:
-    yield from wrong_count("queries", len(rows), expected.queries)
-    yield from wrong_count("distinct references and targets", len(union), expected.union)
+    yield from wrong_counts({QUERIES: len(rows), UNION: len(union)}, expected)
     # Three queries of the published files have one empty caption each; none has two.
     if silent := [place for place, row in enumerate(rows) if not "".join(row.captions).strip()]:
         yield f"both captions are empty in {queries(silent)}"
@@ -199,21 +220,17 @@ def _broken(
 
 
 PLI_FILE = "fashioniq/captions_pairs/fashion_iq-val-cap-{category}.txt"
-"""Lines of ``reference;target;caption``, where two neighbouring lines are the two captions of one pair."""
+"""Lines of ``dress/ID.jpg;dress/ID.jpg;caption``, where two neighbouring lines are the two captions of one pair."""
 
-WORDS = str.maketrans({".": "dotmark", "?": "questionmark", "&": "andmark", "*": "starmark"})
-"""What stands for a punctuation mark in the text."""
+MARKS = str.maketrans({".": "dotmark", "?": "questionmark", "&": "andmark", "*": "starmark"})
+"""What PLI's public code writes for a punctuation mark, on FashionIQ and CIRR."""
 
-
-@dataclasses.dataclass(frozen=True)
-class PliExpected:
-    """What a category must count up to: queries, two to a pair, and images."""
-
-    queries: int
-    gallery: int
-
-
-PLI_EXPECTED = {"dress": PliExpected(3738, 2454), "shirt": PliExpected(3888, 2962), "toptee": PliExpected(3754, 2808)}
+PLI_EXPECTED: Mapping[str, Expected] = {
+    "dress": {QUERIES: 3738, IMAGES: 2454},
+    "shirt": {QUERIES: 3888, IMAGES: 2962},
+    "toptee": {QUERIES: 3754, IMAGES: 2808},
+}
+"""Counted in the lists that come with the public code of PLI."""
 
 
 def pli_protocol(data_root: Path) -> EvaluationProtocol:
@@ -226,12 +243,12 @@ def pli_protocol(data_root: Path) -> EvaluationProtocol:
     return load_pli(data_root, PLI_EXPECTED)
 
 
-def load_pli(data_root: Path, expected: Mapping[str, PliExpected]) -> EvaluationProtocol:
+def load_pli(data_root: Path, expected: Mapping[str, Expected]) -> EvaluationProtocol:
     """Load lists of pairs whose counts are ``expected``; see `pli_protocol`."""
     return assemble(
         "fashioniq/val-pli",
         "FashionIQ val as PLI's code, pair list from your file",
-        [_read_pli(category, data_root, expected[category]) for category in CATEGORIES],
+        [_read_pairs(category, data_root, expected[category]) for category in CATEGORIES],
         data_root,
         cutoffs=(10, 50, 1, 5),
         captions='each pair is two queries, its captions joined by " and " in either order; '
@@ -240,35 +257,42 @@ def load_pli(data_root: Path, expected: Mapping[str, PliExpected]) -> Evaluation
     )
 
 
-def _read_pli(category: str, data_root: Path, expected: PliExpected) -> Part:
+def _read_pairs(category: str, data_root: Path, expected: Expected) -> Part:
     path = locate(
         data_root,
         PLI_FILE.format(category=category),
         hint="FashionIQ did not publish this list; it comes with the public code of PLI. Copy its file there, "
         "or use the protocol fashioniq/val.",
     )
-    rows = [tuple(line.split(";", 2)) for line in read_lines(path)]
-    refuse(path, _broken_lines(rows))
+    lines = [line.split(";") for line in read_lines(path)]
+    # A caption may hold a semicolon; the public code reads what follows the last one.
+    rows = [(_image_id(line[0]), _image_id(line[1]), line[-1].strip()) for line in lines if len(line) > 2]
+    refuse(path, _broken_pairs(lines, [row[:2] for row in rows]))
     gallery = tuple(dict.fromkeys(name for reference, target, _ in rows for name in (reference, target)))
-    refuse(
-        path,
-        [*wrong_count("queries", len(rows), expected.queries), *wrong_count("images", len(gallery), expected.gallery)],
-    )
+    refuse(path, wrong_counts({QUERIES: len(rows), IMAGES: len(gallery)}, expected))
+    captions = [caption for _, _, caption in rows]
     return Part(
         category,
         gallery,
         tuple((reference, target) for reference, target, _ in rows),
         tuple(
-            (f"{rows[place][2]} and {rows[place ^ 1][2]}".translate(WORDS),)  # its own line first, then its neighbour
-            for place in range(len(rows))
+            (f"{caption} and {captions[place ^ 1]}".translate(MARKS),)  # its own line first, then its neighbour
+            for place, caption in enumerate(captions)
         ),
     )
 
 
-def _broken_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    if odd := [place + 1 for place, row in enumerate(rows) if len(row) != 3]:
+def _image_id(path: str) -> str:
+    """Return the id in ``dress/B0084Y8XIU.jpg``."""
+    return path.strip().rpartition("/")[2].partition(".")[0]
+
+
+def _broken_pairs(lines: Sequence[Sequence[str]], pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    if odd := [number for number, line in enumerate(lines, start=1) if len(line) < 3]:
         yield f"not reference;target;caption in line {some(odd)}"
-    elif len(rows) % 2:
-        yield f"its {len(rows)} lines are not two to a pair"
-    elif split := [place for place in range(0, len(rows), 2) if rows[place][:2] != rows[place + 1][:2]]:
+    elif len(pairs) % 2:
+        yield f"its {len(pairs)} lines are not two to a pair"
+    elif split := [place for place in range(0, len(pairs), 2) if pairs[place] != pairs[place + 1]]:
         yield f"neighbouring lines are not of one pair at {queries(split)}"
+    elif nameless := [number for number, pair in enumerate(pairs, start=1) if not all(pair)]:
+        yield f"no image id in line {some(nameless)}"

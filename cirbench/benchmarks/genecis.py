@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import decode, locate, queries, refuse, wrong_count
+from cirbench.benchmarks.annotation_files import Expected, decode, locate, queries, refuse, wrong_counts
 from cirbench.benchmarks.crops import SquareCrop
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.errors import UnknownName
@@ -39,22 +39,14 @@ CUTOFFS = (1, 2, 3)
 ImageId = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What a task's file must count up to; ``None`` where the published file was not available to count in."""
-
-    queries: int | None = None
-    images: int | None = None
-    conditions: int | None = None
-
-
-EXPECTED = {
-    "focus-object": Expected(1960, 2198, 97),
-    "change-object": Expected(1960, 2739, 109),
-    "focus-attribute": Expected(),
-    "change-attribute": Expected(),
+QUERIES, IMAGES, CONDITIONS = "queries", "distinct images", "distinct conditions"
+EXPECTED: Mapping[str, Expected] = {
+    "focus-object": {QUERIES: 1960, IMAGES: 2198, CONDITIONS: 97},
+    "change-object": {QUERIES: 1960, IMAGES: 2739, CONDITIONS: 109},
+    "focus-attribute": {},
+    "change-attribute": {},
 }
-"""Counted in the published files of the object tasks; the attribute tasks count what their file holds."""
+"""Counted in the published files of the object tasks; those of the attribute tasks were not available to count in."""
 
 
 class _Photograph(msgspec.Struct, frozen=True):
@@ -181,9 +173,8 @@ def _read(task: str, data_root: Path, expected: Expected) -> list[_Asked]:
 
 
 def _broken(rows: Sequence[_Row[_Photograph] | _Row[_Object]], images: int, expected: Expected) -> Iterator[str]:
-    yield from wrong_count("queries", len(rows), expected.queries)
-    yield from wrong_count("distinct images", images, expected.images)
-    yield from wrong_count("distinct conditions", len({row.condition for row in rows}), expected.conditions)
+    conditions = {row.condition for row in rows}
+    yield from wrong_counts({QUERIES: len(rows), IMAGES: images, CONDITIONS: len(conditions)}, expected)
     if silent := [place for place, row in enumerate(rows) if not row.condition.strip()]:
         yield f"the condition is empty in {queries(silent)}"
     if trivial := [place for place, row in enumerate(rows) if row.reference in (row.target, *row.gallery)]:

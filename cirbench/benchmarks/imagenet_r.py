@@ -11,18 +11,17 @@ the relevant images among the first K (Pic2Word's code), ``domain-conversion-hit
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.annotation_files import locate, read_lines, refuse, repeated, wrong_count
+from cirbench.benchmarks.annotation_files import Expected, locate, read_lines, refuse, repeated, wrong_counts
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 DOMAINS = ("cartoon", "origami", "toy", "sculpture")
@@ -40,16 +39,20 @@ TITLES = {
 _FOLDERS = ("imagenet-r", "imagenet-r/data", "imgnet")
 
 
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What the two lists must count up to: photographs, classes, and gallery images by the number of their domain."""
-
-    queries: int
-    classes: int
-    domains: Mapping[int, int]
+QUERIES, CLASSES, TARGETS = "queries in the list beside it", "classes among the queries", "targets"
 
 
-EXPECTED = Expected(10_000, 200, {0: 3726, 1: 550, 2: 1511, 3: 1196, PHOTOGRAPHS: 10_000})
+def of_domain(place: int) -> str:
+    """What the gallery images of a domain are counted as."""
+    return f"images of domain {place}"
+
+
+EXPECTED: Expected = {
+    QUERIES: 10_000,
+    CLASSES: 200,
+    TARGETS: 16_983,
+    **{of_domain(place): count for place, count in ((0, 3726), (1, 550), (2, 1511), (3, 1196), (PHOTOGRAPHS, 10_000))},
+}
 """Counted in the published files."""
 
 
@@ -126,13 +129,15 @@ def _file_name(path: str) -> str:
 def _broken(
     photographs: Sequence[tuple[str, int]], targets: Sequence[tuple[str, int]], expected: Expected
 ) -> Iterator[str]:
-    yield from wrong_count("targets", len(targets), sum(expected.domains.values()))
+    domains = Counter(label // 1000 for _, label in targets)
+    found = {
+        TARGETS: len(targets),
+        **{of_domain(place): domains[place] for place in (*range(len(DOMAINS)), PHOTOGRAPHS)},
+        QUERIES: len(photographs),
+        CLASSES: len({label for _, label in photographs}),
+    }
+    yield from wrong_counts(found, expected)
     yield from repeated("images", (name for name, _ in targets))
-    found = Counter(label // 1000 for _, label in targets)
-    for domain, count in expected.domains.items():
-        yield from wrong_count(f"images of domain {domain}", found[domain], count)
-    yield from wrong_count("queries in the list beside it", len(photographs), expected.queries)
-    yield from wrong_count("classes among the queries", len({label for _, label in photographs}), expected.classes)
     real = {(name, label % 1000) for name, label in targets if label // 1000 == PHOTOGRAPHS}
     if odd := sorted({name for name, _ in real ^ set(photographs)}):
         yield f"the photographs of the gallery and the queries differ in {some(odd)}"

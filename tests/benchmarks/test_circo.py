@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cirbench.benchmarks.circo import ASPECTS, EXPECTED, circo_protocol, load
+from cirbench.benchmarks.circo import ASPECTS, EXPECTED, QUERIES, REFERENCES, circo_protocol, load
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, UnknownName
 from tests.circo_files import expected, labelled_rows, published_size, write
 
@@ -46,11 +46,11 @@ def test_a_split_becomes_a_protocol(tmp_path: Path) -> None:
 def test_files_with_the_published_counts_are_accepted(tmp_path: Path, split: str) -> None:
     write(tmp_path, published_size(split), None, split=split)
     protocol = circo_protocol(split, tmp_path)
-    assert len(protocol.queries) == EXPECTED[split].queries
+    assert len(protocol.queries) == EXPECTED[split][QUERIES]
     assert (protocol.labels is None) == (split == "test")
     assert protocol.gallery is None
     assert protocol.clusters is not None
-    assert len(set(protocol.clusters)) == EXPECTED[split].references
+    assert len(set(protocol.clusters)) == EXPECTED[split][REFERENCES]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -58,7 +58,7 @@ def test_the_real_files_have_the_published_counts(annotation_root: Path, split: 
     if not (annotation_root / "circo" / "annotations" / f"{split}.json").is_file():
         pytest.skip(f"{annotation_root} has no circo/annotations/{split}.json")
     protocol = circo_protocol(split, annotation_root)
-    assert len(protocol.queries) == EXPECTED[split].queries
+    assert len(protocol.queries) == EXPECTED[split][QUERIES]
     if protocol.labels is not None:
         assert max(map(len, protocol.labels.relevant)) == 14
         assert sum(len(row) > 5 for row in protocol.labels.relevant) == 57
@@ -153,7 +153,7 @@ BROKEN: dict[str, tuple[Callable[[Rows], object], str]] = {
     "an unknown aspect": (change(6, semantic_aspects=["colour"]), "unknown semantic aspects: 'colour' of query 6"),
     "a repeated aspect": (
         lambda rows: rows[6]["semantic_aspects"].append(rows[6]["semantic_aspects"][0]),
-        "a semantic aspect occurs twice in query 6; .* queries carry the aspect",
+        "a semantic aspect occurs twice in query 6; .* queries with the aspect",
     ),
 }
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cirbench.benchmarks.cirr import EXPECTED, cirr_protocol, load
+from cirbench.benchmarks.cirr import EXPECTED, IMAGES, QUERIES, cirr_protocol, load
 from cirbench.errors import CorruptFile, UnknownName
 from tests.annotation_files import read, write, write_cirr
 
@@ -129,5 +129,5 @@ def test_the_real_files_have_the_published_counts(annotation_root: Path, variant
     protocol = cirr_protocol(variant, annotation_root)
     counts = EXPECTED[variant.partition("-")[0]]
     assert protocol.gallery is not None
-    assert (len(protocol.queries), len(protocol.gallery)) == (counts.queries, counts.gallery)
+    assert (len(protocol.queries), len(protocol.gallery)) == (counts[QUERIES], counts[IMAGES])
     assert int(protocol.queries[0].id) == {"val": 12060, "test1": 12063}[variant.partition("-")[0]]

@@ -1,4 +1,4 @@
-"""FashionIQ's three protocols differ as they say, and changed files are refused."""
+"""FashionIQ's protocols differ as they say, and changed files are refused."""
 
 from __future__ import annotations
 
@@ -50,16 +50,45 @@ def test_the_union_gallery_holds_references_and_targets_only_and_needs_no_split(
     assert union.digest != whole.digest
 
 
+@pytest.mark.parametrize("variant", ["val", "val-union"])
+def test_the_reference_is_removed_where_the_protocol_says_so_and_nothing_else_differs(
+    tmp_path: Path, variant: str
+) -> None:
+    expected = write_fashioniq(tmp_path)
+    kept, dropped = load(variant, tmp_path, expected), load(f"{variant}-drop-reference", tmp_path, expected)
+    assert (kept.exclude_reference, dropped.exclude_reference) == (False, True)
+    differing = {name for name in kept.fields if kept.fields[name] != dropped.fields[name]}
+    assert differing == {"id", "exclude_reference"}
+
+
 def test_pli_asks_each_pair_in_both_orders_with_words_for_marks_and_without_the_reference(tmp_path: Path) -> None:
     protocol = fashioniq.load_pli(tmp_path, write_pli(tmp_path))
     assert protocol.exclude_reference
     assert len(protocol.queries) == 3 * 10
     first, second = protocol.queries[:2]
-    assert first.captions == ("is it redquestionmark and has a starmarkbigstarmark logo andmark nodotmark 0; longer",)
-    assert second.captions == ("has a starmarkbigstarmark logo andmark nodotmark 0; longer and is it redquestionmark",)
+    assert first.captions == ("is it redquestionmark and has a starmarkbigstarmark logo andmark nodotmark 0",)
+    assert second.captions == ("has a starmarkbigstarmark logo andmark nodotmark 0 and is it redquestionmark",)
     assert first.reference.id == second.reference.id == "Bdress0"
     assert protocol.labels is not None and protocol.labels.relevant[:2] == (("Bdress1",), ("Bdress1",))
     assert protocol.clusters is not None and protocol.clusters[0] == protocol.clusters[1] != protocol.clusters[2]
+
+
+def test_a_caption_of_the_pair_list_is_what_follows_the_last_semicolon(tmp_path: Path) -> None:
+    expected = write_pli(tmp_path)
+    path = tmp_path / fashioniq.PLI_FILE.format(category="toptee")
+    path.write_text(path.read_text().replace("is it red? ", "a night;s watch shirt ", 1))
+    captions = [
+        query.captions for query in fashioniq.load_pli(tmp_path, expected).queries if query.category == "toptee"
+    ]
+    assert captions[0] == ("s watch shirt and has a starmarkbigstarmark logo andmark nodotmark 0",)
+
+
+def test_lines_of_the_pair_list_end_at_line_feeds_only(tmp_path: Path) -> None:
+    expected = write_pli(tmp_path)
+    path = tmp_path / fashioniq.PLI_FILE.format(category="dress")
+    path.write_bytes(path.read_text().replace("is it red? ", "is it\u2028red? ", 1).replace("\n", "\r\n").encode())
+    protocol = fashioniq.load_pli(tmp_path, expected)
+    assert protocol.queries[0].captions[0].startswith("is it\u2028redquestionmark and has")
 
 
 def test_the_pair_list_of_pli_is_asked_of_the_user(tmp_path: Path) -> None:
@@ -71,10 +100,11 @@ def test_the_pair_list_of_pli_is_asked_of_the_user(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("Bdress0;Bdress1;is it red?\n", "", "its 9 lines are not two to a pair"),
-        ("Bdress0;Bdress1;is it red?\n", "Bdress0;Bdress2;is it red?\n", "not of one pair at query 0"),
-        ("Bdress0;Bdress1;is it red?", "Bdress0;Bdress1", "not reference;target;caption in line 1"),
-        ("Bdress4;Bdress5", "Bdress9;Bdress5", "it holds 7 images, not 6"),
+        ("dress/Bdress0.jpg;dress/Bdress1.jpg;is it red? \n", "", "its 9 lines are not two to a pair"),
+        ("Bdress0.jpg;dress/Bdress1.jpg;is", "Bdress0.jpg;dress/Bdress2.jpg;is", "not of one pair at query 0"),
+        ("Bdress1.jpg;is it red?", "Bdress1.jpg", "not reference;target;caption in line 1"),
+        ("Bdress4.jpg;dress/Bdress5", "Bdress9.jpg;dress/Bdress5", "it holds 7 images, not 6"),
+        ("dress/Bdress0.jpg", "dress/", "no image id in line 1 and 2|no image id in line 1, 2"),
     ],
 )
 def test_a_broken_pair_list_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -136,4 +166,4 @@ def test_the_real_files_have_the_published_counts(annotation_root: Path) -> None
         assert protocol.pools is not None and protocol.pool_of_query is not None
         assert tuple(map(len, protocol.pools)) == sizes
         assert [protocol.pool_of_query.count(place) for place in range(3)] == [2017, 2038, 1961]
-    assert [EXPECTED[category].split for category in CATEGORIES] == [3817, 6346, 5373]
+    assert [EXPECTED[category][fashioniq.IMAGES] for category in CATEGORIES] == [3817, 6346, 5373]

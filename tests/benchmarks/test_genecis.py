@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cirbench.benchmarks.crops import SquareCrop
-from cirbench.benchmarks.genecis import EXPECTED, TASKS, genecis_protocol, load
+from cirbench.benchmarks.genecis import EXPECTED, QUERIES, TASKS, genecis_protocol, load
 from cirbench.benchmarks.images import image_files
 from cirbench.errors import CorruptFile, MissingData, UnknownName
 from tests.annotation_files import read, write, write_genecis
@@ -126,6 +126,6 @@ def test_the_real_files_have_the_published_counts(annotation_root: Path, task: s
         pytest.skip(f"{annotation_root} has no genecis")
     protocol = genecis_protocol(task, annotation_root)
     assert protocol.pools is not None
-    assert len(protocol.queries) == EXPECTED[task].queries == 1960
+    assert len(protocol.queries) == EXPECTED[task][QUERIES] == 1960
     small = [place for place, pool in enumerate(protocol.pools) if len(pool) != 15]
     assert small == ([19] if task == "change-object" else [])

@@ -90,7 +90,7 @@ def write_circo_test(root: Path) -> Path:
     """Write annotations and a gallery that keep every published count of CIRCO's test split."""
     rows = circo_files.published_size("test")
     references = dict.fromkeys(row["reference_img_id"] for row in rows)
-    count = circo.EXPECTED["test"].gallery
+    count = circo.EXPECTED["test"][circo.IMAGES]
     others = (number for number in range(1, 2 * count) if number not in references)
     gallery = [*references, *(next(others) for _ in range(count - len(references)))]
     circo_files.write(root, rows, gallery, split="test")
