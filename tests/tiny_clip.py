@@ -17,8 +17,8 @@ from PIL import Image
 
 from cirbench.backbones import load_backbone
 from cirbench.protocol import ImageTextPair
+from cirbench.training.clip import write_random_model
 from cirbench.training.data import Source, open_source
-from cirbench.training.models import write_random_model
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone

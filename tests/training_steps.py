@@ -20,9 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cirbench.backbones import text
 from cirbench.methods.registry import find_method, load_object
 from cirbench.methods.training import training_parameters
-from cirbench.training.loop import optimizer_for
-from cirbench.training.objective import Batch
-from cirbench.training.step import Step, recompute_activations
+from cirbench.training.interface import Batch
+from cirbench.training.loop import Step, enable_activation_checkpointing, optimizer_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,8 +67,8 @@ def steps_of(method: str, backbone: Backbone, batch_size: int, **changes: Any) -
     spec = find_method(f"cirbench_methods.{method}:SPEC")
     assert spec.trainer is not None
     own = copy.deepcopy(backbone)
-    if changes.get("checkpointing"):
-        recompute_activations(own.model, own.identity.name)
+    if changes.get("activation_checkpointing"):
+        enable_activation_checkpointing(own.model, own.identity.name)
     batch = some_batch(own, batch_size, spec.trains_on)
     settings = SETTINGS[method] | {"batch_size": batch_size}
     parameters = training_parameters(spec, "", settings | changes)
@@ -237,7 +236,7 @@ def speed(method: str, backbone: Backbone, batch_size: int, peak: float, *, roun
     ours = _measured_if_it_fits(steps_of(method, backbone, batch_size, precision="bf16").ours, backbone.device, rounds)
     checkpointing = ours is None
     if ours is None:
-        again = steps_of(method, backbone, batch_size, precision="bf16", checkpointing=True)
+        again = steps_of(method, backbone, batch_size, precision="bf16", activation_checkpointing=True)
         ours = measure(again.ours, backbone.device, rounds)
     plain_size, plain = batch_size, None
     while plain is None:

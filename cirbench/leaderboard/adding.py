@@ -59,7 +59,7 @@ def commands(result: Result, config: RunConfig) -> tuple[str, ...]:
     if method.selected_on is None:  # `cirbench run` trains with its own seed
         source = [] if data == dataset == _OWN_TRAINING else ["--train-data", data]
         return (shlex.join([*run, *source, *_options("--train", taught, {**training, "seed": result.seed})]),)
-    train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", data, "--select", method.selected_on]
+    train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", data, "--monitor", method.selected_on]
     train += [*_options("--set", taught, training), "--output", "CHECKPOINT"]
     return (shlex.join(train), shlex.join([*run, "--checkpoint", "CHECKPOINT"]))
 

@@ -14,13 +14,23 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.errors import CorruptFile
-from cirbench.runs.schema import BackboneRecord, Counts, Environment, MethodRecord, ProtocolRecord, Record
+from cirbench.runs.schema import (
+    BackboneRecord,
+    Counts,
+    Environment,
+    MethodRecord,
+    ProtocolRecord,
+    Record,
+    rename_training,
+)
 from cirbench.support.files import digest, read_versioned, write_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION = 1
+    from cirbench.support.files import Migration
+
+SCHEMA_VERSION = 2
 ENTRY, RANKS = "entry.json", "ranks.npz"
 RECEIPTS = re.compile(r"receipt-[a-z_]+\.json")
 
@@ -120,9 +130,11 @@ def seal_of(entry: Entry) -> str:
 
     What is null is left out, so that a later version of cirbench, which may record more, comes to the same.
     """
-    values = msgspec.to_builtins(entry)
-    del values["seal"]
-    return digest(_told(values))
+    return _seal(msgspec.to_builtins(entry))
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    return digest(_told({key: value for key, value in values.items() if key != "seal"}))
 
 
 def _told(value: Any) -> Any:
@@ -146,7 +158,20 @@ def read_entry(folder: Path) -> Entry:
     path = folder / ENTRY
     if path.is_symlink() or folder.is_symlink():
         raise CorruptFile(f"{path} is a link, and an entry must lie in its own folder.")
-    return read_versioned(path, Entry, version=SCHEMA_VERSION, limit=_LIMIT)
+    return read_versioned(path, Entry, version=SCHEMA_VERSION, migrations=MIGRATIONS, limit=_LIMIT)
+
+
+def _names_of_training_parameters(entry: dict[str, Any]) -> dict[str, Any]:
+    """1 to 2: training parameters have the names that trainings use today.
+
+    A seal that held covers the new form; one that did not hold is left, so that it does not hold now either.
+    """
+    renamed = {**entry, "schema_version": 2, "method": rename_training(entry["method"])}
+    return {**renamed, "seal": _seal(renamed)} if entry.get("seal") == _seal(entry) else renamed
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _names_of_training_parameters}
+"""By version, the way to the next one."""
 
 
 def entry_folders(entries: Path) -> list[Path]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import Converter, MethodSpec
-    from cirbench.training.config import TrainingParameters
+    from cirbench.training.interface import TrainingParameters
 
 
 def convert(

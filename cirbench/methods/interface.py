@@ -4,7 +4,7 @@ A method turns gallery items and queries into representations. The harness owns 
 metrics and files; it never asks which method it has. A method never sees a label.
 
 Required are a `MethodSpec` and the two ``encode_*`` functions of `Method`. Everything else is a capability of its own
-that a method may have: `Scorer`, and the training objective that the SPEC names (`cirbench.training.objective`).
+that a method may have: `Scorer`, and the training objective that the SPEC names (`cirbench.training.interface`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.protocol import Item, Query
-    from cirbench.training.config import TrainingParameters
+    from cirbench.training.interface import TrainingParameters
 
 __all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
 
@@ -49,7 +49,7 @@ class MethodSpec:
         trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
         training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
         trains_on: What the training looks at: images with captions, images alone, texts alone, or features: images
-            that its objective has prepared (`cirbench.training.objective.NeedsPreparation`).
+            that its objective has prepared (`cirbench.training.interface.NeedsPreparation`).
         converter: ``"package.module:function"`` that reads the checkpoints its authors published, a `Converter`, or
             ``None`` where there are none.
         inference_presets: Parameters for backbones, by name, on which the defaults are known not to work.

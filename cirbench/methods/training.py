@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import MethodSpec
-    from cirbench.training.callbacks import ValidationConfig
-    from cirbench.training.config import TrainingParameters
     from cirbench.training.data import Source
+    from cirbench.training.interface import TrainingParameters
     from cirbench.training.train import Request
 
 
 def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, Any]) -> TrainingParameters:
-    """The recipe of the SPEC for a backbone, or the defaults, with ``values`` in place of what they set.
+    """The preset of the SPEC for a backbone, or the defaults, with ``values`` in place of what they set.
 
     Raises:
         UsageError: The method is not trained, or a value does not fit.
@@ -33,22 +32,13 @@ def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, An
     return parse(spec.training, values, owner=f"{spec.name}'s training", base=spec.training_presets.get(backbone))
 
 
-def training_request(
-    spec: MethodSpec,
-    backbone: Backbone,
-    source: Source,
-    parameters: TrainingParameters,
-    *,
-    watch: ValidationConfig | None = None,
-    skip_broken: int = 0,
-) -> Request:
-    """Everything that decides what comes out of training a method; it knows the folder where that would lie.
+def training_request(spec: MethodSpec, backbone: Backbone, source: Source, parameters: TrainingParameters) -> Request:
+    """Plan the training of a method; the request knows the folder of its checkpoint.
 
     Raises:
-        UsageError: The method is not trained.
+        UsageError: The method is not trained, or cannot train on this backbone or source.
         MethodFailed: Its objective cannot be imported.
     """
-    from cirbench.training.callbacks import ValidationConfig
     from cirbench.training.train import Request
 
     if spec.trainer is None:
@@ -56,16 +46,7 @@ def training_request(
     objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
     if parameters.samples is not None:
         source = source.first(parameters.samples)
-    return Request(
-        spec.name,
-        objective,
-        parameters,
-        backbone,
-        source,
-        spec.trains_on,
-        watch=watch or ValidationConfig(),
-        skip_broken=skip_broken,
-    )
+    return Request(spec.name, objective, parameters, backbone, source, spec.trains_on)
 
 
 def train_method(
@@ -75,32 +56,9 @@ def train_method(
     parameters: TrainingParameters,
     *,
     output: Path | None = None,
-    restart: bool = False,
     display: Progress | None = None,
-    watch: ValidationConfig | None = None,
-    skip_broken: int = 0,
-    workers: int = 0,
 ) -> Path:
-    """Train a method and return the folder of its checkpoint; one that exists already is reused.
-
-    Args:
-        spec: The method.
-        backbone: Where it starts from; it is not changed.
-        source: What it is trained on; see `cirbench.training.data.open_source`.
-        parameters: See `training_parameters`.
-        output: Where the checkpoint goes; a folder of the cache named after the request if not given.
-        restart: Replace whatever training ``output`` holds.
-        display: Shows how far it is.
-        watch: What is looked at on the way, and which weights are kept; the last ones if not given.
-        skip_broken: How many samples that cannot be used are left out.
-        workers: How many processes decode ahead; the training is the same with any number.
-
-    Raises:
-        UsageError: The method is not trained, cannot train on this backbone, or ``output`` holds another training.
-        MethodFailed: Its objective cannot be imported.
-        CirbenchError: Whatever stops the training; see `cirbench.training.train.train`.
-    """
+    """Train a method on what is loaded already; see `training_request` and `cirbench.training.train.train`."""
     from cirbench.training.train import train
 
-    request = training_request(spec, backbone, source, parameters, watch=watch, skip_broken=skip_broken)
-    return train(request, folder=output, restart=restart, display=display, workers=workers)
+    return train(training_request(spec, backbone, source, parameters), folder=output, display=display)

@@ -6,15 +6,17 @@ an earlier version did not record becomes what the new one says where it is unkn
 
 from __future__ import annotations
 
-from typing import Any
-import msgspec
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cirbench.training.interface import rename_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from cirbench.support.files import Migration
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -211,5 +213,16 @@ def _selection_and_training(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "schema_version": 2, "method": method}
 
 
-MIGRATIONS: Mapping[int, Migration] = {1: _selection_and_training}
+def _names_of_training_parameters(result: dict[str, Any]) -> dict[str, Any]:
+    """2 to 3: training parameters have the names that trainings use today."""
+    return {**result, "schema_version": 3, "method": rename_training(result["method"])}
+
+
+def rename_training(method: dict[str, Any]) -> dict[str, Any]:
+    """The content of a `MethodRecord` with the present names of its training parameters."""
+    training = method.get("training")
+    return method if training is None else {**method, "training": rename_parameters(training)}
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _selection_and_training, 2: _names_of_training_parameters}
 """By version, the way to the next one."""

@@ -23,6 +23,7 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.methods.evaluate import evaluate, count_missing_as_zero
 from cirbench.support.code import Code, current_code
 from cirbench.support.files import locked, sha256_of_file
+from cirbench.support.parameters import settings_of
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from cirbench.methods.evaluate import Evaluation
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.methods.interface import MethodSpec, Parameters
-    from cirbench.training.config import TrainingParameters
+    from cirbench.training.interface import TrainingParameters
 
 BASELINES = (*UNIMODAL_BASELINES, REFERENCE_BASELINE)
 """Evaluated beside whatever is asked for, on the same backbone."""
@@ -299,14 +300,13 @@ class Session:
 
     def _configuration(self, job: Job) -> RunConfig:
         """What to ask for to get this one run again."""
-        parameters = msgspec.to_builtins(job.parameters)
         return msgspec.structs.replace(
             self.config,
             method=(job.spec.name,),
             protocol=self.entry.id,
             backbone=self.backbone.identity.name,
             checkpoint=None if job.checkpoint is None else str(job.checkpoint),
-            set={name: value for name, value in parameters.items() if value is not None},  # TOML has no null
+            set=settings_of(job.parameters),
             train={},  # the checkpoint holds them
             train_data=None,
         )

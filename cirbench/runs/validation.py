@@ -1,4 +1,4 @@
-"""Evaluating a training on its way: the checkpoint of a moment on named protocols, by the method that is trained."""
+"""Evaluation during training: an intermediate checkpoint on named protocols, by the method that is trained."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import Method, MethodSpec
 
 
-def watch(
+def validation_config(
     spec: MethodSpec | None,
     backbone: Backbone,
     protocols: Sequence[str],
     *,
-    every: int | None = None,
-    select: str | None = None,
+    eval_every: int | None = None,
+    monitor: str | None = None,
     keep_epochs: bool = False,
 ) -> ValidationConfig:
-    """Say what shall be looked at while a method is trained.
+    """Plan what is evaluated while a method is trained.
 
     Args:
         spec: The method; ``None`` where a backbone is trained, which is evaluated by the sum of image and text.
         backbone: Where the training starts from.
         protocols: Ids of protocols to evaluate on; all are opened now, so that a mistake is found before the training.
-        every: After how many steps; ``None`` for the end of each epoch.
-        select: The id of the protocol whose best checkpoint is kept; evaluated on, whether it is among ``protocols``.
+        eval_every: Steps between two evaluations; ``None`` for the end of each epoch.
+        monitor: The id of the protocol whose best checkpoint is kept; it need not be among ``protocols``.
         keep_epochs: Keep a checkpoint of each epoch.
 
     Raises:
@@ -54,15 +54,17 @@ def watch(
         UsageError: A protocol's labels are hidden; there is nothing to evaluate on.
         MissingData: Its files or images are not there.
     """
-    wanted = [*dict.fromkeys([*protocols, *([select] if select else [])])]
-    if every is not None and not wanted:
-        raise UsageError("--every says when to evaluate, and --evaluate is missing.", hint="Add --evaluate PROTOCOL.")
+    wanted = [*dict.fromkeys([*protocols, *([monitor] if monitor else [])])]
+    if eval_every is not None and not wanted:
+        raise UsageError(
+            "--eval-every says when to evaluate, and --evaluate is missing.", hint="Add --evaluate PROTOCOL."
+        )
     opened = {id: _opened(id) for id in wanted}
     return ValidationConfig(
         protocols=tuple(protocol.name for protocol in opened.values()),
         evaluate=_Evaluation(spec, backbone, tuple(opened.values())) if opened else None,
-        every=every,
-        select=opened[select].name if select else None,
+        eval_every=eval_every,
+        monitor=opened[monitor].name if monitor else None,
         keep_epochs=keep_epochs,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import glob
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from cirbench.errors import CirbenchError, CorruptFile, MissingData
 from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -53,6 +54,13 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise writing_failed(path, error) from error
         raise
+
+
+def remove_partial(folder: Path, names: Iterable[str]) -> None:
+    """Remove what writers that were killed have left of files in a folder; only where nobody else writes them."""
+    for name in names:
+        for path in folder.glob(f".{glob.escape(name)}.*.part"):
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

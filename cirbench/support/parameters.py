@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters with a default each; subclass it, and describe every field under ``Attributes:``."""
+    """Parameters with a default each; subclass it, and describe every field under ``Attributes:``.
+
+    What is set always takes effect or is refused, by two declarations that subclasses add to:
+
+    - ``EXCLUSIVE``: groups of parameters that replace each other. Setting one clears the others, which a preset or a
+      default may have set, to null; setting two is an error. At most one of a group cannot be null: it is what
+      applies where all others are.
+    - ``ONLY_WITH``: by parameter, another one and the value that it must have, or setting it would change nothing.
+    """
+
+    EXCLUSIVE: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    ONLY_WITH: ClassVar[dict[str, tuple[str, Any]]] = {}
 
 
 P = TypeVar("P", bound=Parameters)
@@ -50,7 +61,7 @@ def parse(kind: type[P], values: Mapping[str, Any], *, owner: str, base: P | Non
 
     Raises:
         UnknownName: There is no such parameter.
-        UsageError: A value does not fit.
+        UsageError: A value does not fit, or would have no effect beside the others.
     """
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     for name in values:
@@ -59,9 +70,71 @@ def parse(kind: type[P], values: Mapping[str, Any], *, owner: str, base: P | Non
     converted = {name: _convert(value, fields[name], owner) for name, value in values.items()}
     start = base if base is not None else kind()
     try:
-        return msgspec.structs.replace(start, **converted)
+        parsed = msgspec.structs.replace(start, **_cleared(kind, converted, owner), **converted)
     except ValueError as error:
         raise UsageError(f"The parameters of {owner} contradict each other: {error}") from error
+    _refuse_inert(parsed, converted, owner)
+    return parsed
+
+
+def _cleared(kind: type[Parameters], given: Mapping[str, Any], owner: str) -> dict[str, None]:
+    """The parameters that those given replace, each as null."""
+    nullable = {field.name for field in msgspec.structs.fields(kind) if _can_be_null(field)}
+    cleared: dict[str, None] = {}
+    for group in _groups(kind):
+        chosen = [name for name in group if given.get(name) is not None]
+        if len(chosen) > 1:
+            raise UsageError(
+                f"The parameters {' and '.join(chosen)} of {owner} exclude each other.",
+                hint=f"Set one of them only: {' or '.join(f'{name}={_text(given[name])}' for name in chosen)}",
+            )
+        if chosen:
+            cleared |= {name: None for name in group if name in nullable and name not in given}
+    return cleared
+
+
+def _refuse_inert(parsed: Parameters, given: Mapping[str, Any], owner: str) -> None:
+    for name, (other, value) in _conditions(type(parsed)).items():
+        if given.get(name) not in (None, ()) and getattr(parsed, other) != value:
+            raise UsageError(
+                f"The parameter {name} of {owner} has an effect only with {other}={_text(value)}, and {other} is "
+                f"{_text(getattr(parsed, other))}.",
+                hint=f"Add {other}={_text(value)}, or leave out {name}.",
+            )
+
+
+def settings_of(parameters: Parameters) -> dict[str, Any]:
+    """What to set to get these parameters again: all that are not null and have an effect beside the others."""
+    values = {name: value for name, value in msgspec.to_builtins(parameters).items() if value is not None}
+    nullable = {field.name for field in msgspec.structs.fields(type(parameters)) if _can_be_null(field)}
+    inert = {
+        name for name, (other, value) in _conditions(type(parameters)).items() if getattr(parameters, other) != value
+    }
+    for group in _groups(type(parameters)):
+        if any(name in values for name in group if name in nullable):
+            inert.update(name for name in group if name not in nullable)
+    return {name: value for name, value in values.items() if name not in inert}
+
+
+def _groups(kind: type[Parameters]) -> list[tuple[str, ...]]:
+    return [group for ancestor in kind.__mro__ for group in ancestor.__dict__.get("EXCLUSIVE", ())]
+
+
+def _conditions(kind: type[Parameters]) -> dict[str, tuple[str, Any]]:
+    declared = [ancestor.__dict__.get("ONLY_WITH", {}) for ancestor in reversed(kind.__mro__)]
+    return {name: condition for conditions in declared for name, condition in conditions.items()}
+
+
+def _can_be_null(field: msgspec.structs.FieldInfo) -> bool:
+    kind = msgspec.inspect.type_info(field.type)
+    return isinstance(kind, msgspec.inspect.UnionType) and kind.includes_none
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def pairs(assignments: Iterable[str]) -> dict[str, str]:

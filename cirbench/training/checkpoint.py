@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,13 @@ import msgspec
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.extras import MODELS, versions
-from cirbench.support.files import sha256_of_file, write_json
+from cirbench.support.files import sha256_of_file, write_bytes
+from cirbench.training.interface import rename_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 _MATTERS = ("architecture", "activation", "weights")
@@ -46,11 +48,12 @@ class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
     value: float
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
+class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a checkpoint comes from.
 
     Attributes:
         schema: The version of this file's form.
+        digest: Sha256 of the file with nothing in the place of this digest; empty in cards of schema 1.
         method: What was trained.
         request: Sha256 over everything that was asked for; equal requests are one training.
         file: The name of the weights file.
@@ -75,6 +78,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     schema: int = SCHEMA
+    digest: str = ""
     method: str
     request: str
     file: str = WEIGHTS
@@ -99,16 +103,21 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write a card atomically."""
-    write_json(folder / CARD, msgspec.to_builtins(card))
+    """Write a card atomically, with its digest."""
+    blank = _to_json(msgspec.structs.replace(card, digest=""))
+    write_bytes(folder / CARD, _to_json(msgspec.structs.replace(card, digest=hashlib.sha256(blank).hexdigest())))
+
+
+def _to_json(card: Card) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
 
 
 def read_card(folder: Path) -> Card:
-    """Read a checkpoint's card.
+    """Read a checkpoint's card, and bring one of an earlier schema up to date.
 
     Raises:
         MissingData: There is no checkpoint in the folder.
-        CorruptFile: The card cannot be read.
+        CorruptFile: The card is damaged, was changed, or is of a newer schema.
     """
     path = folder / CARD
     if not path.is_file():
@@ -117,13 +126,23 @@ def read_card(folder: Path) -> Card:
             f"{folder} holds {'an unfinished training' if unfinished else 'no checkpoint'}: there is no {CARD}.",
             hint="Run its training command again to finish it." if unfinished else None,
         )
+    content = path.read_bytes()
     try:
-        card = msgspec.json.decode(path.read_bytes(), type=Card)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptFile(f"{path} is not a valid checkpoint card: {error}.") from error
-    if card.schema != SCHEMA:
-        raise CorruptFile(f"{path} has schema {card.schema}; this version of cirbench reads {SCHEMA}.")
+        values = msgspec.json.decode(content, type=dict[str, Any])
+        schema = values["schema"]
+        if schema == 1:
+            values |= {"schema": SCHEMA, "training": rename_parameters(values["training"])}
+        elif schema != SCHEMA:
+            raise CorruptFile(f"{path} has schema {schema}; this version of cirbench reads up to {SCHEMA}.")
+        card = msgspec.convert(values, Card)
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFile(f"{path} is not a valid checkpoint card: {str(error)[:200]}.", hint=_AGAIN) from error
+    if schema != 1 and hashlib.sha256(content.replace(card.digest.encode(), b"")).hexdigest() != card.digest:
+        raise CorruptFile(f"{path} is damaged or was changed: its content does not match its digest.", hint=_AGAIN)
     return card
+
+
+_AGAIN = "Copy the checkpoint again, or remove the folder and train again."
 
 
 def open_checkpoint(folder: Path, *, method: str, backbone: BackboneIdentity) -> Card:
@@ -161,7 +180,7 @@ def verify_weights(folder: Path, card: Card) -> None:
     if sha256_of_file(path) != card.weights:
         raise CorruptFile(
             f"{path} is damaged: it is not the file that {CARD} was written for.",
-            hint="Copy the checkpoint again, or remove the folder and train again.",
+            hint=_AGAIN,
         )
 
 

@@ -1,21 +1,20 @@
-"""Contrastive losses over all processes, and plain pre-training of a CLIP (Radford et al., ICML 2021, figure 3)."""
+"""Helpers for losses: rows and dropout over all processes, full precision, and CLIP's contrastive loss."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 import torch
 from torch import distributed
 from torch.nn import functional
 
 from cirbench.support.distributed import get_context
-from cirbench.training.step import in_full_precision
 
 if TYPE_CHECKING:
-    from cirbench.backbones.interface import Backbone
-    from cirbench.training.config import TrainingParameters
-    from cirbench.training.objective import Batch
+    from collections.abc import Callable
+
+P = ParamSpec("P")
 
 
 def gather_rows(rows_BD: torch.Tensor) -> torch.Tensor:
@@ -61,23 +60,22 @@ class Dropout(torch.nn.Dropout):
         return input * scales_T[rows * place.rank : rows * (place.rank + 1)]
 
 
-MAX_SCALE = 100.0
-"""The logit scale is kept from growing beyond this (section 2.5)."""
+def in_full_precision(loss: Callable[P, torch.Tensor]) -> Callable[P, torch.Tensor]:
+    """Compute a loss of features in fp32, also where the features were computed in bf16."""
 
+    def widened(value: Any) -> Any:
+        return value.float() if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16 else value
 
-class Contrastive:
-    """Both towers and the temperature, trained to match images with their captions."""
+    @functools.wraps(loss)
+    def computed(*arguments: P.args, **named: P.kwargs) -> torch.Tensor:
+        device = next(value.device for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor))
+        with torch.autocast(device.type, enabled=False):
+            positional = [widened(value) for value in arguments]
+            return loss(
+                *cast("Any", positional), **cast("Any", {name: widened(value) for name, value in named.items()})
+            )
 
-    def __init__(self, backbone: Backbone, parameters: TrainingParameters) -> None:
-        self.backbone = backbone
-        self.module = backbone.model
-
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """The symmetric cross-entropy of a batch."""
-        images_BD = self.backbone.encode_images(batch.pixels_B3SS)
-        texts_BD = self.backbone.encode_tokens(self.backbone.tokenize(batch.captions))
-        log_scale = self.module.get_parameter("logit_scale")
-        return contrastive_loss(images_BD, texts_BD, log_scale.clamp(max=math.log(MAX_SCALE)).exp(), batch.first)
+    return computed
 
 
 @in_full_precision

@@ -1,33 +1,180 @@
-"""The training loop: learning rate, step of AdamW, health checks, and the state on disk that it resumes from.
-
-Everything random in a step comes from the seed and the number of the step, and so does the order of the pairs. So the
-state is the module, the optimiser, the losses and evaluations so far, and how long they took.
-"""
+"""The training loop: learning rate, one step of micro-batches and AdamW, and the checks that stop a bad training."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import math
-import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
-from cirbench.errors import CirbenchError
-from cirbench.support.distributed import all_gather_union, all_reduce_sum, get_context
-from cirbench.training.state import STATE, TrainState
+from cirbench.errors import CirbenchError, UsageError
+from cirbench.support.distributed import PeerFailure, all_gather_union, all_reduce_sum, get_context, is_lost
+from cirbench.training.state import FACTOR, STATE, WINDOW, bound, diverges
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from cirbench.training.callbacks import CheckpointCallback
-    from cirbench.training.config import TrainingParameters
     from cirbench.training.data import Batches
-    from cirbench.training.objective import Batch
-    from cirbench.training.step import Step
+    from cirbench.training.interface import Batch, Objective, TrainingParameters
+    from cirbench.training.state import StateSaver, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """A training in this process.
+
+    Attributes:
+        parameters: Its parameters.
+        batches: The batches of all steps.
+        step: Computes the loss and the gradients of a step.
+        state: The weights, the optimiser, and what was seen so far.
+        saver: Saves the state from time to time.
+        callback: Evaluates and keeps checkpoints on the way.
+    """
+
+    parameters: TrainingParameters
+    batches: Batches
+    step: Step
+    state: TrainState
+    saver: StateSaver
+    callback: CheckpointCallback
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps the training has."""
+        return self.parameters.total_steps(self.batches.per_epoch)
+
+    def run(self, micro_batches: Iterator[Batch], advance: Callable[[int], None]) -> bool:
+        """Take the steps that are left; return whether all are done, or the training was stopped and its state kept.
+
+        Args:
+            micro_batches: Those of the steps that are left.
+            advance: Is told how many samples each step has seen.
+
+        Raises:
+            CirbenchError: The loss is no longer a finite number, or grows without end; another process has ended.
+            MissingData: More samples cannot be used than may be skipped.
+        """
+        while self.state.step < self.total_steps:
+            stopping = self._train_step(micro_batches)
+            advance(self.batches.batch_size)
+            self.callback.on_step_end()
+            if self.state.step < self.total_steps:
+                self.saver.on_step_end(self.state, stopping=stopping)
+                if stopping:
+                    return False
+        if not self.state.is_finite():
+            raise self._failure("its weights are no longer numbers")
+        return True
+
+    def _train_step(self, micro_batches: Iterator[Batch]) -> bool:
+        """Take a step; return whether any process was asked to stop."""
+        started, state = time.perf_counter(), self.state
+        lr = learning_rate(
+            state.step, steps=self.total_steps, steps_per_epoch=self.batches.per_epoch, parameters=self.parameters
+        )
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        state.optimizer.zero_grad(set_to_none=True)
+        local_loss = self.step(micro_batches, state.step)
+        loss, stopping = self._reduce(local_loss)
+        if not math.isfinite(loss):
+            raise self._failure(f"its loss became {loss}", state.step + 1)
+        state.optimizer.step()
+        state.losses.append(loss)
+        if diverges(state.losses):
+            usual = f"half of its last {WINDOW} losses are above {bound(state.losses):.4g}"
+            raise self._failure(f"it diverges: {usual}, {FACTOR:.0f} times the largest of the first {WINDOW}")
+        state.seconds += time.perf_counter() - started
+        return stopping
+
+    def _reduce(self, local_loss: float) -> tuple[float, bool]:
+        """The loss over all processes, and whether one of them was asked to stop; skipped samples are shared too."""
+        newly_skipped = len(self.batches.skipped) - len(self.state.skipped)
+        loss, stopping, skipped = all_reduce_sum(
+            [local_loss / get_context().world_size, self.saver.stop.is_set(), newly_skipped]
+        )
+        if skipped:
+            self.state.skipped = all_gather_union(self.batches.skipped)
+            self.batches.skip(self.state.skipped)
+        return loss, bool(stopping)
+
+    def _failure(self, reason: str, step: int | None = None) -> CirbenchError:
+        path = self.saver.folder / STATE
+        kept = f" The last good state is kept in {path}." if path.is_file() else ""
+        return CirbenchError(
+            f"The training stopped at step {step or self.state.step}: {reason}.{kept}",
+            hint="Lower the learning rate (--set lr=...), or look at the samples of that step.",
+        )
+
+
+class Step:
+    """Computes the loss of a step and leaves its gradients in the weights."""
+
+    def __init__(self, objective: Objective, parameters: TrainingParameters, device: torch.device) -> None:
+        self._parameters = parameters
+        self._device = device
+        self._loss: torch.nn.Module = _Loss(objective)
+        if get_context().world_size > 1:
+            # Not every weight need have a part in a loss: CLIP's temperature has none in PLI's.
+            self._loss = DistributedDataParallel(self._loss, find_unused_parameters=True)
+
+    def __call__(self, micro_batches: Iterator[Batch], step: int) -> float:
+        """Take the micro-batches of a step, counted from 0, and return the mean of their losses in this process.
+
+        Raises:
+            CirbenchError: Another process has ended.
+        """
+        count, loss = self._parameters.grad_accum_steps, 0.0
+        for index in range(count):
+            batch = next(micro_batches)
+            torch.manual_seed(_seed(self._parameters.seed, step, index))
+            with contextlib.nullcontext() if index + 1 == count else self._no_sync():
+                loss += self._backward(batch) / count
+        return loss
+
+    def _backward(self, batch: Batch) -> float:
+        try:
+            with autocast(self._parameters, self._device):
+                loss: torch.Tensor = self._loss(batch)
+            (loss / self._parameters.grad_accum_steps).backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if get_context().world_size > 1 and is_lost(error):
+                raise PeerFailure from error
+            raise
+        return loss.item()
+
+    def _no_sync(self) -> Any:
+        """While it lasts, gradients add up in this process and are not exchanged."""
+        loss = self._loss
+        return loss.no_sync() if isinstance(loss, DistributedDataParallel) else contextlib.nullcontext()
+
+
+class _Loss(torch.nn.Module):
+    """The loss of an objective as a module, which is what torch can distribute."""
+
+    _objective: Objective
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.trained = objective.module
+        self._objective = objective
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self._objective.loss(batch)
+
+
+def _seed(seed: int, step: int, micro_batch: int) -> int:
+    """A seed for everything random in a micro-batch: equal in all processes, and in a training that is continued."""
+    place = f"{seed}/{step}" if micro_batch == 0 else f"{seed}/{step}/{micro_batch}"
+    return int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], "little") >> 1
+
 
 START = 0.01
 """Where a warm-up that counts epochs begins, as a share of the full rate (PLI's public code)."""
@@ -53,120 +200,6 @@ def _by_epoch(epoch: int, warmup: int, milestones: tuple[int, ...]) -> float:
     return DROP ** sum(epoch >= milestone for milestone in milestones)
 
 
-WINDOW = 20
-"""Losses at the beginning that say what is usual, and at the end that are judged."""
-FACTOR = 10.0
-"""How many times the usual is far too much."""
-FLOOR = 1.0
-"""A loss below is never called too large, however small those before it were."""
-
-
-def bound(losses: Sequence[float]) -> float:
-    """The loss above which a step has gone astray; infinite while too few losses are known."""
-    if len(losses) < 2 * WINDOW:
-        return math.inf
-    return max(FLOOR, FACTOR * max(losses[:WINDOW]))
-
-
-def diverges(losses: Sequence[float]) -> bool:
-    """Whether half of the last 20 losses are ten times as large as the largest of the first 20, and above 1.
-
-    The first losses are those of weights that have learnt nothing yet, and there are twenty of them. So neither a hard
-    batch nor a spike that passes can look like this.
-    """
-    return statistics.median(losses[-WINDOW:]) > bound(losses) if losses else False
-
-
-def is_good(losses: Sequence[float]) -> bool:
-    """Whether the last step may be continued from."""
-    return not losses or losses[-1] <= bound(losses)
-
-
-_SHARE = 20
-"""Keeping the state takes at most one part in so many of the time."""
-
-
-@dataclasses.dataclass
-class StateSaver:
-    """Decides when the state goes to disk: now and then, and when the training shall stop.
-
-    Attributes:
-        folder: Where it goes.
-        seconds: How often, at most.
-        stop: Set when the training shall stop.
-    """
-
-    folder: Path
-    seconds: float
-    stop: threading.Event
-    _last: float = dataclasses.field(default_factory=time.perf_counter)
-    _cost: float = 0.0
-
-    def keep(self, progress: TrainState, *, stopping: bool) -> None:
-        """Write the state if it is time, and if it is worth continuing from."""
-        now = time.perf_counter()
-        if not get_context().is_main_process or not (
-            stopping or now - self._last > max(self.seconds, _SHARE * self._cost)
-        ):
-            return
-        if is_good(progress.losses) and progress.is_finite():
-            progress.save(self.folder)
-        self._last = time.perf_counter()
-        self._cost = self._last - now
-
-
-def run(
-    compute: Step,
-    batches: Batches,
-    pieces: Iterator[Batch],
-    parameters: TrainingParameters,
-    progress: TrainState,
-    keeper: StateSaver,
-    moments: CheckpointCallback,
-    advance: Callable[[int], None],
-) -> bool:
-    """Run the steps that are left; say whether all are done, or the training was stopped and its state is kept.
-
-    Raises:
-        CirbenchError: The loss is no longer a finite number, or grows without end; another process has ended.
-        MissingData: More samples cannot be used than may be skipped.
-    """
-    steps = parameters.total_steps(batches.per_epoch)
-    while progress.step < steps:
-        started = time.perf_counter()
-        step = progress.step
-        rate = learning_rate(step, steps=steps, steps_per_epoch=batches.per_epoch, parameters=parameters)
-        for group in progress.optimizer.param_groups:
-            group["lr"] = rate
-        progress.optimizer.zero_grad(set_to_none=True)
-        loss = compute(pieces, step)
-        own_skipped = len(batches.skipped) - len(progress.skipped)
-        whole_loss, stopping, skipped = all_reduce_sum(
-            [loss / get_context().world_size, keeper.stop.is_set(), own_skipped]
-        )
-        if skipped:
-            progress.skipped = all_gather_union(batches.skipped)
-            batches.skip(progress.skipped)
-        if not math.isfinite(whole_loss):
-            raise _stopped(step, f"its loss became {whole_loss}", keeper.folder)
-        progress.optimizer.step()
-        progress.losses.append(whole_loss)
-        if diverges(progress.losses):
-            usual = f"half of its last {WINDOW} losses are above {bound(progress.losses):.4g}"
-            reason = f"it diverges: {usual}, {FACTOR:.0f} times the largest of the first {WINDOW}"
-            raise _stopped(step, reason, keeper.folder)
-        progress.seconds += time.perf_counter() - started
-        advance(batches.batch_size)
-        moments.on_step_end()
-        if progress.step < steps:
-            keeper.keep(progress, stopping=bool(stopping))
-            if stopping:
-                return False
-    if not progress.is_finite():
-        raise _stopped(steps - 1, "its weights are no longer numbers", keeper.folder)
-    return True
-
-
 def optimizer_for(module: torch.nn.Module, parameters: TrainingParameters) -> torch.optim.AdamW:
     """AdamW over the weights that want gradients; the loop sets its rate."""
     wanted = [weights for weights in module.parameters() if weights.requires_grad]
@@ -185,9 +218,34 @@ def optimizer_for(module: torch.nn.Module, parameters: TrainingParameters) -> to
     )
 
 
-def _stopped(step: int, reason: str, folder: Path) -> CirbenchError:
-    kept = f" The last good state is kept in {folder / STATE}." if (folder / STATE).is_file() else ""
-    return CirbenchError(
-        f"The training stopped at step {step + 1}: {reason}.{kept}",
-        hint="Lower the learning rate (--set lr=...), or look at the samples of that step.",
-    )
+def autocast(parameters: TrainingParameters, device: torch.device) -> torch.autocast:
+    """The context in which a loss is computed: in bf16, matrix products are, and what needs the digits is not."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=parameters.precision == "bf16")
+
+
+@contextlib.contextmanager
+def tf32(wanted: bool) -> Iterator[None]:
+    """Let a GPU round the inputs of fp32 products to 10 bits, or not, while the block lasts."""
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, convolution.allow_tf32
+    matmul.allow_tf32 = convolution.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, convolution.allow_tf32 = before
+
+
+def enable_activation_checkpointing(model: torch.nn.Module, name: str) -> None:
+    """Have a model recompute its activations in the backward pass.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    # Of open_clip, of transformers from version 5 on, and before.
+    switches = ("set_grad_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
+    switch: Any = next((getattr(model, switch) for switch in switches if hasattr(model, switch)), None)
+    if switch is None:
+        raise UsageError(
+            f"{name} cannot recompute its activations.", hint="Leave out --set activation_checkpointing=true."
+        )
+    switch()

@@ -1,11 +1,17 @@
-"""An unfinished training on disk: enough to continue it bit for bit.
+"""The state of an unfinished training: whether it is healthy, and on disk, to be continued bit for bit.
 
-Everything random in a step comes from the seed and the number of the step, and so does the order of the pairs. So the
+Everything random in a step comes from the seed and the number of the step, and so does the order of the samples. So the
 state is the module, the optimiser, the losses and evaluations so far, and how long they took.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+import math
+import statistics
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,15 +20,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cirbench.errors import CorruptFile, UsageError
-from cirbench.support.files import write_bytes
+from cirbench.support.distributed import get_context
+from cirbench.support.files import atomic_writer
 from cirbench.training.checkpoint import Evaluated
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
     from pathlib import Path
 
 
 STATE = "state.safetensors"
-SCHEMA = 1
+SCHEMA = 2
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -48,20 +57,25 @@ class TrainState:
         return all(bool(torch.isfinite(weights).all()) for weights in self.module.parameters())
 
     def save(self, folder: Path) -> None:
-        """Write the state atomically."""
+        """Write the state atomically, with its own digest."""
         tensors = {f"module.{name}": tensor for name, tensor in weights(self.module).items()}
         for name, parameter in self.module.named_parameters():
             for moment, tensor in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"{moment}.{name}"] = tensor.detach().cpu().contiguous()
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        header = {
+        metadata = {
             "schema": str(SCHEMA),
             "request": self.request,
             "seconds": str(self.seconds),
             "evaluations": msgspec.json.encode(self.evaluations).decode(),
             "skipped": msgspec.json.encode(sorted(self.skipped)).decode(),
+            "digest": _BLANK,
         }
-        write_bytes(folder / STATE, save(tensors, header))
+        content = memoryview(save(tensors, metadata))
+        header, body = _split(content)
+        with atomic_writer(folder / STATE) as file:
+            file.write(header.replace(_BLANK.encode(), _digest(header, body).encode()))
+            file.write(body)
 
     def load(self, folder: Path) -> None:
         """Continue from the state in ``folder``.
@@ -71,18 +85,19 @@ class TrainState:
             UsageError: It belongs to another training.
         """
         path = folder / STATE
+        _verify(path)
         try:
             with safe_open(path, framework="pt") as file:
-                header: dict[str, str] = file.metadata() or {}
+                metadata: dict[str, str] = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise CorruptFile(f"{path} is damaged: {error}.", hint="Start over with --restart.") from error
-        if header.get("request") != self.request or header.get("schema") != str(SCHEMA):
+            raise _damaged(path, str(error)) from error
+        if metadata.get("request") != self.request:
             raise other_training(folder)
         self.losses = tensors.pop("losses").tolist()
-        self.seconds = float(header["seconds"])
-        self.evaluations = msgspec.json.decode(header["evaluations"], type=list[Evaluated])
-        self.skipped = msgspec.json.decode(header["skipped"], type=set[int])
+        self.seconds = float(metadata["seconds"])
+        self.evaluations = msgspec.json.decode(metadata["evaluations"], type=list[Evaluated])
+        self.skipped = msgspec.json.decode(metadata["skipped"], type=set[int])
         self.module.load_state_dict(
             {name.removeprefix("module."): tensor for name, tensor in tensors.items() if name.startswith("module.")}
         )
@@ -91,6 +106,47 @@ class TrainState:
                 self.optimizer.state[parameter] = {
                     moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS
                 }
+
+
+_BLANK = "0" * 64
+"""What stands in the place of the digest while the digest is computed."""
+
+
+def _split(content: memoryview) -> tuple[bytes, memoryview]:
+    """The header of a safetensors file, with the eight bytes of its length, and the tensors behind it."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return bytes(content[:end]), content[end:]
+
+
+def _digest(header: bytes, body: memoryview) -> str:
+    hasher = hashlib.sha256(header)
+    hasher.update(body)
+    return hasher.hexdigest()
+
+
+def _verify(path: Path) -> None:
+    """Compare a state with the digest in its header, which covers every byte but its own.
+
+    Raises:
+        CorruptFile: They differ, or there is no digest.
+    """
+    try:
+        header, body = _split(memoryview(path.read_bytes()))
+        metadata = json.loads(header[8:])["__metadata__"]
+        schema, stated = metadata["schema"], metadata.get("digest", "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, "its header cannot be read") from error
+    if schema == "1" and not stated:
+        raise CorruptFile(f"{path} was written by an earlier version of cirbench.", hint=_RESTART)
+    if not stated or _digest(header.replace(stated.encode(), _BLANK.encode()), body) != stated:
+        raise _damaged(path, "its content does not match its digest")
+
+
+_RESTART = "Start over with --restart."
+
+
+def _damaged(path: Path, why: str) -> CorruptFile:
+    return CorruptFile(f"{path} is damaged: {why}.", hint=_RESTART)
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -104,3 +160,65 @@ def other_training(folder: Path) -> UsageError:
         f"{folder} holds another training: other parameters, backbone, data or code.",
         hint="Choose another --output, or give --restart to replace it.",
     )
+
+
+WINDOW = 20
+"""Losses at the beginning that say what is usual, and at the end that are judged."""
+FACTOR = 10.0
+"""How many times the usual is far too much."""
+FLOOR = 1.0
+"""A loss below is never called too large, however small those before it were."""
+
+
+def bound(losses: Sequence[float]) -> float:
+    """The loss above which a step has gone astray; infinite while too few losses are known."""
+    if len(losses) < 2 * WINDOW:
+        return math.inf
+    return max(FLOOR, FACTOR * max(losses[:WINDOW]))
+
+
+def diverges(losses: Sequence[float]) -> bool:
+    """Whether half of the last 20 losses are ten times as large as the largest of the first 20, and above 1.
+
+    The first losses are those of weights that have learnt nothing yet, and there are twenty of them. So neither a hard
+    batch nor a spike that passes can look like this.
+    """
+    return statistics.median(losses[-WINDOW:]) > bound(losses) if losses else False
+
+
+def is_good(losses: Sequence[float]) -> bool:
+    """Whether the last step may be continued from."""
+    return not losses or losses[-1] <= bound(losses)
+
+
+_SHARE = 20
+"""Saving the state takes at most one part in so many of the time."""
+
+
+@dataclasses.dataclass
+class StateSaver:
+    """Decides when the state goes to disk: from time to time, and when the training is stopped.
+
+    Attributes:
+        folder: Where it goes.
+        seconds: The time between two saves, at least.
+        stop: Set to stop the training.
+    """
+
+    folder: Path
+    seconds: float
+    stop: threading.Event
+    _last: float = dataclasses.field(default_factory=time.perf_counter)
+    _cost: float = 0.0
+
+    def on_step_end(self, state: TrainState, *, stopping: bool) -> None:
+        """Save the state if it is time, and if it is worth continuing from."""
+        now = time.perf_counter()
+        if not get_context().is_main_process or not (
+            stopping or now - self._last > max(self.seconds, _SHARE * self._cost)
+        ):
+            return
+        if is_good(state.losses) and state.is_finite():
+            state.save(self.folder)
+        self._last = time.perf_counter()
+        self._cost = self._last - now

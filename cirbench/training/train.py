@@ -20,24 +20,22 @@ from safetensors.torch import save
 
 from cirbench.backbones.features.store import cache_root
 from cirbench.errors import CirbenchError, MissingData, UsageError
+from cirbench.support import console
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
-from cirbench.support.files import digest, sha256_of_file, write_bytes
+from cirbench.support.files import digest, locked, remove_partial, sha256_of_file, write_bytes
 from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 from cirbench.training.data import Batches, Kind, Source
-from cirbench.training.loop import StateSaver, optimizer_for, run
-from cirbench.training.models import copy_design
-from cirbench.training.objective import NeedsPreparation
-from cirbench.training.state import STATE, TrainState, other_training, weights
-from cirbench.training.step import Step, recompute_activations, tf32
+from cirbench.training.interface import NeedsPreparation
+from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, tf32
+from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cirbench.backbones.features.encoder import Progress as Display
     from cirbench.backbones.interface import Backbone
-    from cirbench.training.config import TrainingParameters
-    from cirbench.training.objective import ObjectiveFactory
+    from cirbench.training.interface import ObjectiveFactory, TrainingParameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +48,11 @@ class Request:
         parameters: Its training parameters.
         backbone: Where it starts from; it is copied, never changed.
         source: What it is trained on.
-        kind: What it looks at of that.
+        kind: Which parts of a sample are opened.
         weights_file: The name of the file that the weights go to.
-        design: A folder that describes the model whose weights they are, so that a checkpoint is a model folder.
-        watch: What is looked at on the way, and which weights are kept.
-        skip_broken: How many samples that cannot be used are left out.
+        model_files: Files that are copied beside the weights, so that a checkpoint is a model folder.
+        validation: What is evaluated on the way, and which weights are kept.
+        skip_broken: How many samples that cannot be used may be left out.
     """
 
     method: str
@@ -64,8 +62,8 @@ class Request:
     source: Source
     kind: Kind = "pairs"
     weights_file: str = WEIGHTS
-    design: Path | None = None
-    watch: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
+    model_files: tuple[Path, ...] = ()
+    validation: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
     skip_broken: int = 0
 
     def __post_init__(self) -> None:
@@ -85,10 +83,8 @@ class Request:
     @cached_property
     def digest(self) -> str:
         """Sha256 over everything."""
-        watched = {"watch": self.watch.asked} if self.watch.asked else {}
         return digest(
             {
-                **watched,
                 "schema": SCHEMA,
                 "method": self.method,
                 "parameters": msgspec.to_builtins(self.parameters),
@@ -96,6 +92,7 @@ class Request:
                 "data": self.source.digest,
                 "kind": self.kind,
                 "code": self.code,
+                "validation": self.validation.asked,
             }
         )
 
@@ -116,20 +113,20 @@ def train(
     folder: Path | None = None,
     restart: bool = False,
     display: Display | None = None,
-    keep_seconds: float = 60.0,
+    save_seconds: float = 60.0,
     workers: int = 0,
 ) -> Path:
     """Train, and return the folder of the checkpoint.
 
     A finished training of the same request in the folder is returned as it is, and an interrupted one is continued: on
-    a CPU with the result that it would have had.
+    a CPU with the result that it would have had. Another process that trains into the same folder is waited for.
 
     Args:
         request: What to train.
         folder: Where the checkpoint goes; `Request.folder` if not given.
         restart: Replace whatever training the folder holds.
         display: Shows how far it is, counted in samples.
-        keep_seconds: How often the state is kept, in seconds.
+        save_seconds: How often the state is saved, in seconds.
         workers: How many processes decode ahead; the training is the same with any number.
 
     Raises:
@@ -140,118 +137,141 @@ def train(
         KeyboardInterrupt: The user stopped it; its state is kept.
     """
     folder = folder or request.folder
-    if not restart and broadcast_object((folder / CARD).is_file()):
-        card = read_card(folder)
-        if card.request != request.digest:
-            raise other_training(folder)
-        verify_weights(folder, card)
-        return folder
-    if restart and get_context().is_main_process:
-        for name in (CARD, STATE):
-            (folder / name).unlink(missing_ok=True)
-        delete_checkpoints(folder)
-    barrier()
-    stop = threading.Event()
-    # A thread of its own flushes denormals without changing what any other computation of the process gives.
-    with ThreadPoolExecutor(1, thread_name_prefix="training", initializer=_flush_denormals) as own_thread:
-        keeper = StateSaver(folder, keep_seconds, stop)
-        finished = own_thread.submit(_train, request, display or _silent, keeper, workers)
-        try:
-            whole = finished.result()
-        except KeyboardInterrupt:
-            stop.set()
-            raise
-    if not whole:  # Ctrl-C was pressed in another process
+    lock = folder.resolve().with_name(f".{folder.resolve().name}.lock")
+    with locked(lock) if get_context().is_main_process else contextlib.nullcontext():
+        if get_context().is_main_process:
+            _tidy(request, folder, restart=restart)
+        if broadcast_object((folder / CARD).is_file()):
+            _verify_same(request, folder)
+            console.say(f"reused checkpoint {folder}")
+            return folder
+        stop = threading.Event()
+        saver = StateSaver(folder, save_seconds, stop)
+        # A thread of its own flushes denormals without changing what any other computation of the process gives.
+        with ThreadPoolExecutor(1, thread_name_prefix="training", initializer=_flush_denormals) as own_thread:
+            finished = own_thread.submit(_train, request, display or _silent, saver, workers)
+            try:
+                whole = finished.result()
+            except KeyboardInterrupt:
+                stop.set()
+                raise
+    if not whole:  # another process was asked to stop
         raise CirbenchError(
             "The training was stopped; its state is kept.", hint="Run the same command again to resume."
         )
     return folder
 
 
-def _train(request: Request, display: Display, keeper: StateSaver, workers: int) -> bool:
-    backbone, parameters, place = copy.deepcopy(request.backbone), request.parameters, get_context()
+def _tidy(request: Request, folder: Path, *, restart: bool) -> None:
+    """Remove what killed trainings have left half written, and with ``restart`` the training that the folder holds."""
+    if restart:
+        for name in (CARD, STATE):
+            (folder / name).unlink(missing_ok=True)
+        delete_checkpoints(folder)
+    for place in (folder, *folder.glob("epoch-*")):
+        remove_partial(place, (CARD, STATE, request.weights_file))
+
+
+def _verify_same(request: Request, folder: Path) -> None:
+    """Check that a finished training is the one that is requested, and whole."""
+    card = read_card(folder)
+    if card.request != request.digest:
+        raise other_training(folder)
+    verify_weights(folder, card)
+
+
+def _train(request: Request, display: Display, saver: StateSaver, workers: int) -> bool:
+    """Train from the state in the folder; return whether the training is finished."""
+    parameters, context = request.parameters, get_context()
+    backbone = copy.deepcopy(request.backbone)
     batches = Batches(
         request.source,
         backbone,
         parameters.batch_size,
         parameters.seed,
         request.kind,
-        rank=place.rank,
-        world=place.world_size,
-        pieces=parameters.accumulate,
+        rank=context.rank,
+        world_size=context.world_size,
+        grad_accum_steps=parameters.grad_accum_steps,
         skip_broken=request.skip_broken,
     )
-    steps = parameters.total_steps(batches.per_epoch)
-    if parameters.checkpointing:
-        recompute_activations(backbone.model, backbone.identity.name)
-    with (
-        tf32(parameters.tf32),
-        torch.random.fork_rng(devices=[backbone.device] if backbone.device.type == "cuda" else []),
-    ):
+    if parameters.activation_checkpointing:
+        enable_activation_checkpointing(backbone.model, backbone.identity.name)
+    cuda = [backbone.device] if backbone.device.type == "cuda" else []
+    with tf32(parameters.tf32), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(parameters.seed)
         objective = request.objective(backbone, parameters)
         if isinstance(objective, NeedsPreparation):
             objective.prepare(request.source, display)
         objective.module.train()
-        progress = TrainState(objective.module, optimizer_for(objective.module, parameters), request.digest)
-        resume(progress, keeper.folder)
-        batches.skip(progress.skipped)
-        write = functools.partial(_write_checkpoint, request, progress)
-        moments = CheckpointCallback(request.watch, keeper.folder, batches.per_epoch, steps, progress, write)
-        compute = Step(objective, parameters, backbone.device)
-        left = f" from step {progress.step + 1} of {steps}" if progress.step else ""
+
+        state = TrainState(objective.module, optimizer_for(objective.module, parameters), request.digest)
+        resume(state, saver.folder)
+        batches.skip(state.skipped)
+        callback = CheckpointCallback(
+            request.validation,
+            saver.folder,
+            steps_per_epoch=batches.per_epoch,
+            total_steps=parameters.total_steps(batches.per_epoch),
+            state=state,
+            write=functools.partial(_write_checkpoint, request, state),
+        )
+        step = Step(objective, parameters, backbone.device)
+        trainer = Trainer(parameters, batches, step, state, saver, callback)
+
+        first, last = state.step, trainer.total_steps
+        title = f"Training {request.method}" + (f" from step {first + 1} of {last}" if first else "")
         with (
-            display(f"Training {request.method}{left}", (steps - progress.step) * batches.batch_size) as advance,
-            batches.stream(progress.step, steps, workers=workers) as pieces,
+            display(title, (last - first) * batches.batch_size) as advance,
+            batches.stream(first, last, workers=workers) as micro_batches,
         ):
-            whole = run(compute, batches, pieces, parameters, progress, keeper, moments, advance)
-    if whole and place.is_main_process:
-        _finish(request, moments)
+            finished = trainer.run(micro_batches, advance)
+    if finished and context.is_main_process:
+        _finish(request, callback)
     barrier()
-    return whole
+    return finished
 
 
-def resume(progress: TrainState, folder: Path) -> None:
+def resume(state: TrainState, folder: Path) -> None:
     """Continue from the state in the folder, if there is one.
 
     Raises:
         MissingData: The processes do not see the same one.
     """
     if (folder / STATE).is_file():
-        progress.load(folder)
-    if broadcast_object(progress.step) * get_context().world_size != all_reduce_sum([progress.step])[0]:
-        raise MissingData(f"The processes of this training see different states in {folder}.", hint=_SHARED)
+        state.load(folder)
+    if broadcast_object(state.step) * get_context().world_size != all_reduce_sum([state.step])[0]:
+        raise MissingData(
+            f"The processes of this training see different states in {folder}.",
+            hint="Let --output be a folder that all machines share.",
+        )
 
 
-_SHARED = "Let --output be a folder that all machines share."
-
-
-def _finish(request: Request, moments: CheckpointCallback) -> None:
-    """Leave the last weights, or the selected ones, as the checkpoint of the training."""
-    folder, best, losses = moments.folder, moments.best_folder, moments.progress.losses
+def _finish(request: Request, callback: CheckpointCallback) -> None:
+    """Leave the last weights, or the best ones, as the checkpoint of the training."""
+    folder, best, state = callback.folder, callback.best_folder, callback.state
     if best is None:
-        moments.write(folder)
+        callback.write(folder)
     else:
         card = read_card(best)
-        _describe(request, folder)
+        _copy_model_files(request, folder)
         write_bytes(folder / card.file, (best / card.file).read_bytes())
-        evaluations, selected_on = moments.progress.evaluations, request.watch.select
-        write_card(
-            folder, msgspec.structs.replace(card, losses=losses, evaluations=evaluations, selected_on=selected_on)
-        )
+        seen = {"losses": state.losses, "evaluations": state.evaluations}
+        write_card(folder, msgspec.structs.replace(card, selected_on=request.validation.monitor, **seen))
     (folder / STATE).unlink(missing_ok=True)
-    moments.clear()
+    callback.delete_intermediate()
 
 
-def _describe(request: Request, folder: Path) -> None:
-    if request.design is not None:
-        copy_design(request.design, folder)
+def _copy_model_files(request: Request, folder: Path) -> None:
+    for path in request.model_files:
+        if path.resolve() != (folder / path.name).resolve():
+            write_bytes(folder / path.name, path.read_bytes())
 
 
-def _write_checkpoint(request: Request, progress: TrainState, folder: Path) -> None:
-    _describe(request, folder)
+def _write_checkpoint(request: Request, state: TrainState, folder: Path) -> None:
+    _copy_model_files(request, folder)
     path = folder / request.weights_file
-    write_bytes(path, save(weights(progress.module), {"format": "pt"}))
+    write_bytes(path, save(weights(state.module), {"format": "pt"}))
     card = Card(
         method=request.method,
         request=request.digest,
@@ -263,16 +283,16 @@ def _write_checkpoint(request: Request, progress: TrainState, folder: Path) -> N
         data_digest=request.source.digest,
         data_pairs=len(request.source.samples),
         code=request.code,
-        steps=progress.step,
-        losses=progress.losses,
-        seconds=round(progress.seconds, 3),
+        steps=state.step,
+        losses=state.losses,
+        seconds=round(state.seconds, 3),
         device=str(request.backbone.device),
         threads=torch.get_num_threads(),
         packages=packages(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        evaluations=progress.evaluations,
+        evaluations=state.evaluations,
         processes=get_context().world_size,
-        skipped=len(progress.skipped),
+        skipped=len(state.skipped),
     )
     write_card(folder, card)
 

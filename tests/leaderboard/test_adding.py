@@ -88,7 +88,7 @@ def test_a_selected_checkpoint_is_trained_by_a_command_of_its_own(tmp_path: Path
     )
     entry = read_entry(add_run(run_of(tmp_path / "run", method=method).folder, tmp_path / "entries"))
     assert entry.commands == (
-        "cirbench train random --backbone scenes-vit --data pairs.csv --select cirr/val --set epochs=3 "
+        "cirbench train random --backbone scenes-vit --data pairs.csv --monitor cirr/val --set epochs=3 "
         "--output CHECKPOINT",
         "cirbench run --method random --dataset scenes --protocol scenes/tiny --backbone scenes-vit "
         "--checkpoint CHECKPOINT",

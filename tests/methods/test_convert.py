@@ -23,7 +23,7 @@ from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.training.checkpoint import read_card
-from cirbench.training.models import write_random_model
+from cirbench.training.clip import write_random_model
 from cirbench_methods.inversion.phi import Mapping, Phi
 from tests.methods.test_inversion import QUERIES
 from tests.tiny_clip import CONFIG, tiny_backbone, write_design

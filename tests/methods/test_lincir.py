@@ -23,8 +23,8 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.training import train_method, training_parameters
 from cirbench.training.data import open_source
+from cirbench.training.interface import Batch
 from cirbench.training.loop import optimizer_for
-from cirbench.training.objective import Batch
 from cirbench_methods.lincir import SPEC, LinCirTraining
 from cirbench_methods.lincir.keywords import RuledKeywords, TaggedKeywords
 from cirbench_methods.lincir.masking import BARE, clean, mask

@@ -22,8 +22,8 @@ from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.training import train_method, training_parameters
 from cirbench.training.checkpoint import WEIGHTS
 from cirbench.training.data import Batches
+from cirbench.training.interface import Batch
 from cirbench.training.loop import learning_rate, optimizer_for
-from cirbench.training.objective import Batch
 from cirbench_methods.pic2word import SPEC, Pic2WordTraining
 from cirbench_methods.pic2word.crop import crop, draw_boxes
 from cirbench_methods.pic2word.train import WordContrast

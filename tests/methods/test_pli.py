@@ -140,7 +140,11 @@ def test_blip_is_tuned_and_run_like_clip(tmp_path: Path) -> None:
 
 def test_blip_learns_the_same_when_activations_are_computed_again_and_nearly_the_same_in_bf16(tmp_path: Path) -> None:
     found = {}
-    ways: dict[str, dict[str, Any]] = {"plain": {}, "again": {"checkpointing": True}, "half": {"precision": "bf16"}}
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "again": {"activation_checkpointing": True},
+        "half": {"precision": "bf16"},
+    }
     for name, changes in ways.items():
         values = {"variant": "code-blip", "lr": 1e-3, "steps": 4, "batch_size": 4, **changes}
         recipe = parse(PliTraining, values, owner="PLI")

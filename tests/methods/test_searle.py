@@ -24,7 +24,7 @@ from cirbench.protocol import ImageTextPair, Item
 from cirbench.support.console import progress
 from cirbench.training.checkpoint import read_card
 from cirbench.training.data import Batches, Source
-from cirbench.training.objective import Batch
+from cirbench.training.interface import Batch
 from cirbench_methods.searle import SEARLE, SEARLE_OTI, SearleTraining
 from cirbench_methods.searle.train import Distillation, distillation_loss, teacher
 from cirbench_methods.searle.words import OtiInverter

@@ -41,6 +41,18 @@ def test_what_version_1_did_not_record_is_unknown() -> None:
     assert (method.selected_on, method.training) == (None, None)
 
 
+def test_training_parameters_of_version_2_have_the_present_names() -> None:
+    written = json.loads((KEPT / "schema-2" / "result.json").read_text())["method"]["training"]
+    training = load_run(KEPT / "schema-2").result.method.training
+    assert training is not None
+    assert (training["grad_accum_steps"], training["activation_checkpointing"]) == (2, False)
+    assert (written["accumulate"], written["checkpointing"]) == (2, False)
+    assert training.keys() - {"grad_accum_steps", "activation_checkpointing"} == written.keys() - {
+        "accumulate",
+        "checkpointing",
+    }
+
+
 def test_a_run_of_a_newer_version_says_what_to_do(tmp_path: Path) -> None:
     folder = shutil.copytree(KEPT / "schema-1", tmp_path / "run")
     result = json.loads((folder / "result.json").read_text())

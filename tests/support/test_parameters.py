@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cirbench.errors import UnknownName, UsageError
-from cirbench.support.parameters import Parameters, describe, pairs, parse
+from cirbench.support.parameters import Parameters, describe, pairs, parse, settings_of
 
 
 class Knobs(Parameters, frozen=True):
@@ -93,3 +95,79 @@ def test_a_subclass_inherits_descriptions() -> None:
         extra: int = 1
 
     assert {field.name: field.text for field in describe(More)}["mode"] == "Which way."
+
+
+class Course(Parameters, frozen=True):
+    """How far to go: by turns unless miles or hours are set; a limit for those who go by car."""
+
+    EXCLUSIVE: ClassVar[tuple[tuple[str, ...], ...]] = (("turns", "miles", "hours"),)
+    ONLY_WITH: ClassVar[dict[str, tuple[str, Any]]] = {"limit": ("by", "car")}
+
+    turns: int = 1
+    miles: int | None = 5
+    hours: int | None = None
+    by: Literal["foot", "car"] = "foot"
+    limit: tuple[int, ...] = (50,)
+
+
+class Voyage(Course, frozen=True):
+    """A course by sea."""
+
+    ONLY_WITH: ClassVar[dict[str, tuple[str, Any]]] = {"knots": ("sail", True)}
+
+    sail: bool = False
+    knots: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"turns": "3"}, (3, None, None)),
+        ({"hours": "2"}, (1, None, 2)),
+        ({"miles": "7"}, (1, 7, None)),
+        ({"turns": "3", "miles": "null"}, (3, None, None)),
+        ({"by": "car"}, (1, 5, None)),
+    ],
+)
+def test_a_parameter_that_is_set_clears_those_of_the_preset_that_it_excludes(
+    given: dict[str, str], expected: tuple[int | None, ...]
+) -> None:
+    for base in (None, Voyage()):
+        course = parse(Voyage, given, owner="a voyage", base=base)
+        assert (course.turns, course.miles, course.hours) == expected
+
+
+def test_two_parameters_that_exclude_each_other_are_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="The parameters turns and hours of a voyage exclude each other") as caught:
+        parse(Voyage, {"hours": "2", "turns": "1"}, owner="a voyage")
+    assert caught.value.hint == "Set one of them only: turns=1 or hours=2"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"limit": "30"}, "The parameter limit of a voyage has an effect only with by=car, and by is foot"),
+        ({"knots": "4"}, "The parameter knots of a voyage has an effect only with sail=true, and sail is false"),
+    ],
+)
+def test_a_parameter_that_would_have_no_effect_is_refused(given: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(Voyage, given, owner="a voyage")
+    parse(Voyage, {**given, "by": "car", "sail": "true"}, owner="a voyage")
+
+
+@given(
+    st.builds(
+        Voyage,
+        turns=st.integers(1, 9),
+        miles=st.none() | st.integers(1, 9),
+        by=st.sampled_from(["foot", "car"]),
+        sail=st.booleans(),
+        knots=st.none() | st.integers(1, 9),
+    )
+)
+def test_the_settings_of_parameters_can_be_set_again_and_give_what_has_an_effect(voyage: Voyage) -> None:
+    again = parse(Voyage, settings_of(voyage), owner="a voyage", base=Voyage(miles=None))
+    assert (again.miles, again.hours, again.by, again.sail) == (voyage.miles, voyage.hours, voyage.by, voyage.sail)
+    assert again.turns == (voyage.turns if voyage.miles is None else 1)
+    assert again.knots == (voyage.knots if voyage.sail else None)

@@ -17,7 +17,7 @@ from cirbench_methods.pli.train import MaskedTuning
 if TYPE_CHECKING:
     import torch
 
-    from cirbench.training.objective import Batch
+    from cirbench.training.interface import Batch
 
 whole_loss = MaskedTuning.loss
 calls = 0

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.support.parameters import parse
-from cirbench.training.config import TrainingParameters
-from cirbench.training.contrastive import Contrastive
+from cirbench.training.clip import CLIP, Contrastive
+from cirbench.training.interface import TrainingParameters
 from cirbench.training.train import Request
 from tests.tiny_clip import some_pairs, tiny_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CLIP = "clip"
 SETTINGS = {"steps": "20", "batch_size": "8", "lr": "1e-3", "schedule": "constant", "warmup": "0"}
 OF_METHODS: Mapping[str, Mapping[str, str]] = {
     "lincir": {"keywords": "rules"},

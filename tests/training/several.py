@@ -14,13 +14,13 @@ from cirbench.backbones.features.store import FeatureStore
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.support import distributed
-from cirbench.training.models import write_random_model
+from cirbench.training.clip import write_random_model
 from cirbench.training.train import train
 from tests.tiny_clip import tiny_backbone, write_design
 from tests.training.quick import quick_request, trained
 
 CASES: dict[str, tuple[str, dict[str, str]]] = {name: (name, {}) for name in trained()} | {
-    "clip in pieces": ("clip", {"accumulate": "2"}),
+    "clip in micro-batches": ("clip", {"grad_accum_steps": "2"}),
     "pli in bf16": ("pli", {"precision": "bf16"}),
 }
 

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.registry import find_method
-from cirbench.runs.validation import watch
+from cirbench.runs.validation import validation_config
 from cirbench.training.callbacks import Score, ValidationConfig
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
-from cirbench.training.config import TrainingParameters
-from cirbench.training.contrastive import Contrastive
+from cirbench.training.clip import Contrastive
+from cirbench.training.interface import TrainingParameters
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
@@ -41,12 +41,12 @@ def judge(folder: Path) -> Sequence[Score]:
 
 def watched(**more: Any) -> Request:
     SEEN.clear()
-    looked = ValidationConfig(protocols=("even@1", "odd@1"), evaluate=judge, **more)
-    return Request("clip", Contrastive, PARAMETERS, tiny_backbone(), some_pairs(), watch=looked)
+    validation = ValidationConfig(protocols=("even@1", "odd@1"), evaluate=judge, **more)
+    return Request("clip", Contrastive, PARAMETERS, tiny_backbone(), some_pairs(), validation=validation)
 
 
 def plain() -> Request:
-    return dataclasses.replace(watched(), watch=ValidationConfig())
+    return dataclasses.replace(watched(), validation=ValidationConfig())
 
 
 def test_a_training_is_evaluated_at_the_end_of_each_epoch_and_the_card_tells(tmp_path: Path) -> None:
@@ -66,16 +66,16 @@ def test_looking_at_a_training_does_not_change_it(tmp_path: Path) -> None:
 
 
 def test_the_checkpoint_that_is_best_on_the_chosen_protocol_is_kept_and_the_card_says_so(tmp_path: Path) -> None:
-    card = read_card(train(watched(select="even@1", keep_epochs=True), folder=tmp_path))
+    card = read_card(train(watched(monitor="even@1", keep_epochs=True), folder=tmp_path))
     assert (card.steps, card.selected_on, len(card.losses), len(card.evaluations)) == (6, "even@1", 9, 6)
     assert (tmp_path / WEIGHTS).read_bytes() == (tmp_path / "epoch-2" / WEIGHTS).read_bytes()
-    first = read_card(train(watched(select="odd@1"), folder=tmp_path / "odd"))
+    first = read_card(train(watched(monitor="odd@1"), folder=tmp_path / "odd"))
     assert (first.steps, first.selected_on) == (3, "odd@1")
     assert sorted(path.name for path in (tmp_path / "odd").iterdir()) == [CARD, WEIGHTS]
 
 
 def test_each_epoch_is_kept_as_a_checkpoint_of_its_own(tmp_path: Path) -> None:
-    request = dataclasses.replace(plain(), watch=ValidationConfig(keep_epochs=True))
+    request = dataclasses.replace(plain(), validation=ValidationConfig(keep_epochs=True))
     folder = train(request, folder=tmp_path)
     assert [read_card(folder / f"epoch-{epoch}").steps for epoch in (1, 2, 3)] == [3, 6, 9]
     assert (folder / "epoch-3" / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
@@ -97,7 +97,7 @@ def test_a_training_that_is_stopped_on_its_way_selects_what_it_would_have_select
                 raise RuntimeError("the power failed")
             return super().loss(batch)
 
-    request = dataclasses.replace(watched(select="even@1"), objective=Stopping)
+    request = dataclasses.replace(watched(monitor="even@1"), objective=Stopping)
     with pytest.raises(RuntimeError, match="the power failed"):
         train(request, folder=tmp_path)
     assert (tmp_path / STATE).is_file()
@@ -108,7 +108,7 @@ def test_a_training_that_is_stopped_on_its_way_selects_what_it_would_have_select
 
 
 def test_a_training_with_another_selection_is_another_training() -> None:
-    digests = {request.digest for request in (plain(), watched(), watched(every=2), watched(select="even@1"))}
+    digests = {request.digest for request in (plain(), watched(), watched(eval_every=2), watched(monitor="even@1"))}
     assert len(digests) == 4
 
 
@@ -118,8 +118,8 @@ def test_a_method_is_evaluated_on_real_protocols_as_a_run_would(tmp_path: Path) 
     from cirbench.methods.loading import build, parse_parameters
 
     spec, backbone, protocol = find_method("pli"), tiny_backbone(), load_protocol("scenes/tiny")
-    looked = watch(spec, backbone, ["scenes/tiny"], every=20)
-    folder = train(dataclasses.replace(quick_request("pli"), watch=looked), folder=tmp_path)
+    validation = validation_config(spec, backbone, ["scenes/tiny"], eval_every=20)
+    folder = train(dataclasses.replace(quick_request("pli"), validation=validation), folder=tmp_path)
     (seen,) = read_card(folder).evaluations
     assert (seen.step, seen.protocol, seen.digest, seen.metric) == (20, protocol.name, protocol.digest, "mAP@5")
     method = build(spec, Encoder(backbone, None), parse_parameters(spec, {}), folder)
@@ -128,6 +128,6 @@ def test_a_method_is_evaluated_on_real_protocols_as_a_run_would(tmp_path: Path) 
 
 def test_what_cannot_be_evaluated_on_is_said_before_the_training() -> None:
     with pytest.raises(UnknownName, match="There is no protocol called 'scenes/tine'"):
-        watch(None, tiny_backbone(), ["scenes/tine"])
-    with pytest.raises(UsageError, match="--every says when to evaluate, and --evaluate is missing"):
-        watch(None, tiny_backbone(), [], every=3)
+        validation_config(None, tiny_backbone(), ["scenes/tine"])
+    with pytest.raises(UsageError, match="--eval-every says when to evaluate, and --evaluate is missing"):
+        validation_config(None, tiny_backbone(), [], eval_every=3)

@@ -142,29 +142,31 @@ def test_images_alone_come_without_captions_and_texts_without_images() -> None:
 def test_a_part_of_a_batch_takes_its_own_rows_of_what_is_drawn_for_the_whole() -> None:
     whole = batches(some_pairs(8), 8)[0]
     part = dataclasses.replace(whole, positions_B=whole.positions_B[2:5], first=2)
-    assert part.own(torch.arange(8)).tolist() == [2, 3, 4]
+    assert part.local_shard(torch.arange(8)).tolist() == [2, 3, 4]
 
 
-def test_the_parts_of_all_processes_and_pieces_make_up_the_batch() -> None:
+def test_the_parts_of_all_processes_and_micro_batches_make_up_the_batch() -> None:
     whole = batches(some_pairs(), 8)
-    cut = [Batches(some_pairs(), tiny_backbone(), 8, 0, rank=rank, world=2, pieces=2) for rank in range(2)]
-    parts = [cut[rank].part(3, piece) for piece in range(2) for rank in range(2)]
+    cut = [
+        Batches(some_pairs(), tiny_backbone(), 8, 0, rank=rank, world_size=2, grad_accum_steps=2) for rank in range(2)
+    ]
+    parts = [cut[rank].part(3, micro) for micro in range(2) for rank in range(2)]
     assert np.concatenate([part.positions_B for part in parts]).tolist() == whole.positions(3).tolist()
     assert torch.equal(torch.cat([part.pixels_B3SS for part in parts]), whole[3].pixels_B3SS)
     assert [(part.first, part.total) for part in parts] == [(0, 4), (2, 4), (0, 4), (2, 4)]
 
 
 def test_a_batch_that_cannot_be_cut_into_equal_parts_is_refused() -> None:
-    with pytest.raises(UsageError, match="A batch of 8 cannot be cut into equal parts for 3 processes") as caught:
-        Batches(some_pairs(), tiny_backbone(), 8, 0, world=3)
+    with pytest.raises(UsageError, match="A batch of 8 cannot be split into equal parts for 3 processes") as caught:
+        Batches(some_pairs(), tiny_backbone(), 8, 0, world_size=3)
     assert caught.value.hint == "For instance: --set batch_size=6"
 
 
-def test_a_stream_gives_every_piece_of_the_steps_in_order() -> None:
-    order = Batches(some_pairs(), tiny_backbone(), 8, 0, pieces=2)
+def test_a_stream_gives_every_micro_batch_of_the_steps_in_order() -> None:
+    order = Batches(some_pairs(), tiny_backbone(), 8, 0, grad_accum_steps=2)
     with order.stream(2, 4) as stream:
         streamed = [batch.captions for batch in stream]
-    assert streamed == [order.part(step, piece).captions for step in (2, 3) for piece in (0, 1)]
+    assert streamed == [order.part(step, micro).captions for step in (2, 3) for micro in (0, 1)]
 
 
 def test_a_source_without_what_a_method_is_trained_on_is_refused() -> None:

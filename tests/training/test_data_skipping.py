@@ -8,10 +8,10 @@ import pytest
 
 from cirbench.errors import MissingData
 from cirbench.training.checkpoint import read_card
-from cirbench.training.config import TrainingParameters
-from cirbench.training.contrastive import Contrastive
+from cirbench.training.clip import Contrastive
 from cirbench.training.data import Source
-from cirbench.training.loop import StateSaver
+from cirbench.training.interface import TrainingParameters
+from cirbench.training.state import StateSaver
 from cirbench.training.train import Request, train
 from tests.tiny_clip import tiny_backbone
 from tests.training.plain_samples import GreySample
@@ -50,7 +50,7 @@ def test_workers_change_nothing(undisturbed: Path, tmp_path: Path) -> None:
 def test_a_stopped_training_ends_in_the_same_weights_and_the_same_count(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    keep = StateSaver.keep
+    keep = StateSaver.on_step_end
 
     def stop_after(self: StateSaver, progress: Any, *, stopping: bool) -> None:
         if progress.step == after:
@@ -58,7 +58,7 @@ def test_a_stopped_training_ends_in_the_same_weights_and_the_same_count(
         keep(self, progress, stopping=stopping or progress.step == after + 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StateSaver, "keep", stop_after)
+        patch.setattr(StateSaver, "on_step_end", stop_after)
         with pytest.raises(Exception, match="The training was stopped; its state is kept"):
             train(request(3), folder=tmp_path)
     assert weights(train(request(3), folder=tmp_path)) == weights(undisturbed)
@@ -70,12 +70,12 @@ def test_one_more_than_allowed_ends_the_training_and_a_larger_number_continues_i
     with pytest.raises(
         MissingData, match=r"Sample \d+ of greys cannot be used: square \d is torn.* 2 others were skipped"
     ):
-        train(request(2), folder=tmp_path, keep_seconds=0)
+        train(request(2), folder=tmp_path, save_seconds=0)
     assert weights(train(request(3), folder=tmp_path)) == weights(undisturbed)
 
 
 def test_a_resumed_training_may_not_be_allowed_less_than_it_skipped(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="2 others were skipped"):
-        train(request(2), folder=tmp_path, keep_seconds=0)
+        train(request(2), folder=tmp_path, save_seconds=0)
     with pytest.raises(MissingData, match=r"samples? of greys cannot be used, and --skip-broken 0 allows fewer|Sample"):
         train(request(0), folder=tmp_path)

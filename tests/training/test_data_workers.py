@@ -51,10 +51,10 @@ def is_alive(process: int) -> bool:
 
 
 def test_workers_give_the_same_batches_to_the_last_bit() -> None:
-    order = Batches(some_pairs(), tiny_backbone(), 12, 0, rank=1, world=2, pieces=2)
+    order = Batches(some_pairs(), tiny_backbone(), 12, 0, rank=1, world_size=2, grad_accum_steps=2)
     with order.stream(3, 9, workers=2) as stream:
         streamed = list(stream)
-    alone = [order.part(step, piece) for step in range(3, 9) for piece in range(2)]
+    alone = [order.part(step, micro) for step in range(3, 9) for micro in range(2)]
     assert [batch.captions for batch in streamed] == [batch.captions for batch in alone]
     assert all(torch.equal(one.pixels_B3SS, other.pixels_B3SS) for one, other in zip(streamed, alone, strict=True))
 

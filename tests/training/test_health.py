@@ -16,10 +16,9 @@ from safetensors.torch import load_file
 from cirbench.backbones import load_backbone
 from cirbench.errors import CirbenchError, UsageError
 from cirbench.training.checkpoint import CARD
-from cirbench.training.config import TrainingParameters
-from cirbench.training.contrastive import Contrastive
-from cirbench.training.loop import bound, diverges, is_good
-from cirbench.training.state import STATE
+from cirbench.training.clip import Contrastive
+from cirbench.training.interface import TrainingParameters
+from cirbench.training.state import STATE, bound, diverges, is_good
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
 
@@ -65,7 +64,7 @@ def test_a_diverging_training_stops_names_the_step_and_keeps_the_last_good_state
     parameters = TrainingParameters(steps=200, batch_size=16, lr=1e-5)
     request = Request("exploding", Exploding, parameters, tiny_backbone(), some_pairs())
     with pytest.raises(CirbenchError, match=r"The training stopped at step \d+: it diverges: half of") as caught:
-        train(request, folder=tmp_path, keep_seconds=0)
+        train(request, folder=tmp_path, save_seconds=0)
     assert re.search(r"its last 20 losses are above \d+\.\d+, 10 times the largest of the first 20", str(caught.value))
     assert "The last good state is kept" in caught.value.message
     stopped = int(re.findall(r"step (\d+)", caught.value.message)[0])
@@ -82,7 +81,7 @@ def test_a_full_disk_during_a_checkpoint_is_one_message_and_leaves_the_state_bef
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(CirbenchError, match=r"safetensors could not be written: File too large") as caught:
-            train(request, folder=tmp_path, keep_seconds=0)
+            train(request, folder=tmp_path, save_seconds=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "Traceback" not in str(caught.value)

@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_computed_again_or_measured_in_smaller_batches(monk
     def crowded(method: str, backbone: Backbone, batch_size: int, **changes: Any) -> Any:
         tried.append((batch_size, changes))
         steps = steps_of(method, backbone, batch_size, **changes)
-        full = batch_size > 8 and not changes.get("checkpointing")
+        full = batch_size > 8 and not changes.get("activation_checkpointing")
         return Steps(_too_large, _too_large) if full else steps
 
     monkeypatch.setattr(training_steps, "steps_of", crowded)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cirbench.support.parameters import describe
 from cirbench.training.checkpoint import read_card
-from cirbench.training.config import TrainingParameters
+from cirbench.training.interface import TrainingParameters
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cirbench.training.config import TrainingParameters
+from cirbench.training.interface import TrainingParameters
 from cirbench.training.loop import learning_rate
 from cirbench_methods.pli import PliTraining
 

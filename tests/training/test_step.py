@@ -1,4 +1,4 @@
-"""A step in pieces, in bf16, or with activations computed again is still that step."""
+"""A step in micro-batches, in bf16, or with recomputed activations is still that step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from cirbench.errors import UsageError
 from cirbench.training.checkpoint import WEIGHTS, open_checkpoint, read_card
-from cirbench.training.config import TrainingParameters
-from cirbench.training.contrastive import contrastive_loss
-from cirbench.training.step import in_full_precision, recompute_activations, tf32
+from cirbench.training.contrastive import contrastive_loss, in_full_precision
+from cirbench.training.interface import TrainingParameters
+from cirbench.training.loop import enable_activation_checkpointing, tf32
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
 from tests.training.quick import quick_request
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class PerSample:
-    """A loss that is a mean over samples, so that a batch and its pieces have one gradient."""
+    """A loss that is a mean over samples, so that a batch and its micro-batches have one gradient."""
 
     def __init__(self, backbone: Any, parameters: Any) -> None:
         self.backbone, self.module = backbone, backbone.model
@@ -40,37 +40,37 @@ def losses(folder: Path, **settings: Any) -> list[float]:
     return read_card(train(request, folder=folder)).losses
 
 
-def test_a_batch_in_pieces_is_one_step(tmp_path: Path) -> None:
+def test_a_batch_in_micro_batches_is_one_step(tmp_path: Path) -> None:
     whole = losses(tmp_path / "whole")
-    assert losses(tmp_path / "pieces", accumulate=4) == pytest.approx(whole, abs=1e-5)
+    assert losses(tmp_path / "micro-batches", grad_accum_steps=4) == pytest.approx(whole, abs=1e-5)
 
 
-def test_a_batch_that_cannot_be_cut_into_equal_pieces_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="A batch of 16 cannot be cut into equal parts for 3 pieces"):
-        losses(tmp_path, accumulate=3)
+def test_a_batch_that_cannot_be_split_into_equal_micro_batches_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="A batch of 16 cannot be split into equal parts for 3 micro-batches"):
+        losses(tmp_path, grad_accum_steps=3)
 
 
-def test_negatives_are_those_of_a_piece(tmp_path: Path) -> None:
+def test_negatives_are_those_of_a_micro_batch(tmp_path: Path) -> None:
     first = {
-        pieces: read_card(train(quick_request("clip", accumulate=pieces), folder=tmp_path / pieces)).losses[0]
-        for pieces in ("1", "4")
+        count: read_card(train(quick_request("clip", grad_accum_steps=count), folder=tmp_path / count)).losses[0]
+        for count in ("1", "4")
     }
     assert first["4"] < first["1"]  # two to be told apart instead of eight
 
 
 @pytest.mark.parametrize("name", ["clip", "pli"])
-def test_activations_that_are_computed_again_change_nothing(tmp_path: Path, name: str) -> None:
+def test_recomputed_activations_change_nothing(tmp_path: Path, name: str) -> None:
     kept, again = (
-        train(quick_request(name, steps="3", checkpointing=value), folder=tmp_path / value)
+        train(quick_request(name, steps="3", activation_checkpointing=value), folder=tmp_path / value)
         for value in ("false", "true")
     )
     assert read_card(again).losses == pytest.approx(read_card(kept).losses, abs=1e-6)
-    assert read_card(again).training["checkpointing"] is True
+    assert read_card(again).training["activation_checkpointing"] is True
 
 
-def test_a_model_that_cannot_compute_its_activations_again_is_refused() -> None:
-    with pytest.raises(UsageError, match="tiny cannot compute its activations again"):
-        recompute_activations(torch.nn.Linear(2, 2), "tiny")
+def test_a_model_that_cannot_recompute_its_activations_is_refused() -> None:
+    with pytest.raises(UsageError, match="tiny cannot recompute its activations"):
+        enable_activation_checkpointing(torch.nn.Linear(2, 2), "tiny")
 
 
 def test_in_bf16_the_towers_round_and_weights_and_losses_do_not(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.training.checkpoint import CARD, WEIGHTS, open_checkpoint, read_card
-from cirbench.training.config import TrainingParameters
-from cirbench.training.contrastive import Contrastive
+from cirbench.training.clip import Contrastive
+from cirbench.training.interface import TrainingParameters
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
@@ -115,7 +115,7 @@ def test_an_interrupted_training_continues_bit_for_bit(tmp_path: Path) -> None:
     whole = train(request_for(), folder=tmp_path / "whole")
     Noisy.accident, Noisy.calls = (5, RuntimeError("the power failed")), 0
     with pytest.raises(RuntimeError, match="the power failed"):
-        train(request_for(), folder=tmp_path / "parts", keep_seconds=0)
+        train(request_for(), folder=tmp_path / "parts", save_seconds=0)
     with pytest.raises(MissingData, match="holds an unfinished training"):
         read_card(tmp_path / "parts")
     Noisy.accident, Noisy.calls = None, 0
@@ -148,7 +148,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: 
     with pytest.raises(
         CirbenchError, match=r"stopped at step 6: its loss became nan\. The last good state is kept"
     ) as e:
-        train(request_for(), folder=tmp_path, keep_seconds=0)
+        train(request_for(), folder=tmp_path, save_seconds=0)
     assert e.value.hint is not None
     assert "--set lr=" in e.value.hint
     assert [path.name for path in tmp_path.iterdir()] == [STATE]
@@ -173,7 +173,7 @@ def test_a_folder_with_another_training_is_refused_unless_it_shall_be_replaced(t
 def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
     Noisy.accident = (5, RuntimeError("the power failed"))
     with pytest.raises(RuntimeError):
-        train(request_for(), folder=tmp_path, keep_seconds=0)
+        train(request_for(), folder=tmp_path, save_seconds=0)
     Noisy.accident = None
     with pytest.raises(UsageError, match="holds another training"):
         train(request_for(TrainingParameters(steps=9, batch_size=16)), folder=tmp_path)
@@ -209,7 +209,7 @@ def test_a_damaged_card_is_never_used(tmp_path: Path) -> None:
 def test_a_truncated_state_is_an_error_that_says_how_to_start_over(tmp_path: Path) -> None:
     Noisy.accident = (5, RuntimeError("the power failed"))
     with pytest.raises(RuntimeError):
-        train(request_for(), folder=tmp_path, keep_seconds=0)
+        train(request_for(), folder=tmp_path, save_seconds=0)
     Noisy.accident = None
     (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:-10])
     with pytest.raises(CorruptFile, match=r"state.safetensors is damaged") as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from cirbench.backbones import load_backbone
 from cirbench.cli import execute
+from cirbench.cli.train import command
+from cirbench.runs.training import TrainConfig, train
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
 from cirbench.training.state import STATE
 from tests.tiny_clip import write_design
@@ -45,25 +48,56 @@ def test_clip_is_trained_into_a_model_folder_that_loads(model: Path) -> None:
     assert (card.method, card.steps, card.training["decay"]) == ("clip", 3, "matrices")
 
 
+@pytest.mark.parametrize(("method", "batch"), [("clip", "16"), ("lincir", "32")])
+def test_epochs_that_are_set_replace_the_steps_of_a_preset_or_a_default(
+    model: Path, tmp_path: Path, method: str, batch: str
+) -> None:
+    start = ["--model", str(model)] if method == "clip" else ["--backbone", str(model), "--set", "keywords=rules"]
+    brief = [
+        "--data",
+        "scenes:64",
+        "--set",
+        "epochs=2",
+        "--set",
+        f"batch_size={batch}",
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    assert execute(["train", method, *start, *brief]) == 0
+    card = read_card(tmp_path / "o")
+    assert card.steps == 2 * 64 // int(batch)
+    assert (card.training["epochs"], card.training["steps"]) == (2, None)
+
+
+def test_the_python_function_takes_the_options_of_the_command(model: Path, tmp_path: Path) -> None:
+    options = {param.name for param in command.params} - {"assignments", "config", "resume", "method"}
+    assert set(inspect.signature(train).parameters) == options | {"method", "parameters", "restart"}
+    assert {*TrainConfig.__struct_fields__} == options | {"method", "set"}
+    folder = train("pli", backbone=model, data="scenes:64", parameters={"steps": 1, "batch_size": 16}, output=tmp_path)
+    assert folder == tmp_path
+    assert read_card(folder).steps == 1
+
+
 def test_a_method_is_trained_on_that_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "pli.toml"
     config.write_text(f'backbone = "{model}"\nseed = 3\n\n[set]\nmask_ratio = 0.5\nsteps = 9\n')
     output = tmp_path / "checkpoint"
-    command = ["train", "pli", "--config", str(config), *BRIEF, "--output", str(output)]
-    assert execute(command) == 0
+    arguments = ["train", "pli", "--config", str(config), *BRIEF, "--output", str(output)]
+    assert execute(arguments) == 0
     assert capsys.readouterr().out == f"{output}\n"
     card = read_card(output)
     assert (card.steps, card.training["seed"], card.training["mask_ratio"]) == (3, 3, 0.5)
     finished = (output / WEIGHTS).stat().st_mtime_ns
-    assert execute(command) == 0
+    assert execute(arguments) == 0
     assert (output / WEIGHTS).stat().st_mtime_ns == finished
+    assert f"reused checkpoint {output}\n" in capsys.readouterr().err
 
 
 def test_a_clip_is_evaluated_on_its_way_by_the_sum_of_image_and_text(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "model"
-    looked = ["--evaluate", "scenes/tiny", "--every", "2", "--select", "scenes/tiny", "--keep-epochs"]
+    looked = ["--evaluate", "scenes/tiny", "--eval-every", "2", "--monitor", "scenes/tiny", "--keep-epochs"]
     assert execute(["train", "clip", "--model", str(model), *BRIEF, "--output", str(output), *looked]) == 0
     card = read_card(output)
     assert [(seen.step, seen.protocol) for seen in card.evaluations] == [(2, "scenes/tiny@1"), (3, "scenes/tiny@1")]
@@ -84,10 +118,32 @@ def test_a_clip_is_evaluated_on_its_way_by_the_sum_of_image_and_text(
         (["pli", "--data", "scenes:64", "--set", "steps=many"], 2, "steps of pli's training cannot be 'many'"),
         (["pli", "--data", "scenes:64", "--config", "absent.toml"], 3, "absent.toml cannot be read"),
         (["pli", "--data", "scenes:64", "--evaluate", "scenes/tine"], 2, "Nearest: scenes/tiny"),
-        (["pli", "--data", "scenes:64", "--every", "5"], 2, "--evaluate is missing"),
+        (["pli", "--data", "scenes:64", "--eval-every", "5"], 2, "--evaluate is missing"),
         (["pli", "--data", "scenes:64", "--device", "cuda:7"], 2, "This machine has no device cuda:7"),
-        (["pli", "--data", "scenes:64", "--set", "accumulate=3"], 2, "cannot be cut into equal parts for 3 pieces"),
+        (
+            ["pli", "--data", "scenes:64", "--set", "grad_accum_steps=3"],
+            2,
+            "cannot be split into equal parts for 3 micro-batches",
+        ),
         (["clip", "--data", "scenes:64"], 2, "--model is missing"),
+        (["pli", "--data", "scenes:64", "--model", "absent"], 2, "--model would have no effect"),
+        (
+            ["clip", "--data", "scenes:64", "--model", "m", "--backbone", "scenes-vit"],
+            2,
+            "--backbone would have no effect",
+        ),
+        (["clip", "--data", "scenes:64", "--model", "m", "--weights", "w.pt"], 2, "--weights would have no effect"),
+        (["pli", "--data", "scenes:64", "--seed", "1", "--set", "seed=2"], 2, "--seed and --set seed=... exclude each"),
+        (
+            ["pli", "--data", "scenes:64", "--set", "epochs=1", "--set", "steps=2"],
+            2,
+            "epochs and steps of pli's training",
+        ),
+        (
+            ["pli", "--data", "scenes:64", "--set", "milestones=3"],
+            2,
+            "schedule=epochs, and schedule is cosine",
+        ),
         (["clip", "--data", "scenes:64", "--model", "absent"], 3, "absent describes no model"),
     ],
 )

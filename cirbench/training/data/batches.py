@@ -23,7 +23,7 @@ import numpy as np
 
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.training.data.source import OPENED
-from cirbench.training.objective import Batch
+from cirbench.training.interface import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -170,17 +170,17 @@ class Batches:
     """The batches of a training, each made from its number alone, so that a training resumes anywhere.
 
     Every epoch visits the samples in an order of its own, drawn from seed and epoch; an incomplete last batch is left
-    out. A batch may be cut into pieces, one after the other, and each piece into equal parts, one a process.
+    out. A batch may be split into micro-batches, one after the other, and each of them into equal parts, one a process.
 
     Attributes:
         source: The samples.
         backbone: Whose preprocessing and device they get.
-        batch_size: Samples a step, over all pieces and processes.
+        batch_size: Samples a step, over all micro-batches and processes.
         seed: Of the order.
         kind: What is looked at of a sample.
-        rank: Which part of a piece this process takes.
-        world: How many processes there are.
-        pieces: How many pieces a batch is cut into.
+        rank: Which part of a micro-batch this process takes.
+        world_size: How many processes there are.
+        grad_accum_steps: How many micro-batches a batch is split into.
         skip_broken: How many samples that cannot be used are left out. The next one in the source takes the place of
             such a sample, whatever the order, so that a batch stays the same wherever a training is resumed.
         skipped: The positions of those that were left out so far.
@@ -196,8 +196,8 @@ class Batches:
     seed: int
     kind: Kind = "pairs"
     rank: int = 0
-    world: int = 1
-    pieces: int = 1
+    world_size: int = 1
+    grad_accum_steps: int = 1
     skip_broken: int = 0
     skipped: set[int] = dataclasses.field(default_factory=set, compare=False)
 
@@ -209,11 +209,13 @@ class Batches:
                 hint=f"For instance: --set batch_size={held}",
             )
         self.source.require_parts(self.kind, allowed=self.skip_broken)
-        parts = self.world * self.pieces
+        parts = self.world_size * self.grad_accum_steps
         if self.batch_size % parts:
-            ways = f"{self.world} processes" if self.pieces == 1 else f"{self.pieces} pieces on {self.world} processes"
+            ways = f"{self.world_size} processes"
+            if self.grad_accum_steps > 1:
+                ways = f"{self.grad_accum_steps} micro-batches on {ways}"
             raise UsageError(
-                f"A batch of {self.batch_size} cannot be cut into equal parts for {ways}.",
+                f"A batch of {self.batch_size} cannot be split into equal parts for {ways}.",
                 hint=f"For instance: --set batch_size={max(1, self.batch_size // parts) * parts}",
             )
 
@@ -229,16 +231,16 @@ class Batches:
         return order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def __getitem__(self, step: int) -> Batch:
-        """This process's part of the first piece of a step; the whole batch, where there is one of each."""
+        """This process's part of the first micro-batch of a step; the whole batch, where there is one of each."""
         return self.part(step)
 
-    def part(self, step: int, piece: int = 0) -> Batch:
-        """This process's part of a piece of a step.
+    def part(self, step: int, micro_batch: int = 0) -> Batch:
+        """This process's part of a micro-batch of a step.
 
         Raises:
             MissingData: A sample cannot be used, and no more may be skipped; the message names it.
         """
-        positions_B = self._own(step, piece)
+        positions_B = self._local_positions(step, micro_batch)
         pixels_B3SS = np.empty((len(positions_B), *self._shape), np.float32)
         samples = self._samples(positions_B)
         outcomes = [self._decoder(*each) for each in zip(samples, pixels_B3SS, strict=True)]
@@ -246,7 +248,7 @@ class Batches:
 
     @contextlib.contextmanager
     def stream(self, start: int, stop: int, *, workers: int = 0) -> Iterator[Iterator[Batch]]:
-        """The parts of this process from one step to before another, all pieces of a step one after the other.
+        """The parts of this process from one step to before another, all micro-batches of a step in turn.
 
         Args:
             start: The first step.
@@ -257,7 +259,7 @@ class Batches:
             MissingData: A sample cannot be used, and no more may be skipped; the message names it.
             CirbenchError: One of the processes died.
         """
-        wanted = [(step, piece) for step in range(start, stop) for piece in range(self.pieces)]
+        wanted = [(step, micro) for step in range(start, stop) for micro in range(self.grad_accum_steps)]
         if not workers or "image" not in OPENED[self.kind]:
             yield itertools.starmap(self.part, wanted)
             return
@@ -265,7 +267,7 @@ class Batches:
             yield self._ahead(wanted, pool)
 
     def _ahead(self, wanted: Sequence[tuple[int, int]], pool: Workers) -> Iterator[Batch]:
-        parts = itertools.starmap(self._own, wanted)
+        parts = itertools.starmap(self._local_positions, wanted)
         begun = collections.deque(
             (positions_B, pool.begin(self._samples(positions_B))) for positions_B in itertools.islice(parts, AHEAD)
         )
@@ -286,10 +288,10 @@ class Batches:
 
     @property
     def _count(self) -> int:
-        return self.batch_size // (self.world * self.pieces)
+        return self.batch_size // (self.world_size * self.grad_accum_steps)
 
-    def _own(self, step: int, piece: int) -> NDArray[np.int64]:
-        first = (piece * self.world + self.rank) * self._count
+    def _local_positions(self, step: int, micro_batch: int) -> NDArray[np.int64]:
+        first = (micro_batch * self.world_size + self.rank) * self._count
         return self.positions(step)[first : first + self._count]
 
     def _samples(self, positions_B: NDArray[np.int64]) -> list[Sample]:
@@ -314,7 +316,7 @@ class Batches:
             captions=tuple(captions) if "caption" in OPENED[self.kind] else (),
             positions_B=positions_B,
             first=self.rank * len(captions),
-            total=self.world * len(captions),
+            total=self.world_size * len(captions),
         )
 
     def skip(self, positions: Iterable[int]) -> None:

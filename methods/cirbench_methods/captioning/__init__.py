@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from cirbench.methods.interface import MethodSpec, Parameters
 
 
@@ -15,6 +17,12 @@ class CaptioningParameters(Parameters, frozen=True):
             nearest, which takes the text that is most similar to the image on the backbone itself.
         texts: The texts that nearest chooses from, in any form that cirbench train --data takes.
     """
+
+    EXCLUSIVE: ClassVar[tuple[tuple[str, ...], ...]] = (("captions", "texts"),)
+    ONLY_WITH: ClassVar[dict[str, tuple[str, Any]]] = {
+        "captioner": ("captions", None),
+        "texts": ("captioner", "nearest"),
+    }
 
     prompt: str = "a photo of {caption} that {relative}"
     captions: str | None = None

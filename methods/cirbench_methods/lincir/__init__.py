@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from cirbench.methods.interface import MethodSpec
-from cirbench.training.config import Positive, Rate, TrainingParameters
+from cirbench.training.interface import Positive, Rate, TrainingParameters
 from cirbench_methods.inversion import InversionParameters
 
 
@@ -21,6 +21,8 @@ class LinCirTraining(TrainingParameters, frozen=True):
         noise: Times u * eps is added to a text's feature, where u is uniform in [0, 1] and eps normal.
         dropout: The dropout in phi.
     """
+
+    ONLY_WITH: ClassVar[dict[str, tuple[str, str]]] = {"pipeline": ("keywords", "spacy")}
 
     steps: Positive | None = 20_000
     batch_size: Positive = 512

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from cirbench.backbones.text import PseudoWords
-from cirbench.training.step import in_full_precision
+from cirbench.training.contrastive import in_full_precision
 from cirbench_methods.inversion.phi import Phi
 from cirbench_methods.lincir.keywords import RuledKeywords, TaggedKeywords
 from cirbench_methods.lincir.masking import BARE, clean, mask
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cirbench.backbones.interface import Backbone
-    from cirbench.training.objective import Batch
+    from cirbench.training.interface import Batch
     from cirbench_methods.lincir import LinCirTraining
 
 REMEMBERED = 1_000_000
@@ -42,8 +42,8 @@ class SelfMasking:
         captions = [clean(caption) for caption in batch.captions]
         with torch.no_grad():
             texts_BD = self.backbone.encode_tokens(self.backbone.tokenize(captions))
-        share_B1 = batch.own(torch.rand(batch.total, 1)).to(texts_BD)
-        normal_BD = batch.own(torch.randn(batch.total, texts_BD.shape[1])).to(texts_BD)
+        share_B1 = batch.local_shard(torch.rand(batch.total, 1)).to(texts_BD)
+        normal_BD = batch.local_shard(torch.randn(batch.total, texts_BD.shape[1])).to(texts_BD)
         words_BE = self.phi(texts_BD + self.noise * share_B1 * normal_BD)
         return projection_loss(self.tower(self.masked_tokens(captions), words_BE, "all"), texts_BD)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cirbench.methods.interface import MethodSpec
-from cirbench.training.config import Natural, Positive, Rate, TrainingParameters
+from cirbench.training.interface import Natural, Positive, Rate, TrainingParameters
 from cirbench_methods.inversion import InversionParameters
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]

@@ -13,7 +13,7 @@ from cirbench_methods.pic2word.crop import crop, draw_boxes
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
-    from cirbench.training.objective import Batch
+    from cirbench.training.interface import Batch
     from cirbench_methods.pic2word import Pic2WordTraining
 
 SENTENCE = f"a photo of {PLACEHOLDER}"
@@ -36,7 +36,7 @@ class WordContrast:
         pixels_B3SS = batch.pixels_B3SS
         with torch.no_grad():
             if self.parameters.crop < 1:
-                boxes_B4 = batch.own(draw_boxes(batch.total, self.parameters.crop))
+                boxes_B4 = batch.local_shard(draw_boxes(batch.total, self.parameters.crop))
                 pixels_B3SS = crop(pixels_B3SS, boxes_B4.to(pixels_B3SS.device))
             images_BD = self.backbone.encode_images(pixels_B3SS)
         words_BE = self.mapping(images_BD)

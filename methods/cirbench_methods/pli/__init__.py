@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cirbench.methods.interface import MethodSpec, Parameters
-from cirbench.training.config import Positive, Rate, TrainingParameters
+from cirbench.training.interface import Positive, Rate, TrainingParameters
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cirbench.training.contrastive import gather_rows
-from cirbench.training.step import in_full_precision
+from cirbench.training.contrastive import gather_rows, in_full_precision
 from cirbench_methods.pli.masking import draw_kept, keep, patch_tower
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
-    from cirbench.training.objective import Batch
+    from cirbench.training.interface import Batch
     from cirbench_methods.pli import PliTraining
 
 
@@ -29,7 +28,7 @@ class MaskedTuning:
     def loss(self, batch: Batch) -> torch.Tensor:
         """The cross-entropy of a batch, one direction: from the composed query to its image."""
         tower, ratio = self.tower, self.parameters.mask_ratio
-        kept_BK = batch.own(draw_kept(batch.total, tower.patches, ratio, batch.pixels_B3SS.device))
+        kept_BK = batch.local_shard(draw_kept(batch.total, tower.patches, ratio, batch.pixels_B3SS.device))
         whole_BTC = tower.embed_patches(batch.pixels_B3SS)
         masked_BD = tower.project_patches(keep(whole_BTC, kept_BK))
         targets_BD = tower.project_patches(whole_BTC)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cirbench.methods.interface import MethodSpec
-from cirbench.training.config import Positive, Rate, TrainingParameters
+from cirbench.training.interface import Positive, Rate, TrainingParameters
 from cirbench_methods.inversion import InversionParameters
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]

@@ -12,8 +12,7 @@ from cirbench.backbones.features.store import default_store
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import MissingData
 from cirbench.protocol import Item
-from cirbench.training.contrastive import gather_rows
-from cirbench.training.step import in_full_precision
+from cirbench.training.contrastive import gather_rows, in_full_precision
 from cirbench_methods.inversion.phi import Phi
 from cirbench_methods.searle import SearleOtiParameters
 from cirbench_methods.searle.concepts import near
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
     from cirbench.training.data import Source
-    from cirbench.training.objective import Batch
+    from cirbench.training.interface import Batch
     from cirbench_methods.searle import SearleTraining
 
 
@@ -59,7 +58,7 @@ class Distillation:
         loss = distillation_loss(self.words[batch.positions_B], predicted_BE, self.parameters.temperature, batch.first)
         if self.phrases is None:
             return loss
-        spoken, plain = self._phrases(self.phrases, batch, batch.own(drawn_T2))
+        spoken, plain = self._phrases(self.phrases, batch, batch.local_shard(drawn_T2))
         spoken_BD = self.tower(self.tower.tokenize(spoken), predicted_BE, self.parameters.occurrences)
         plain_BD = self.backbone.encode_tokens(self.backbone.tokenize(plain))
         return loss + self.parameters.regularisation * cosine_losses(spoken_BD, plain_BD).mean()
