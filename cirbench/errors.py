@@ -19,7 +19,7 @@ import difflib
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 QUOTED = 200
@@ -39,10 +39,10 @@ def quoted(value: object) -> str:
     return shown if len(shown) <= QUOTED else f"{shown[: QUOTED - 1]}…"
 
 
-def some(names: Sequence[object], most: int = 10) -> str:
+def some(names: Sequence[object], most: int = 10, show: Callable[[object], str] = excerpt) -> str:
     """Name the first of many in a message, at most `QUOTED` characters of them, and say how many more there are."""
     shown: list[str] = []
-    for name in map(excerpt, names[:most]):
+    for name in map(show, names[:most]):
         if shown and len(", ".join([*shown, name])) > QUOTED:
             break
         shown.append(name)

@@ -13,6 +13,7 @@ from cirbench.errors import UsageError
 if TYPE_CHECKING:
     from cirbench.benchmarks import ProtocolEntry
     from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.predictions.read import Column
     from cirbench.runs.predictions.score import Score
 
 _FILE = click.Path(path_type=Path)
@@ -23,6 +24,11 @@ _FILE = click.Path(path_type=Path)
 @click.option("--split", help="Split of the data set.  [default: that of the data set]")
 @click.option("--protocol", "protocol_id", help="Protocol id.  [default: that of the split]")
 @click.option("--predictions", type=_FILE, help="Ranked lists: the CIRCO server's JSON, JSON lines, or a TREC run.")
+@click.option(
+    "--trust",
+    type=click.Choice(["ranks", "scores"]),
+    help="Column that orders a TREC run whose ranks contradict its scores.",
+)
 @click.option("--features", type=(_FILE, _FILE), metavar="QUERIES GALLERY", help="Features to rank: two .npy files.")
 @click.option("--query-ids", type=_FILE, help="Query id of each row of --features.")
 @click.option("--gallery-ids", type=_FILE, help="Gallery id of each row of --features.")
@@ -33,6 +39,7 @@ def command(
     split: str | None,
     protocol_id: str | None,
     predictions: Path | None,
+    trust: Column | None,
     features: tuple[Path, Path] | None,
     query_ids: Path | None,
     gallery_ids: Path | None,
@@ -48,13 +55,15 @@ def command(
     """
     if (predictions is None) == (features is None):
         raise UsageError("Give either --predictions or --features.", hint="See `cirbench score --help`.")
+    if trust is not None and predictions is None:
+        raise UsageError("--trust goes with --predictions.", hint="See `cirbench score --help`.")
     if (features is None) != (query_ids is None) or (features is None) != (gallery_ids is None):
         raise UsageError(
             "--features, --query-ids and --gallery-ids belong together.",
-            hint="The ids say what the rows stand for: one id per line, or a JSON list.",
+            hint="The ids say what the rows are: one id per line, a JSON list, or another form of docs/predictions.md.",
         )
     entry = choose_protocol(dataset, split=split, protocol=protocol_id)
-    score = _score(load_protocol(entry.address, data_root), predictions, features, query_ids, gallery_ids)
+    score = _score(load_protocol(entry.address, data_root), predictions, trust, features, query_ids, gallery_ids)
     if as_json:
         click.echo(_as_json(score, entry))
     else:
@@ -64,17 +73,17 @@ def command(
 def _score(
     protocol: EvaluationProtocol,
     predictions: Path | None,
+    trust: Column | None,
     features: tuple[Path, Path] | None,
     query_ids: Path | None,
     gallery_ids: Path | None,
 ) -> Score:
-    from cirbench.runs.predictions.features import FeatureFiles
     from cirbench.runs.predictions.read import read_rankings
-    from cirbench.runs.predictions.score import require_labels, score_features, score_lists
+    from cirbench.runs.predictions.score import FeatureFiles, require_labels, score_features, score_lists
 
     require_labels(protocol)
     if predictions is not None:
-        return score_lists(read_rankings(predictions), protocol)
+        return score_lists(read_rankings(predictions, trust=trust), protocol)
     assert features is not None
     assert query_ids is not None
     assert gallery_ids is not None

@@ -25,7 +25,7 @@ from cirbench.support.arrays import Ragged
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
 from cirbench.support.files import sha256_of_file, write_bytes, write_json, write_text
 from cirbench.runs.identity import IDENTITY, Identity
-from cirbench.runs.predictions.lists import write_jsonl, write_qrels, write_trec
+from cirbench.runs.predictions.write import write_jsonl, write_qrels, write_trec
 from cirbench.runs.schema import MIGRATIONS
 from cirbench.runs.schema import SCHEMA_VERSION, Result
 from cirbench.support.files import read_versioned, write_versioned

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.folder import Run
-    from cirbench.runs.predictions.lists import RankedLists
+    from cirbench.runs.predictions.read import RankedLists
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,7 +86,8 @@ def decode_text(content: bytes, source: str) -> str:
     """Decode the bytes of a text file; see `read_text`."""
     if (found := placeholder(content[:HEAD])) is not None:
         raise CorruptFile(f"{source} is {found[0]}.", hint=found[1])
-    if content.startswith(_UTF_16) or b"\0" in content[:HEAD]:
+    head = content[:HEAD]
+    if content.startswith(_UTF_16) or head.count(0) * 4 > len(head):
         raise CorruptFile(f"{source} is not UTF-8 but looks like UTF-16.", hint=_ENCODING)
     try:
         text = content.decode("utf-8-sig")

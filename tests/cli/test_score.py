@@ -175,7 +175,7 @@ BAD_USE: dict[str, tuple[list[str], int, str]] = {
         2,
         "its ground truths are not available",
     ),
-    "an absent file": (["--predictions", "absent.json"], 3, "absent.json cannot be read: No such file"),
+    "an absent file": (["--predictions", "absent.json"], 3, "The file absent.json does not exist"),
     "an absent data root": (["--data-root", "absent", "--predictions", "a"], 3, "The data root absent"),
 }
 
@@ -252,3 +252,24 @@ def test_help_shows_both_kinds_of_input(capsys: pytest.CaptureFixture[str]) -> N
     out = capsys.readouterr().out
     assert "cirbench score --dataset circo --split val --predictions ranked.json" in out
     assert "--features QUERIES GALLERY" in out
+
+
+def test_trust_decides_a_run_whose_ranks_contradict_its_scores(
+    circo: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists: Lists = json.loads((tmp_path / "lists.json").read_text())
+    rows = [f"{query} Q0 {item} {n + 1} {n / 100} l2\n" for query, ids in lists.items() for n, item in enumerate(ids)]
+    (tmp_path / "l2.trec").write_text("".join(rows))
+    circo[-1] = str(tmp_path / "l2.trec")
+    assert execute([*circo, "--json"]) == 4
+    assert "in 220 of 220 queries the ranks contradict the scores" in capsys.readouterr().err
+    values = {}
+    for trust in ("ranks", "scores"):
+        assert execute([*circo, "--json", "--trust", trust]) == 0
+        values[trust] = json.loads(capsys.readouterr().out)["metrics"][0]["value"]
+    assert values == {"ranks": 100.0, "scores": 0.0}
+
+
+def test_trust_without_lists_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*features(tmp_path), "--trust", "ranks"]) == 2
+    assert "--trust goes with --predictions" in capsys.readouterr().err

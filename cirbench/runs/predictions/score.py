@@ -1,23 +1,36 @@
-"""From somebody's lists or features to the numbers of a protocol, with intervals."""
+"""From somebody's lists or features to the numbers of a protocol: checked, ranked, measured, with intervals."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from cirbench.errors import UsageError
+import numpy as np
+
+from cirbench.errors import InvalidPredictions, MethodFailed, UsageError, quoted, some
 from cirbench.metrics.measure import measure
-from cirbench.runs.predictions.features import rank_features
-from cirbench.runs.predictions.lists import check, list_ranks
 from cirbench.metrics.statistics.intervals import intervals
+from cirbench.protocol import Gallery
+from cirbench.ranking.exact import rank
+from cirbench.ranking.task import UNRANKED, ranking_task
+from cirbench.ranking.units import unit_rows
+from cirbench.runs.predictions.read import read_features, read_ids
+from cirbench.support.arrays import Ragged
+from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
-    from cirbench.protocol import EvaluationProtocol
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
     from cirbench.metrics.measure import Measurement, Ranked
-    from cirbench.metrics.table import Measure
-    from cirbench.runs.predictions.features import FeatureFiles
-    from cirbench.runs.predictions.lists import RankedLists
     from cirbench.metrics.statistics.intervals import Interval
+    from cirbench.metrics.table import Measure
+    from cirbench.protocol import EvaluationProtocol, Query
+    from cirbench.ranking.task import Ranking
+    from cirbench.runs.predictions.read import RankedLists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +65,7 @@ def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
         InvalidPredictions: The lists break a rule of the protocol.
     """
     require_labels(protocol)
+    lists = spelled_as(protocol, lists)
     check(lists, protocol)
     return _score(list_ranks(lists, protocol), protocol)
 
@@ -86,3 +100,273 @@ def require_labels(protocol: EvaluationProtocol) -> None:
             hint="Where a test server keeps them, score the val split, or upload to the server. Your own data need a "
             "column targets.",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class ListRanks:
+    """The ranks of the ground truths in given lists.
+
+    Attributes:
+        relevant_ranks: Per query, the 1-based rank of each ground truth, `UNRANKED` for one that is not in the list.
+        group_ranks_Q: The same of the target in the ranking of its group; ``None`` where groups were not ranked.
+    """
+
+    relevant_ranks: Ragged[np.int64]
+    group_ranks_Q: NDArray[np.int64] | None
+
+
+def list_ranks(lists: RankedLists, protocol: EvaluationProtocol) -> ListRanks:
+    """Look up each ground truth of a labelled protocol in lists that keep its rules (`check`)."""
+    assert protocol.labels is not None
+    rows = list(zip(protocol.queries, protocol.labels.relevant, strict=True))
+    relevant = [_ranks_of(wanted, lists.rankings[query.id]) for query, wanted in rows]
+    groups = None
+    if lists.group_rankings:
+        targets = [_ranks_of(wanted[:1], lists.group_rankings[query.id]) for query, wanted in rows]
+        groups = np.array([row[0] if row else UNRANKED for row in targets], dtype=np.int64)
+    return ListRanks(Ragged.of(relevant, np.int64), groups)
+
+
+def _ranks_of(wanted: Iterable[str], ranking: Sequence[str]) -> list[int]:
+    rank = {name: place for place, name in enumerate(ranking, start=1)}
+    return [rank.get(name, UNRANKED) for name in wanted]
+
+
+def spelled_as(protocol: EvaluationProtocol, lists: RankedLists) -> RankedLists:
+    """Write the ids of lists as the protocol does, where they differ in the Unicode form of their letters only."""
+    if all(map(str.isascii, (*lists.rankings, *(name for ids in lists.rankings.values() for name in ids)))):
+        return lists
+    queries, items = _speller([query.id for query in protocol.queries]), _speller(_item_ids(protocol))
+
+    def respelled(rankings: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return {queries(name): tuple(map(items, ids)) for name, ids in rankings.items()}
+
+    return dataclasses.replace(
+        lists, rankings=respelled(lists.rankings), group_rankings=respelled(lists.group_rankings)
+    )
+
+
+def _item_ids(protocol: EvaluationProtocol) -> Collection[str]:
+    """The ids of the gallery; where it is not available, those that queries and labels name."""
+    if protocol.gallery is not None:
+        return protocol.gallery.ids
+    labelled = () if protocol.labels is None else protocol.labels.relevant
+    return {query.reference.id for query in protocol.queries} | {name for row in labelled for name in row}
+
+
+def _speller(known: Collection[str]) -> Callable[[str], str]:
+    """Make a function that writes a name as the one of ``known`` that equals it after NFC."""
+    exact = set(known)
+    by_form = {nfc(name): name for name in exact}
+    return lambda name: name if name.isascii() or name in exact else by_form.get(nfc(name), name)
+
+
+def check(lists: RankedLists, protocol: EvaluationProtocol) -> None:
+    """Refuse lists that break a rule of ``protocol``.
+
+    There is one list for each query. A list holds no id twice, only candidates of its query, and at least as many as
+    the deepest measure looks at (or every candidate, where there are fewer); it may be longer. Where the gallery is
+    not available, ids are checked for their form only.
+
+    Raises:
+        InvalidPredictions: The message names the file, the query and the rule.
+    """
+    asked = {query.id for query in protocol.queries}
+    check_ids(lists.rankings, asked, "query", lists.source, protocol)
+    needed = max((measure.k for measure in protocol.measures if measure.metric != "Recall_subset"), default=0)
+    _refuse(lists.source, _broken_lists(lists, protocol, needed))
+    if lists.group_rankings:
+        check_ids(lists.group_rankings, asked, "group ranking of query", lists.source, protocol)
+        _refuse(lists.source, _broken_groups(lists, protocol))
+
+
+def check_ids(
+    given: Collection[str], expected: Collection[str], what: str, source: str, protocol: EvaluationProtocol
+) -> None:
+    """Refuse ids that are not exactly the expected ones, in any order.
+
+    Raises:
+        InvalidPredictions: The message names the file and the ids.
+    """
+    expected, given = set(expected), set(given)
+    hint = f"{protocol.name} has {len(expected)} of them; {example(sorted(expected))}"
+    if unknown := sorted(given - expected):
+        raise InvalidPredictions(
+            f"{source}: {len(unknown)} unknown {what} ids ({some(unknown, 5, quoted)}): not in {protocol.name}.", hint=hint
+        )
+    if missing := sorted(expected - given):
+        raise InvalidPredictions(f"{source}: {len(missing)} {what} ids are missing: {some(missing, 5, quoted)}.", hint=hint)
+
+
+def check_form(names: Iterable[str], protocol: EvaluationProtocol) -> str | None:
+    """Name the first id that cannot be one of the gallery's, judged by its form alone.
+
+    Zero padding and file suffixes are the usual slips; without a gallery to check against, each would be a miss.
+    """
+    known = [query.reference.id for query in protocol.queries]
+    if not all(_is_number(name) for name in known):
+        return None
+    return next((name for name in names if not _is_number(name)), None)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and (name == "0" or name[0] != "0")
+
+
+def _broken_lists(lists: RankedLists, protocol: EvaluationProtocol, needed: int) -> Iterator[tuple[str, str]]:
+    """Yield each query whose list breaks a rule, with the rule."""
+    pools = [frozenset(pool) for pool in protocol.pools or ()]
+    gallery = protocol.gallery.positions if protocol.gallery is not None else None
+    for place, query in enumerate(protocol.queries):
+        candidates: Collection[str] | None = gallery
+        if protocol.pool_of_query is not None:
+            candidates = pools[protocol.pool_of_query[place]]
+        rule = _broken_rule(lists.rankings[query.id], query, candidates, protocol, needed, lists.exact_length)
+        if rule is not None:
+            yield query.id, rule
+
+
+def _broken_rule(
+    ranking: tuple[str, ...],
+    query: Query,
+    candidates: Collection[str] | None,
+    protocol: EvaluationProtocol,
+    needed: int,
+    exact: int | None,
+) -> str | None:
+    if (twice := _first_repeated(ranking)) is not None:
+        return f"the id {quoted(twice)} occurs twice in its list"
+    if protocol.exclude_reference and query.reference.id in ranking:
+        return f"its list holds its own reference image {quoted(query.reference.id)}, which this protocol excludes"
+    if candidates is None:
+        if (odd := check_form(ranking, protocol)) is not None:
+            return f"{quoted(odd)} cannot be a gallery id; {example([query.reference.id])}"
+    elif outside := [name for name in ranking if name not in candidates]:
+        return f"{len(outside)} ids are not in the gallery ({some(outside, 5, quoted)}); {example(candidates)}"
+    if candidates is not None:
+        excluded = protocol.exclude_reference and query.reference.id in candidates
+        available = len(candidates) - excluded
+        needed, exact = min(needed, available), None if exact is None else min(exact, available)
+    if exact is not None and len(ranking) != exact:
+        return f"its list holds {len(ranking)} ids, and this format takes exactly {exact}"
+    if len(ranking) < needed:
+        return f"its list holds {len(ranking)} ids, and the deepest measure needs {needed}"
+    return None
+
+
+def _broken_groups(lists: RankedLists, protocol: EvaluationProtocol) -> Iterator[tuple[str, str]]:
+    if protocol.groups is None:
+        yield protocol.queries[0].id, f"it has a group ranking, and {protocol.name} has no groups"
+        return
+    needed = max((measure.k for measure in protocol.measures if measure.metric == "Recall_subset"), default=0)
+    for query, group in zip(protocol.queries, protocol.groups, strict=True):
+        ranking, members = lists.group_rankings[query.id], set(group) - {query.reference.id}
+        if (twice := _first_repeated(ranking)) is not None:
+            yield query.id, f"the id {quoted(twice)} occurs twice in its group ranking"
+        elif outside := [name for name in ranking if name not in members]:
+            yield query.id, f"its group ranking holds ids that are not in the group: {some(outside, 5, quoted)}"
+        elif len(ranking) < min(needed, len(members)):
+            yield query.id, f"its group ranking holds {len(ranking)} ids, and {min(needed, len(members))} are needed"
+
+
+def _first_repeated(ranking: Sequence[str]) -> str | None:
+    if len(set(ranking)) == len(ranking):
+        return None
+    return next(name for name, count in Counter(ranking).items() if count > 1)
+
+
+def _refuse(source: str, broken: Iterable[tuple[str, str]]) -> None:
+    if not (found := list(broken)):
+        return
+    query, rule = found[0]
+    others = f" {len(found) - 1} other queries break a rule as well." if len(found) > 1 else ""
+    raise InvalidPredictions(
+        f"{source}: query {quoted(query)}: {rule}.{others}", hint="docs/predictions.md has the formats and their rules."
+    )
+
+
+def example(names: Iterable[str]) -> str:
+    """Show what an id looks like."""
+    return f"an id looks like {quoted(next(iter(names), ''))}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFiles:
+    """Where one side's features are, and what their rows stand for.
+
+    Attributes:
+        rows: An ``.npy`` file, (N, D), of float16, float32 or float64.
+        ids: A file with one id per row; see `read_ids`.
+    """
+
+    rows: Path
+    ids: Path
+
+
+def rank_features(
+    queries: FeatureFiles, gallery: FeatureFiles, protocol: EvaluationProtocol
+) -> tuple[EvaluationProtocol, Ranking]:
+    """Rank the gallery for each query by the dot product of the L2-normalised rows, in float32.
+
+    Rows may stand in any order. Where the protocol's gallery is not available, the gallery's ids are taken for it.
+
+    Returns:
+        The protocol, with the gallery that was ranked, and the ranking.
+
+    Raises:
+        MissingData: A file is not there or cannot be read.
+        InvalidPredictions: A file does not fit the protocol; the message names the file and the rows or ids.
+    """
+    wanted = tuple(query.id for query in protocol.queries)
+    query_ids = tuple(map(_speller(wanted), read_ids(queries.ids)))
+    gallery_ids = tuple(map(_speller(_item_ids(protocol)), read_ids(gallery.ids)))
+    check_ids(query_ids, wanted, "query", str(queries.ids), protocol)
+    if protocol.gallery is None:
+        _check_new_gallery(gallery_ids, gallery.ids, protocol)
+        protocol = dataclasses.replace(protocol, gallery=Gallery(gallery_ids))
+    else:
+        check_ids(gallery_ids, protocol.gallery.ids, "gallery", str(gallery.ids), protocol)
+    assert protocol.gallery is not None
+    queries_QD, gallery_ND = read_features(queries.rows), read_features(gallery.rows)
+    if queries_QD.shape[1] != gallery_ND.shape[1]:
+        raise InvalidPredictions(
+            f"{queries.rows} has {queries_QD.shape[1]} columns and {gallery.rows} {gallery_ND.shape[1]}.",
+            hint="Queries and gallery need features of the same width.",
+        )
+    queries_QD = _unit(queries_QD, query_ids, wanted, queries, "query")
+    gallery_ND = _unit(gallery_ND, gallery_ids, protocol.gallery.ids, gallery, "gallery item")
+    return protocol, rank(queries_QD, gallery_ND, ranking_task(protocol))
+
+
+def _check_new_gallery(names: tuple[str, ...], path: Path, protocol: EvaluationProtocol) -> None:
+    """Refuse ids that cannot be the whole gallery of ``protocol``."""
+    if (odd := check_form(names, protocol)) is not None:
+        raise InvalidPredictions(
+            f"{path}: {quoted(odd)} cannot be a gallery id of {protocol.name}; {example([protocol.queries[0].reference.id])}."
+        )
+    needed = {query.reference.id: "references" for query in protocol.queries}
+    if protocol.labels is not None:
+        needed |= {name: "ground truths" for row in protocol.labels.relevant for name in row}
+    given = set(names)
+    for kind in ("ground truths", "references"):
+        if missing := sorted(name for name, role in needed.items() if role == kind and name not in given):
+            raise InvalidPredictions(
+                f"{path}: {len(missing)} {kind} of {protocol.name} are not in the gallery: {some(missing, 5, quoted)}.",
+                hint="Give the features of every image of the gallery.",
+            )
+
+
+def _unit(
+    rows_ND: NDArray[np.floating], names: tuple[str, ...], order: tuple[str, ...], files: FeatureFiles, kind: str
+) -> NDArray[np.float32]:
+    """Bring rows into ``order`` and to unit length."""
+    if len(rows_ND) != len(names):
+        raise InvalidPredictions(f"{files.rows} holds {len(rows_ND)} rows, and {files.ids} {len(names)} ids.")
+    if names != order:
+        row_of = {name: row for row, name in enumerate(names)}
+        rows_ND = rows_ND[[row_of[name] for name in order]]
+    try:
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and that is refused by name
+            return unit_rows(rows_ND, [f"{kind} {name}" for name in order])
+    except MethodFailed as error:
+        raise InvalidPredictions(f"{files.rows}: {error.message}") from error

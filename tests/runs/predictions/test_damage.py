@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import InvalidPredictions, MissingData
-from cirbench.runs.predictions.features import read_features, read_ids
-from cirbench.runs.predictions.lists import check
+from cirbench.runs.predictions.read import read_features, read_ids
+from cirbench.runs.predictions.score import check
 from cirbench.runs.predictions.read import read_rankings
 from tests.runs.predictions.protocols import small_protocol
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cirbench.errors import InvalidPredictions, MissingData
-from cirbench.runs.predictions.features import FeatureFiles, rank_features, read_features, read_ids
-from cirbench.runs.predictions.score import score_features
-from tests.runs.predictions.protocols import small_protocol
+from cirbench.runs.predictions.read import RankedLists, read_features, read_ids
+from cirbench.runs.predictions.score import FeatureFiles, rank_features, score_features, score_lists
+from tests.runs.predictions.protocols import custom_protocol, small_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,15 +154,74 @@ def test_a_broken_array_file_is_refused(tmp_path: Path, spoil: Callable[[Path], 
 def test_absent_files_are_missing_data(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match=r"queries\.npy cannot be read: No such file"):
         read_features(tmp_path / "queries.npy")
-    with pytest.raises(MissingData, match=r"queries\.txt cannot be read: No such file"):
+    with pytest.raises(MissingData, match=r"queries\.txt does not exist"):
         read_ids(tmp_path / "queries.txt")
 
 
-@pytest.mark.parametrize("content", ["0\n1\n2", "0\r\n1\r\n2\r\n", '[0, "1", 2]', " 0 \n1\n2\n\n"])
-def test_ids_are_lines_or_a_json_list(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0\n1\n2",
+        "0\r\n1\r\n2\r\n",
+        " 0 \n1\n2\n\n",
+        '[0, "1", 2]',
+        '{"0": "./dev/a.png", "1": "./dev/b.png", "2": "./dev/c.png"}',
+        '[{"pairid": 0, "id": 7}, {"pairid": 1}, {"pairid": 2}]',
+        '[{"id": 0, "gt_img_ids": [5]}, {"id": 1}, {"id": 2}]',
+        '{"info": {}, "images": [{"id": 0, "file_name": "0.jpg"}, {"id": 1}, {"id": 2}]}',
+    ],
+)
+def test_ids_come_in_the_forms_that_benchmarks_have(tmp_path: Path, content: str) -> None:
     path = tmp_path / "ids"
     path.write_text(content)
     assert read_ids(path) == QUERIES
+
+
+def test_ids_come_as_lines_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "queries.jsonl"
+    path.write_text('{"query_id": "0", "text": "x"}\n\n"1"\n2\n')
+    assert read_ids(path) == QUERIES
+
+
+@pytest.mark.parametrize("ids", [["0", "1", "2"], [b"0", b"1", b"2"], [0, 1, 2]])
+def test_ids_come_as_an_array_of_numpy(tmp_path: Path, ids: list[object]) -> None:
+    np.save(tmp_path / "ids.npy", np.array(ids))
+    assert read_ids(tmp_path / "ids.npy") == QUERIES
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (np.array(["a", None], dtype=object), "is not a whole .npy file of ids: Object arrays cannot be loaded"),
+        (np.array([1.5, 2.0]), r"holds float64 of shape \(2,\), not a row of ids"),
+        (np.array([["a"], ["b"]]), r"holds <U1 of shape \(2, 1\), not a row of ids"),
+        (np.array([b"\xff"]), "holds bytes that are not UTF-8"),
+    ],
+)
+def test_an_array_of_something_else_is_not_a_list_of_ids(tmp_path: Path, ids: NDArray[Any], message: str) -> None:
+    np.save(tmp_path / "ids.npy", ids)
+    with pytest.raises(InvalidPredictions, match=message) as raised:
+        read_ids(tmp_path / "ids.npy")
+    assert "dtype=str" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("caf\xe9", "cafe\u0301"), ("cafe\u0301", "caf\xe9")])
+def test_ids_match_the_protocols_in_any_unicode_form(tmp_path: Path, ours: str, theirs: str) -> None:
+    protocol = custom_protocol([f"{ours}{number}" for number in range(9)], [ours, "1", "2"])
+    gallery = [f"{theirs}{number}" for number in range(9)]
+    rows = np.eye(9, dtype=np.float32)
+    files = save(tmp_path, "queries", rows[1:4], [theirs, "1", "2"]), save(tmp_path, "gallery", rows, gallery)
+    _, ranking = rank_features(*files, protocol)
+    assert ranking.top_QK[:, 0].tolist() == [1, 2, 3]
+    rankings = {name: tuple(gallery[place:] + gallery[:place]) for place, name in enumerate((theirs, "1", "2"), start=1)}
+    assert score_lists(RankedLists("a", rankings), protocol).measurements[1].value == 1.0
+
+
+def test_a_message_quotes_no_more_than_a_line_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text(json.dumps([{"objects": ["x" * 300] * 300}]))
+    with pytest.raises(InvalidPredictions, match="has no query_id, pairid or id") as raised:
+        read_ids(tmp_path / "ids")
+    assert len(raised.value.message) < 400
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cirbench.errors import InvalidPredictions, MissingData
+from cirbench.errors import InvalidPredictions, MissingData, UsageError
 from cirbench.runs.predictions.read import MAX_BYTES, SERVER_LENGTH, read_rankings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cirbench.runs.predictions.read import Column
 
 JSON = '{"0": [11, 12], "1": ["12", 13]}'
 JSONL = '{"query_id": 0, "ranking": [11, "12"]}\n{"query_id": "1", "ranking": [12, 13], "scores": [2, 1]}\n'
@@ -59,8 +61,43 @@ def test_a_format_is_told_by_suffix_or_content(tmp_path: Path, name: str, conten
 
 
 def test_a_trec_run_is_ordered_by_score_then_rank_then_place(tmp_path: Path) -> None:
-    content = "q Q0 c 3 0.5 t\nq Q0 b 2 0.5 t\nq Q0 a 9 0.75 t\nq Q0 e 3 0.5 t\nq Q0 d 1 -0.5 t\n"
+    content = "q Q0 c 3 0.5 t\nq Q0 b 2 0.5 t\nq Q0 a 1 0.75 t\nq Q0 e 3 0.5 t\nq Q0 d 4 -0.5 t\n"
     assert read_rankings(save(tmp_path, "a.run", content)).rankings == {"q": ("a", "b", "c", "e", "d")}
+
+
+DISTANCES = "0 Q0 7 1 5 me\n0 Q0 8 2 4 me\n1 Q0 12 2 0.5 me\n1 Q0 11 1 0.25 me\n1 Q0 13 3 0.75 me\n"
+
+
+def test_a_trec_run_whose_ranks_contradict_its_scores_is_refused_with_both_readings(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPredictions) as raised:
+        read_rankings(save(tmp_path, "a.run", DISTANCES))
+    assert "in 1 of 2 queries the ranks contradict the scores. In query '1'," in raised.value.message
+    assert "by rank the list begins with '11' (rank 1, score 0.25)" in raised.value.message
+    assert "by score with '13' (rank 3, score 0.75)" in raised.value.message
+    assert "--trust ranks" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(("trust", "order"), [("ranks", ("11", "12", "13")), ("scores", ("13", "12", "11"))])
+def test_what_is_trusted_orders_a_trec_run(tmp_path: Path, trust: Column, order: tuple[str, ...]) -> None:
+    assert read_rankings(save(tmp_path, "a.run", DISTANCES), trust=trust).rankings["1"] == order
+
+
+@pytest.mark.parametrize("ranks", [(0, 0, 0), (1, 1, 2), (5, 6, 9)])
+def test_ranks_that_do_not_contradict_the_scores_are_no_fault(tmp_path: Path, ranks: tuple[int, ...]) -> None:
+    rows = [f"q Q0 {item} {rank} {score} t" for item, rank, score in zip("abc", ranks, (0.5, 0.75, 0.25), strict=True)]
+    if ranks == (5, 6, 9):
+        rows[0] = rows[0].replace("0.5", "0.75")
+    read_rankings(save(tmp_path, "a.run", "\n".join(rows)))
+
+
+def test_trust_is_refused_where_there_is_nothing_to_choose(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.json is not one"):
+        read_rankings(save(tmp_path, "a.json", JSON), trust="ranks")
+
+
+def test_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    lists = read_rankings(save(tmp_path, "a.jsonl", '{"query_id": "a\u2028b", "ranking": ["c\x85d"]}\n'))
+    assert lists.rankings == {"a\u2028b": ("c\x85d",)}
 
 
 def test_group_rankings_are_read_from_json_lines(tmp_path: Path) -> None:
@@ -73,7 +110,7 @@ def test_group_rankings_are_read_from_json_lines(tmp_path: Path) -> None:
     [
         ("a.json", "", "is empty"),
         ("a.trec", " \n\n", "is empty"),
-        ("a.json", b'{"0": ["\xff"]}', "is not UTF-8 text: byte 8 is invalid"),
+        ("a.json", b'{"0": ["\xff"]}', "line 1: it is not UTF-8: byte 0xff"),
         ("a.json", "hello", "is not JSON: Expecting value at line 1, column 1"),
         ("a.json", JSON[:-3], "is not JSON: .* line 1, column 30. The file seems to be cut off"),
         ("a.json", '{"0": [11, "12', "is not JSON: Unterminated string"),
@@ -128,7 +165,7 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_an_absent_file_and_a_folder_are_missing_data(tmp_path: Path) -> None:
-    with pytest.raises(MissingData, match=r"a\.json cannot be read: No such file"):
+    with pytest.raises(MissingData, match=r"a\.json does not exist"):
         read_rankings(tmp_path / "a.json")
     with pytest.raises(MissingData, match="cannot be read: Is a directory"):
         read_rankings(tmp_path)
