@@ -15,6 +15,8 @@ folder that was touched since is noticed.
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,17 +24,18 @@ import numpy as np
 
 from cirbench.support.arrays import read_archive, to_archive
 from cirbench.support.arrays import Ragged
-from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
+from cirbench.metrics.measure import per_query
+from cirbench.metrics.table import Measure, parse_label
+from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted
 from cirbench.support.files import sha256_of_file, write_bytes, write_json, write_text
 from cirbench.runs.identity import IDENTITY, Identity
 from cirbench.runs.predictions.write import write_jsonl, write_qrels, write_trec
 from cirbench.runs.schema import MIGRATIONS
-from cirbench.runs.schema import SCHEMA_VERSION, Result
+from cirbench.runs.schema import SCHEMA_VERSION, Result, edited_field, seal
 from cirbench.support.files import read_versioned, write_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -94,31 +97,118 @@ def save_run(
         for path in sorted(folder.iterdir())
         if path.name != RESULT and not path.name.startswith(".")
     }
-    write_versioned(folder / RESULT, msgspec.structs.replace(result, files=files))
+    write_versioned(folder / RESULT, seal(msgspec.structs.replace(result, files=files)))
     return load_run(folder)
 
 
-def load_run(folder: Path) -> Run:
-    """Read a run and check that its files are the ones it was written with.
+def load_run(folder: str | Path) -> Run:
+    """Read a run and check that it is what was written: its files, its fields, and its numbers by the ranks.
 
     Raises:
         MissingData: There is no finished run in ``folder``.
-        CorruptFile: A file is damaged, changed or missing, or was written by a newer version.
+        CorruptFile: A file is damaged, changed or missing, or was written by a newer version; the message names the file
+            and, in ``result.json``, the field.
     """
-    again = "Run it again with --force to replace it."
+    folder = Path(folder)
     if not (folder / RESULT).is_file():
         raise MissingData(f"There is no finished run in {folder}.", hint="See `cirbench list runs`.")
-    result = read_versioned(folder / RESULT, Result, version=SCHEMA_VERSION, migrations=MIGRATIONS, hint=again)
+    _check_fields(folder / RESULT)
+    result = read_versioned(folder / RESULT, Result, version=SCHEMA_VERSION, migrations=MIGRATIONS, hint=_AGAIN)
     for name, expected in result.files.items():
         path = folder / name
         if path.name != name or not path.is_file() or sha256_of_file(path) != expected:
-            raise CorruptFile(f"{path} is missing or is not the file this run was written with.", hint=again)
-    arrays = read_archive(folder / PER_QUERY, hint=again)
-    labels = [str(label) for label in arrays["labels"]]
-    values = dict(zip(labels, arrays["values_MQ"], strict=True))
-    clusters = tuple(arrays["clusters"].tolist())
-    ranks = Ragged(arrays["relevant_ranks"], arrays["relevant_offsets"])
-    return Run(folder, result, values, clusters, tuple(arrays["query_ids"].tolist()), ranks)
+            raise CorruptFile(f"{path} is missing or is not the file this run was written with.", hint=_AGAIN)
+    if IDENTITY in result.files:
+        _check_identity(folder, result)
+    arrays = read_archive(folder / PER_QUERY, hint=_AGAIN)
+    try:
+        values = dict(zip(map(str, arrays["labels"]), arrays["values_MQ"], strict=True))
+        ranks = Ragged(arrays["relevant_ranks"], arrays["relevant_offsets"])
+        clusters, query_ids = tuple(arrays["clusters"].tolist()), tuple(arrays["query_ids"].tolist())
+        _check_values(folder / PER_QUERY, values, _Ranks(ranks, arrays.get("group_ranks_Q")))
+    except (KeyError, ValueError, IndexError) as error:
+        raise CorruptFile(f"{folder / PER_QUERY} is damaged: {error}.", hint=_AGAIN) from error
+    _check_metrics(folder / RESULT, result, values)
+    return Run(folder, result, values, clusters, query_ids, ranks)
+
+
+_AGAIN = "Run it again with --force to replace it."
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ranks:
+    relevant_ranks: Ragged[np.int64]
+    group_ranks_Q: NDArray[np.int64] | None
+
+
+def _check_fields(path: Path) -> None:
+    """Refuse a ``result.json`` with a field that is not what it was written with."""
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        edited = edited_field(content)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, AttributeError, RecursionError):
+        return  # reading it says what is wrong
+    if edited is None and not content.get("digests") and IDENTITY in content.get("files", ()):
+        edited = "digests"
+    if edited is not None:
+        raise CorruptFile(f"{path} was edited: {quoted(edited)} is not what it was written with.", hint=_AGAIN)
+
+
+def _check_identity(folder: Path, result: Result) -> None:
+    """Refuse a result that says of its configuration what its identity does not."""
+    try:
+        identity = msgspec.json.decode((folder / IDENTITY).read_bytes(), type=Identity)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CorruptFile(f"{folder / IDENTITY} is damaged: {error}.", hint=_AGAIN) from error
+    said = {
+        "digest": (result.digest, identity.digest),
+        "protocol.digest": (result.protocol.digest, identity.protocol),
+        "method.name": (result.method.name, identity.method),
+        "method.parameters": (result.method.parameters, identity.parameters),
+        "method.code": (result.method.code, identity.code.method_digest),
+        "method.checkpoint": (result.method.checkpoint, identity.checkpoint),
+        "backbone.digest": (result.backbone.digest, identity.backbone),
+        "seed": (result.seed, identity.seed),
+        "lost": (result.lost, identity.lost),
+    }
+    for field, (here, there) in said.items():
+        if here != there:
+            raise CorruptFile(f"{folder / RESULT} was edited: {field} is not that of {IDENTITY}.", hint=_AGAIN)
+
+
+def _check_values(path: Path, values: Mapping[str, NDArray[np.float64]], ranks: _Ranks) -> None:
+    """Refuse per-query values that do not follow from the ranks; soft labels, which are not stored, are left out."""
+    for label, values_Q in values.items():
+        part = parse_label(label)
+        if part.metric == "Recall_soft":
+            continue
+        found_Q = per_query(ranks, Measure(part.metric, part.k))
+        counted_Q = ~np.isnan(values_Q)
+        if found_Q is None or found_Q.shape != values_Q.shape:
+            raise CorruptFile(f"{path} is damaged: it has no ranks for {quoted(label)}.", hint=_AGAIN)
+        same = np.array_equal(values_Q[counted_Q], found_Q[counted_Q])
+        if not same or (part.by is None and not np.array_equal(counted_Q, ~np.isnan(found_Q))):
+            raise CorruptFile(f"{path} was edited: the values of {quoted(label)} are not those of its ranks.", hint=_AGAIN)
+
+
+def _check_metrics(path: Path, result: Result, values: Mapping[str, NDArray[np.float64]]) -> None:
+    """Refuse a number that is not the mean of its queries, or of its slices."""
+    if [metric.label for metric in result.metrics] != [*values]:
+        raise CorruptFile(f"{path} was edited: the labels of metrics are not those of {PER_QUERY}.", hint=_AGAIN)
+    means = {label: 100 * float(np.nanmean(values_Q)) for label, values_Q in values.items()}
+    for metric in result.metrics:
+        part = parse_label(metric.label)
+        mean = means[metric.label]
+        if part.by is not None and part.part is None:
+            begins = metric.label.partition("[")[0] + f"[{part.by}="
+            mean = float(np.mean([value for label, value in means.items() if label.startswith(begins)]))
+        counted = int(np.count_nonzero(~np.isnan(values[metric.label])))
+        checked: dict[str, tuple[float, float]] = {"value": (metric.value, mean), "n": (metric.n, counted)}
+        for field, (here, there) in checked.items():
+            if not math.isclose(here, there, rel_tol=1e-9, abs_tol=1e-9):
+                raise CorruptFile(
+                    f"{path} was edited: {field} of {metric.label} is {here}, and by the ranks {there}.", hint=_AGAIN
+                )
 
 
 def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.training.interface import rename_parameters
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,6 +179,7 @@ class Result(Record, frozen=True, kw_only=True):
         created: UTC time, ISO 8601.
         lost: Ids of the images that were missing or broken, where that was allowed.
         files: Sha256 of each file beside this one.
+        digests: Sha256 of each other field, so that an edited one is noticed and named; see `seal`.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -194,6 +196,7 @@ class Result(Record, frozen=True, kw_only=True):
     created: str
     lost: list[str] = []
     files: dict[str, str] = {}
+    digests: dict[str, str] = {}
 
     def __getitem__(self, label: str) -> MetricValue:
         """Return one number by its label.
@@ -205,6 +208,28 @@ class Result(Record, frozen=True, kw_only=True):
             if metric.label == label:
                 return metric
         raise KeyError(label)
+
+
+def seal(result: Result) -> Result:
+    """Return a result with the digests of its fields."""
+    return msgspec.structs.replace(result, digests=_digests(msgspec.to_builtins(result)))
+
+
+def edited_field(content: Mapping[str, Any]) -> str | None:
+    """Name a field of a sealed ``result.json`` that is not what it was sealed with; ``None`` where all are.
+
+    Args:
+        content: What the file holds, before any migration; a file without digests counts as not edited.
+    """
+    sealed = content.get("digests")
+    if not sealed:
+        return None
+    now = _digests(content)
+    return next((name for name in {**now, **sealed} if now.get(name) != sealed.get(name)), None)
+
+
+def _digests(content: Mapping[str, Any]) -> dict[str, str]:
+    return {name: digest(value) for name, value in content.items() if name != "digests"}
 
 
 def _selection_and_training(result: dict[str, Any]) -> dict[str, Any]:
