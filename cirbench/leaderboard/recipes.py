@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from cirbench.errors import UsageError
+from cirbench.methods.interface import STRIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,6 +123,8 @@ def _pic2word(row: PublishedRow) -> Recipe:
         parameters: dict[str, Value] = {"prompt": prompts.get(row.benchmark, "comma"), "order": "reversed"}
     else:
         parameters = {"prompt": "that", "order": "both"}
+        if row.benchmark == "fashioniq":
+            parameters["strip"] = STRIPPED  # as the public code of those who measured it
     if "re-run" in row.method:
         return Recipe("pic2word", "", parameters, checkpoint=_trained("pic2word", "images/"))
     checkpoint = _converted("pic2word", "pic2word_model.pt", "google-research/composed_image_retrieval")
@@ -170,11 +173,12 @@ def _lincir(row: PublishedRow) -> Recipe:
 def _pli(row: PublishedRow) -> Recipe:
     ratio = {"PLI (mask ratio 0.25)": 0.25, "PLI (mask ratio 0.50)": 0.5}.get(row.method, 0.75)
     caption = "cirbench caption --images imagenet/test --model Salesforce/blip2-flan-t5-xl --output captions.jsonl"
+    marks = {"marks": "words"} if row.benchmark == "cirr" else {}  # the protocol of FashionIQ has them in its captions
     train = f"cirbench train pli --backbone {{backbone}} --data captions.jsonl --set mask_ratio={ratio}"
     return Recipe(
         "pli",
         "",
-        {"weight": 1 - ratio},
+        {"weight": 1 - ratio, **marks},
         checkpoint=f"train it on the 100,000 test images of ImageNet-1k: {caption}, then: {train} --output CHECKPOINT; "
         "or convert one of its authors: cirbench convert pli FILE.pth --backbone {backbone} --output CHECKPOINT",
         notes=("The public commands take another epoch for each benchmark, chosen on a benchmark's val.",),

@@ -122,12 +122,26 @@ class Converter(Protocol):
         ...
 
 
-def sentences(queries: Sequence[Query], prompt: str = "{}") -> list[str]:
-    """Join each query's captions by " and ", and put them into a prompt where it says ``{}``.
+STRIPPED = ".?, "
+"""What SEARLE, LinCIR and CLIP4Cir take off both ends of each of FashionIQ's two captions."""
+
+
+def join_captions(captions: Sequence[str], strip: str = "") -> str:
+    """Join captions by " and "; of several ones, take the characters ``strip`` off both ends of each first.
+
+    A single caption stays as annotated: the public code that strips does so on FashionIQ only, whose queries have two.
+    """
+    if strip and len(captions) > 1:
+        captions = [caption.strip(strip) for caption in captions]
+    return " and ".join(captions)
+
+
+def sentences(queries: Sequence[Query], prompt: str = "{}", strip: str = "") -> list[str]:
+    """Join each query's captions (`join_captions`), and put them into a prompt where it says ``{}``.
 
     Raises:
         UsageError: The prompt has no place for the caption.
     """
     if "{}" not in prompt:
         raise UsageError(f"The prompt {prompt!r} has no place for the caption.", hint="Write {} where it belongs.")
-    return [prompt.replace("{}", " and ".join(query.captions)) for query in queries]
+    return [prompt.replace("{}", join_captions(query.captions, strip)) for query in queries]

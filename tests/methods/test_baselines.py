@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,10 +67,28 @@ def test_the_gallery_is_the_image_tower_for_all_of_them(encoder: Encoder, querie
 
 
 def test_several_captions_become_one_sentence_in_a_prompt(queries: Sequence[Query]) -> None:
-    import dataclasses
-
     two = dataclasses.replace(queries[0], captions=("is red", "has {} sleeves"))
     assert sentences([two]) == ["is red and has {} sleeves"]
     assert sentences([two], "a photo of {}, please") == ["a photo of is red and has {} sleeves, please"]
     with pytest.raises(UsageError, match="The prompt 'a photo' has no place for the caption"):
         sentences([two], "a photo")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"sum": "raw"}, "is red and has dots"),
+        ({"sum": "normalised"}, "is red. and has dots?"),
+        ({"sum": "raw", "strip": ""}, "is red. and has dots?"),
+        ({"sum": "normalised", "strip": "?"}, "is red. and has dots"),
+    ],
+)
+def test_the_sum_strips_each_of_several_captions_as_the_public_code_of_that_sum_does(
+    encoder: Encoder, queries: Sequence[Query], values: dict[str, str], sentence: str
+) -> None:
+    two = dataclasses.replace(queries[0], captions=("is red.", "has dots?"))
+    one = dataclasses.replace(queries[0], captions=(sentence,))
+    unstripped = {"sum": values["sum"], "strip": ""}
+    np.testing.assert_array_equal(
+        encoded("image-text", encoder, [two], **values), encoded("image-text", encoder, [one], **unstripped)
+    )

@@ -11,6 +11,7 @@ import torch
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CorruptFile, UsageError
+from cirbench.methods.interface import join_captions
 from cirbench.protocol import Item, Query
 from cirbench.support.files import write_bytes
 from cirbench.training.checkpoint import WEIGHTS
@@ -18,6 +19,8 @@ from cirbench_methods.inversion import InversionParameters
 from cirbench_methods.inversion.method import Inversion, NetworkInverter
 from cirbench_methods.inversion.phi import Mapping, Phi
 from cirbench_methods.inversion.prompts import find_prompt
+from cirbench_methods.pic2word import Pic2WordParameters
+from cirbench_methods.searle import SearleOtiParameters
 from tests.tiny_clip import TwoColours, tiny_backbone
 
 if TYPE_CHECKING:
@@ -99,7 +102,30 @@ def test_equal_references_are_inverted_once() -> None:
     ],
 )
 def test_the_published_prompts_make_their_sentences(prompt: str, captions: tuple[str, ...], sentence: str) -> None:
-    assert find_prompt(prompt).fill(captions) == sentence
+    assert find_prompt(prompt).fill(join_captions(captions)) == sentence
+
+
+UNTIDY = query(3, "blue", " is dark.", "has dots?, ")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentences"),
+    [
+        (InversionParameters(), ("a photo of b that is dark and has dots", "a photo of b that has dots and is dark")),
+        (SearleOtiParameters(order="given"), ("a photo of b that is dark and has dots",)),
+        (Pic2WordParameters(), ("a photo of b , has dots?,  and  is dark.",)),
+        (Pic2WordParameters(strip=" "), ("a photo of b , has dots?, and is dark.",)),
+    ],
+)
+def test_each_of_several_captions_is_stripped_as_the_public_code_of_the_method_does(
+    parameters: InversionParameters, sentences: tuple[str, ...]
+) -> None:
+    np.testing.assert_allclose(encode(parameters, [UNTIDY])[0], units(sentences).mean(axis=0), atol=1e-6)
+
+
+def test_a_single_caption_stays_as_annotated() -> None:
+    expected = units(["a photo of b that is it dark?"])
+    np.testing.assert_allclose(encode(InversionParameters(), [query(4, "blue", "is it dark?")]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import cache
 from pathlib import Path
@@ -82,6 +83,19 @@ def test_gradients_flow_through_the_masked_image_the_text_and_the_whole_image(mo
     gradients = torch.autograd.grad(loss, sides)
     assert len(gradients) == 3
     assert all(float(gradient.abs().max()) > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("marks", "text"),
+    [("kept", "it is red. no? a*b & c "), ("words", "it is reddotmark noquestionmark astarmarkb andmark c")],
+)
+def test_marks_are_written_as_words_where_that_is_asked_for(marks: str, text: str) -> None:
+    encoder = Encoder(tiny_backbone(), None)
+    first = dataclasses.replace(scenes_protocol("tiny").queries[0], captions=("it is red. no? a*b & c ",))
+    written = dataclasses.replace(first, captions=(text,))
+    asked = build(SPEC, encoder, parse_parameters(SPEC, {"marks": marks}), quick_checkpoint())
+    plain = build(SPEC, encoder, parse_parameters(SPEC, {}), quick_checkpoint())
+    np.testing.assert_array_equal(asked.encode_queries([first]), plain.encode_queries([written]))
 
 
 def test_twenty_steps_follow_the_golden_trace() -> None:

@@ -50,7 +50,8 @@ def coloured_phrases() -> str:
 
 @cache
 def quick() -> SearleTraining:
-    return SearleTraining(steps=20, batch_size=8, lr=1e-3, phrases=coloured_phrases(), oti_steps=4, oti_concepts=3)
+    oti: dict[str, Any] = {"oti_steps": 4, "oti_concepts": 3, "oti_templates": "palavra"}
+    return SearleTraining(steps=20, batch_size=8, lr=1e-3, phrases=coloured_phrases(), **oti)
 
 
 @cache

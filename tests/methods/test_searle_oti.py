@@ -21,7 +21,7 @@ from cirbench.backbones.text import PseudoWords
 from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, checked, parse_parameters
 from cirbench.protocol import Item
-from cirbench_methods.searle import SEARLE_OTI, SearleOtiParameters
+from cirbench_methods.searle import SEARLE_OTI, SearleOtiParameters, SearleTraining
 from cirbench_methods.searle.concepts import TEMPLATES, concept_features, nearest
 from cirbench_methods.searle.oti import Texts, cosine_losses, draw, invert
 from cirbench_methods.searle.words import OtiInverter
@@ -152,12 +152,29 @@ def test_optimised_words_say_what_the_image_shows() -> None:
 
 
 def test_the_features_of_a_concept_are_the_mean_of_its_unit_rows_over_the_templates() -> None:
-    assert len(set(TEMPLATES)) == 24
-    found = concept_features(encoder(), ["red ball", "tree"])
+    found = concept_features(encoder(), ["red ball", "tree"], TEMPLATES["searle"])
     for row, concept in enumerate(["red ball", "tree"]):
-        texts = encoder().texts([template.replace("{}", concept) for template in TEMPLATES]).astype(np.float64)
+        texts = (
+            encoder().texts([template.replace("{}", concept) for template in TEMPLATES["searle"]]).astype(np.float64)
+        )
         mean = (texts / np.linalg.norm(texts, axis=1, keepdims=True)).mean(axis=0)
         np.testing.assert_allclose(found[row], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_the_templates_are_those_of_the_public_code_and_differ_from_the_appendix_in_two_words() -> None:
+    searle, palavra = TEMPLATES["searle"], TEMPLATES["palavra"]
+    assert len(set(searle)) == len(set(palavra)) == 24
+    differing = [(one, other) for one, other in zip(searle, palavra, strict=True) if one != other]
+    assert differing == [
+        ("This is an illustration of a {}", "This is an illustrations of a {}"),
+        ("This illustration contains a {}", "This illustrations contains a {}"),
+    ]
+    assert SearleOtiParameters().templates == SearleTraining().oti_templates == "searle"
+
+
+def test_other_templates_are_other_words() -> None:
+    spaces = {name: OtiInverter(encoder(), msgspec.structs.replace(QUICK, templates=name)).space for name in TEMPLATES}
+    assert spaces["searle"] != spaces["palavra"]
 
 
 def test_the_nearest_concepts_are_those_of_a_loop_over_all() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.methods.interface import sentences
+from cirbench.methods.interface import STRIPPED, sentences
 from cirbench.ranking.units import unit_rows
 
 if TYPE_CHECKING:
@@ -58,11 +58,13 @@ class ImageText(_Baseline):
     def __init__(self, encoder: Encoder, parameters: SumParameters, checkpoint: Path | None = None) -> None:
         super().__init__(encoder)
         self.parameters = parameters
+        published = STRIPPED if parameters.sum == "raw" else ""
+        self.strip = published if parameters.strip is None else parameters.strip
 
     def encode_queries(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """The weighted sums."""
         images_QD = self.encoder.images([query.reference for query in queries])
-        texts_QD = self.encoder.texts(sentences(queries, self.parameters.prompt))
+        texts_QD = self.encoder.texts(sentences(queries, self.parameters.prompt, self.strip))
         if self.parameters.sum == "normalised":
             images_QD = unit_rows(images_QD, [f"reference {query.reference.id}" for query in queries])
             texts_QD = unit_rows(texts_QD, [f"caption of query {query.id}" for query in queries])

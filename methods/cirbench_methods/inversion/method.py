@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cirbench.backbones.weights import place, read_tensors
+from cirbench.methods.interface import join_captions
 from cirbench.ranking.units import unit_rows
 from cirbench.training.checkpoint import WEIGHTS
 from cirbench_methods.inversion.prompts import find_prompt
@@ -46,6 +47,7 @@ class Inversion:
         self.encoder = encoder
         self.prompt = find_prompt(parameters.prompt)
         self.order = parameters.order
+        self.strip = parameters.strip
         self.invert = invert
 
     def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
@@ -58,11 +60,14 @@ class Inversion:
         several = any(len(query.captions) > 1 for query in queries)
         names = [f"the text of query {query.id}" for query in queries]
         rows_SQD = [
-            unit_rows(self.encoder.composed([self.prompt.fill(q.captions[::step]) for q in queries], words_QE), names)
+            unit_rows(self.encoder.composed(self._texts(queries, step), words_QE), names)
             for step in _STEPS[self.order][: 2 if several else 1]
         ]
         averaged_QD: NDArray[np.float32] = np.mean(rows_SQD, axis=0, dtype=np.float32)
         return averaged_QD
+
+    def _texts(self, queries: Sequence[Query], step: int) -> list[str]:
+        return [self.prompt.fill(join_captions(query.captions[::step], self.strip)) for query in queries]
 
     def _words(self, references: Sequence[Item]) -> NDArray[np.float32]:
         """The word of each reference; equal images are inverted once."""

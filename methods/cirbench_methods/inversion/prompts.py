@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from cirbench.backbones.text import PLACEHOLDER
 from cirbench.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 CAPTION = "{}"
 
@@ -26,9 +22,9 @@ class Prompt:
     template: str
     without: str = ""
 
-    def fill(self, captions: Sequence[str]) -> str:
-        """Put captions into their place, joined by " and "; the word's place stays the first placeholder."""
-        caption = " and ".join(captions).removeprefix(self.without)
+    def fill(self, caption: str) -> str:
+        """Put a caption into its place; the word's place stays the first placeholder."""
+        caption = caption.removeprefix(self.without)
         if self.template.index(CAPTION) < self.template.index(PLACEHOLDER):
             caption = caption.replace(PLACEHOLDER, "")
         return self.template.replace(CAPTION, caption)

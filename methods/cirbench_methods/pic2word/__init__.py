@@ -18,6 +18,7 @@ class Pic2WordParameters(InversionParameters, frozen=True):
 
     prompt: str = "comma"
     order: Literal["given", "reversed", "both"] = "reversed"
+    strip: str = ""
 
 
 class Pic2WordTraining(TrainingParameters, frozen=True):

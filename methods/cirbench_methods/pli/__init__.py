@@ -19,11 +19,14 @@ class PliParameters(Parameters, frozen=True):
         weight: The weight of the image, beside the text's 1; null for the one that the training was made for.
         prompt: The sentence around the caption, which replaces {}.
         sum: The sum of unit vectors (normalised: the public code) or of the towers' own (raw: the paper's formula).
+        marks: Whether . ? & * in captions stay (kept) or are written dotmark, questionmark, andmark, starmark (words):
+            the public code writes words on FashionIQ and CIRR, and keeps the marks on CIRCO.
     """
 
     weight: float | None = None
     prompt: str = "{}"
     sum: Literal["normalised", "raw"] = "normalised"
+    marks: Literal["kept", "words"] = "kept"
 
 
 class PliTraining(TrainingParameters, frozen=True):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
+from cirbench.benchmarks.fashioniq import MARKS
 from cirbench.training.checkpoint import WEIGHTS, read_card
 from cirbench_methods.baselines import SumParameters
 from cirbench_methods.baselines.method import ImageText
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cirbench.backbones.features.encoder import Encoder
+    from cirbench.protocol import Query
     from cirbench_methods.pli import PliParameters
 
 
@@ -22,5 +29,16 @@ class PLI(ImageText):
         training = read_card(checkpoint).training
         chosen = [parameters.weight, training["weight"], 1 - float(training["mask_ratio"])]
         weight: float = next(weight for weight in chosen if weight is not None)
-        summing = SumParameters(prompt=parameters.prompt, weight=weight, sum=parameters.sum)
+        summing = SumParameters(prompt=parameters.prompt, weight=weight, sum=parameters.sum, strip="")
         super().__init__(encoder.with_weights(checkpoint / WEIGHTS), summing)
+        self.marks = parameters.marks
+
+    def encode_queries(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """The weighted sums."""
+        return super().encode_queries([self._rewritten(query) for query in queries])
+
+    def _rewritten(self, query: Query) -> Query:
+        if self.marks == "kept":
+            return query
+        captions = tuple(caption.strip().translate(MARKS) for caption in query.captions)
+        return dataclasses.replace(query, captions=captions)

@@ -25,6 +25,8 @@ class SearleOtiParameters(InversionParameters, frozen=True):
         regularisation: The weight of the phrases' loss, beside the image's 1; with 0 no phrases are needed.
         concepts: The image's nearest so many concepts are the ones that phrases are about.
         phrases: FILE.json (concept to list of phrases), FILE.jsonl, or scenes for those that come along.
+        templates: The sentences in which the word and the concepts are encoded: as SEARLE's public code writes them
+            (searle) or as PALAVRA's appendix does (palavra).
         seed: Decides, with the image, everything that is drawn.
     """
 
@@ -36,6 +38,7 @@ class SearleOtiParameters(InversionParameters, frozen=True):
     regularisation: Rate = 0.5
     concepts: Positive = 15
     phrases: str | None = None
+    templates: Literal["searle", "palavra"] = "searle"
     seed: int = 0
 
 
@@ -54,6 +57,7 @@ class SearleTraining(TrainingParameters, frozen=True):
         oti_ema: The share of its moving average that stays at each step.
         oti_regularisation: The weight of the phrases' loss in it.
         oti_concepts: The image's nearest so many concepts in it.
+        oti_templates: The sentences of that optimisation and of the concepts; see the parameters of searle-oti.
     """
 
     epochs: Positive = 100
@@ -71,10 +75,11 @@ class SearleTraining(TrainingParameters, frozen=True):
     oti_ema: Share = 0.99
     oti_regularisation: Rate = 0.5
     oti_concepts: Positive = 15
+    oti_templates: Literal["searle", "palavra"] = "searle"
 
 
 # Chosen on scenes of their own, as the README tells.
-_SCENES = SearleOtiParameters(steps=100, lr=0.05, ema=0.95, phrases="scenes")
+_SCENES = SearleOtiParameters(steps=100, lr=0.05, ema=0.95, phrases="scenes", templates="palavra")
 
 SEARLE = MethodSpec(
     name="searle",
@@ -99,6 +104,7 @@ SEARLE = MethodSpec(
             oti_steps=_SCENES.steps,
             oti_lr=_SCENES.lr,
             oti_ema=_SCENES.ema,
+            oti_templates=_SCENES.templates,
         )
     },
     converter="cirbench_methods.inversion.published:searle",

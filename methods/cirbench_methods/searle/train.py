@@ -15,7 +15,7 @@ from cirbench.protocol import Item
 from cirbench.training.contrastive import gather_rows, in_full_precision
 from cirbench_methods.inversion.phi import Phi
 from cirbench_methods.searle import SearleOtiParameters
-from cirbench_methods.searle.concepts import near
+from cirbench_methods.searle.concepts import TEMPLATES, near
 from cirbench_methods.searle.oti import cosine_losses
 from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
 from cirbench_methods.searle.words import OtiInverter
@@ -49,7 +49,8 @@ class Distillation:
         self.features = torch.from_numpy(encoder.images(items)).to(self.backbone.device)
         self.words = torch.from_numpy(words_NE).to(self.backbone.device)
         if self.phrases is not None:
-            self.near_NK = near(encoder, self.phrases.concepts, items, self.parameters.concepts)
+            templates = TEMPLATES[self.parameters.oti_templates]
+            self.near_NK = near(encoder, self.phrases.concepts, templates, items, self.parameters.concepts)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The distance of the words from those of OTI, and of what they say in phrases from what their concepts do."""
@@ -102,6 +103,7 @@ def teacher(training: SearleTraining) -> SearleOtiParameters:
         regularisation=training.oti_regularisation,
         concepts=training.oti_concepts,
         phrases=training.phrases,
+        templates=training.oti_templates,
         seed=training.seed,
     )
 

@@ -43,6 +43,7 @@ class OtiInverter:
         self.encoder = encoder
         self.parameters = parameters
         self.tower = PseudoWords(encoder.backbone)
+        self.templates = TEMPLATES[parameters.templates]
         self.phrases: Phrases | None = None
         if parameters.regularisation:
             self.phrases = open_phrases(parameters.phrases)
@@ -71,13 +72,13 @@ class OtiInverter:
         """Everything but the image that decides a word."""
         recipe = {name: getattr(self.parameters, name) for name in _DECIDING}
         phrases = None if self.phrases is None else self.phrases.digest
-        decided = digest({"schema": SCHEMA, "templates": TEMPLATES, "phrases": phrases, **recipe})
+        decided = digest({"schema": SCHEMA, "templates": self.templates, "phrases": phrases, **recipe})
         return OwnSpace(self.encoder.backbone.identity, "Inverting images", decided, self.tower.width)
 
     def _near(self, items: Sequence[Item]) -> NDArray[np.int32]:
         if self.phrases is None:
             return np.empty((len(items), 0), dtype=np.int32)
-        return near(self.encoder, self.phrases.concepts, items, self.parameters.concepts)
+        return near(self.encoder, self.phrases.concepts, self.templates, items, self.parameters.concepts)
 
     def _make(
         self,
@@ -88,7 +89,7 @@ class OtiInverter:
     ) -> NDArray[np.float32]:
         sentences = () if self.phrases is None else self.phrases.sentences
         draws = [
-            draw(content, self.tower.width, len(TEMPLATES), near_k.tolist(), sentences, self.parameters)
+            draw(content, self.tower.width, len(self.templates), near_k.tolist(), sentences, self.parameters)
             for content, near_k in zip(contents, near_Nk, strict=True)
         ]
         device = self.encoder.backbone.device
@@ -106,7 +107,7 @@ class OtiInverter:
         return self.encoder.rowwise(compute, shapes_N, advance)
 
     def _templates(self, draws: Sequence[Draws]) -> Texts:
-        tokens_TL = self.tower.tokenize([template.format(PLACEHOLDER) for template in TEMPLATES])
+        tokens_TL = self.tower.tokenize([template.format(PLACEHOLDER) for template in self.templates])
         chosen_NS = np.stack([each.templates_S for each in draws])
         longest = self.tower.lengths(tokens_TL).max()
         return Texts(tokens_TL.to(self.encoder.backbone.device), chosen_NS, np.full(len(draws), longest))

@@ -57,6 +57,7 @@ def test_every_recipe_is_about_parameters_that_its_method_has() -> None:
         ),
         ("genecis-all/lincir/vit-l-14/quoted", "lincir", {"prompt": "that", "order": "both"}, None),
         ("fashioniq-val/pli/vit-l-14/own", "pli", {"weight": 0.25}, None),
+        ("cirr-test1/pli/vit-l-14/own", "pli", {"weight": 0.25, "marks": "words"}, None),
         ("fashioniq-val/image-text-baseline/vit-b-32/quoted", "image-text", {"sum": "raw"}, "targetpad(1.25)"),
         ("fashioniq-val/image-text-baseline/vit-l-14/quoted", "image-text", {"prompt": "a photo of * , {}"}, None),
     ],
