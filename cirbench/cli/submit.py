@@ -66,22 +66,25 @@ def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> Non
     "--protocol",
     help="Protocol of the files: circo/test, circo/val or cirr/test1.  [default: found from the content]",
 )
+@click.option("--fix", is_flag=True, help="Write what can be corrected to NAME.fixed.json, and check that as well.")
 @_DATA_ROOT
 @_JSON
-def check(files: tuple[Path, ...], protocol: str | None, data_root: Path | None, as_json: bool) -> None:
-    """Hold files against every rule of their server, without the server."""
+def check(files: tuple[Path, ...], protocol: str | None, fix: bool, data_root: Path | None, as_json: bool) -> None:
+    """Check files by every rule of their server, without the server."""
     from cirbench.errors import UnknownName
-    from cirbench.submissions.check import FORMS, at_hand, check_files
+    from cirbench.submissions.check import FORMS, at_hand, check_files, write_corrected
 
     if protocol is not None and protocol not in FORMS:
         raise UnknownName("protocol with a server's form", protocol, FORMS)
-    reports = check_files(files, at_hand(data_root), protocol)
+    written = {file: path for file in files if fix and (path := write_corrected(file)) is not None}
+    reports = check_files([*files, *written.values()], at_hand(data_root), protocol)
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "files": [_as_json(report) for report in reports]}, indent=2))
     else:
         for report in reports:
             click.echo(_as_text(report))
-    if failed := [report for report in reports if not report.ok]:
+    # A file with a corrected copy is judged by the copy.
+    if failed := [report for report in reports if not report.ok and report.path not in written]:
         raise CheckFailed(
             f"{len(failed)} of {len(reports)} files break rules of their server.", hint="docs/submissions.md has them."
         )

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks import annotation_files
 from cirbench.benchmarks.catalogue import load_protocol
-from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, MissingData
+from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, MissingData, UsageError
 from cirbench.runs.predictions.read import parse_json
 from cirbench.submissions import circo, cirr
 from cirbench.submissions.rules import Problem, kind
+from cirbench.support.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,18 +116,14 @@ def check_file(path: Path, annotations: AtHand, meant: str | None = None) -> Rep
         MissingData: The file cannot be read.
         CorruptFile: The annotations that it is compared with are not what was published.
     """
-    try:
-        size = path.stat().st_size
-        if size > _READ_LIMIT:
-            told = f"the file has {size:,} bytes; no server takes more than {cirr.MAX_BYTES:,}"
-            return Report(path, meant, problems=(Problem("size", told),))
-        raw = path.read_bytes()
-    except OSError as error:
-        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
+    raw = _content(path)
+    if raw is None:
+        message = f"the file has {path.stat().st_size:,} bytes; no server takes more than {cirr.MAX_BYTES:,}"
+        return Report(path, meant, problems=(Problem("size", message),))
     values = _read(raw)
     if isinstance(values, Problem):
         return Report(path, meant, problems=(values,))
-    return check_values(path, values, size, annotations, meant)
+    return check_values(path, values, len(raw), annotations, meant)
 
 
 def check_values(
@@ -144,11 +141,54 @@ def check_values(
         found = tuple(cirr.problems(values, size, known))
         queries = sum(name not in cirr.HEAD for name in values)
         return Report(path, protocol, cirr.metric_of(values), queries, found, _unchecked(protocol, known))
-    found = tuple(circo.problems(values, protocol, known))
+    numbers, texts = circo.with_numbers(values)
+    found = tuple(circo.problems(numbers, protocol, known))
     notes = _unchecked(protocol, known)
+    if texts:
+        fix = "`cirbench submit check --fix` writes whole numbers, as in CIRCO's examples"
+        notes = (f"{texts:,} ids are text; {fix}", *notes)
     if protocol == circo.VAL:
         notes = ("this is val, and the server scores test only; val is scored by `cirbench score`", *notes)
     return Report(path, protocol, None, len(values), found, notes)
+
+
+def write_corrected(path: Path) -> Path | None:
+    """Write next to a file what can be corrected in it without guessing, as ``NAME.fixed.json``; return its path.
+
+    Ids of CIRCO that are text of digits become whole numbers; folders and suffixes of CIRR's names and a byte order
+    mark are removed. The file itself stays as it is.
+
+    Returns:
+        ``None`` where there is nothing of that kind, or the file cannot be read as an object.
+
+    Raises:
+        MissingData: The file cannot be read.
+        UsageError: Another file has that name.
+    """
+    raw = _content(path)
+    values = None if raw is None else _read(raw.removeprefix(codecs.BOM_UTF8))
+    if raw is None or not isinstance(values, dict):
+        return None
+    corrected, count = (cirr.with_names if cirr.looks_like(values) else circo.with_numbers)(values)
+    if not count and not raw.startswith(codecs.BOM_UTF8):
+        return None
+    output, content = path.with_suffix(".fixed.json"), circo.encode(corrected)
+    if output.exists() and output.read_bytes() != content:
+        raise UsageError(f"{output} exists and is another file.", hint="Move it away.")
+    write_bytes(output, content)
+    return output
+
+
+def _content(path: Path) -> bytes | None:
+    """Read a file, unless it is too large to be one of a server.
+
+    Raises:
+        MissingData: It cannot be read.
+    """
+    try:
+        return path.read_bytes() if path.stat().st_size <= _READ_LIMIT else None
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _unchecked(protocol: str, known: EvaluationProtocol | None) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """CIRCO's server file: one JSON object, ``{"0": [50 image ids], ..., "799": [...]}``.
 
-The evaluation code that CIRCO publishes casts ids to whole numbers, so that text of digits passes there; its README and
-its examples have whole numbers. A file is held to what is written down: a server may change what it forgives.
+CIRCO's README and examples have whole numbers. Its published evaluation code also casts text of digits, which the
+public code of several methods writes, so such a file passes here with a warning; `with_numbers` makes it like the
+examples.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.catalogue import protocols
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 TEST, VAL = "circo/test", "circo/val"
 LENGTH = 50
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def content(lists: RankedLists) -> dict[str, list[int]]:
@@ -33,6 +36,22 @@ def encode(values: Mapping[str, object]) -> bytes:
     return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def with_numbers(values: Mapping[str, object]) -> tuple[dict[str, object], int]:
+    """Return an object with whole numbers for ids that are text of digits, and how many of those there were."""
+    count = 0
+    corrected: dict[str, object] = {}
+    for query, value in values.items():
+        if isinstance(value, list) and (texts := sum(map(_is_digits, value))):
+            count += texts
+            value = [int(name) if _is_digits(name) else name for name in value]
+        corrected[query] = value
+    return corrected, count
+
+
+def _is_digits(name: object) -> bool:
+    return isinstance(name, str) and _NUMBER.fullmatch(name) is not None
+
+
 def split_of(values: Mapping[str, object]) -> str:
     """Tell the protocol of a file by how many queries it has."""
     return VAL if len(values) <= _count(VAL) else TEST
@@ -42,7 +61,7 @@ def problems(values: Mapping[str, object], meant: str, at_hand: EvaluationProtoc
     """Check a file's object.
 
     Args:
-        values: The object.
+        values: The object, its ids as `with_numbers` gives them.
         meant: The protocol whose queries it must have, ``"circo/test"`` or ``"circo/val"``.
         at_hand: That protocol, where its annotations are available; ids are checked against its gallery if it has one.
     """
@@ -64,8 +83,7 @@ def problems(values: Mapping[str, object], meant: str, at_hand: EvaluationProtoc
 def _odd(name: object) -> Odd | None:
     if type(name) is int:
         return None if name >= 0 else ("id", f"{shown(name)} is negative")
-    hint = f"; write {int(name)}" if isinstance(name, str) and name.isascii() and name.isdecimal() else ""
-    return "id", f"{shown(name)} is {kind(name)}, and an id is a whole number{hint}"
+    return "id", f"{shown(name)} is {kind(name)}, and an id is a whole number"
 
 
 def _count(name: str) -> int:

@@ -42,6 +42,19 @@ def content(lists: RankedLists, metric: Metric) -> dict[str, object]:
     return {"version": VERSION, "metric": metric, **names}
 
 
+def with_names(values: Mapping[str, object]) -> tuple[dict[str, object], int]:
+    """Return an object whose names have neither a folder nor a suffix, and how many of them had."""
+    count = 0
+    corrected: dict[str, object] = {}
+    for query, value in values.items():
+        if query not in HEAD and isinstance(value, list):
+            names = [_SUFFIX.sub("", name.rpartition("/")[2]) if isinstance(name, str) else name for name in value]
+            count += sum(one != other for one, other in zip(names, value, strict=True))
+            value = names
+        corrected[query] = value
+    return corrected, count
+
+
 def looks_like(values: Mapping[str, object]) -> bool:
     """Whether an object is of CIRR: by its head, and without one by its first id."""
     if any(name in values for name in HEAD):

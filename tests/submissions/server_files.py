@@ -206,8 +206,12 @@ BOTH = (
 
 CIRCO = (
     *BOTH,
-    Corruption("text for a number", "id", "write", listed(lambda ids, _: [str(ids[0]), *ids[1:]])),
-    Corruption("all numbers as text", "id", "49 more", listed(lambda ids, _: [str(name) for name in ids])),
+    Corruption("text that is not a number", "id", "text", listed(lambda ids, _: ["one", *ids[1:]])),
+    Corruption("a sign", "id", "text", listed(lambda ids, _: [f"-{ids[0]}", *ids[1:]])),
+    Corruption(
+        "one image as number and text", "unique", "more than once", listed(lambda ids, _: [str(ids[1]), *ids[1:]])
+    ),
+    Corruption("all numbers as other text", "id", "49 more", listed(lambda ids, _: [f"{name}.jpg" for name in ids])),
     Corruption("COCO's file name", "id", ".jpg", listed(lambda ids, _: [f"{ids[0]:012d}.jpg", *ids[1:]])),
     Corruption("a padded number", "id", '"0000', listed(lambda ids, _: [f"{ids[0]:012d}", *ids[1:]])),
     Corruption("a fractional number", "id", ".0 is a frac", listed(lambda ids, _: [float(ids[0]), *ids[1:]])),

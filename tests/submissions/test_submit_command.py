@@ -123,3 +123,50 @@ def test_checking_needs_no_torch(tmp_path: Path) -> None:
         "import cirbench.submissions.build; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300).returncode == 0
+
+
+@pytest.fixture
+def as_text(data: Path, tmp_path: Path) -> Path:
+    """A file as the public code of several methods writes it: sorted keys, indented, ids as text."""
+    ids = [str(name) for name in range(1, 51)]
+    path = tmp_path / "ldre.json"
+    path.write_text(json.dumps({str(number): ids for number in range(800)}, sort_keys=True, indent=1))
+    return path
+
+
+def test_ids_as_text_pass_with_a_warning(as_text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["submit", "check", str(as_text)]) == 0
+    out = capsys.readouterr().out
+    assert f"{as_text}: circo/test, 800 queries: ok" in out
+    assert "note: 40,000 ids are text; `cirbench submit check --fix` writes whole numbers" in out
+
+
+def test_fix_writes_whole_numbers_next_to_the_file_and_leaves_the_file_alone(
+    as_text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, fixed = as_text.read_bytes(), as_text.with_name("ldre.fixed.json")
+    assert execute(["submit", "check", "--fix", str(as_text)]) == 0
+    assert f"{fixed}: circo/test, 800 queries: ok" in capsys.readouterr().out
+    assert as_text.read_bytes() == before
+    assert json.loads(fixed.read_text()) == {str(number): list(range(1, 51)) for number in range(800)}
+    assert execute(["submit", "check", "--fix", str(as_text)]) == 0  # again, to the same content
+    fixed.write_text("{}")
+    assert execute(["submit", "check", "--fix", str(as_text)]) == 2
+    assert "ldre.fixed.json exists and is another file" in capsys.readouterr().err
+
+
+def test_fix_removes_folders_and_suffixes_of_names_of_cirr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"test1/test1-{number}-0-img0.png" for number in range(50)]
+    path, fixed = tmp_path / "recall.json", tmp_path / "recall.fixed.json"
+    queries = {str(number): names for number in range(12063, 12063 + 4148)}
+    path.write_text("\ufeff" + json.dumps({"version": "rc2", "metric": "recall", **queries}))
+    assert execute(["submit", "check", "--fix", str(path)]) == 0
+    assert f"{fixed}: cirr/test1 recall, 4148 queries: ok" in capsys.readouterr().out
+    assert json.loads(fixed.read_text())["12063"] == [f"test1-{number}-0-img0" for number in range(50)]
+
+
+def test_fix_writes_nothing_where_there_is_nothing_to_correct(tmp_path: Path) -> None:
+    path = tmp_path / "good.json"
+    path.write_text(json.dumps({str(number): list(range(1, 51)) for number in range(800)}))
+    assert execute(["submit", "check", "--fix", str(path)]) == 0
+    assert list(tmp_path.iterdir()) == [path]
