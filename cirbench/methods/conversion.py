@@ -79,7 +79,6 @@ def convert(
         data=f"not stated; converted from {path.name}",
         data_digest=source,
         data_pairs=0,
-        code="",
         steps=0,
         losses=[],
         seconds=0.0,

@@ -17,6 +17,7 @@ import msgspec
 
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.support.code import Code
 from cirbench.support.extras import MODELS, versions
 from cirbench.support.files import sha256_of_file, write_bytes
 from cirbench.training.interface import rename_parameters
@@ -63,7 +64,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         data: The samples, by name.
         data_digest: What they are; see `cirbench.training.data.Source`.
         data_pairs: How many there are.
-        code: Sha256 of the source of the objective.
+        code: The source code that the training rested on; none where it is not known.
         steps: Optimiser steps that the weights have seen.
         losses: The loss of each step of the training; it went on after the weights that were selected.
         evaluations: What was evaluated on the way.
@@ -88,7 +89,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     data: str
     data_digest: str
     data_pairs: int
-    code: str
+    code: Code | None = None
     steps: int
     losses: list[float]
     seconds: float
@@ -131,7 +132,7 @@ def read_card(folder: Path) -> Card:
         values = msgspec.json.decode(content, type=dict[str, Any])
         schema = values["schema"]
         if schema == 1:
-            values |= {"schema": SCHEMA, "training": rename_parameters(values["training"])}
+            values |= {"schema": SCHEMA, "training": rename_parameters(values["training"]), "code": None}
         elif schema != SCHEMA:
             raise CorruptFile(f"{path} has schema {schema}; this version of cirbench reads up to {SCHEMA}.")
         card = msgspec.convert(values, Card)

@@ -154,10 +154,10 @@ def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def other_training(folder: Path) -> UsageError:
-    """Say that ``folder`` is taken."""
+def other_training(folder: Path, changes: str = "other parameters, backbone, data or code") -> UsageError:
+    """Say that ``folder`` is taken, and by what."""
     return UsageError(
-        f"{folder} holds another training: other parameters, backbone, data or code.",
+        f"{folder} holds another training: {changes}.",
         hint="Choose another --output, or give --restart to replace it.",
     )
 

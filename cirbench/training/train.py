@@ -7,12 +7,12 @@ import copy
 import dataclasses
 import datetime
 import functools
+import glob
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
@@ -21,6 +21,7 @@ from safetensors.torch import save
 from cirbench.backbones.features.store import cache_root
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.support import console
+from cirbench.support.code import current_code
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
 from cirbench.support.files import digest, locked, remove_partial, sha256_of_file, write_bytes
 from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
@@ -32,9 +33,11 @@ from cirbench.training.state import STATE, StateSaver, TrainState, other_trainin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from cirbench.backbones.features.encoder import Progress as Display
     from cirbench.backbones.interface import Backbone
+    from cirbench.support.code import Code
     from cirbench.training.interface import ObjectiveFactory, TrainingParameters
 
 
@@ -75,10 +78,10 @@ class Request:
                 hint=f"Train first (cirbench train {self.method}), then give --checkpoint.",
             )
 
-    @property
-    def code(self) -> str:
-        """Sha256 of the source file of the objective, so that changed code is another training."""
-        return sha256_of_file(Path(inspect.getfile(inspect.unwrap(self.objective))))
+    @cached_property
+    def code(self) -> Code:
+        """The source code that the training rests on: that of the method, of what it imports, and of the harness."""
+        return current_code(inspect.unwrap(self.objective).__module__, type(self.parameters).__module__)
 
     @cached_property
     def digest(self) -> str:
@@ -91,10 +94,30 @@ class Request:
                 "backbone": self.backbone.identity.digest,
                 "data": self.source.digest,
                 "kind": self.kind,
-                "code": self.code,
+                "code": msgspec.to_builtins(self.code),
                 "validation": self.validation.asked,
             }
         )
+
+    def settings_since(self, card: Card) -> list[str]:
+        """Say in one phrase each what is set otherwise than in the training of an earlier checkpoint."""
+        now = {
+            **msgspec.json.decode(msgspec.json.encode(self.parameters), type=dict[str, Any]),
+            "the backbone": self.backbone.identity.digest,
+            "the data": self.source.digest,
+            "the monitored protocol": self.validation.monitor,
+        }
+        then = {
+            **card.training,
+            "the backbone": card.backbone.digest,
+            "the data": card.data_digest,
+            "the monitored protocol": card.selected_on,
+        }
+        return [f"{name} changed" for name in {**now, **then} if now.get(name) != then.get(name)]
+
+    def code_since(self, card: Card) -> list[str]:
+        """Say in one phrase each what changed in the code since an earlier checkpoint."""
+        return ["its code is not known"] if card.code is None else self.code.changes_since(card.code)
 
     @property
     def folder(self) -> Path:
@@ -140,6 +163,7 @@ def train(
     lock = folder.resolve().with_name(f".{folder.resolve().name}.lock")
     with locked(lock) if get_context().is_main_process else contextlib.nullcontext():
         if get_context().is_main_process:
+            _say_what_changed(request, folder if restart else request.folder)
             _tidy(request, folder, restart=restart)
         if broadcast_object((folder / CARD).is_file()):
             _verify_same(request, folder)
@@ -162,6 +186,17 @@ def train(
     return folder
 
 
+def _say_what_changed(request: Request, folder: Path) -> None:
+    """Say which code keeps a checkpoint of an otherwise equal training from being reused."""
+    for path in (folder / CARD, *request.folder.parent.glob(f"{glob.escape(request.method)}-*/{CARD}")):
+        try:
+            card = read_card(path.parent)
+        except CirbenchError:  # not a checkpoint that could have been reused
+            continue
+        if card.method == request.method and not request.settings_since(card) and (changes := request.code_since(card)):
+            console.say(f"{path.parent} is not reused: {'; '.join(changes)}")
+
+
 def _tidy(request: Request, folder: Path, *, restart: bool) -> None:
     """Remove what killed trainings have left half written, and with ``restart`` the training that the folder holds."""
     if restart:
@@ -176,7 +211,10 @@ def _verify_same(request: Request, folder: Path) -> None:
     """Check that a finished training is the one that is requested, and whole."""
     card = read_card(folder)
     if card.request != request.digest:
-        raise other_training(folder)
+        changes = [*request.settings_since(card), *request.code_since(card)]
+        if card.method != request.method:
+            changes = [f"it is of {card.method}"]
+        raise other_training(folder, "; ".join(changes) or "what is evaluated on the way changed")
     verify_weights(folder, card)
 
 

@@ -81,11 +81,11 @@ def test_a_card_of_the_first_schema_is_read_with_the_present_names(checkpoint: P
     training = values["training"]
     training["accumulate"] = training.pop("grad_accum_steps") + 2
     training["checkpointing"] = not training.pop("activation_checkpointing")
-    (tmp_path / CARD).write_text(json.dumps({**values, "schema": 1}))
+    (tmp_path / CARD).write_text(json.dumps({**values, "schema": 1, "code": "0" * 64}))
     card, present = read_card(tmp_path), read_card(checkpoint)
     assert (card.training["grad_accum_steps"], card.training["activation_checkpointing"]) == (3, True)
     assert set(card.training) == set(present.training)
-    assert msgspec.structs.replace(card, training=present.training, digest=present.digest) == present
+    assert msgspec.structs.replace(present, training=card.training, digest="", code=None) == card
 
 
 def test_a_card_without_a_schema_is_refused(checkpoint: Path, tmp_path: Path) -> None:
