@@ -28,7 +28,7 @@ def command(as_json: bool) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from cirbench.runs.provenance import code_version
+    from cirbench.runs.record import code_version
 
     facts = {"cirbench": code_version(), "python": f"{platform.python_version()} on {platform.platform(terse=True)}"}
     for name in _PACKAGES:

@@ -111,12 +111,12 @@ def command(
     if plan:
         click.echo(session.plan())
         return
-    report = Report(session.run(force=force), session.asked)
+    report = Report(session.run(force=force), session.resolved.asked)
     if as_json:
         click.echo(report.as_json())
     else:
         report.print()
-    if not session.entry.labelled and session.entry.folder is None:
+    if not session.resolved.entry.labelled and session.resolved.entry.folder is None:
         _submit(report, session)
 
 
@@ -129,6 +129,6 @@ def _submit(report: Report, session: Session) -> None:
         if run.result.counts.partial:
             say(f"{run.folder} is partial, so no files were written for the test server.")
             continue
-        for path in build_submission(run, Path("submissions"), protocol=session.protocol):
+        for path in build_submission(run, Path("submissions"), protocol=session.ground.protocol):
             say(f"to submit: {path}")
-    say(upload_hint(session.entry.dataset))
+    say(upload_hint(session.resolved.entry.dataset))

@@ -265,4 +265,4 @@ def evaluate_methods(method: str | Sequence[str], dataset: str, *, force: bool =
 
     methods = [method] if isinstance(method, str) else list(method)
     session = Session(read_config(None, {"method": methods, "dataset": dataset, **options}))
-    return Report(session.run(force=force), session.asked)
+    return Report(session.run(force=force), session.resolved.asked)

@@ -32,6 +32,7 @@ __all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "
 
 Disclosure = Literal["yes", "no", "unknown"]
 TrainsOn = Literal["pairs", "images", "texts", "features"]
+Baseline = Literal["image", "text", "image+text"]
 Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets"]
 
 
@@ -54,6 +55,8 @@ class MethodSpec:
             ``None`` where there are none.
         inference_presets: Parameters for backbones, by name, on which the defaults are known not to work.
         training_presets: Training parameters for backbones, by name, on which the defaults are known not to work.
+        baseline: The side of the query that it represents, for an untrained baseline with which every other method is
+            compared; ``None`` for other methods.
         uses_shared_concept: Whether it reads `Query.shared_concept`.
         uses_llm: Whether a large language model takes part.
         uses_triplets: Whether it was trained on composed triplets.
@@ -71,6 +74,7 @@ class MethodSpec:
     converter: str | None = None
     inference_presets: Mapping[str, Parameters] = dataclasses.field(default_factory=dict)
     training_presets: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
+    baseline: Baseline | None = None
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"
     uses_triplets: Disclosure = "no"

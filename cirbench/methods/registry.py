@@ -5,15 +5,17 @@ An entry point names the light SPEC, so that methods can be listed without impor
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import importlib.util
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from cirbench.errors import CirbenchError, MethodFailed, MissingData, UnknownName, UsageError
-from cirbench.methods.interface import MethodSpec
+from cirbench.methods.interface import Baseline, MethodSpec
 from cirbench.support.code import module_name
 
 if TYPE_CHECKING:
@@ -136,6 +138,25 @@ def load_methods() -> tuple[dict[str, MethodSpec], dict[str, CirbenchError]]:
         except CirbenchError as error:
             broken[name] = error
     return found, broken
+
+
+def find_baselines() -> dict[Baseline, MethodSpec]:
+    """The installed untrained baselines by the side of the query that they represent: image, text, image and text.
+
+    Where several methods represent the same side, the first by name is the baseline.
+    """
+    return _baselines(tuple(sorted((point.name, point.value) for point in entry_points(group=GROUP))))
+
+
+@functools.lru_cache
+def _baselines(points: tuple[tuple[str, str], ...]) -> dict[Baseline, MethodSpec]:
+    found: dict[Baseline, MethodSpec] = {}
+    for name, reference in points:
+        with contextlib.suppress(CirbenchError):  # a broken method breaks only itself
+            spec = _spec(reference, owner=f"the method {name}")
+            if spec.baseline is not None:
+                found.setdefault(spec.baseline, spec)
+    return {side: found[side] for side in get_args(Baseline) if side in found}
 
 
 def _spec(reference: str, *, owner: str) -> MethodSpec:

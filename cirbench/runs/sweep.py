@@ -83,11 +83,11 @@ def run_sweep(
             hint=f"For instance: cirbench sweep {spec.name} --set {_example(spec)}=VALUE,VALUE",
         )
     combinations = [*itertools.product(*(parameter.values for parameter in parameters))]
-    sessions = [Session(_configured(config, parameters, values)) for values in combinations]
+    sessions: list[Session] = []
+    for values in combinations:  # on the same data and backbone, so each is loaded once
+        sessions.append(Session(_configured(config, parameters, values), sessions[0].ground if sessions else None))
     results: list[tuple[Run, ...]] = []
     for session in sessions:
-        if session is not sessions[0]:
-            session.share(sessions[0])
         results.append(session.run(force=force))
         label = choose_label(results[-1], label)
     assert label is not None

@@ -17,6 +17,8 @@ from cirbench.comparison.report import Report
 from cirbench.errors import MissingData
 from cirbench.methods.evaluate import count_missing_as_zero, evaluate
 from cirbench.runs.folder import load_run
+from cirbench.runs.ground import Ground
+from cirbench.runs.resolve import resolve
 from cirbench.runs.session import Session
 from cirbench.support.download import silent
 from tests import annotation_files
@@ -119,13 +121,12 @@ def small_session(root: Path, protocol: EvaluationProtocol, **options: object) -
     from cirbench.runs.config import read_config
 
     given = {"method": ["image-only", "text-only"], "dataset": "cirr", "backbone": "scenes-vit", "device": "cpu"}
-    session = Session(read_config(None, {**given, "output": str(root / "runs"), **options}))
-    session.protocol = protocol
-    return session
+    config = read_config(None, {**given, "output": str(root / "runs"), **options})
+    return Session(config, Ground(resolve(config), protocol))
 
 
 def report_of(session: Session) -> Report:
-    return Report(session.run(), session.asked)
+    return Report(session.run(), session.resolved.asked)
 
 
 def test_an_allowed_run_is_partial_and_reports_the_optimistic_number_beside_its_own(

@@ -135,11 +135,13 @@ def test_it_keeps_the_rules_of_the_interface(encoder: Encoder, tmp_path: Path, s
 
 
 def test_a_run_on_other_captions_is_another_run_and_on_the_same_the_same(tmp_path: Path) -> None:
-    file, spec = tmp_path / "c.jsonl", find_method("captioning")
+    file = tmp_path / "c.jsonl"
 
     def job() -> str:
         options = {"method": ["captioning"], "dataset": "scenes", "split": "tiny", "set": {"captions": str(file)}}
-        return Session(read_config(None, options))._job(spec, None).identity.digest
+        session = Session(read_config(None, options))
+        (entrant,) = (each for each in session.resolved.entrants if each.spec.name == "captioning")
+        return session.job(entrant, None).identity.digest
 
     jobs = [job() for caption in ("red", "red", "blue") if write_captions(file, {"1": caption})]
     assert jobs[0] == jobs[1] != jobs[2]

@@ -36,16 +36,19 @@ IMAGE_ONLY = MethodSpec(
     name="image-only",
     title="Image only: the reference image as it is",
     implementation="cirbench_methods.baselines.method:ImageOnly",
+    baseline="image",
 )
 TEXT_ONLY = MethodSpec(
     name="text-only",
     title="Text only: the relative caption as it is",
     implementation="cirbench_methods.baselines.method:TextOnly",
+    baseline="text",
     parameters=TextParameters,
 )
 IMAGE_TEXT = MethodSpec(
     name="image-text",
     title="Image + text: the sum of both features",
     implementation="cirbench_methods.baselines.method:ImageText",
+    baseline="image+text",
     parameters=SumParameters,
 )

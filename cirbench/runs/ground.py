@@ -1,0 +1,103 @@
+"""What all methods of a run stand on: the protocol with its images, and the backbone with its weights."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cirbench.benchmarks.catalogue import load_protocol
+from cirbench.benchmarks.images import require_images
+from cirbench.benchmarks.missing import Lost, find_lost
+from cirbench.support import console
+
+if TYPE_CHECKING:
+    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.interface import Backbone
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.resolve import Resolved
+
+
+class Ground:
+    """The protocol and the backbone of a resolved configuration, each loaded when it is first needed.
+
+    Configurations that differ in methods and parameters alone may share one.
+    """
+
+    def __init__(self, resolved: Resolved, protocol: EvaluationProtocol | None = None) -> None:
+        self._resolved = resolved
+        self._given = protocol
+
+    @cached_property
+    def protocol(self) -> EvaluationProtocol:
+        """The protocol, loaded, whole, with the file of every image unless some may be missing.
+
+        Raises:
+            MissingData: Annotations or images are missing; the message lists the images.
+        """
+        config = self._resolved.config
+        root = None if config.data_root is None else Path(config.data_root)
+        protocol = self._given or load_protocol(self._resolved.entry.address, root)
+        require_images(protocol, allow_missing=config.allow_missing)
+        return protocol
+
+    @cached_property
+    def lost(self) -> Lost:
+        """What cannot be evaluated of what was asked for; nothing, unless images are allowed to miss."""
+        config = self._resolved.config
+        asked = self.protocol if config.limit is None else self.protocol.first(config.limit)
+        if not config.allow_missing:
+            return Lost(asked, frozenset())
+        lost = find_lost(asked, console.progress)
+        if lost.images:
+            console.say(
+                f"{len(lost.images)} images are missing or broken; {len(lost.queries)} of {len(asked.queries)} queries "
+                "lose one that they need and count as misses."
+            )
+        return lost
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The backbone, with its weights."""
+        from cirbench.backbones import load_backbone
+
+        config = self._resolved.config
+        return load_backbone(
+            self._resolved.backbone,
+            weights=None if config.weights is None else Path(config.weights),
+            activation=config.activation,
+            preprocessing=config.preprocessing,
+            precision=config.precision,
+            device=config.device,
+        )
+
+    def encoder(self) -> Encoder:
+        """The backbone with the feature store, one for each method, so that each method's own texts are counted."""
+        from cirbench.backbones.features.encoder import Encoder
+        from cirbench.backbones.features.store import default_store
+
+        return Encoder(
+            self.backbone,
+            default_store(),
+            batch_size=self._resolved.config.batch_size or "auto",
+            progress=console.progress,
+        )
+
+    def describe(self) -> list[str]:
+        """Say what is loaded, and how much is to be encoded."""
+        whole, protocol, encoder = self.protocol, self.lost.available, self.encoder()
+        backbone = encoder.backbone
+        lines = [
+            f"protocol   {whole.name} ({whole.digest[:8]}): {len(protocol.queries)} of {len(whole.queries)} queries, "
+            f"gallery {0 if protocol.gallery is None else len(protocol.gallery)}",
+            f"backbone   {backbone.identity.name}, {backbone.identity.precision} on {backbone.device}, "
+            f"weights {backbone.identity.weights[:12]}",
+        ]
+        if protocol.gallery is not None and protocol.gallery.images is not None:
+            new = encoder.count_new(protocol.gallery.items)
+            seconds = f", at least {new * encoder.seconds_per_image():.0f} s" if new else ""
+            lines.append(
+                f"features   {len(protocol.gallery) - new} gallery images are cached, {new} are to be encoded"
+                f" ({new * backbone.dim * 4 / 1e6:.1f} MB{seconds})"
+            )
+        return lines

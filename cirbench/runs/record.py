@@ -1,0 +1,185 @@
+"""What is kept of an evaluation: the result with its intervals, and where the numbers came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+import cirbench
+from cirbench.methods.evaluate import count_missing_as_zero
+from cirbench.metrics.measure import ceilings
+from cirbench.metrics.statistics import intervals
+from cirbench.runs.config import to_toml
+from cirbench.runs.schema import (
+    BackboneRecord,
+    Counts,
+    Environment,
+    MethodRecord,
+    MetricValue,
+    ProtocolRecord,
+    Result,
+)
+from cirbench.support.extras import MODELS, versions
+from cirbench.support.parameters import settings_of
+from cirbench.training.checkpoint import read_card
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cirbench.backbones.interface import Backbone, BackboneIdentity
+    from cirbench.methods.evaluate import Evaluation
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.ground import Ground
+    from cirbench.runs.resolve import Resolved
+    from cirbench.runs.session import Job
+
+
+def result_of(job: Job, ground: Ground, evaluation: Evaluation, truncated_texts: int) -> tuple[Evaluation, Result]:
+    """Return the evaluation of the whole, in which lost queries count as misses, and the result that describes it.
+
+    Args:
+        job: What was evaluated.
+        ground: The protocol and the backbone.
+        evaluation: Of what is left of the protocol.
+        truncated_texts: How many texts were longer than the text tower reads.
+    """
+    whole, lost, seed = ground.protocol, ground.lost, job.identity.seed
+    rest = lost.available
+    optimistic = {each.label: 100 * each.value for each in evaluation.measurements if lost.images}
+    if lost.images:
+        evaluation = count_missing_as_zero(evaluation, lost)
+    result = Result(
+        digest=job.identity.digest,
+        method=_method_record(job),
+        protocol=ProtocolRecord(name=whole.name, digest=whole.digest, fields=dict(whole.fields), licence=whole.licence),
+        backbone=_backbone_record(ground.backbone.identity),
+        counts=Counts(
+            queries=len(rest.queries),
+            queries_expected=len(whole.queries),
+            gallery=0 if rest.gallery is None else len(rest.gallery),
+            gallery_expected=0 if whole.gallery is None else len(whole.gallery),
+            tied_relevant=evaluation.ranking.tied_relevant,
+            truncated_texts=truncated_texts,
+        ),
+        metrics=_values(evaluation, lost.protocol, seed, optimistic),
+        seed=seed,
+        seconds={phase: round(seconds, 3) for phase, seconds in evaluation.seconds.items()},
+        peak_memory_mb=round(peak_memory_mb(), 1),
+        environment=environment(_device_name(ground.backbone), " ".join(sys.argv) if sys.argv[0] else None),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        lost=sorted(lost.images),
+    )
+    return evaluation, result
+
+
+def configuration_of(job: Job, resolved: Resolved, ground: Ground) -> str:
+    """What to ask for to get this one run again, as TOML."""
+    config = msgspec.structs.replace(
+        resolved.config,
+        method=(job.entrant.reference,),
+        protocol=resolved.entry.id,
+        backbone=ground.backbone.identity.name,
+        checkpoint=None if job.checkpoint is None else str(job.checkpoint),
+        set=settings_of(job.entrant.parameters),
+        train={},  # the checkpoint holds them
+        train_data=None,
+    )
+    return to_toml(config)
+
+
+def _values(
+    evaluation: Evaluation, protocol: EvaluationProtocol, seed: int, optimistic: Mapping[str, float]
+) -> list[MetricValue]:
+    found = intervals(evaluation.measurements, protocol.clusters, seed=seed)
+    best = {each.label: 100 * each.value for each in ceilings(protocol)}
+    return [
+        MetricValue(
+            label=measured.label,
+            value=100 * measured.value,
+            low=100 * interval.low,
+            high=100 * interval.high,
+            n=measured.count,
+            at_most=best[measured.label],
+            optimistic=optimistic.get(measured.label),
+        )
+        for measured, interval in zip(evaluation.measurements, found, strict=True)
+    ]
+
+
+def _method_record(job: Job) -> MethodRecord:
+    spec = job.entrant.spec
+    card = None if job.checkpoint is None else read_card(job.checkpoint)
+    return MethodRecord(
+        name=spec.name,
+        title=spec.title,
+        parameters=msgspec.to_builtins(job.entrant.parameters),
+        code=job.identity.code.method_digest,
+        supervision=spec.supervision,
+        uses_shared_concept=spec.uses_shared_concept,
+        uses_llm=spec.uses_llm,
+        uses_triplets=spec.uses_triplets,
+        checkpoint=None if card is None else card.weights,
+        trained_on=None if card is None else card.data,
+        selected_on=None if card is None else card.selected_on,
+        training=None if card is None else card.training,
+    )
+
+
+def _backbone_record(identity: BackboneIdentity) -> BackboneRecord:
+    return BackboneRecord(**dataclasses.asdict(identity), digest=identity.digest)
+
+
+def _device_name(backbone: Backbone) -> str:
+    device = backbone.device
+    if device.type != "cuda":
+        return device.type
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def environment(device: str, command: str | None) -> Environment:
+    """Describe the code, the packages and the machine."""
+    return Environment(
+        cirbench=code_version(),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=device,
+        packages=versions((*MODELS, "torchvision", "scipy")),
+        command=command,
+    )
+
+
+def code_version() -> str:
+    """Return the version, and from a checkout the commit and whether the tree differs from it."""
+    root = Path(cirbench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return cirbench.__version__
+    commit = _git(root, "rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return cirbench.__version__
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "cirbench", "methods")
+    return f"{cirbench.__version__}+g{commit}{'+changes' if changed else ''}"
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident size of this process so far, in MiB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
