@@ -3,16 +3,22 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test browser chromium picture bench gpu clean
+.PHONY: demo test quick lint browser chromium picture bench gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/cirbench run --method pli --dataset scenes
 
-test: $(VENV)/installed-dev chromium
+test: lint chromium
+	$(BIN)/pytest
+
+# Under a minute: every package, without what starts processes, trains, encodes or drives a browser.
+quick: $(VENV)/installed-dev
+	$(BIN)/pytest -m "not slow and not browser and not performance and not gpu"
+
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
 
 browser: $(VENV)/installed-dev chromium
 	$(BIN)/pytest tests/browser

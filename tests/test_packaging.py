@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import cirbench
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("cirbench", "methods", "pyproject.toml", "README.md", "LICENSE")
@@ -86,6 +90,15 @@ def test_the_installed_wheel_lists_methods_and_runs_scenes_from_the_root_folder(
         str(tmp_path / "runs"),
     ]
     assert "mAP@5" in _cirbench(["-m", "cirbench", *run], environment)
+
+
+def test_version_and_date_are_the_same_wherever_they_are_stated() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cited = dict(re.findall(r"^([a-z-]+): (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
+    (version, date), *_ = re.findall(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert project["version"] == cirbench.__version__ == cited["version"] == version
+    assert cited["date-released"] == date
+    assert cited["repository-code"] == project["urls"]["Repository"]
 
 
 def _cirbench(arguments: list[str], environment: dict[str, str]) -> str:

@@ -53,8 +53,8 @@ def test_an_archive_that_unpacks_to_more_than_the_limit_is_not_unpacked(tmp_path
     [
         (header((1 << 50,), "<f8") + bytes(64), "not as large as its header says"),
         (header((4,), "<f8") + bytes(64), "not as large as its header says"),
-        (header((-1,), "<f8"), "no plain array"),
-        (header((1,), "|O") + b"cos\nsystem\n", "no plain array"),
+        (header((-1,), "<f8"), "not a plain array"),
+        (header((1,), "|O") + b"cos\nsystem\n", "not a plain array"),
         (b"not an array", "damaged"),
         (b"", "damaged"),
     ],
