@@ -15,6 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 EVIDENCE = ("per_query.npz", "predictions.jsonl", "run.trec", "qrels.trec", "config.toml")
 
 

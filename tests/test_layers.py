@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def modules() -> list[Path]:
     return sorted((ROOT / "cirbench").rglob("*.py"))
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Every absolute import of ``path``, wherever it stands, type-only ones excepted."""
     tree = ast.parse(path.read_text())
@@ -54,6 +56,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@cache
 def is_module(name: str) -> bool:
     path = ROOT.joinpath(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()

@@ -15,6 +15,8 @@ import pytest
 
 import cirbench
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SOURCES = ("cirbench", "methods", "pyproject.toml", "README.md", "LICENSE")
 

@@ -169,6 +169,7 @@ def picture(seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 32, 3), dtype=np.uint8))
 
 
+@pytest.mark.slow
 def test_every_family_gives_the_features_of_transformers_itself(folder: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
@@ -197,6 +198,7 @@ def test_a_row_depends_on_its_own_text_only(folder: Path) -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_identity_names_the_implementation_and_changes_with_the_weights(folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -216,6 +218,7 @@ def test_texts_that_are_cut_are_known(folder: Path) -> None:
     assert backbone.tokenize(["dog " * 100]).shape == (1, backbone.context_length)
 
 
+@pytest.mark.slow
 def test_the_baselines_run_on_every_family(folder: Path) -> None:
     protocol = scenes_protocol("tiny")
     encoder = Encoder(load_backbone(str(folder), device="cpu"), default_store())

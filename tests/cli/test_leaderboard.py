@@ -86,6 +86,7 @@ def test_a_receipt_belongs_to_one_run(runs: list[Path], tmp_path: Path, capsys: 
     assert "A receipt belongs to one run." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_of_an_entry_finds_the_run_that_it_was_made_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

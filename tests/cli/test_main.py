@@ -71,6 +71,7 @@ def _fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli.LazyGroup, "get_command", lambda self, ctx, name: failing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "methods"], ["list", "protocols"], ["score", "--help"]])
 def test_light_commands_never_import_torch(arguments: list[str]) -> None:
     program = (

@@ -239,6 +239,7 @@ def test_ids_are_checked_against_a_gallery_that_is_at_hand(tmp_path: Path, capsy
     assert "1 ids are not in the gallery ('elsewhere')" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_torch_is_never_imported(circo: list[str], tmp_path: Path) -> None:
     code = "import sys; from cirbench.cli import execute; code = execute(sys.argv[1:]); "
     code += "print([name for name in ('torch', 'open_clip', 'scipy') if name in sys.modules]); sys.exit(code)"

@@ -15,6 +15,7 @@ TRAINED = "own-emoji--pli--206702d4"
 ENTRIES = Path(__file__).parent.parent.parent / "leaderboards" / "entries"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", entry_folders(ENTRIES), ids=lambda folder: folder.name)
 def test_a_published_entry_holds_and_was_recomputed(folder: Path) -> None:
     assert check_entry(folder, known_protocols(ENTRIES)) == Verdict(folder.name, ())

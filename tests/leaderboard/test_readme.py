@@ -55,6 +55,7 @@ def test_the_pages_have_such_tables() -> None:
     assert [table.page for table in published()] == ["README.md", "docs/own-data.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [*published()], ids=lambda table: table.page)
 def test_every_cell_follows_from_the_ranks_of_the_entries(table: Published) -> None:
     entries, evidence = zip(*map(entry_of, table.runs), strict=True)

@@ -9,6 +9,8 @@ import pytest
 
 from cirbench.cli import execute
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-method.md"
 BLOCKS = dict(re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL))
 

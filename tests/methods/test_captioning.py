@@ -121,6 +121,7 @@ def test_a_captioner_describes_each_reference_once_ever(
     np.testing.assert_array_equal(captioning(encoder, captioner=model).encode_queries(queries), rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["captions", "texts"])
 def test_it_keeps_the_rules_of_the_interface(encoder: Encoder, tmp_path: Path, source: str) -> None:
     items = [item(left, right) for left in COLOURS[:4] for right in COLOURS[4:]]

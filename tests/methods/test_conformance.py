@@ -109,6 +109,7 @@ def test_each_kind_of_breach_is_found(factory: Callable[[], Method], rule: str, 
     assert problem in broken_rules(factory)[rule]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_methods())
 def test_the_specs_that_come_along_are_complete_and_light(name: str) -> None:
     findings = check_spec(find_method(name), reference_of(name))
@@ -143,6 +144,7 @@ def test_a_spec_with_gaps_is_found_out(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_spec_that_imports_torch_is_found_out(tmp_path: Path) -> None:
     file = tmp_path / "heavy.py"
     file.write_text(SPEC_FILE.format(extra="import torch"))

@@ -98,6 +98,7 @@ def tagger(folder: Path, **words: str) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_spacy_finds_runs_of_nouns_adjectives_and_determiners(tmp_path: Path) -> None:
     tags = {"a": "DET", "the": "DET", "black": "ADJ", "dog": "NOUN", "rex": "PROPN", "on": "ADP", "chases": "VERB"}
     keywords = TaggedKeywords(tagger(tmp_path / "tags", **tags))

@@ -132,6 +132,7 @@ def test_a_query_is_the_weighted_sum_of_unit_rows_of_the_tuned_towers() -> None:
         )
 
 
+@pytest.mark.slow
 def test_blip_is_tuned_and_run_like_clip(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

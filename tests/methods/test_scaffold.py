@@ -16,6 +16,8 @@ from cirbench.methods.scaffold import write_method
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_scaffolded_method_passes_the_check_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["new", "method", "fresh-idea", "--path", str(tmp_path)]) == 0

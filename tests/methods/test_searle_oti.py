@@ -31,6 +31,8 @@ from tests.tiny_clip import COLOURS, coloured_pairs, tiny_backbone
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 COLOURED = {colour: [f"a {colour} half", f"one {colour} side, seen from afar", f"{colour}"] for colour in COLOURS}
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cirbench.protocol import EvaluationProtocol
     from cirbench.ranking import Ranking
 
+pytestmark = pytest.mark.slow
+
 PROTOCOLS: Mapping[str, Callable[[], EvaluationProtocol]] = {
     "circo-like": circo_like,
     "cirr-like": cirr_like,

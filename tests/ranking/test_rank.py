@@ -53,6 +53,7 @@ def solved(case: Case) -> Ranking:
     return rank(case.queries_QD, case.gallery_ND, case.task)
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from([0, 8]), st.sampled_from([1, 5, 512]), st.sampled_from([1, 3, 16, 1024]))
 @settings(max_examples=150)
 def test_ranking_agrees_with_sorting_everything_by_exact_fractions(case: Case, few: int, tile: int, chunk: int) -> None:

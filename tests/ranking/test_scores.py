@@ -27,6 +27,7 @@ pairs_of_rows = st.integers(1, 6).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(pairs_of_rows)
 @settings(max_examples=400)
 def test_a_score_is_the_nearest_float32_to_the_exact_dot_product(rows: tuple[NDArray[np.float32], ...]) -> None:

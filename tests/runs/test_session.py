@@ -21,6 +21,7 @@ from tests.tiny_benchmark import write_benchmark
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 TINY = ["run", "--dataset", "scenes", "--split", "tiny"]
 
 
@@ -37,6 +38,7 @@ def only(folder: Path, method: str) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_numbers_its_evidence_and_its_configuration(runs: Path) -> None:
     names = {path.name for path in only(runs, "image-text").iterdir()}
     assert names == {
@@ -138,6 +140,7 @@ def test_a_plan_names_what_is_finished_and_writes_nothing(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_missing_feature_cache_changes_nothing(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIRBENCH_CACHE", str(tmp_path / "cache"))
     command = [*TINY, "--method", "image-text", "--output", str(tmp_path / "runs"), "--batch-size"]

@@ -14,6 +14,8 @@ from cirbench.errors import CirbenchError
 from cirbench.support import distributed
 from tests.side_by_side import TORCHRUN, environment, start_two
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = str(Path(__file__).with_name("processes_at_work.py"))
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = TrainingParameters(steps=9, batch_size=16, lr=1e-3)  # three steps an epoch
 VALUES = {3: 10.0, 6: 30.0, 9: 20.0}
 SEEN: list[tuple[str, bool]] = []

@@ -19,6 +19,7 @@ from tests.training.plain_samples import GreySample
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 BROKEN = (3, 4, 9)
 
 

@@ -189,6 +189,7 @@ names = some.text("abc", min_size=1, max_size=3)
 suffixes = some.sampled_from(["png", "PNG", "txt", "json", "cls", "jpg"])
 
 
+@pytest.mark.slow
 @given(some.dictionaries(some.tuples(names, suffixes), some.binary(max_size=600), min_size=1, max_size=12))
 def test_every_member_of_a_shard_is_found_where_it_lies(
     tmp_path_factory: pytest.TempPathFactory, members: dict[tuple[str, str], bytes]

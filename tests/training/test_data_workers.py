@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from cirbench.training.data import Sample
 
+pytestmark = pytest.mark.slow
+
 
 def greys(count: int, *broken: int) -> Source:
     return Source("greys", [GreySample(grey, grey in broken) for grey in range(count)], "0" * 64)

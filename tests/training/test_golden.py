@@ -14,6 +14,8 @@ from tests.training.quick import quick_request, trained
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4
 """Other processors, threads and versions of torch round differently, and the steps amplify that. Between AVX-512, AVX2
 and no vectors at all, on one thread and on two, the largest difference of these traces was 2e-6."""

@@ -60,6 +60,7 @@ class Exploding(Contrastive):
         return super().loss(batch) * (1 + (4 / 3) ** (Exploding.calls - 30))
 
 
+@pytest.mark.slow
 def test_a_diverging_training_stops_names_the_step_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     parameters = TrainingParameters(steps=200, batch_size=16, lr=1e-5)
     request = Request("exploding", Exploding, parameters, tiny_backbone(), some_pairs())

@@ -15,6 +15,8 @@ from tests.side_by_side import TORCHRUN, environment, start_two
 from tests.tiny_clip import write_design
 from tests.training import several
 
+pytestmark = pytest.mark.slow
+
 PLI = ["-m", "cirbench", "train", "pli", "--data", "scenes:64", "--set", "batch_size=16"]
 
 

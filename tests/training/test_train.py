@@ -21,6 +21,7 @@ from tests.tiny_clip import some_pairs, tiny_backbone
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 PARAMETERS = TrainingParameters(steps=8, batch_size=16, lr=1e-3, schedule="cosine", warmup=2, weight_decay=0.01)
 
 

@@ -22,6 +22,8 @@ from tests.tiny_clip import write_design
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 BRIEF = ["--data", "scenes:64", "--set", "steps=3", "--set", "batch_size=16"]
 
 

@@ -297,6 +297,7 @@ def test_a_file_where_a_folder_should_be_is_said(url: str, tmp_path: Path) -> No
         fetch(url, tmp_path / "place" / "file", patience=HASTY)
 
 
+@pytest.mark.slow
 def test_a_killed_download_leaves_no_file_and_is_resumed(server: Server, url: str, target: Path) -> None:
     server.script = [Behaviour(stall_after=800_000)]
     process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.files.fetching", url, str(target), SHA256])

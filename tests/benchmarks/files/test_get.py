@@ -236,6 +236,7 @@ def test_a_record_of_another_version_is_named(getter: Getter, sources: Sources) 
         getter.annotations(sources)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_each_file_once(server: Server, sources: Sources, tmp_path: Path) -> None:
     server.script = [Behaviour(drop_after=len(VAL) // 2)]
     command = [

@@ -62,6 +62,7 @@ def test_a_noun_takes_the_right_article_and_number() -> None:
     assert listed(["a", "b", "c"]) == "a, b and c"
 
 
+@pytest.mark.slow
 def test_relative_captions_are_clean_sentences() -> None:
     for query in scenes_benchmark("val").queries:
         text = query.blueprint.caption

@@ -73,6 +73,7 @@ def test_it_matches_training_images_with_their_captions(backbone: Backbone) -> N
     assert np.mean(ranks < 5) > 0.6
 
 
+@pytest.mark.slow
 def test_both_modalities_are_needed(backbone: Backbone) -> None:
     """On the small split too, the sum finds far more than the image or the caption alone."""
     protocol, data = scenes_protocol("tiny"), scenes_benchmark("tiny")

@@ -28,6 +28,7 @@ def test_annotations_are_those_on_record(split: str) -> None:
     assert scenes_benchmark(split).digest == ANNOTATIONS[split]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["val", "tiny"])
 def test_pixels_are_those_on_record(split: str) -> None:
     hasher = hashlib.sha256()

@@ -9,6 +9,7 @@ import pytest
 from cirbench.benchmarks.scenes.benchmark import SceneImage, scenes_benchmark, training_pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["val", "tiny"])
 def test_training_shares_neither_images_nor_structures_with_an_evaluation_split(split: str) -> None:
     """By content digest, and by what is in the picture regardless of where it stands."""

@@ -75,6 +75,7 @@ def test_a_wide_board_shows_two_cutoffs_of_each_metric_and_its_other_columns_on_
     assert all(heading.shown for heading in headings(labels[:8]))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(TEXT, PERCENT), min_size=1, max_size=8), TEXT)
 def test_a_picture_of_rows_is_well_formed_and_says_every_number(rows: list[tuple[str, float]], title: str) -> None:
     lines = [Line(name, (Dot(Number(value, max(0.0, value - 1), value + 1)),), "rank 1") for name, value in rows]

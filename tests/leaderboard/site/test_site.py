@@ -25,6 +25,8 @@ from tests.shown import board, hostile_board, make_entries, row, write_pages
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -75,6 +75,7 @@ def test_one_method_has_nobody_to_be_compared_with() -> None:
     assert [str(range_) for range_ in rank_ranges(1, ())] == ["1"]
 
 
+@pytest.mark.slow
 def test_a_family_is_never_too_large_for_its_differences_to_be_seen() -> None:
     """Of 30 methods the 435 pairs would each need a p-value below 0.05 / 435, which 999 flips cannot give."""
     methods = [[Measured("x", np.full(40, at / 30))] for at in range(30)]
@@ -82,6 +83,7 @@ def test_a_family_is_never_too_large_for_its_differences_to_be_seen() -> None:
     assert [str(found) for found in ranges] == [str(30 - at) for at in range(30)]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.floats(0, 0.06))
 @settings(max_examples=8)
 def test_the_p_value_agrees_with_scipys_permutation_test(seed: int, shift: float) -> None:

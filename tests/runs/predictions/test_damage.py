@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import contextlib
 import io
 import tempfile
@@ -37,6 +38,7 @@ def damaged(draw: st.DrawFn, whole: tuple[bytes, ...]) -> bytes:
     return content
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.binary(max_size=60) | damaged(WHOLE), st.sampled_from(["", ".json", ".jsonl", ".trec"]))
 def test_damaged_text_is_read_or_refused(content: bytes, suffix: str) -> None:
@@ -55,6 +57,7 @@ def saved(array: np.typing.NDArray[np.float32]) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(damaged((saved(np.ones((3, 4), np.float32)), saved(np.ones((1, 1), np.float32)))))
 def test_damaged_arrays_are_read_or_refused(content: bytes) -> None:

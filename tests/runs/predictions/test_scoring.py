@@ -86,6 +86,7 @@ def values(score: Score) -> dict[str, float]:
     return {measured.label: measured.value for measured in score.measurements}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("at_hand", [True, False], ids=["gallery available", "gallery not available"])
 def test_random_features_score_as_the_definitions_say(tmp_path: Path, seed: int, at_hand: bool) -> None:

@@ -48,6 +48,7 @@ def names_of(protocol: EvaluationProtocol, top_QK: NDArray[np.int64]) -> dict[st
     }
 
 
+@pytest.mark.slow
 @given(rankings(TEXT))
 def test_json_lines_come_back_with_every_id(ranked: tuple[EvaluationProtocol, Ranking]) -> None:
     protocol, ranking = ranked
@@ -60,6 +61,7 @@ def test_json_lines_come_back_with_every_id(ranked: tuple[EvaluationProtocol, Ra
     assert lists.group_rankings == names_of(protocol, ranking.group_top_QK)
 
 
+@pytest.mark.slow
 @given(rankings(WORD))
 def test_a_trec_run_comes_back_in_order_through_ties(ranked: tuple[EvaluationProtocol, Ranking]) -> None:
     protocol, ranking = ranked

@@ -73,6 +73,7 @@ def tables(draw: st.DrawFn) -> Table:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @settings(max_examples=60)
 @given(table=tables())
@@ -80,6 +81,7 @@ def test_every_form_reads_back_as_the_same_numbers(form: str, table: Table) -> N
     assert PARSERS[form](render(table, form), table) == of_model(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @settings(max_examples=60)
 @given(table=tables())
