@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test quick lint browser chromium picture bench gpu clean
+.PHONY: demo test quick lint site browser chromium picture bench gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/cirbench run --method pli --dataset scenes
@@ -20,6 +20,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+site: $(VENV)/installed
+	$(BIN)/cirbench leaderboard build --output build/site
+
 browser: $(VENV)/installed-dev chromium
 	$(BIN)/pytest tests/browser
 
@@ -29,8 +32,8 @@ chromium:
 	    || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } \
 	    || echo "Chromium is not installed and cannot be: the browser tests will be skipped."
 
-picture: $(VENV)/installed-dev chromium
-	$(BIN)/python -m tests.browser.picture leaderboards/site/benchmarks/scenes.html docs/leaderboard.png
+picture: $(VENV)/installed-dev chromium site
+	$(BIN)/python -m tests.browser.picture build/site/benchmarks/scenes.html docs/leaderboard.png
 
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/performance -m performance --benchmark-columns=median,rounds

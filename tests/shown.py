@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from cirbench import cli
 from cirbench.leaderboard.adding import add_run
-from cirbench.leaderboard.board import BADGES, Board, BoardRow, Group, Value
+from cirbench.leaderboard.board import BADGES, Board, BoardRow, Group
 from cirbench.leaderboard.site.build import pages
-from cirbench.leaderboard.site.showing import Thumbnails
+from cirbench.leaderboard.site.cases import Thumbnails
+from cirbench.support.tables import Number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def row(number: int, **changes: object) -> BoardRow:
         "year": 2020 + number % 7,
         "badge": BADGES[2 + number % 2],
         "protocol": "cirr/test1",
-        "metrics": {label: Value(20 + number / 10 + place) for place, label in enumerate(METRICS)},
+        "metrics": {label: Number(20 + number / 10 + place) for place, label in enumerate(METRICS)},
         "rank": str(number + 1),
         "partial": False,
         "caveats": ("Read in a transcription of the table, not in the paper itself.",),

@@ -43,6 +43,30 @@ VERBS = {
 INTERRUPTED = 130
 
 
+def command_error(words: Sequence[str]) -> str | None:
+    """Say why the command line does not take a verb with these arguments, or ``None`` where it does.
+
+    Nothing is run and no file is looked for: a command is as good on a machine that does not have its data.
+    """
+    verb, arguments = words[0], [*words[1:]]
+    try:
+        command = LazyGroup().get_command(click.Context(click.Group()), verb)
+        assert command is not None
+        context = click.Context(command, info_name=verb)
+        values, left, _ = command.make_parser(context).parse_args(arguments)
+        for parameter in command.get_params(context):
+            value = values.get(parameter.name or "")
+            if parameter.required and value in (None, ()):
+                return f"lacks {parameter.get_error_hint(context)}"
+            if value is not None and isinstance(parameter.type, click.Choice | click.IntRange | click.FloatRange):
+                parameter.type_cast_value(context, value)
+    except click.UsageError as error:
+        return f"is refused by cirbench {verb}: {error.format_message()}"
+    except UnknownName as error:
+        return error.message
+    return f"has {left[0]!r}, which cirbench {verb} does not take" if left else None
+
+
 class LazyGroup(click.Group):
     """Loads the module of a verb only when that verb is called."""
 

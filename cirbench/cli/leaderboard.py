@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from cirbench.cli import command_error
 from cirbench.errors import CheckFailed, UsageError
 
 _PATH = click.Path(path_type=Path)
@@ -52,7 +53,7 @@ def check(entries: Path, as_json: bool) -> None:
     from cirbench.leaderboard.check import check_entries
     from cirbench.support.tables.model import visible
 
-    verdicts = check_entries(entries)
+    verdicts = check_entries(entries, command_error)
     if as_json:
         told = [
             {"entry": each.name, "ok": each.ok, "problems": each.problems, "notes": each.notes} for each in verdicts
@@ -60,13 +61,13 @@ def check(entries: Path, as_json: bool) -> None:
         click.echo(json.dumps({"schema_version": 1, "entries": told}, indent=2))
     else:
         for each in verdicts:
-            click.echo(f"{visible(each.name)}: {'ok' if each.ok else 'does not hold'}")
+            click.echo(f"{visible(each.name)}: {'ok' if each.ok else 'not valid'}")
             for line in (*each.problems, *(f"note: {note}" for note in each.notes)):
                 click.echo(f"  {visible(line)}")
         click.echo(f"{len(verdicts)} entries in {entries}", err=True)
     if failed := [each for each in verdicts if not each.ok]:
         raise CheckFailed(
-            f"{len(failed)} of {len(verdicts)} entries do not hold.",
+            f"{len(failed)} of {len(verdicts)} entries are not valid.",
             hint="Make an entry again from its run: cirbench leaderboard add RUN",
         )
 
@@ -77,14 +78,25 @@ def check(entries: Path, as_json: bool) -> None:
     "-o",
     "--output",
     type=_PATH,
-    default=Path("leaderboards/site"),
+    default=Path("build/site"),
     show_default=True,
     help="Folder to write the site to.",
 )
-def build(entries: Path, output: Path) -> None:
-    """Write the site: a page for each benchmark, method and run, in a folder that opens from disk."""
-    from cirbench.leaderboard.site.build import build_site
+@click.option(
+    "--boards", type=_PATH, help="Folder to write a Markdown table of each protocol to.  [default: beside the entries]"
+)
+def build(entries: Path, output: Path, boards: Path | None) -> None:
+    """Write the site, in a folder that opens from disk, and a Markdown table of each protocol.
 
-    files = build_site(entries, output).files
+    An entry that is not valid is left out of both, and named on stderr.
+    """
+    from cirbench.leaderboard.site.build import build_site
+    from cirbench.support.tables.model import visible
+
+    built = build_site(entries, output, boards or entries.parent / "boards", command_error)
     click.echo(output / "index.html")
+    files = built.manifest.files
     click.echo(f"{sum(name.endswith('.html') for name in files)} pages, {len(files)} files", err=True)
+    click.echo(f"{len(built.boards)} tables in {boards or entries.parent / 'boards'}", err=True)
+    for verdict in built.left_out:
+        click.echo(visible(f"left out: {verdict.name}: {'; '.join(verdict.problems)}"), err=True)

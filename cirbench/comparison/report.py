@@ -13,6 +13,7 @@ from cirbench.comparison.baselines import Diagnosis, Unimodal, diagnose, unimoda
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import difference, estimate, number, resampled, title
 from cirbench.methods.registry import REFERENCE_BASELINE, UNIMODAL_BASELINES
+from cirbench.metrics.table import short_label
 from cirbench.support.console import print_table
 from cirbench.support.tables import Column, Number, Row, Table, render
 from cirbench.support.tables.html import escape
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from cirbench.runs.schema import Result
 
 _CUTOFFS = 2
-_SHORT = {"Recall_subset": "Rs", "Recall": "R"}
 
 
 def overview_table(
@@ -47,10 +47,10 @@ def overview_table(
     labels, partly = _secondary(runs[0].result), headline.optimistic is not None
     names = [run.result.method.name for run in runs]
     plain = names.index(REFERENCE_BASELINE) if REFERENCE_BASELINE in names else None
-    columns = [Column("method", "method"), Column("headline", f"{_short(headline.label)} [95 % interval]")]
+    columns = [Column("method", "method"), Column("headline", f"{short_label(headline.label)} [95 % interval]")]
     if partly:
-        columns.append(Column("optimistic", f"{_short(headline.label)} without lost queries"))
-    columns += [Column(label, _short(label)) for label in labels]
+        columns.append(Column("optimistic", f"{short_label(headline.label)} without lost queries"))
+    columns += [Column(label, short_label(label)) for label in labels]
     if unimodal is not None:
         columns += [Column("hard", "where neither solves"), Column("gain", "gain over better unimodal")]
     if plain is not None:
@@ -111,11 +111,6 @@ def _secondary(result: Result) -> list[str]:
     return [label for label in chosen if label != result.metrics[0].label]
 
 
-def _short(label: str) -> str:
-    family, _, rest = label.partition("@")
-    return f"{_SHORT.get(family, family)}@{rest}" if rest else label
-
-
 def _caption(run: Run, standings: Standings | None) -> str:
     pairs = 0 if standings is None else len(standings.pairs)
     holm = f", after Holm's correction over all {pairs} pairs" if pairs > 1 else ""
@@ -129,7 +124,7 @@ def _note(one: Unimodal) -> str:
     image, text = (f"{count} ({100 * count / one.answered:.1f} %)" for count in (one.by_image, one.by_text))
     return (
         f"Of {one.answered} queries, the reference image alone solves {image}, the caption alone {text}, neither "
-        f"{one.hard}; solved means {_short(one.label)} above 0."
+        f"{one.hard}; solved means {short_label(one.label)} above 0."
     )
 
 

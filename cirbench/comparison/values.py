@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -113,12 +113,27 @@ _MOST = 3
 
 def run_names(runs: Sequence[Run]) -> tuple[str, ...]:
     """Name each run by its method; runs of one method also by the settings that differ, or else by their folder."""
-    names = [run.result.method.name for run in runs]
-    names = [_among(run, runs) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
-    times = Counter(names)
-    return tuple(
-        f"{name} ({run.folder.name})" if times[name] > 1 else name for run, name in zip(runs, names, strict=True)
+    return distinct_names(
+        [run.result.method.name for run in runs],
+        [settings(run.result) for run in runs],
+        [run.folder.name for run in runs],
     )
+
+
+def distinct_names(
+    methods: Sequence[str], settings: Sequence[Mapping[str, Any]], otherwise: Sequence[str]
+) -> tuple[str, ...]:
+    """Name results by their methods, by the first settings that differ within a method, or by ``otherwise``."""
+
+    def named(place: int) -> str:
+        kin = [settings[other] for other, method in enumerate(methods) if method == methods[place]]
+        mine = settings[place]
+        differing = [key for key in mine if any(other.get(key) != mine[key] for other in kin)]
+        return " ".join([methods[place], *(f"{key}={mine[key]}" for key in differing[:_MOST])])
+
+    names = [*map(named, range(len(methods)))]
+    times = Counter(names)
+    return tuple(f"{name} ({other})" if times[name] > 1 else name for name, other in zip(names, otherwise, strict=True))
 
 
 def settings(result: Result) -> dict[str, Any]:
@@ -132,17 +147,3 @@ def settings(result: Result) -> dict[str, Any]:
         "precision": result.backbone.precision,
         "seed": result.seed,
     }
-
-
-def _among(run: Run, runs: Sequence[Run]) -> str:
-    """The method with the settings in which it differs from others of its kind."""
-    method = run.result.method.name
-    kin = [settings(other.result) for other in runs if other.result.method.name == method]
-    mine = settings(run.result)
-    differing = [key for key in mine if any(other.get(key) != mine[key] for other in kin)]
-    return " ".join([method, *_said(mine, differing)])
-
-
-def _said(values: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
-    for key in keys[:_MOST]:
-        yield f"{key}={values[key]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shlex
 import shutil
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.benchmarks.catalogue import choose_protocol, datasets, load_protocol
-from cirbench.errors import CheckFailed, CirbenchError, UsageError
-from cirbench.leaderboard.check import check_entry
-from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, Score, entry_id, known_protocols, register_protocol, sealed
+from cirbench.errors import CheckFailed, CirbenchError, MissingData, UsageError
+from cirbench.leaderboard.binding import KnownProtocol, binding_of, known_protocols, register_protocol
+from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, lists_name
+from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, Score, entry_id, sealed
 from cirbench.leaderboard.evidence import MOST_STORED, pack
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
@@ -21,7 +23,7 @@ from cirbench.runs.config import read_config
 from cirbench.runs.folder import CONFIG, PER_QUERY, load_run
 from cirbench.submissions.receipts import parse_receipt
 from cirbench.support.arrays import read_archive
-from cirbench.support.files import write_bytes, write_versioned
+from cirbench.support.files import exchange, sha256_of_file, write_bytes, write_versioned
 from cirbench.training.data.source import FIRST
 
 if TYPE_CHECKING:
@@ -144,12 +146,13 @@ def add_run(
             hint="Add it with the server's answer: --receipt submissions/.../NAME.receipt.json "
             "(`cirbench submit record` writes it).",
         )
-    files = _receipts(answers) if answers else {RANKS: _ranks(run, protocol)}
-    return _keep(_entry(run, config, files, answers, note), files, entries)
+    part = protocol if config.limit is None else protocol.first(config.limit)
+    files = _of_server(receipts, answers) if answers else {RANKS: pack(read_archive(run.folder / PER_QUERY), part)}
+    return _keep(_entry(run, config, files, answers, note), files, entries, protocol)
 
 
 def _protocol(result: Result, config: RunConfig, data_root: Path | None) -> EvaluationProtocol:
-    """The part of the protocol that the run was evaluated on, which must be the one that lies here."""
+    """The protocol that the run was evaluated on, which must be the one that lies here."""
     root = data_root or (None if config.data_root is None else Path(config.data_root))
     chosen = choose_protocol(config.dataset, protocol=config.protocol)
     protocol = load_protocol(chosen.address, root)
@@ -159,7 +162,7 @@ def _protocol(result: Result, config: RunConfig, data_root: Path | None) -> Eval
             f"The run was made on {result.protocol.name} with other {', '.join(named)} than the data here have.",
             hint="Run it again on these data, or give --data-root.",
         )
-    return protocol if config.limit is None else protocol.first(config.limit)
+    return protocol
 
 
 def _entry(run: Run, config: RunConfig, files: dict[str, bytes], answers: Sequence[Receipt], note: str) -> Entry:
@@ -185,41 +188,59 @@ def _entry(run: Run, config: RunConfig, files: dict[str, bytes], answers: Sequen
             lost=tuple(result.lost),
             ranks=digests.get(RANKS),
             ranks_stored=len(files.get(RANKS, b"")) <= MOST_STORED and RANKS in files,
-            receipts={name: digest for name, digest in digests.items() if name != RANKS},
+            receipts={name: digest for name, digest in digests.items() if name.endswith(".json")},
+            lists={name: digest for name, digest in digests.items() if name.endswith(".gz")} or None,
             note=note,
         )
     )
 
 
-def _keep(entry: Entry, files: dict[str, bytes], entries: Path) -> Path:
-    """Write an entry under a hidden name, check it there, and let it take its place."""
+def _keep(entry: Entry, files: dict[str, bytes], entries: Path, protocol: EvaluationProtocol) -> Path:
+    """Write an entry under a hidden name, check it there, and exchange it for the one in its place.
+
+    Whenever the process is killed, the earlier entry or the new one is in its place, whole. What else it leaves lies
+    under the hidden name, and goes when the same run is added again.
+    """
     known = known_protocols(entries)
-    protocol = entry.protocol
-    draft = entries / f".{entry.id}" / entry.id
+    aside, final = entries / f".{entry.id}", entries / entry.id
+    draft = aside / entry.id
+    shutil.rmtree(aside, ignore_errors=True)
     try:
         for name, content in files.items():
             if name != RANKS or entry.ranks_stored:
                 write_bytes(draft / name, content)
         write_versioned(draft / ENTRY, entry)
-        check_entry(draft, {protocol.name: protocol.digest, **known}).require()
+        mine = KnownProtocol(digest=protocol.digest, binding=binding_of(protocol))
+        check_entry(draft, {protocol.name: mine, **known}).require()
         if protocol.name not in known:
-            register_protocol(entries, protocol.name, protocol.digest)
-        final = entries / entry.id
-        if final.exists():
-            shutil.rmtree(final)
-        draft.rename(final)
+            register_protocol(entries, protocol)
+        exchange(draft, final)
     finally:
-        shutil.rmtree(draft.parent, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
     return final
 
 
-def _ranks(run: Run, protocol: EvaluationProtocol) -> bytes:
-    return pack(read_archive(run.folder / PER_QUERY), protocol)
+def _of_server(receipts: Sequence[Path], answers: Sequence[Receipt]) -> dict[str, bytes]:
+    """Each receipt, and the file that it is about, so that a reader can see what the server scored.
 
-
-def _receipts(answers: Sequence[Receipt]) -> dict[str, bytes]:
+    Raises:
+        MissingData: A submitted file does not lie beside its receipt.
+        CheckFailed: It has changed since, or is too large.
+    """
     files = {}
-    for answer in answers:
+    for path, answer in zip(receipts, answers, strict=True):
+        submission = path.parent / PurePath(answer.file).name
+        if not submission.is_file():
+            raise MissingData(
+                f"{submission} is not there, and an entry keeps the file that the server scored.",
+                hint=f"Put it beside {path}.",
+            )
+        if sha256_of_file(submission) != answer.sha256:
+            raise CheckFailed(f"{submission} is not the file that {path} is about: it has changed since.")
         kind = PurePath(answer.file).stem.rpartition(".")[2] if "." in PurePath(answer.file).stem else "server"
-        files[f"receipt-{kind}.json"] = msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"
+        receipt = f"receipt-{kind}.json"
+        files[receipt] = msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"
+        files[lists_name(receipt)] = gzip.compress(submission.read_bytes(), mtime=0)
+        if len(files[lists_name(receipt)]) > LISTS_LIMIT:
+            raise CheckFailed(f"{submission} is larger than {LISTS_LIMIT:,} bytes when compressed.")
     return files

@@ -1,32 +1,269 @@
-"""Boards: the rows of one protocol, in an order that says no more than the tests do.
+"""Boards: the rows of one protocol, in an order that claims no more than the tests show.
 
-The rank of a row reaches from one more than the number of rows that are better to the number of those that are not
-worse. Two rows are told apart by the best evidence that both have: their ranks, query by query, with a correction over
-all such pairs; else their intervals, the interval of one and the printed number of the other, or both printed numbers.
+The rank of a row is a range, from one more than the number of better rows to the number of rows that are not worse. Two
+rows are compared by the best evidence that both have: their ranks query by query, else their intervals, else the
+interval of one and the printed number of the other, else both printed numbers.
 
-A board belongs to one protocol, or to none: then its rows are shown, and nothing is ranked. Rows are grouped by
-backbone; see `cirbench.leaderboard.board` for the ranks inside a group.
+Whether two rows differ depends on these two rows alone. A correction over all rows of a board would let anybody who
+adds entries decide about the rows of others, and nobody can check who made an entry. So each pair has a fixed level,
+`LEVEL`, which is what Bonferroni's correction gives each of the ten pairs of five methods at 5 %. Source for that level
+as a default: Benjamin et al., Redefine statistical significance, Nature Human Behaviour 2, 2018. Entries with the same
+ranks are one competitor: a copy shares the rank of its original and moves nobody.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks.catalogue import datasets, protocols
-from cirbench.leaderboard.check import check_entry
-from cirbench.leaderboard.entry import entry_folders, known_protocols, read_entry
+from cirbench.comparison.values import distinct_names
+from cirbench.leaderboard.binding import known_protocols
+from cirbench.leaderboard.check import Verdict, check_entry, checked
+from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
+from cirbench.leaderboard.evidence import Evidence, read_evidence
 from cirbench.leaderboard.published import Published, load_published
-from cirbench.leaderboard.rows import BADGES, Board, BoardRow, Candidate, Group, Value, of_entry, of_published
 from cirbench.metrics.statistics import RankRange, compare_all
+from cirbench.metrics.table import short_label
+from cirbench.support.files import slug
+from cirbench.support.tables import Column, Number, Table, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cirbench.leaderboard.evidence import Evidence
-    from cirbench.leaderboard.rows import Candidate
+    from cirbench.leaderboard.check import Parser
+    from cirbench.leaderboard.published import PublishedRow
     from cirbench.metrics.measure import Measurement
+
+ENTRIES = Path("leaderboards") / "entries"
+
+LEVEL = 0.005
+"""Two rows with ranks differ where the p-value of their paired test is below it."""
+
+REPRODUCED, SERVER, PUBLISHED, ELSEWHERE = (
+    "reproduced here",
+    "server-scored",
+    "as published",
+    "as published in another paper",
+)
+BADGES = (REPRODUCED, SERVER, PUBLISHED, ELSEWHERE)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoardRow:
+    """One row.
+
+    Attributes:
+        id: Of the entry or published row; unique over all boards.
+        method: Name of the method of cirbench that it is, or its printed name as a slug.
+        title: What to print.
+        backbone: In the spelling of the literature where it has one.
+        supervision: What it is trained with.
+        year: Of the source, or of the run.
+        badge: One of `BADGES`.
+        protocol: Id, or ``None``.
+        metrics: In percent, by label.
+        rank: ``"1"``, ``"1-2"``, or ``None`` where it is not ranked.
+        partial: Whether a part of the benchmark is missing.
+        caveats: Sentences to be read with the numbers.
+        source: Where the row comes from, in words.
+        link: Where to read more, or ``None``.
+        disclosures: What it was trained and selected on and what helped it: yes, no, unknown or a name.
+        again: The commands that make the row again, one a line.
+        ranks: The folder of the entry whose ranks are stored, or ``None``.
+        settings: What its method was set to, as far as it is known.
+    """
+
+    id: str
+    method: str
+    title: str
+    backbone: str
+    supervision: str
+    year: int | None
+    badge: str
+    protocol: str | None
+    metrics: Mapping[str, Number]
+    rank: str | None
+    partial: bool
+    caveats: tuple[str, ...]
+    source: str
+    link: str | None
+    disclosures: Mapping[str, str]
+    again: str
+    ranks: Path | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it takes part in an order."""
+        return self.rank is not None
+
+    @property
+    def is_run(self) -> bool:
+        """Whether cirbench made it, so that there is an entry."""
+        return self.badge in (REPRODUCED, SERVER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The rows of one backbone, the best first; a row without a rank is placed by its number."""
+
+    backbone: str
+    rows: tuple[BoardRow, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """One table.
+
+    Attributes:
+        id: The protocol's id, or ``benchmark/other`` for rows under protocols of their own.
+        benchmark: Name of the data set.
+        protocol: Id, or ``None`` where the rows share none.
+        title: What to print above it.
+        metrics: Labels of the columns; the first one is what rows are ranked by.
+        groups: By backbone.
+        notes: What a reader must know, one sentence each.
+    """
+
+    id: str
+    benchmark: str
+    protocol: str | None
+    title: str
+    metrics: tuple[str, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def rows(self) -> tuple[BoardRow, ...]:
+        """All rows."""
+        return tuple(row for group in self.groups for row in group.rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaderboard:
+    """Every board, and the entries that are on none.
+
+    Attributes:
+        boards: In the order of the catalogue.
+        left_out: The verdict on each entry that is not valid.
+    """
+
+    boards: tuple[Board, ...]
+    left_out: tuple[Verdict, ...]
+
+
+# From entries and published results to rows.
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A row before it has a rank.
+
+    Attributes:
+        row: Without a rank.
+        benchmark: Name of the data set.
+        unranked: Whether it must not be ranked.
+        version: Number and digest of the protocol; ``None`` where the source does not say.
+        weights: Sha256 of the backbone's; ``None`` where the source does not say.
+        evidence: The ranks behind the numbers, where they are stored and whole.
+    """
+
+    row: BoardRow
+    benchmark: str
+    unranked: bool
+    version: tuple[int, str] | None = None
+    weights: str | None = None
+    evidence: Evidence | None = None
+
+
+_PARTIAL = "It covers a part of the benchmark only, so it is not ranked."
+_NOT_STORED = "Its ranks are too large to be stored, so its numbers cannot be checked here and it is not ranked."
+SETTING = re.compile(r"\((?P<name>[a-z ]+) (?P<value>\d+(?:\.\d+)?)\)$")
+
+
+def of_published(row: PublishedRow, known: Published) -> Candidate:
+    """Make a row from the literature."""
+    source = row.source
+    setting = SETTING.search(row.method)
+    shown = BoardRow(
+        id=row.id,
+        method=known.methods.get(row.method, slug(row.method)),
+        title=row.method,
+        backbone=row.backbone,
+        supervision=row.supervision,
+        year=source.year,
+        badge=PUBLISHED if row.provenance == "own" else ELSEWHERE,
+        protocol=row.protocol,
+        metrics={label: Number(value) for label, value in row.metrics.items()},
+        rank=None,
+        partial=False,
+        caveats=known.caveats_of(row),
+        source=f"{source.title}, {source.table} ({source.id}; {source.how})",
+        link=_link(source.id),
+        disclosures={},
+        again=f"cirbench reproduce {row.id}",
+        settings={setting["name"].replace(" ", "_"): float(setting["value"])} if setting else {},
+    )
+    return Candidate(shown, row.benchmark, row.protocol is None or row.unranked is not None)
+
+
+def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
+    """Make a row from a run, whether cirbench or a test server scored it."""
+    method, backbone = entry.method, entry.backbone
+    names = {loads: name for name, loads in known.backbones.items() if loads is not None}
+    protocol = entry.protocol.name.partition("@")[0]
+    stored = entry.server_scored or entry.ranks_stored
+    caveats = [*([_PARTIAL] if entry.partial else []), *([] if stored else [_NOT_STORED])]
+    untrained = "nothing" if method.checkpoint is None else "unknown"
+    shown = BoardRow(
+        id=entry.id,
+        method=method.name,
+        title=method.title,
+        backbone=names.get(backbone.name, backbone.name),
+        supervision=method.supervision,
+        year=int(entry.created[:4]),
+        badge=SERVER if entry.server_scored else REPRODUCED,
+        protocol=protocol,
+        metrics={score.label: Number(score.value, score.low, score.high) for score in entry.metrics},
+        rank=None,
+        partial=entry.partial,
+        caveats=(*caveats, *([entry.note] if entry.note else [])),
+        source=f"cirbench {entry.environment.cirbench} on {entry.environment.device}, {entry.created[:10]}",
+        link=None,
+        disclosures={
+            "trained on": method.trained_on or untrained,
+            "selected on": method.selected_on or untrained,
+            "triplets": method.uses_triplets,
+            "language model": method.uses_llm,
+            "shared concept": method.uses_shared_concept,
+        },
+        again="\n".join(entry.commands),
+        ranks=folder if (folder / RANKS).is_file() else None,
+        settings={**method.parameters, **(method.training or {}), "data": method.trained_on, "seed": entry.seed},
+    )
+    evidence = None if shown.ranks is None or entry.partial else read_evidence(folder / RANKS)
+    dataset, _, name = protocol.partition("/")
+    return Candidate(
+        shown,
+        f"own-{name}" if dataset == "own" else dataset,
+        entry.partial or not stored,
+        (int(entry.protocol.fields["version"]), entry.protocol.digest),
+        backbone.weights,
+        evidence,
+    )
+
+
+def _link(id: str) -> str | None:
+    match = re.match(r"arXiv:(\d{4}\.\d{4,5})", id)
+    return f"https://arxiv.org/abs/{match[1]}" if match else None
+
+
+# From rows to ranks.
 
 
 def ranked(candidates: Sequence[Candidate], headline: str) -> tuple[BoardRow, ...]:
@@ -36,43 +273,78 @@ def ranked(candidates: Sequence[Candidate], headline: str) -> tuple[BoardRow, ..
     for candidate in in_order:
         if not candidate.unranked and headline in candidate.row.metrics:
             rivals.setdefault(_supervised(candidate.row), []).append(candidate)
-    ranks = {id: str(rank) for group in rivals.values() if len(group) > 1 for id, rank in _ranks(group, headline)}
-    return tuple(dataclasses.replace(each.row, rank=ranks.get(each.row.id)) for each in in_order)
+    ranks = {id: rank for group in rivals.values() for id, rank in _ranks(group, headline)}
+    copies = _copies(candidates)
+    return tuple(
+        dataclasses.replace(
+            each.row,
+            rank=ranks.get(each.row.id),
+            caveats=(*(f"Its ranks are equal to those of {other}." for other in copies(each)), *each.row.caveats),
+        )
+        for each in in_order
+    )
 
 
-def _ranks(group: Sequence[Candidate], headline: str) -> Iterator[tuple[str, RankRange]]:
-    values = [candidate.row.metrics[headline] for candidate in group]
-    tested = _tested(group, headline)
-    above, below = [0] * len(group), [0] * len(group)
-    for one, value in enumerate(values):
-        for other, rival in enumerate(values):
-            if one != other and tested.get((one, other), _higher(value, rival)):
-                below[one] += 1
-                above[other] += 1
-    for place, candidate in enumerate(group):
-        yield candidate.row.id, RankRange(1 + above[place], len(group) - below[place])
+def _ranks(group: Sequence[Candidate], headline: str) -> Iterator[tuple[str, str]]:
+    """The rank of each row, by its id; nothing where there is nobody to compare with."""
+    if len(group) < 2:
+        return
+    competitors: dict[object, list[Candidate]] = {}
+    for candidate in group:
+        competitors.setdefault(_competitor(candidate), []).append(candidate)
+    firsts = [members[0] for members in competitors.values()]
+    above, below = [0] * len(firsts), [0] * len(firsts)
+    for one, other in combinations(range(len(firsts)), 2):
+        sign = _compared(firsts[one], firsts[other], headline)
+        if sign:
+            better, worse = (one, other) if sign > 0 else (other, one)
+            below[better] += 1
+            above[worse] += 1
+    for place, members in enumerate(competitors.values()):
+        rank = str(RankRange(1 + above[place], len(firsts) - below[place]))
+        yield from ((member.row.id, rank) for member in members)
 
 
-def _higher(one: Value, other: Value) -> bool:
-    """Whether intervals, and printed numbers where there are none, tell that the first one is higher."""
-    low = one.value if one.low is None else one.low
-    high = other.value if other.high is None else other.high
-    return low > high
+def _competitor(candidate: Candidate) -> object:
+    """What counts once: the ranks of an entry, however often they were handed in; else the row."""
+    return candidate.row.id if candidate.evidence is None else (candidate.version, candidate.evidence.digest)
 
 
-def _tested(group: Sequence[Candidate], headline: str) -> dict[tuple[int, int], bool]:
-    """Whether one row is better than another, for every two rows with ranks of the same queries."""
-    places = [place for place, candidate in enumerate(group) if candidate.evidence is not None]
-    evidence = [each for candidate in group if (each := candidate.evidence) is not None]
-    if len({each.query_ids for each in evidence}) != 1:
-        return {}
-    pairs = compare_all([_measured(each, headline) for each in evidence], evidence[0].clusters)
-    tested: dict[tuple[int, int], bool] = {}
-    for pair in pairs:
-        one, other = places[pair.first], places[pair.second]
-        tested[one, other] = pair.apart and pair.difference > 0
-        tested[other, one] = pair.apart and pair.difference < 0
-    return tested
+def _copies(candidates: Sequence[Candidate]) -> Callable[[Candidate], Iterator[str]]:
+    """Return what names one other row with the same ranks, if there is one; nobody can tell which came first."""
+    same: dict[object, list[str]] = {}
+    for candidate in candidates:
+        same.setdefault(_competitor(candidate), []).append(candidate.row.id)
+    return lambda candidate: (id for id in sorted(set(same[_competitor(candidate)]) - {candidate.row.id})[:1])
+
+
+def _compared(one: Candidate, other: Candidate, headline: str) -> int:
+    """1 where the first is better, -1 where the second is, 0 where nothing shows that they differ."""
+    if one.evidence is not None and other.evidence is not None and one.evidence.query_ids == other.evidence.query_ids:
+        return _tested(_Hashed(one.evidence), _Hashed(other.evidence), headline)
+    values = one.row.metrics[headline], other.row.metrics[headline]
+    (low, high), (other_low, other_high) = (value.ends or (value.value, value.value) for value in values)
+    return 1 if low > other_high else -1 if other_low > high else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Hashed:
+    """Evidence that can be a key: the same ranks are compared once."""
+
+    evidence: Evidence = dataclasses.field(compare=False)
+    digest: str = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", self.evidence.digest)
+
+
+@lru_cache(maxsize=4096)
+def _tested(one: _Hashed, other: _Hashed, headline: str) -> int:
+    numbers = [_measured(each.evidence, headline) for each in (one, other)]
+    (pair,) = compare_all(numbers, one.evidence.clusters)
+    if pair.p_value >= LEVEL:
+        return 0
+    return 1 if pair.difference > 0 else -1
 
 
 def _measured(evidence: Evidence, headline: str) -> list[Measurement]:
@@ -95,35 +367,46 @@ def _supervised(row: BoardRow) -> bool:
     return row.supervision in ("supervised", "triplets")
 
 
-__all__ = ["BADGES", "ENTRIES", "Board", "BoardRow", "Group", "Value", "boards"]
-
-ENTRIES = Path("leaderboards") / "entries"
+# From rows to boards.
 
 _NOTES = (
     "Ranks count within one backbone; methods that were trained on triplets are ranked among themselves. A range of "
-    "ranks says that the numbers do not tell rows apart; rows without intervals are ordered as printed.",
+    "ranks says that the numbers do not show which row is better; rows without intervals are ordered as printed.",
     "A published row is what its source prints; nobody ran it here.",
 )
 _OTHER = "Rows under protocols of their own: each says what differs. They are not ranked."
 
 
-def boards(entries: Path = ENTRIES, published: Published | None = None) -> tuple[Board, ...]:
-    """Make every board from the published rows and the entries of a folder.
+def read_leaderboard(
+    entries: Path = ENTRIES,
+    published: Published | None = None,
+    *,
+    parse: Parser | None = None,
+    without: Mapping[str, str] | None = None,
+) -> Leaderboard:
+    """Make every board from the published rows and the valid entries of a folder.
 
     Args:
         entries: The folder of entries; none where it does not exist.
         published: The published rows; those that are shipped where it is ``None``.
+        parse: See `cirbench.leaderboard.check.check_entry`.
+        without: Entries to leave out, each with the reason.
 
     Raises:
-        CheckFailed: An entry does not hold; nothing of it is shown before it does.
-        CorruptFile: A file is damaged.
+        CorruptFile: The published rows or the list of protocols are damaged.
     """
-    known = load_published() if published is None else published
-    digests = known_protocols(entries)
+    rows = load_published() if published is None else published
+    known = known_protocols(entries)
+    candidates = [of_published(row, rows) for row in rows.rows]
+    left_out = []
     for folder in entry_folders(entries):
-        check_entry(folder, digests).require()
-    candidates = [of_published(row, known) for row in known.rows]
-    candidates += [of_entry(read_entry(folder), folder, known) for folder in entry_folders(entries)]
+        verdict = check_entry(folder, known, parse)
+        if verdict.ok and folder.name in (without or {}):
+            verdict = Verdict(folder.name, ((without or {})[folder.name],))
+        if verdict.ok:
+            found, verdict = checked(folder, lambda folder=folder: of_entry(read_entry(folder), folder, rows))  # type: ignore[misc]
+            candidates += [] if found is None else [found]
+        left_out += [] if verdict.ok else [verdict]
     newest = _newest(candidates)
     tables: dict[tuple[str, str | None, str], list[Candidate]] = {}
     for candidate in candidates:
@@ -131,11 +414,12 @@ def boards(entries: Path = ENTRIES, published: Published | None = None) -> tuple
         older = candidate.version is not None and candidate.version != newest[protocol or ""]
         suffix = f"@{candidate.version[0]} ({candidate.version[1][:8]})" if older and candidate.version else ""
         tables.setdefault((candidate.benchmark, protocol, suffix), []).append(candidate)
-    return tuple(_board(*key, tables[key], known) for key in sorted(tables, key=lambda key: _place(*key)))
+    made = (_board(*key, tables[key], rows) for key in sorted(tables, key=lambda key: _place(*key)))
+    return Leaderboard(tuple(made), tuple(left_out))
 
 
 def _newest(candidates: Sequence[Candidate]) -> dict[str, tuple[int, str]]:
-    """The newest version of each protocol that an entry was made on; published rows stand beside those entries."""
+    """The newest version of each protocol that an entry was made on; published rows are shown beside those entries."""
     newest: dict[str, tuple[int, str]] = {}
     for candidate in candidates:
         if candidate.version is not None and candidate.row.protocol is not None:
@@ -199,4 +483,74 @@ def _groups(candidates: Sequence[Candidate], headline: str, known: Published) ->
         by_backbone.setdefault(name, []).append(candidate)
     exact = [*known.backbones]
     names = sorted(by_backbone, key=lambda name: (exact.index(name) if name in exact else len(exact), name))
-    return tuple(Group(name, ranked(by_backbone[name], headline)) for name in names)
+    return tuple(Group(name, distinct(ranked(by_backbone[name], headline))) for name in names)
+
+
+def distinct(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
+    """Call runs by their method and, where it has several here, by the settings that differ, or by their digest."""
+    runs = [row for row in rows if row.is_run]
+    names = distinct_names(
+        [row.method for row in runs], [row.settings for row in runs], [row.id.rpartition("--")[2] for row in runs]
+    )
+    titles = {row.id: name for row, name in zip(runs, names, strict=True)}
+    return tuple(dataclasses.replace(row, title=titles.get(row.id, row.title)) for row in rows)
+
+
+# From boards to tables.
+
+
+def board_table(board: Board) -> Table:
+    """Lay a board out as a table, with every number that its rows have."""
+    return _table(board, board.metrics, [(group.backbone, row) for group in board.groups for row in group.rows])
+
+
+_SUMMARY_ROWS, _SUMMARY_METRICS = 3, 4
+
+
+def summary_table(board: Board) -> Table:
+    """Lay out the first ranked rows of each backbone and every run, with a few numbers, for a small file."""
+    shown = []
+    for group in board.groups:
+        best = [row.id for row in group.rows if row.ranked or len(group.rows) == 1][:_SUMMARY_ROWS]
+        shown += [(group.backbone, row) for row in group.rows if row.id in best or row.is_run]
+    labels = [label for label in board.metrics if "=" not in label][:_SUMMARY_METRICS]
+    table = _table(board, labels, shown)
+    left = len(board.rows) - len(shown)
+    note = f"The first {_SUMMARY_ROWS} ranked rows of each backbone and every run; {left} more rows are on the site."
+    return dataclasses.replace(table, notes=(*([note] if left else []), *table.notes))
+
+
+def _table(board: Board, labels: Sequence[str], rows: Sequence[tuple[str, BoardRow]]) -> Table:
+    columns = (
+        Column("backbone", "backbone"),
+        Column("method", "method"),
+        Column("rank", "rank"),
+        *(Column(label, short_label(label)) for label in labels),
+        Column("supervision", "supervision"),
+        Column("evidence", "evidence"),
+        Column("year", "year"),
+        Column("source", "source"),
+        Column("id", "id"),
+    )
+    cells = tuple(
+        (
+            backbone,
+            row.title,
+            row.rank or "",
+            *(row.metrics.get(label) for label in labels),
+            row.supervision,
+            row.badge,
+            str(row.year or ""),
+            row.source,
+            row.id,
+        )
+        for backbone, row in rows
+    )
+    return Table(f"{board.title} ({board.id})", columns, cells, caption="Percent.", notes=board.notes)
+
+
+def summaries(boards: Sequence[Board]) -> dict[str, str]:
+    """Write the summary of each protocol's board as Markdown, by file name."""
+    return {
+        f"{slug(board.id)}.md": render(summary_table(board), "md") for board in boards if board.protocol is not None
+    }

@@ -1,14 +1,8 @@
-"""An entry on disk, and the protocols that entries are of.
-
-The digests of benchmarks that could be counted in are shipped. For others, the first entry of a protocol writes its
-digest into ``protocols.json`` beside the entries, where a reviewer sees it; from then on no other digest goes by that
-name.
-"""
+"""An entry on disk: what it says, its seal, and where it lies."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,16 +17,17 @@ from cirbench.runs.schema import (
     Record,
     rename_training,
 )
-from cirbench.support.files import digest, read_versioned, write_versioned
+from cirbench.support.files import digest, read_versioned, slug
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
     from cirbench.support.files import Migration
 
 SCHEMA_VERSION = 2
 ENTRY, RANKS = "entry.json", "ranks.npz"
 RECEIPTS = re.compile(r"receipt-[a-z_]+\.json")
+LISTS = re.compile(r"lists-[a-z_]+\.json\.gz")
 
 _LIMIT = 256 << 10
 
@@ -76,6 +71,7 @@ class Entry(Record, frozen=True, kw_only=True):
         ranks: Sha256 of the ranks that the numbers follow from; ``None`` where a server scored.
         ranks_stored: Whether the ranks lie beside the entry; they do unless they are too large.
         receipts: Sha256 of each receipt of a test server, by file name.
+        lists: Sha256 of each submitted file that a receipt is about, compressed, by file name.
         note: What its author wants to say.
     """
 
@@ -96,6 +92,7 @@ class Entry(Record, frozen=True, kw_only=True):
     ranks: str | None = None
     ranks_stored: bool = False
     receipts: dict[str, str] = msgspec.field(default_factory=dict)
+    lists: dict[str, str] | None = None
     note: str = ""
 
     def __getitem__(self, label: str) -> Score:
@@ -122,7 +119,7 @@ class Entry(Record, frozen=True, kw_only=True):
 
 def entry_id(protocol: str, method: str, run: str) -> str:
     """Name an entry after its protocol, method and run: ``scenes-val--pli--45ec5ced``."""
-    return f"{_slug(protocol.partition('@')[0])}--{_slug(method)}--{run[:8]}"
+    return f"{slug(protocol.partition('@')[0])}--{slug(method)}--{run[:8]}"
 
 
 def seal_of(entry: Entry) -> str:
@@ -134,13 +131,13 @@ def seal_of(entry: Entry) -> str:
 
 
 def _seal(values: Mapping[str, Any]) -> str:
-    return digest(_told({key: value for key, value in values.items() if key != "seal"}))
+    return digest(_without_nulls({key: value for key, value in values.items() if key != "seal"}))
 
 
-def _told(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _told(each) for key, each in value.items() if each is not None}
-    return [_told(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def sealed(entry: Entry) -> Entry:
@@ -162,11 +159,12 @@ def read_entry(folder: Path) -> Entry:
 
 
 def _names_of_training_parameters(entry: dict[str, Any]) -> dict[str, Any]:
-    """1 to 2: training parameters have the names that trainings use today.
+    """1 to 2: training parameters and options have the names that trainings use today.
 
     A seal that held covers the new form; one that did not hold is left, so that it does not hold now either.
     """
-    renamed = {**entry, "schema_version": 2, "method": rename_training(entry["method"])}
+    commands = [command.replace(" --select ", " --monitor ") for command in entry["commands"]]
+    renamed = {**entry, "schema_version": 2, "method": rename_training(entry["method"]), "commands": commands}
     return {**renamed, "seal": _seal(renamed)} if entry.get("seal") == _seal(entry) else renamed
 
 
@@ -179,39 +177,3 @@ def entry_folders(entries: Path) -> list[Path]:
     if not entries.is_dir():
         return []
     return sorted(path for path in entries.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
-
-
-PROTOCOLS_SCHEMA_VERSION = 1
-FILE = "protocols.json"
-SHIPPED = Path(__file__).parent / FILE
-
-
-class _Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    schema_version: int = PROTOCOLS_SCHEMA_VERSION
-    protocols: dict[str, str]
-
-
-def known_protocols(entries: Path) -> Mapping[str, str]:
-    """Return the digest of each known protocol by its name, ``circo/val@1``; what is shipped wins.
-
-    Raises:
-        CorruptFile: The file beside the entries is damaged.
-    """
-    return {**_read(entries / FILE), **_read(SHIPPED)}
-
-
-def register_protocol(entries: Path, name: str, digest: str) -> None:
-    """Make a protocol known beside the entries."""
-    write_versioned(entries / FILE, _Known(protocols=dict(sorted({**_read(entries / FILE), name: digest}.items()))))
-
-
-def _read(path: Path) -> dict[str, str]:
-    return (
-        read_versioned(path, _Known, version=PROTOCOLS_SCHEMA_VERSION, limit=1 << 20).protocols
-        if path.is_file()
-        else {}
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -67,6 +68,12 @@ class Evidence:
     group_ranks_Q: NDArray[np.int64] | None
     gains: tuple[tuple[float, ...], ...] | None
     shown_SK: NDArray[np.int64]
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 over the ranks of every query; equal for copies, whatever else they say."""
+        groups = None if self.group_ranks_Q is None else self.group_ranks_Q.tolist()
+        return digest([self.query_ids, [row.tolist() for row in self.relevant_ranks], groups])
 
     def scores(self, labels: Sequence[str], seed: int) -> tuple[Score, ...]:
         """Compute the numbers of these labels again, with their intervals; see `measured` for what it raises."""

@@ -154,6 +154,21 @@ def parse_label(text: str) -> Label:
     return Label(match["metric"], int(match["k"]), by=by, part=part)
 
 
+_SHORT = {"Recall": "R", "Recall_subset": "Rs", "Recall_fractional": "R", "Hit_rate": "Hit"}
+
+
+def short_label(text: str) -> str:
+    """Write ``"R@10 shirt"`` for ``"Recall@10[category=shirt]"``, ``"R@10 mean"`` for the mean over categories.
+
+    A label that no protocol reports, such as mAP without a cut-off, is shortened as far as it can be read.
+    """
+    name, bracket, rest = text.partition("[")
+    metric, at, k = name.partition("@")
+    by, _, part = rest.rstrip("]").partition("=")
+    sliced = f" {part.replace('_', ' ')}" if part else " mean" if bracket and by.startswith(_MEAN) else ""
+    return f"{_SHORT.get(metric, metric)}{at}{k}{sliced}"
+
+
 def measures_of(labels: Sequence[str]) -> tuple[Measure, ...]:
     """Return what a protocol asked for, from the labels of all that it reports, in their order.
 

@@ -120,6 +120,11 @@ def check_file(path: Path, annotations: AtHand, meant: str | None = None) -> Rep
     if raw is None:
         message = f"the file has {path.stat().st_size:,} bytes; no server takes more than {cirr.MAX_BYTES:,}"
         return Report(path, meant, problems=(Problem("size", message),))
+    return check_content(path, raw, annotations, meant)
+
+
+def check_content(path: Path, raw: bytes, annotations: AtHand, meant: str | None = None) -> Report:
+    """Check the bytes of a file, wherever they come from; see `check_file`."""
     values = _read(raw)
     if isinstance(values, Problem):
         return Report(path, meant, problems=(values,))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import lzma
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -85,6 +88,25 @@ class Ragged(Generic[T]):
 LIMIT = 1 << 30
 """Bytes of all arrays together."""
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    ValueError,
+    LookupError,
+    SyntaxError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    EOFError,
+    RuntimeError,
+)
+"""What zipfile raises on damaged bytes, and numpy on array headers, which it parses as Python."""
+
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -115,7 +137,7 @@ def read_archive(path: Path, *, limit: int = LIMIT, hint: str | None = None) -> 
             return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
     except OSError as error:
         raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error, KeyError) as error:
+    except _DAMAGE as error:
         raise CorruptFile(f"{path} is damaged: {error}.", hint=hint) from error
 
 

@@ -7,12 +7,15 @@ and takes its place by an atomic rename. A full disk or a missing permission bec
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import functools
 import glob
 import hashlib
 import json
 import os
+import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
@@ -130,6 +133,40 @@ def _spellings(folder: Path, modified_ns: int) -> dict[str, str]:  # the time is
     return {nfc(path.name): path.name for path in sorted(folder.iterdir(), reverse=True)}
 
 
+_EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
+
+
+def exchange(new: Path, place: Path) -> None:
+    """Put a folder in a place, and what was there, if anything, where the folder came from.
+
+    On Linux both happen in one step, so that whoever looks finds the one or the other. Where the system cannot do that,
+    the earlier folder is renamed aside first, and put back if the new one cannot take its place.
+
+    Raises:
+        CirbenchError: The place cannot be written.
+    """
+    try:
+        if not place.exists():
+            new.rename(place)
+        elif not _exchanged(new, place):
+            aside = new.with_name(f"{new.name}.earlier")
+            place.rename(aside)
+            try:
+                new.rename(place)
+            except BaseException:
+                aside.rename(place)
+                raise
+            aside.rename(new)
+    except OSError as error:
+        raise writing_failed(place, error) from error
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two names by one call of the system; return whether it could."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    return call is not None and call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+
+
 def digest(value: Any) -> str:
     """Return the sha256 of ``value`` as canonical JSON: sorted keys, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -219,3 +256,9 @@ def read_versioned(
 def write_versioned(path: Path, value: msgspec.Struct) -> None:
     """Write a value that carries its ``schema_version`` as indented JSON, atomically."""
     write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def slug(name: str) -> str:
+    """Make a file name of a name: lower-case letters, digits and single hyphens; at most 80, and never nothing."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return plain[:80] or hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -50,7 +50,7 @@ def test_check_says_what_is_wrong_and_exits_with_4(
     capsys.readouterr()
     assert execute(["leaderboard", "check", "--entries", str(tmp_path)]) == 4
     told = capsys.readouterr()
-    assert told.out.splitlines()[:2] == [f"{broken.name}: does not hold", "  ranks.npz is missing"]
+    assert told.out.splitlines()[:2] == [f"{broken.name}: not valid", "  ranks.npz is missing"]
     assert "1 of 2 entries do not hold." in told.err
     assert execute(["leaderboard", "check", "--entries", str(tmp_path), "--json"]) == 4
     found = json.loads(capsys.readouterr().out)["entries"]
@@ -68,7 +68,7 @@ def test_hostile_words_do_nothing_to_a_terminal(
     assert execute(["leaderboard", "check", "--entries", str(tmp_path)]) == 4
     told = capsys.readouterr()
     assert not {"\x1b", "\x07", "\u202e"} & {*told.out, *told.err}
-    assert "odd\\x1b[31m\\u202ename: does not hold" in told.out
+    assert "odd\\x1b[31m\\u202ename: not valid" in told.out
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

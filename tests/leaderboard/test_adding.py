@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
+import random
+import re
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
+from cirbench.benchmarks import circo
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.example import write_example
-from cirbench.errors import CheckFailed, CorruptFile, UsageError
+from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.leaderboard.adding import add_run
+from cirbench.leaderboard.binding import FILE, binding_of, known_protocols
+from cirbench.leaderboard.board import read_leaderboard
 from cirbench.leaderboard.check import check_entries
-from cirbench.leaderboard.entry import FILE, Entry, known_protocols, read_entry, seal_of
+from cirbench.leaderboard.entry import Entry, read_entry, seal_of
 from cirbench.leaderboard.evidence import read_evidence
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Query
+from cirbench.runs.folder import load_run
 from cirbench.submissions.receipts import Receipt
-from cirbench.support.files import write_versioned
+from cirbench.support.files import sha256_of_file, write_versioned
 from cirbench.training.data.source import identified
 from tests.leaderboard import runs
 from tests.leaderboard.runs import run_of, tiny, without_labels
+from tests.toy_protocols import NoImage
 from tests.training.plain_samples import GreySample
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -132,7 +145,8 @@ def test_data_of_ones_own_are_let_in_once_and_by_one_digest(tmp_path: Path) -> N
     run = run_of(tmp_path / "run", protocol, dataset=str(tmp_path / "mine"))
     entry = read_entry(add_run(run.folder, entries))
     assert entry.commands[0].startswith("cirbench run --method random --dataset FOLDER --backbone scenes-vit")
-    assert json.loads((entries / FILE).read_text())["protocols"] == {"own/mine@1": protocol.digest}
+    known = json.loads((entries / FILE).read_text())["protocols"]
+    assert {name: each["digest"] for name, each in known.items()} == {"own/mine@1": protocol.digest}
     assert check_entries(entries)[0].ok
 
     table = tmp_path / "mine" / "queries.csv"
@@ -163,92 +177,232 @@ def test_a_run_that_was_changed_is_refused(tmp_path: Path) -> None:
         add_run(run.folder, tmp_path / "entries")
 
 
-def test_ranks_that_are_too_large_leave_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_are_too_large_leave_their_digest_and_no_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cirbench.leaderboard.adding.MOST_STORED", 1000)
-    folder = add_run(run_of(tmp_path / "run").folder, tmp_path / "entries")
+    with pytest.raises(CheckFailed, match="its ranks are not stored, and those of a protocol of this size can be"):
+        add_run(run_of(tmp_path / "run").folder, tmp_path / "entries")
+    monkeypatch.setattr("cirbench.leaderboard.check.MOST_STORED", 1000)
+    for seed in (0, 1):
+        folder = add_run(run_of(tmp_path / f"run{seed}", seed=seed).folder, tmp_path / "entries")
     entry = read_entry(folder)
     assert entry.ranks is not None and not entry.ranks_stored
     assert [path.name for path in folder.iterdir()] == ["entry.json"]
     verdict = check_entries(tmp_path / "entries")[0]
     assert verdict.ok
     assert verdict.notes == ("its ranks are too large to be stored, so its numbers were not recomputed",)
+    rows = [row for board in read_leaderboard(tmp_path / "entries").boards for row in board.rows if row.is_run]
+    assert [row.rank for row in rows] == [None, None]
+    assert all("cannot be checked here" in row.caveats[0] for row in rows)
 
 
 # Hidden labels.
 
 
-def hidden(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
-    """A run on data without targets, and what a receipt for it says."""
-    write_example(tmp_path / "mine")
-    table = tmp_path / "mine" / "queries.csv"
-    rows = [line.split(",") for line in table.read_text().splitlines() if '"' not in line]
-    table.write_text("\n".join(",".join(row[:3]) for row in rows) + "\n")
-    protocol = load_protocol(str(tmp_path / "mine"))
-    assert protocol.labels is None
-    run = run_of(tmp_path / "run", without_labels(protocol), dataset=str(tmp_path / "mine"))
-    said = {
-        "protocol": protocol.id,
-        "file": "mine-1a2b3c4d.json",
-        "sha256": runs.sha("file"),
-        "scores": {"mAP@5": 12.5, "mAP@10": 13.5},
-        "date": "2026-02-03",
-        "run_digest": run.result.digest,
-    }
-    return run.folder, said
+@pytest.fixture(scope="session")
+def hidden_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluationProtocol]:
+    """A run on a protocol of CIRCO test's size, whose ground truths nobody here knows."""
+    names = tuple(str(number) for number in range(123_403))
+    protocol = EvaluationProtocol(
+        id="circo/test",
+        version=1,
+        title="as large as CIRCO test",
+        queries=tuple(
+            Query(str(number), Item(names[number], NoImage(names[number])), ("a word",)) for number in range(800)
+        ),
+        gallery=Gallery(names),
+        labels=None,
+        measures=circo.MEASURES,
+    )
+    folder = tmp_path_factory.mktemp("hidden") / "run"
+    return run_of(folder, protocol, dataset="circo").folder, protocol
 
 
-def receipt(path: Path, **values: Any) -> Path:
-    write_versioned(path, Receipt(**values))
-    return path
+@pytest.fixture
+def answered(
+    hidden_run: tuple[Path, EvaluationProtocol], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Callable[..., Path]]:
+    """The run, and what writes a submission with a receipt beside it."""
+    run, protocol = hidden_run
+    monkeypatch.setattr("cirbench.leaderboard.adding.load_protocol", lambda *_: protocol)
+
+    def receipt(length: int = 50, **changes: Any) -> Path:
+        lists = {str(query): [*range(query, query + length)] for query in range(800)}
+        (tmp_path / "mine.json").write_text(json.dumps(lists))
+        said: dict[str, Any] = {
+            "protocol": "circo/test",
+            "file": "mine.json",
+            "sha256": sha256_of_file(tmp_path / "mine.json"),
+            "scores": {"mAP@5": 12.5, "mAP@10": 13.5},
+            "date": "2026-02-03",
+            "run_digest": load_run(run).result.digest,
+        }
+        write_versioned(tmp_path / "mine.receipt.json", Receipt(**said | changes))
+        return tmp_path / "mine.receipt.json"
+
+    return run, receipt
 
 
-def test_a_run_on_hidden_labels_becomes_an_entry_with_the_servers_answer(tmp_path: Path) -> None:
-    run, said = hidden(tmp_path)
-    folder = add_run(run, tmp_path / "entries", receipts=[receipt(tmp_path / "mine.receipt.json", **said)])
+def test_a_run_on_hidden_labels_becomes_an_entry_with_the_servers_answer_and_what_it_scored(
+    answered: tuple[Path, Callable[..., Path]], tmp_path: Path
+) -> None:
+    run, receipt = answered
+    folder = add_run(run, tmp_path / "entries", receipts=[receipt()])
     entry = read_entry(folder)
     assert [(s.label, s.value, s.low, s.n) for s in entry.metrics] == [
         ("mAP@5", 12.5, None, None),
         ("mAP@10", 13.5, None, None),
     ]
     assert entry.server_scored and entry.ranks is None
+    assert gzip.decompress((folder / "lists-server.json.gz").read_bytes()) == (tmp_path / "mine.json").read_bytes()
     assert check_entries(tmp_path / "entries")[0].ok
 
 
-def test_cirrs_two_receipts_make_one_entry(tmp_path: Path) -> None:
-    run, said = hidden(tmp_path)
-    first = receipt(tmp_path / "a.receipt.json", **said | {"file": "x.recall.json", "scores": {"Recall@1": 25.0}})
-    other = receipt(
-        tmp_path / "b.receipt.json", **said | {"file": "x.recall_subset.json", "scores": {"Recall_subset@1": 50.0}}
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"run_digest": runs.sha("other")}, "is about another protocol or run"),
+        ({"run_digest": None}, "is about another protocol or run"),
+        ({"protocol": "cirr/test1"}, "is about another protocol or run"),
+        ({"scores": {"Recall@5": 12.5, "mAP@77": 13.5}}, "the server does not report 'mAP@77'"),
+        ({"scores": {"mAP@5": 101.0}}, "is not a percentage"),
+        ({"scores": {"mAP@5": -1.0}}, "is not a percentage"),
+        ({"date": "9999-01-01"}, "which is not between 2020 and today"),
+        ({"date": "soon"}, "which is not a date"),
+        ({"length": 49}, "rule length"),
+        ({"sha256": runs.sha("x")}, "it has changed since"),
+    ],
+)
+def test_a_receipt_that_no_server_gives_is_refused(
+    changes: dict[str, Any], told: str, answered: tuple[Path, Callable[..., Path]], tmp_path: Path
+) -> None:
+    run, receipt = answered
+    with pytest.raises(CheckFailed, match=re.escape(told)):
+        add_run(run, tmp_path / "entries", receipts=[receipt(**changes)])
+    assert not [path for path in tmp_path.glob("entries/*") if path.is_dir()]
+
+
+def test_a_receipt_without_the_file_that_was_scored_is_refused(
+    answered: tuple[Path, Callable[..., Path]], tmp_path: Path
+) -> None:
+    run, receipt = answered
+    path = receipt()
+    (tmp_path / "mine.json").unlink()
+    with pytest.raises(MissingData, match="an entry keeps the file that the server scored"):
+        add_run(run, tmp_path / "entries", receipts=[path])
+
+
+def test_no_server_keeps_the_ground_truths_of_data_of_ones_own(tmp_path: Path) -> None:
+    write_example(tmp_path / "mine")
+    table = tmp_path / "mine" / "queries.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines() if '"' not in line]
+    table.write_text("\n".join(",".join(row[:3]) for row in rows) + "\n")
+    protocol = load_protocol(str(tmp_path / "mine"))
+    run = run_of(tmp_path / "run", without_labels(protocol), dataset=str(tmp_path / "mine"))
+    (tmp_path / "x.json").write_text("{}")
+    answer = Receipt(
+        protocol=protocol.id,
+        file="x.json",
+        sha256=sha256_of_file(tmp_path / "x.json"),
+        scores={"mAP@5": 1.0},
+        date="2026-02-03",
+        run_digest=run.result.digest,
     )
-    folder = add_run(run, tmp_path / "entries", receipts=[first, other])
-    assert sorted(read_entry(folder).receipts) == ["receipt-recall.json", "receipt-recall_subset.json"]
-    assert check_entries(tmp_path / "entries")[0].ok
+    write_versioned(tmp_path / "x.receipt.json", answer)
+    with pytest.raises(CheckFailed, match="no server keeps the ground truths of its protocol"):
+        add_run(run.folder, tmp_path / "entries", receipts=[tmp_path / "x.receipt.json"])
 
 
-def test_a_receipt_of_another_run_or_protocol_is_refused(tmp_path: Path) -> None:
-    run, said = hidden(tmp_path)
-    for change in ({"run_digest": runs.sha("other")}, {"run_digest": None}, {"protocol": "circo/test"}):
-        with pytest.raises(CheckFailed, match="is about another protocol or run"):
-            add_run(run, tmp_path / "entries", receipts=[receipt(tmp_path / "r.json", **said | change)])
-
-
-def test_hidden_labels_need_a_receipt_and_public_ones_take_none(tmp_path: Path) -> None:
-    run, said = hidden(tmp_path)
+def test_hidden_labels_need_a_receipt(answered: tuple[Path, Callable[..., Path]], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="are hidden") as caught:
-        add_run(run, tmp_path / "entries")
+        add_run(answered[0], tmp_path / "entries")
     assert "--receipt" in str(caught.value.hint)
+
+
+def test_public_ground_truths_take_no_receipt(tmp_path: Path) -> None:
+    answer = Receipt(protocol="scenes/tiny", file="x.json", sha256=runs.sha("x"), scores={}, date="2026-02-03")
+    write_versioned(tmp_path / "x.receipt.json", answer)
     with pytest.raises(UsageError, match="needs no receipt"):
-        add_run(
-            run_of(tmp_path / "public").folder,
-            tmp_path / "entries",
-            receipts=[receipt(tmp_path / "r.json", **said)],
-        )
+        add_run(run_of(tmp_path / "run").folder, tmp_path / "entries", receipts=[tmp_path / "x.receipt.json"])
 
 
 def test_the_digest_of_the_smallest_protocol_is_shipped(tmp_path: Path) -> None:
-    assert known_protocols(tmp_path)[tiny().name] == tiny().digest
+    known = known_protocols(tmp_path)[tiny().name]
+    assert (known.digest, known.binding) == (tiny().digest, binding_of(tiny()))
 
 
 def test_the_digests_of_the_benchmarks_are_those_of_the_published_annotations(annotation_root: Path) -> None:
-    for name, digest in known_protocols(annotation_root).items():
-        assert load_protocol(name.partition("@")[0], annotation_root).digest == digest
+    for name, known in known_protocols(annotation_root).items():
+        protocol = load_protocol(name.partition("@")[0], annotation_root)
+        assert (known.digest, known.binding) == (protocol.digest, binding_of(protocol))
+
+
+# Killed.
+
+
+def test_an_entry_that_is_added_again_is_there_and_whole_at_every_moment(tmp_path: Path) -> None:
+    run, entries = run_of(tmp_path / "run").folder, tmp_path / "entries"
+    folder = add_run(run, entries, note="first")
+    command = [sys.executable, "-m", "tests.leaderboard.killed_adds", str(run), str(entries)]
+    notes, moments = set(), random.Random(0)
+    for _ in range(4):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+            ends = time.monotonic() + moments.uniform(0.5, 2)
+            while time.monotonic() < ends:
+                notes.add(read_entry(folder).note)  # never missing, never half
+            process.kill()
+        assert [verdict.ok for verdict in check_entries(entries)] == [True]
+    assert len(notes) > 3
+    add_run(run, entries, note="last")
+    assert [path.name for path in entries.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("step", ["write", "check", "exchange", "remove"])
+def test_an_add_that_is_interrupted_keeps_one_whole_entry(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, entries = run_of(tmp_path / "run").folder, tmp_path / "entries"
+    folder = add_run(run, entries, note="first")
+    where = {"write": "write_versioned", "check": "check_entry", "exchange": "exchange", "remove": "shutil.rmtree"}[
+        step
+    ]
+    calls = []
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        calls.append(arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cirbench.leaderboard.adding.{where}", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            add_run(run, entries, note="second")
+    assert calls
+    assert read_entry(folder).note in ("first", "second")
+    assert [verdict.ok for verdict in check_entries(entries)] == [True]
+    add_run(run, entries, note="third")
+    assert [path.name for path in entries.iterdir()] == [folder.name]
+
+
+def test_without_an_exchange_in_one_step_the_earlier_entry_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cirbench.support.files._exchanged", lambda *_: False)
+    run, entries = run_of(tmp_path / "run").folder, tmp_path / "entries"
+    folder = add_run(run, entries, note="first")
+    assert read_entry(add_run(run, entries, note="second")).note == "second"
+    rename = type(folder).rename
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            type(folder),
+            "rename",
+            lambda self, target: (
+                (_ for _ in ()).throw(OSError(5, "I/O"))
+                if target == folder and "earlier" not in self.name
+                else rename(self, target)
+            ),
+        )
+        with pytest.raises(CirbenchError, match="could not be written"):
+            add_run(run, entries, note="third")
+    assert read_entry(folder).note == "second"

@@ -11,11 +11,17 @@ import pytest
 
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.example import write_example
-from cirbench.errors import CheckFailed
 from cirbench.leaderboard.adding import add_run
-from cirbench.leaderboard.board import BADGES, Board, BoardRow, Value, boards, ranked
+from cirbench.leaderboard.board import (
+    BADGES,
+    Board,
+    BoardRow,
+    Candidate,
+    ranked,
+    read_leaderboard,
+)
 from cirbench.leaderboard.published import load_published
-from cirbench.leaderboard.rows import Candidate
+from cirbench.support.tables import Number
 from tests.leaderboard import runs
 from tests.leaderboard.runs import run_of
 
@@ -24,6 +30,12 @@ if TYPE_CHECKING:
 
 NOWHERE = Path("nowhere")
 PUBLISHED = load_published()
+
+
+def boards(entries: Path) -> tuple[Board, ...]:
+    found = read_leaderboard(entries)
+    assert found.left_out == ()
+    return found.boards
 
 
 def by_id(found: Sequence[Board]) -> dict[str, Board]:
@@ -114,7 +126,7 @@ def row(name: str, value: float, interval: tuple[float, float] | None = None, **
         year=None,
         badge=BADGES[0],
         protocol="p",
-        metrics={"m": Value(value, low, high)},
+        metrics={"m": Number(value, low, high)},
         rank=None,
         partial=False,
         caveats=(),
@@ -241,10 +253,13 @@ def test_another_version_of_a_protocol_is_another_board(tmp_path: Path, monkeypa
     assert [len(board.rows) for board in own] == [1, 1]
 
 
-def test_no_board_shows_an_entry_that_does_not_hold(tmp_path: Path) -> None:
+def test_an_entry_that_is_not_valid_is_left_out_and_the_others_are_shown(tmp_path: Path) -> None:
     folder = add_run(run_of(tmp_path / "run").folder, tmp_path / "entries")
     entry = msgspec.json.decode((folder / "entry.json").read_bytes())
     entry["metrics"][0]["value"] = 99.0
     (folder / "entry.json").write_bytes(msgspec.json.encode(entry))
-    with pytest.raises(CheckFailed, match=f"The entry {folder.name} does not hold"):
-        boards(tmp_path / "entries")
+    other = add_run(run_of(tmp_path / "other", seed=1).folder, tmp_path / "entries")
+    found = read_leaderboard(tmp_path / "entries")
+    assert [verdict.name for verdict in found.left_out] == [folder.name]
+    assert found.left_out[0].problems[0].startswith("entry.json was changed after it was made")
+    assert [row.id for row in by_id(found.boards)["scenes/tiny"].rows] == [other.name]

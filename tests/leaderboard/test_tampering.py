@@ -27,7 +27,6 @@ WORDS = {
     ("backbone", "name"),
     ("counts", "tied_relevant"),
     ("counts", "truncated_texts"),
-    ("commands", 0),
     ("environment", "cirbench"),
     ("environment", "python"),
     ("environment", "platform"),

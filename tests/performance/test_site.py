@@ -18,5 +18,5 @@ def test_the_site_is_built_within_ten_seconds(tmp_path: Path) -> None:
     started = perf_counter()
     built = build_site(ENTRIES, tmp_path)
     seconds = perf_counter() - started
-    print(f"{len(built.files)} files in {seconds:.1f} s")
+    print(f"{len(built.manifest.files)} files in {seconds:.1f} s")
     assert seconds < 10

@@ -9,57 +9,29 @@ import msgspec
 
 from cirbench.benchmarks.catalogue import datasets
 from cirbench.errors import UsageError
-from cirbench.leaderboard.board import boards
+from cirbench.leaderboard.board import board_table, read_leaderboard, summaries
+from cirbench.leaderboard.check import Verdict, checked
 from cirbench.leaderboard.site import frame
+from cirbench.leaderboard.site.cases import Thumbnails
 from cirbench.leaderboard.site.frame import SCRIPT, STYLE, static
-from cirbench.leaderboard.site.methods import method_views
-from cirbench.leaderboard.site.naming import HERE, named, settings_of
-from cirbench.leaderboard.site.runs import run_view
-from cirbench.leaderboard.site.showing import Thumbnails
-from cirbench.leaderboard.site.views import BoardView, columns, filters, run_page, view
+from cirbench.leaderboard.site.views import BoardView, columns, filters, method_views, run_page, run_view, view
 from cirbench.support.files import read_versioned, write_text, write_versioned
-from cirbench.support.tables import Column, Number, Table, render
+from cirbench.support.tables import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cirbench.leaderboard.board import Board
-    from cirbench.leaderboard.site.views import BoardView
-    from cirbench.support.tables import Row
+    from cirbench.leaderboard.board import Board, BoardRow
+    from cirbench.leaderboard.check import Parser
 
 _SUFFIXES = {"csv": "csv", "json": "json", "md": "md", "latex": "tex"}
 
 
 def downloads(view: BoardView) -> dict[str, str]:
     """Write a board in every form but a page, by path."""
-    table = board_table(view)
+    table = board_table(view.board)
     return {f"data/{view.anchor}.{suffix}": render(table, form) for form, suffix in _SUFFIXES.items()}
-
-
-def board_table(view: BoardView) -> Table:
-    """Lay a board out as a table."""
-    columns = (
-        Column("backbone", "backbone"),
-        Column("method", "method"),
-        Column("rank", "rank"),
-        *(Column(heading.label, heading.short) for heading in view.headings),
-        Column("supervision", "supervision"),
-        Column("evidence", "evidence"),
-        Column("year", "year"),
-        Column("source", "source"),
-        Column("id", "id"),
-    )
-    rows: list[Row] = []
-    for group in view.board.groups:
-        for row in group.rows:
-            values = [row.metrics.get(label) for label in view.board.metrics]
-            numbers = [None if value is None else Number(value.value, value.low, value.high) for value in values]
-            told = (row.supervision, row.badge, str(row.year or ""), row.source, row.id)
-            rows.append((group.backbone, row.title, row.rank or "", *numbers, *told))
-    return Table(
-        f"{view.board.title} ({view.board.id})", columns, tuple(rows), caption="Percent.", notes=view.board.notes
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +60,14 @@ class BenchmarkView:
         return columns(self.views)
 
 
+class PageFailed(Exception):
+    """The page of an entry cannot be written, whatever the reason; the verdict on it."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.name)
+        self.verdict = verdict
+
+
 def pages(boards: Sequence[Board], entries: Path, thumbnails: Thumbnails) -> dict[str, str]:
     """Write every file of the site but the thumbnails, which are written on the way.
 
@@ -97,12 +77,11 @@ def pages(boards: Sequence[Board], entries: Path, thumbnails: Thumbnails) -> dic
         thumbnails: Where small pictures of what runs retrieved go.
 
     Raises:
-        CheckFailed: An entry does not fit its benchmark.
+        PageFailed: An entry passes the check and cannot be shown; the others can, without it.
     """
-    settings = settings_of(boards, entries)
-    views = [view(board) for board in named(boards, settings)]
+    views = [view(board) for board in boards]
     benchmarks = _benchmarks(views)
-    methods = method_views(views, settings)
+    methods = method_views(views)
     written = {STYLE: static(STYLE), SCRIPT: static(SCRIPT)}
 
     def write(path: str, template: str, here: str, **content: Any) -> None:
@@ -111,16 +90,24 @@ def pages(boards: Sequence[Board], entries: Path, thumbnails: Thumbnails) -> dic
             raise ValueError(f"two pages would be {path}")
         written[path] = frame.render(template, root=root, here=here, benchmarks=benchmarks, **content)
 
+    for each in views:
+        for row in each.board.rows:
+            if row.is_run:
+
+                def page(each: BoardView = each, row: BoardRow = row) -> bool:
+                    content = run_view(each, row, entries, thumbnails)
+                    write(run_page(row), "run.html", each.benchmark, page=content)
+                    return True
+
+                done, failed = checked(entries / row.id, page)
+                if done is None:
+                    raise PageFailed(failed)
     write("index.html", "index.html", "index", pages=benchmarks)
-    for page in benchmarks:
-        write(f"benchmarks/{page.slug}.html", "benchmark.html", page.slug, page=page)
+    for benchmark in benchmarks:
+        write(f"benchmarks/{benchmark.slug}.html", "benchmark.html", benchmark.slug, page=benchmark)
     write("methods/index.html", "methods.html", "methods", methods=methods)
     for method in methods:
         write(f"methods/{method.slug}.html", "method.html", "methods", page=method)
-    for each in views:
-        for row in each.board.rows:
-            if row.badge in HERE:
-                write(run_page(row), "run.html", each.benchmark, page=run_view(each, row, entries, thumbnails))
     for each in views:
         written |= downloads(each)
     return written
@@ -166,24 +153,56 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: tuple[str, ...]
 
 
-def build_site(entries: Path, output: Path) -> Manifest:
-    """Write the site of the published rows and the entries of a folder; files of an earlier one that it lacks go.
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What a build wrote.
+
+    Attributes:
+        manifest: Of the site.
+        boards: The files with a table of each protocol.
+        left_out: The verdict on each entry that is not shown.
+    """
+
+    manifest: Manifest
+    boards: tuple[Path, ...]
+    left_out: tuple[Verdict, ...]
+
+
+def build_site(entries: Path, output: Path, boards: Path | None = None, parse: Parser | None = None) -> Built:
+    """Write the site of the published rows and the valid entries of a folder; files of an earlier one that it lacks go.
+
+    Args:
+        entries: The folder of entries.
+        output: Where the site goes.
+        boards: Where the tables of protocols go as Markdown; nowhere where it is ``None``.
+        parse: See `cirbench.leaderboard.check.check_entry`.
 
     Raises:
         UsageError: ``output`` holds something else than a site.
-        CheckFailed: An entry does not hold.
     """
     earlier = _earlier(output)
-    thumbnails = Thumbnails(output / THUMBNAILS, f"../{THUMBNAILS}")
-    written = pages(boards(entries), entries, thumbnails)
+    without: dict[str, str] = {}
+    while True:
+        leaderboard = read_leaderboard(entries, parse=parse, without=without)
+        thumbnails = Thumbnails(output / THUMBNAILS, f"../{THUMBNAILS}")
+        try:
+            written = pages(leaderboard.boards, entries, thumbnails)
+            break
+        except PageFailed as failed:
+            without[failed.verdict.name] = failed.verdict.problems[0]
     for path, text in written.items():
         write_text(output / path, text)
-    files = tuple(sorted([*written, *(f"{THUMBNAILS}/{name}" for name in thumbnails.names)]))
-    manifest = Manifest(files=files)
-    for path in set(earlier) - set(files):
+    manifest = Manifest(files=tuple(sorted([*written, *(f"{THUMBNAILS}/{name}" for name in thumbnails.names)])))
+    for path in set(earlier) - {*manifest.files}:
         (output / path).unlink(missing_ok=True)
     write_versioned(output / MANIFEST, manifest)
-    return manifest
+    tables = {} if boards is None else {boards / name: text for name, text in summaries(leaderboard.boards).items()}
+    for file, text in tables.items():
+        write_text(file, text)
+    if boards is not None:
+        for file in {*boards.glob("*.md")} - {*tables}:
+            file.unlink()
+    return Built(manifest, tuple(tables), leaderboard.left_out)
 
 
 def _earlier(output: Path) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from cirbench.benchmarks.catalogue import protocols
-from cirbench.leaderboard.site.naming import parse, short_label, swept
+from cirbench.leaderboard.site.naming import parse, swept
+from cirbench.metrics.table import short_label
 from cirbench.support.tables import Number
 from cirbench.support.tables.plot import Plot, Point, Series, to_svg
 from cirbench.support.tables.svg import SHAPES, group, label, line, mark, path, picture, short, value_axis
@@ -16,8 +17,7 @@ from cirbench.support.tables.svg import SHAPES, group, label, line, mark, path, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cirbench.leaderboard.board import Board, BoardRow, Value
-    from cirbench.leaderboard.site.naming import Settings
+    from cirbench.leaderboard.board import Board, BoardRow
     from cirbench.metrics.table import Label
 
 _WIDTH = 640
@@ -179,7 +179,7 @@ def recall_curves(rows: Sequence[BoardRow]) -> Iterator[Figure]:
         labels = {text: parse(text) for text in row.metrics}
         asked = [text for text, label in labels.items() if label.by is None and label.metric == "Recall"]
         if len(asked) > 2:
-            points = [(float(labels[text].k), _number(row.metrics[text])) for text in asked]
+            points = [(float(labels[text].k), row.metrics[text]) for text in asked]
             curves.append((_name(row, rows), sorted(points, key=lambda point: point[0])))
     if curves:
         yield curves_figure(
@@ -230,7 +230,7 @@ def sizes(board: Board) -> Iterator[Figure]:
     if several:
         yield curves_figure(
             [
-                (next(iter(at.values())).title, [(size, _number(at[size].metrics[headline])) for size in sorted(at)])
+                (next(iter(at.values())).title, [(size, at[size].metrics[headline]) for size in sorted(at)])
                 for at in several[:_MOST_CURVES]
             ],
             title=f"{short_label(headline)} against the size of the backbone",
@@ -241,15 +241,15 @@ def sizes(board: Board) -> Iterator[Figure]:
         )
 
 
-def ablations(rows: Sequence[tuple[Board, BoardRow]], settings: Settings) -> Iterator[Figure]:
+def ablations(rows: Sequence[tuple[Board, BoardRow]]) -> Iterator[Figure]:
     """Draw rows of one method that differ in one setting against that setting."""
     boards = {board.id: board for board, _ in rows}
-    for (id, setting), curves in swept(rows, settings).items():
+    for (id, setting), curves in swept(rows).items():
         headline = boards[id].metrics[0]
         name = setting.replace("_", " ")
         yield curves_figure(
             [
-                (label, [(value, _number(row.metrics[headline])) for value, row in points if headline in row.metrics])
+                (label, [(value, row.metrics[headline]) for value, row in points if headline in row.metrics])
                 for label, points in curves.items()
             ],
             title=f"{short_label(headline)} against {name}",
@@ -314,10 +314,6 @@ def _dot_plots(row: BoardRow, label: str, series: int = 0) -> Dot:
     value = row.metrics[label]
     half = None if value.low is not None or parse(label).part else sampling_error(value.value, row.protocol)
     if half is None:
-        return Dot(_number(value), series, measured(row))
+        return Dot(value, series, measured(row))
     low, high = max(0.0, value.value - half), min(100.0, value.value + half)
     return Dot(Number(value.value, low, high), series, measured=False)
-
-
-def _number(value: Value) -> Number:
-    return Number(value.value, value.low, value.high)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from cirbench.leaderboard.site.naming import long_label, short_label
+from cirbench.leaderboard.site.naming import long_label
+from cirbench.metrics.table import short_label
+from cirbench.support.files import slug
 from cirbench.support.tables.model import visible
 
 if TYPE_CHECKING:
@@ -70,12 +72,6 @@ def ordinal(count: int) -> str:
     """Write 1st, 2nd, 3rd, 4th ..., 11th."""
     ending = "th" if count % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
     return f"{count}{ending}"
-
-
-def slug(name: str) -> str:
-    """Make a file name of a name: lower-case letters, digits and single hyphens."""
-    plain = "-".join("".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name.lower()).split())
-    return plain[:80] or hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def web(link: str | None) -> str | None:

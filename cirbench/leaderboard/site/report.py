@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 
 import cirbench
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset, load_protocol
-from cirbench.leaderboard.site.cases import Case, Choice, Outcomes, cases, choose, read_outcomes
+from cirbench.leaderboard.site.cases import (
+    Case,
+    Choice,
+    Outcomes,
+    Thumbnails,
+    cases,
+    choose,
+    ranks_text,
+    read_outcomes,
+    shown,
+)
 from cirbench.leaderboard.site.frame import render
-from cirbench.leaderboard.site.showing import Thumbnails, ranks_text, shown
 from cirbench.runs.config import read_config
 from cirbench.support.files import write_text
 from cirbench.support.tables import Column, Number, Table

@@ -1,21 +1,37 @@
-"""Boards as pages show them: anchors, headings, filters and sentences about what stands in the table."""
+"""What pages show: boards, runs and methods, with their addresses, headings, facts and figures."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from importlib.metadata import entry_points
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.catalogue import protocols
+from cirbench.errors import CirbenchError
+from cirbench.leaderboard.binding import at_hand, ships
 from cirbench.leaderboard.board import BADGES
+from cirbench.leaderboard.entry import RANKS, read_entry
+from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, read_evidence, spread
 from cirbench.leaderboard.site import figures
-from cirbench.leaderboard.site.frame import slug
-from cirbench.leaderboard.site.naming import HERE, Heading, headings
+from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
+from cirbench.leaderboard.site.frame import to_html
+from cirbench.leaderboard.site.naming import Heading, headings
+from cirbench.methods.registry import GROUP, UNIMODAL_BASELINES, find_method
+from cirbench.support.files import slug
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from markupsafe import Markup
 
     from cirbench.leaderboard.board import Board, BoardRow
+    from cirbench.leaderboard.entry import Entry, Score
+    from cirbench.leaderboard.site.cases import Thumbnails
     from cirbench.leaderboard.site.figures import Figure
+    from cirbench.methods.interface import MethodSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +84,7 @@ class BoardView:
     @property
     def runs(self) -> int:
         """How many rows were made by cirbench."""
-        return sum(row.badge in HERE for row in self.board.rows)
+        return sum(row.is_run for row in self.board.rows)
 
     @property
     def ranked(self) -> int:
@@ -82,7 +98,7 @@ class BoardView:
 
     def own_page(self, row: BoardRow) -> str | None:
         """The page of a row that was made here."""
-        return run_page(row) if row.badge in HERE else None
+        return run_page(row) if row.is_run else None
 
     def page_of(self, row: BoardRow) -> str:
         """Say where to read more about a row: its own page, or its method's."""
@@ -133,3 +149,208 @@ def columns(views: Sequence[BoardView]) -> list[tuple[str, str, bool]]:
     for key, title in (("supervision", "supervision"), ("badge", "evidence"), ("year", "year"), ("source", "source")):
         found[key] = (title, True)
     return [(key, title, shown) for key, (title, shown) in found.items()]
+
+
+# Runs.
+
+
+@dataclasses.dataclass(frozen=True)
+class RunView:
+    """The page of a run.
+
+    Attributes:
+        title: What it is about.
+        benchmark: The page of its benchmark.
+        row: Its row.
+        facts: What a reader wants to know first, in pairs.
+        commands: What to type to make it again.
+        scores: Its numbers.
+        figures: Its pictures.
+        identity: Digests and versions, in pairs.
+        cases: What it retrieved.
+        chosen: How those queries were chosen.
+    """
+
+    title: str
+    benchmark: str
+    row: BoardRow
+    facts: tuple[tuple[str, str], ...]
+    commands: tuple[str, ...]
+    scores: tuple[Score, ...]
+    figures: tuple[Figure, ...]
+    identity: tuple[tuple[str, str], ...]
+    cases: tuple[ShownCase, ...]
+    chosen: str
+
+
+def run_view(view: BoardView, row: BoardRow, entries: Path, thumbnails: Thumbnails) -> RunView:
+    """Read an entry and prepare its page.
+
+    Raises:
+        CheckFailed: What it says it retrieved does not fit its benchmark.
+    """
+    entry = read_entry(entries / row.id)
+    told = _cases(entry, view, entries, thumbnails)
+    return RunView(
+        f"{row.title} on {row.protocol}",
+        view.benchmark,
+        row,
+        _facts(entry, row),
+        entry.commands,
+        entry.metrics,
+        (*figures.recall_curves([row]), *figures.slices([row])),
+        _identity(entry),
+        told,
+        f"{len(told)} of {entry.counts.queries:,} queries, at even distances, whatever became of them.",
+    )
+
+
+def _facts(entry: Entry, row: BoardRow) -> tuple[tuple[str, str], ...]:
+    counts, headline = entry.counts, entry.metrics[0]
+    interval = "" if headline.low is None or headline.high is None else f" [{headline.low:.2f}, {headline.high:.2f}]"
+    facts = {
+        headline.label: f"{headline.value:.2f} %{interval}",
+        "rank": f"{row.rank} among rows on {row.backbone}" if row.rank else "none",
+        "method": f"{entry.method.name}: {entry.method.title}",
+        "backbone": row.backbone,
+        "protocol": f"{entry.protocol.name} ({entry.protocol.digest[:8]})",
+        "scored": f"queries {counts.queries:,}/{counts.queries_expected:,}, "
+        f"gallery {counts.gallery:,}/{counts.gallery_expected:,}",
+        "made": f"{entry.created[:10]}, cirbench {entry.environment.cirbench} on {entry.environment.device}",
+        **row.disclosures,
+    }
+    if entry.note:
+        facts["note"] = entry.note
+    return tuple(facts.items())
+
+
+def _identity(entry: Entry) -> tuple[tuple[str, str], ...]:
+    backbone, method = entry.backbone, entry.method
+    settings = {**method.parameters, **(method.training or {})}
+    facts = {
+        "entry": entry.id,
+        "run": entry.run,
+        "ranks": entry.ranks or "scored by a server",
+        "method's code": method.code,
+        "checkpoint": method.checkpoint or "none",
+        "settings": ", ".join(f"{name}={value}" for name, value in settings.items()) or "none",
+        "seed": str(entry.seed),
+        "backbone": f"{backbone.name}: {backbone.architecture}, {backbone.activation}, {backbone.precision}",
+        "weights": backbone.weights,
+        "preprocessing": backbone.preprocessing,
+        "packages": ", ".join(f"{name} {version}" for name, version in sorted(entry.environment.packages.items())),
+        "python": f"{entry.environment.python} on {entry.environment.platform}",
+        **{f"protocol: {name}": value for name, value in entry.protocol.fields.items()},
+    }
+    return tuple(facts.items())
+
+
+def _cases(entry: Entry, view: BoardView, entries: Path, thumbnails: Thumbnails) -> tuple[ShownCase, ...]:
+    """What was retrieved, where every image comes with cirbench and the benchmark is still the entry's."""
+    if not ships(entry.protocol.name) or not entry.ranks_stored or entry.partial:
+        return ()
+    protocol = at_hand(entry.protocol.name)
+    if protocol is None or protocol.digest != entry.protocol.digest:
+        return ()
+    beside = [
+        read_entry(entries / row.id)
+        for row in view.board.rows
+        if row.method in UNIMODAL_BASELINES and row.ranks is not None and not row.partial and row.id != entry.id
+    ]
+    same = [other for other in beside if other.backbone.digest == entry.backbone.digest]
+    outcomes = [outcomes_of_entry(each, read_evidence(entries / each.id / RANKS)) for each in (entry, *same)]
+    places = spread(len(outcomes[0].query_ids), SHOWN_QUERIES)
+    return shown(cases(protocol, outcomes, places, top=SHOWN_ITEMS), entry.metrics[0].label, thumbnails)
+
+
+# Methods.
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodView:
+    """The page of a method.
+
+    Attributes:
+        slug: Its name in addresses.
+        title: Its name.
+        lead: One line about it, or nothing.
+        facts: In pairs.
+        paper: The address of its paper, or ``None``.
+        rows: Its rows, each with its board.
+        runs: The page of each row that was made here, by the row's id.
+        figures: What rows that differ in one setting say about it.
+        card: Its card, if cirbench ships it.
+    """
+
+    slug: str
+    title: str
+    lead: str
+    facts: tuple[tuple[str, str], ...]
+    paper: str | None
+    rows: tuple[tuple[BoardView, BoardRow], ...]
+    runs: dict[str, str]
+    figures: tuple[Figure, ...]
+    card: Markup | None
+
+    @property
+    def supervision(self) -> str:
+        """What it is trained with, as its rows say."""
+        return ", ".join(dict.fromkeys(row.supervision for _, row in self.rows))
+
+    @property
+    def benchmarks(self) -> str:
+        """Where it has rows."""
+        return ", ".join(dict.fromkeys(view.board.benchmark for view, _ in self.rows))
+
+
+def method_views(views: Sequence[BoardView]) -> list[MethodView]:
+    """Gather the rows of each method, in the order of their names."""
+    rows: dict[str, list[tuple[BoardView, BoardRow]]] = {}
+    for view in views:
+        for row in view.board.rows:
+            rows.setdefault(slug(row.method), []).append((view, row))
+    shipped = _shipped()
+    found = [_method(name, tuple(theirs), shipped.get(name)) for name, theirs in rows.items()]
+    return sorted(found, key=lambda method: (method.title.lower(), method.slug))
+
+
+def _method(name: str, rows: tuple[tuple[BoardView, BoardRow], ...], spec: MethodSpec | None) -> MethodView:
+    facts: list[tuple[str, str]] = []
+    if spec is not None:
+        facts += [("supervision", spec.supervision)] + ([("paper", spec.paper)] if spec.paper else [])
+        facts.append(("run it", f"cirbench run --method {spec.name} --dataset DATASET"))
+    printed = [*dict.fromkeys(row.title for _, row in rows if not row.is_run)]
+    if len(printed) > 1 or (printed and spec is not None):
+        facts.append(("printed as", ", ".join(printed)))
+    names = Counter(row.title for _, row in rows)
+    title = spec.name if spec else names.most_common(1)[0][0]
+    drawn = tuple(figures.ablations([(view.board, row) for view, row in rows]))
+    return MethodView(
+        name,
+        title,
+        spec.title if spec else "",
+        tuple(facts),
+        f"https://arxiv.org/abs/{spec.paper.removeprefix('arXiv:')}" if spec and spec.paper else None,
+        rows,
+        {row.id: run_page(row) for _, row in rows if row.is_run},
+        drawn,
+        _card(spec) if spec else None,
+    )
+
+
+def _shipped() -> dict[str, MethodSpec]:
+    """The methods that come with cirbench itself: what else is installed must not change the site."""
+    found = {}
+    for point in entry_points(group=GROUP):
+        if point.dist is not None and point.dist.name == "cirbench":
+            try:
+                found[slug(point.name)] = find_method(point.name)
+            except CirbenchError:  # broken by a missing extra: its rows are shown without its card
+                continue
+    return found
+
+
+def _card(spec: MethodSpec) -> Markup | None:
+    package = spec.implementation.partition(":")[0].rpartition(".")[0]
+    card = files(package) / "README.md"
+    return to_html(card.read_text(encoding="utf-8")) if card.is_file() else None

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.leaderboard.rows import REPRODUCED, Value
+from cirbench.leaderboard.board import REPRODUCED, distinct
 from cirbench.leaderboard.site.figures import Dot, Line, chosen, rows_figure
-from cirbench.leaderboard.site.frame import ordinal, slug, to_html
-from cirbench.leaderboard.site.naming import headings, long_label, named, short_label, swept
+from cirbench.leaderboard.site.frame import ordinal, to_html
+from cirbench.leaderboard.site.naming import headings, long_label, swept
+from cirbench.metrics.table import short_label
+from cirbench.support.files import slug
 from cirbench.support.tables import Number
 from tests.shown import METRICS, board, row
 
@@ -118,35 +120,44 @@ def test_ordinals() -> None:
 
 
 def test_rows_made_here_are_told_apart_by_what_differs_and_printed_ones_keep_their_names() -> None:
-    rows = [row(number, badge=REPRODUCED, method="pli", title="PLI", backbone="b") for number in range(2)]
-    settings = {each.id: {"weight": 1.0, "mask_ratio": ratio} for each, ratio in zip(rows, (0.25, 0.5), strict=True)}
-    (shown,) = named([board([*rows, row(7, method="pli", title="PLI (as printed)", backbone="b")])], settings)
-    titles = [each.title for each in shown.rows]
+    rows = [
+        row(number, badge=REPRODUCED, method="pli", title="PLI", settings={"weight": 1.0, "mask_ratio": ratio})
+        for number, ratio in enumerate((0.25, 0.5))
+    ]
+    shown = distinct([*rows, row(7, method="pli", title="PLI (as printed)")])
+    titles = [each.title for each in shown]
     assert titles == ["pli mask_ratio=0.25", "pli mask_ratio=0.5", "PLI (as printed)"]
 
 
 def test_rows_made_here_with_the_same_settings_are_told_apart_by_their_runs() -> None:
-    rows = [row(0, id=f"cirr-test1--pli--{run}", badge=REPRODUCED, method="pli") for run in ("1a", "2b")]
-    (shown,) = named([board(rows)], {each.id: {"data": "pairs.csv"} for each in rows})
-    assert [each.title for each in shown.rows] == ["pli (1a)", "pli (2b)"]
+    rows = [
+        row(0, id=f"cirr-test1--pli--{run}", badge=REPRODUCED, method="pli", settings={"data": "pairs.csv"})
+        for run in ("1a", "2b")
+    ]
+    assert [each.title for each in distinct(rows)] == ["pli (1a)", "pli (2b)"]
 
 
 def test_a_sweep_is_rows_that_differ_in_one_number_alone() -> None:
-    rows = [row(number, badge=REPRODUCED, method="pli", backbone="b") for number in range(4)]
     values = [(0.25, 1.0), (0.5, 1.0), (0.75, 1.0), (0.5, 2.0)]
-    settings = {
-        each.id: {"mask_ratio": ratio, "weight": weight, "seed": 0}
-        for each, (ratio, weight) in zip(rows, values, strict=True)
-    }
+    rows = [
+        row(
+            number,
+            badge=REPRODUCED,
+            method="pli",
+            backbone="b",
+            settings={"mask_ratio": ratio, "weight": weight, "seed": 0},
+        )
+        for number, (ratio, weight) in enumerate(values)
+    ]
     one = board(rows)
-    found = swept([(one, each) for each in rows], settings)
+    found = swept([(one, each) for each in rows])
     masks = found["cirr/test1", "mask_ratio"]["pli on b"]
     assert [value for value, _ in masks] == [0.25, 0.5, 0.75]
     assert [value for value, _ in found["cirr/test1", "weight"]["pli on b"]] == [1.0, 2.0]
 
 
 def test_pictures_compare_the_best_run_of_each_method() -> None:
-    measured_here = {label: Value(30.0, 29.0, 31.0) for label in METRICS}
+    measured_here = {label: Number(30.0, 29.0, 31.0) for label in METRICS}
     rows = [
         row(number, badge=REPRODUCED, method=method, backbone="b", metrics=measured_here)
         for number, method in enumerate(("good", "good", "other"))

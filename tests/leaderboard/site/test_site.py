@@ -5,29 +5,24 @@ from __future__ import annotations
 import dataclasses
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from cirbench import cli
-from cirbench.errors import CheckFailed
-from cirbench.leaderboard.board import boards
-from cirbench.leaderboard.entry import Entry, read_entry, sealed
+from cirbench.leaderboard.board import read_leaderboard
+from cirbench.leaderboard.entry import Entry, read_entry
 from cirbench.leaderboard.published import load_published
 from cirbench.leaderboard.site.build import MANIFEST, build_site
 from cirbench.leaderboard.site.figures import sampling_error
-from cirbench.support.arrays import read_archive, to_archive
-from cirbench.support.files import sha256_of_file, write_versioned
 from tests.shown import board, hostile_board, make_entries, row, write_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +67,6 @@ def test_the_same_data_give_the_same_site_byte_for_byte(entries: Path, site: Pat
         for folder in (site, tmp_path)
     )
     assert first == second
-
-
-def test_the_committed_site_is_what_the_data_give(tmp_path: Path) -> None:
-    committed = ROOT / "leaderboards" / "site"
-    build_site(ROOT / "leaderboards" / "entries", tmp_path)
-    texts = [
-        {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        for folder in (committed, tmp_path)
-    ]
-    advice = "type `cirbench leaderboard build` and commit leaderboards/site"
-    assert texts[0] == texts[1], advice
-    for path in sorted(texts[0]):
-        if not path.endswith(".webp"):  # named by what they show; their bytes are the encoder's
-            assert (committed / path).read_text() == (tmp_path / path).read_text(), f"{path}: {advice}"
 
 
 def test_every_link_leads_to_a_page_and_place_of_the_site_or_to_the_web(site: Path) -> None:
@@ -162,24 +143,20 @@ def test_what_others_write_is_text_on_every_page(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"[a-z0-9./-]+", name.as_posix()) for name in names)
 
 
-def test_an_entry_whose_pictures_contradict_its_ranks_is_refused(entries: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "entries"
-    for folder in (path for path in entries.iterdir() if path.is_dir() and "image-text" in path.name):
-        (copy / folder.name).mkdir(parents=True)
-        arrays = read_archive(folder / "ranks.npz")
-        arrays["shown_SK"] = np.roll(arrays["shown_SK"], 1, axis=1)
-        (copy / folder.name / "ranks.npz").write_bytes(to_archive(arrays))
-        entry = read_entry(folder)
-        forged = sealed(_with_ranks(entry, sha256_of_file(copy / folder.name / "ranks.npz")))
-        write_versioned(copy / folder.name / "entry.json", forged)
-    with pytest.raises(CheckFailed, match="at another place than its ranks say"):
-        build_site(copy, tmp_path / "site")
+def test_an_entry_whose_page_fails_is_left_out_and_the_others_are_shown(
+    entries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_for_one(entry: Entry) -> tuple[tuple[str, str], ...]:
+        if "image-text" in entry.id:
+            raise KeyError(entry.id)
+        return ()
 
-
-def _with_ranks(entry: Entry, digest: str) -> Entry:
-    import msgspec
-
-    return msgspec.structs.replace(entry, ranks=digest, seal="")
+    monkeypatch.setattr("cirbench.leaderboard.site.views._identity", fails_for_one)
+    built = build_site(entries, tmp_path / "site")
+    (left,) = built.left_out
+    assert "image-text" in left.name
+    assert "cannot be read" in left.problems[0]
+    assert len([*(tmp_path / "site" / "runs").iterdir()]) == 2
 
 
 def test_a_rebuild_removes_pages_that_are_gone_and_nothing_else(entries: Path, tmp_path: Path) -> None:
@@ -237,7 +214,7 @@ def test_the_sampling_error_of_a_published_recall_is_that_of_its_binomial() -> N
 
 
 def test_boards_keep_their_rows(site: Path) -> None:
-    for each in boards(site / "none"):
+    for each in read_leaderboard(site / "none").boards:
         page = Elements((site / "benchmarks" / f"{each.benchmark}.html").read_text())
         ids = set(page.all("id"))
         assert len([id for id in ids if id]) > len(each.rows)
