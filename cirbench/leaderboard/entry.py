@@ -20,6 +20,7 @@ from cirbench.runs.schema import (
 from cirbench.support.files import digest, read_versioned, slug
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from cirbench.support.files import Migration

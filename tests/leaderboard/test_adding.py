@@ -169,9 +169,9 @@ def test_a_run_that_was_changed_is_refused(tmp_path: Path) -> None:
     values = json.loads((run.folder / "result.json").read_text())
     values["metrics"][0]["value"] += 1
     (run.folder / "result.json").write_text(json.dumps(values))
-    with pytest.raises(CheckFailed, match=r"mAP@5: value is given as .* and the ranks give"):
+    with pytest.raises(CorruptFile, match="was edited: 'metrics' is not what it was written with"):
         add_run(run.folder, tmp_path / "entries")
-    assert not [path for path in (tmp_path / "entries").iterdir() if path.is_dir()]
+    assert not [path for path in tmp_path.glob("entries/*") if path.is_dir()]
     (run.folder / "per_query.npz").write_bytes(b"")
     with pytest.raises(CorruptFile, match="is not the file this run was written with"):
         add_run(run.folder, tmp_path / "entries")
@@ -334,7 +334,11 @@ def test_the_digest_of_the_smallest_protocol_is_shipped(tmp_path: Path) -> None:
 
 def test_the_digests_of_the_benchmarks_are_those_of_the_published_annotations(annotation_root: Path) -> None:
     for name, known in known_protocols(annotation_root).items():
-        protocol = load_protocol(name.partition("@")[0], annotation_root)
+        try:
+            protocol = load_protocol(name.partition("@")[0], annotation_root)
+        except MissingData:  # PLI's pair lists are in no benchmark's own files
+            assert name == "fashioniq/val-pli@1"
+            continue
         assert (known.digest, known.binding) == (protocol.digest, binding_of(protocol))
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from cirbench.cli import command_error
 from cirbench.leaderboard.binding import known_protocols
-from cirbench.leaderboard.board import read_leaderboard, summaries
 from cirbench.leaderboard.check import Verdict, check_entry
 from cirbench.leaderboard.entry import ENTRY, SCHEMA_VERSION, entry_folders, read_entry, seal_of
 
