@@ -166,12 +166,14 @@ def test_a_run_on_other_data_than_lie_here_is_refused_with_what_differs(tmp_path
 
 def test_a_run_that_was_changed_is_refused(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run")
-    values = json.loads((run.folder / "result.json").read_text())
+    written = (run.folder / "result.json").read_text()
+    values = json.loads(written)
     values["metrics"][0]["value"] += 1
     (run.folder / "result.json").write_text(json.dumps(values))
     with pytest.raises(CorruptFile, match="was edited: 'metrics' is not what it was written with"):
         add_run(run.folder, tmp_path / "entries")
     assert not [path for path in tmp_path.glob("entries/*") if path.is_dir()]
+    (run.folder / "result.json").write_text(written)
     (run.folder / "per_query.npz").write_bytes(b"")
     with pytest.raises(CorruptFile, match="is not the file this run was written with"):
         add_run(run.folder, tmp_path / "entries")
