@@ -6,41 +6,172 @@ Safetensors, or ``torch.load(weights_only=True)``; a pickle that would run code 
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 import zipfile
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.errors import CorruptFile, MissingData
+from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, quoted, some
+from cirbench.support.console import say_once
+from cirbench.support.textfiles import refuse_placeholder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import torch
 
-_OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")
 _SHOWN = 4
+_OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "CLIP", "clip", "module", "net", "network", "params", "weights")
+"""Under which names training codes save a state dict, beside the epoch, the optimiser and other things."""
+_PREFIXES = ("module.", "model.", "ema.", "model_ema.", "ema_model.")
+"""What parallel training, trainers and averages put before the name of every tensor."""
+_COMPILED = "_orig_mod."
+"""What ``torch.compile`` puts before the names of the module it wraps, wherever that is."""
+_AVERAGE = re.compile(
+    r"((model|net|params|weights|state_dict|clip)_)?ema(_(model|params|weights|state_dict))?(\.|$)", re.I
+)
+_SWA = "n_averaged"
+"""A tensor by which ``torch.optim.swa_utils.AveragedModel`` is known."""
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict; a wrapper (``state_dict``) and the prefix of parallel training (``module.``) are taken off.
+    """Read a state dict, out of the wrappers and without the prefixes that training codes add.
+
+    Averaged weights (EMA) beside others are left out, and that is said.
 
     Raises:
         MissingData: The file is absent or cannot be read.
-        CorruptFile: It is damaged, holds more than tensors, or is a TorchScript archive.
+        CorruptFile: It is damaged, holds more than tensors, is a TorchScript archive, holds no state dict or averaged
+            weights alone, or a tensor is not finite.
+    """
+    content = choose_average(read_content(path), path, ema=False)
+    tensors = state_dict_of(content, path)
+    require_finite(tensors, path)
+    return tensors
+
+
+def choose_average(content: Any, path: Path, *, ema: bool) -> Any:
+    """Leave out the averaged weights (EMA) of what a training code saved, or everything else.
+
+    Raises:
+        UsageError: ``ema`` is set, and there are none.
+        CorruptFile: ``ema`` is not set, and there are no others.
+    """
+    plain, averaged = _split(content)
+    if ema and not averaged:
+        raise UsageError(f"{path} holds no averaged weights (EMA): {_held(content)}.", hint="Leave --ema out.")
+    if averaged and not ema:
+        if not _holds_tensors(plain):
+            raise CorruptFile(
+                f"The weights file {path} holds averaged weights (EMA) alone, and they are never taken unasked.",
+                hint="`cirbench convert` takes them with --ema; for a backbone, save them in a file of their own.",
+            )
+        say_once(f"{path} holds averaged weights (EMA) too; they are not used.")
+    return averaged if ema else plain
+
+
+def _split(content: Any) -> tuple[Any, Any]:
+    """Part what was saved into that which is not averaged and that which is, each in its place."""
+    if not isinstance(content, dict):
+        return content, {}
+    if _SWA in content:
+        return {}, {name: value for name, value in content.items() if name != _SWA}
+    plain, averaged = {}, {}
+    for name, value in content.items():
+        if _AVERAGE.match(str(name)) and _holds_tensors(value):
+            averaged[name] = value
+            continue
+        plain[name], inside = _split(value)
+        if inside:
+            averaged[name] = inside
+    return plain, averaged
+
+
+def _holds_tensors(content: Any) -> bool:
+    import torch
+
+    if isinstance(content, dict):
+        return any(map(_holds_tensors, content.values()))
+    return isinstance(content, torch.Tensor)
+
+
+def state_dict_of(content: Any, path: Path, *, key: str | None = None) -> dict[str, torch.Tensor]:
+    """Take a state dict out of what a training code saved, and the prefixes off its names.
+
+    Args:
+        content: What was saved.
+        path: The file, for messages.
+        key: The name under which a method's code saves what is wanted, if it has one of its own.
+
+    Raises:
+        CorruptFile: There is none, or more than one; the message says what was found and what was expected.
     """
     import torch
 
-    content = read_content(path)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
-        raise CorruptFile(f"The weights file {path} holds no state dict (tensors by name).")
-    tensors = {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    strangers = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
-    if strangers:
-        raise CorruptFile(f"The weights file {path} holds no tensor under {strangers[0]!r}, so it is not a state dict.")
-    return tensors
+    inner, wrappers = content, (*((key,) if key else ()), *_WRAPPERS)
+    while isinstance(inner, dict):
+        found = [name for name, value in inner.items() if isinstance(value, dict) and _is_wrapper(name, wrappers)]
+        if key in found:
+            found = [str(key)]
+        if len(found) > 1:
+            raise CorruptFile(
+                f"The weights file {path} holds several state dicts, under {some(found)}.",
+                hint="Save the one that is meant in a file of its own.",
+            )
+        if not found:
+            break
+        inner = inner[found[0]]
+    if not isinstance(inner, dict) or not inner or not all(isinstance(name, str) for name in inner):
+        raise _no_state_dict(path, inner, wrappers)
+    if strangers := [name for name, tensor in inner.items() if not isinstance(tensor, torch.Tensor)]:
+        raise _no_state_dict(path, inner, wrappers, f"no tensor is under {quoted(strangers[0])}, and ")
+    return _without_prefixes(inner, path)
+
+
+def _is_wrapper(name: object, wrappers: Sequence[str]) -> bool:
+    return name in wrappers or bool(_AVERAGE.fullmatch(str(name)))
+
+
+def _no_state_dict(path: Path, content: Any, wrappers: Sequence[str], why: str = "") -> CorruptFile:
+    return CorruptFile(
+        f"The weights file {path} holds no state dict: {why}{_held(content)}; expected are tensors by name, or such a "
+        f"table under {' or '.join(wrappers)}."
+    )
+
+
+def _held(content: Any) -> str:
+    if isinstance(content, dict):
+        return f"its keys are {some(list(content))}" if content else "it is empty"
+    return f"it is a {type(content).__name__}"
+
+
+def _without_prefixes(given: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    names = [name.replace(_COMPILED, "").removeprefix("module.") for name in given]
+    while (
+        prefix := next((each for each in _PREFIXES if all(name.startswith(each) for name in names)), None)
+    ) is not None:
+        names = [name.removeprefix(prefix) for name in names]
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise CorruptFile(f"The weights file {path} holds {quoted(twice)} twice, under different prefixes.")
+    return dict(zip(names, given.values(), strict=True))
+
+
+def require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse weights of which a number is NaN or infinite.
+
+    Raises:
+        CorruptFile: One is; the message names the file and its tensors.
+    """
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise CorruptFile(
+            f"The weights file {path} holds NaN or infinite numbers, in {some(broken, 3)}.",
+            hint="Its training diverged, or the file is damaged: take an earlier checkpoint, or fetch it again.",
+        )
 
 
 def read_content(path: Path) -> Any:
@@ -52,6 +183,7 @@ def read_content(path: Path) -> Any:
     """
     if not path.is_file():
         raise MissingData(f"The weights file {path} does not exist.")
+    refuse_placeholder(path, "weights file")
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
@@ -93,7 +225,9 @@ def _read_torch(path: Path) -> Any:
 
 
 def _damaged(path: Path, why: str) -> CorruptFile:
-    return CorruptFile(f"The weights file {path} is damaged: {why.splitlines()[0]}.", hint="Fetch or copy it again.")
+    return CorruptFile(
+        f"The weights file {path} is damaged: {excerpt(why.splitlines()[0])}.", hint="Fetch or copy it again."
+    )
 
 
 def _is_pickle(path: Path) -> bool:
@@ -142,19 +276,19 @@ def place(model: torch.nn.Module, given: Mapping[str, torch.Tensor], *, path: Pa
         CorruptFile: Names or shapes do not fit; the message has the first ones.
     """
     own = model.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in given]
-    problems += [f"{name} is unknown" for name in given if name not in own]
-    problems += [
+    missing, unknown = [name for name in own if name not in given], [name for name in given if name not in own]
+    problems = [f"expected and not found: {some(missing, _SHOWN)}"] if missing else []
+    problems += [f"found and not expected: {some(unknown, _SHOWN)}"] if unknown else []
+    shapes = [
         f"{name} is {tuple(given[name].shape)} in the file and {tuple(own[name].shape)} in the architecture"
         for name in own
         if name in given and given[name].shape != own[name].shape
     ]
+    problems += [some(shapes, 2)] if shapes else []
     if problems:
-        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         guess = guess_architecture(given)
         raise CorruptFile(
-            f"The weights file {path} does not fit the architecture {architecture}: "
-            f"{'; '.join(problems[:_SHOWN])}{more}.",
+            f"The weights file {path} does not fit the architecture {architecture}: {'; '.join(problems)}.",
             hint=f"Its shapes look like {guess}: try --backbone {guess}." if guess and guess != architecture else None,
         )
     model.load_state_dict(dict(given), strict=True)

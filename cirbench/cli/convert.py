@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="State a training parameter that the file does not hold.",
 )
+@click.option("--ema", is_flag=True, help="Take the averaged weights (EMA) that FILE holds.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: one in the cache]"
 )
@@ -42,6 +43,7 @@ def command(
     weights: Path | None,
     activation: Activation | None,
     assignments: tuple[str, ...],
+    ema: bool,
     output: Path | None,
 ) -> None:
     """Make a checkpoint of METHOD from FILE, as its authors published it.
@@ -64,4 +66,4 @@ def command(
     from cirbench.methods.conversion import convert
 
     model = load_backbone(backbone, weights=weights, activation=activation, device="cpu")
-    click.echo(convert(spec, file, model, parameters, output=output))
+    click.echo(convert(spec, file, model, parameters, output=output, ema=ema))

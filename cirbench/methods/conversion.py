@@ -28,6 +28,7 @@ def convert(
     parameters: TrainingParameters,
     *,
     output: Path | None = None,
+    ema: bool = False,
 ) -> Path:
     """Convert a file that a method's authors published, and return the folder of the checkpoint.
 
@@ -39,6 +40,7 @@ def convert(
         backbone: On which its authors trained it.
         parameters: With which they did, as far as the method reads them in use.
         output: Where the checkpoint goes; a folder of the cache if not given.
+        ema: Take the averaged weights that the file holds beside others.
 
     Raises:
         UsageError: The method has no such files; the file is another one, or of another backbone; the folder is taken.
@@ -48,17 +50,16 @@ def convert(
     import torch
     from safetensors.torch import save
 
-    from cirbench.backbones.weights import read_content
+    from cirbench.backbones.weights import choose_average, read_content, require_finite
 
     if spec.converter is None:
         raise UsageError(f"There are no published checkpoints of {spec.name} that cirbench could convert.")
     converter: Converter = load_object(spec.converter, owner=f"the conversion of {spec.name}")
-    content = read_content(path)
+    content = choose_average(read_content(path), path, ema=ema)
     source = sha256_of_file(path)
     training = msgspec.to_builtins(parameters)
-    request = digest(
-        {"converted": source, "method": spec.name, "backbone": backbone.identity.digest, "training": training}
-    )
+    asked = {"converted": source, "method": spec.name, "backbone": backbone.identity.digest, "training": training}
+    request = digest(asked | {"ema": True} if ema else asked)
     folder = output or cache_root() / "checkpoints" / f"{spec.name}-{request[:12]}"
     if (folder / CARD).is_file():
         if read_card(folder).request != request:
@@ -69,6 +70,7 @@ def convert(
         name: tensor.detach().to(torch.float32).contiguous()
         for name, tensor in converter(content, backbone, path.name).items()
     }
+    require_finite(tensors, path)
     write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
     card = Card(
         method=spec.name,
@@ -76,7 +78,7 @@ def convert(
         weights=sha256_of_file(folder / WEIGHTS),
         training=training,
         backbone=backbone.identity,
-        data=f"not stated; converted from {path.name}",
+        data=f"not stated; converted from {path.name}{' (EMA)' if ema else ''}",
         data_digest=source,
         data_pairs=0,
         steps=0,

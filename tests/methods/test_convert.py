@@ -8,11 +8,12 @@ import pickle
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cirbench.backbones import load_backbone
 from cirbench.backbones.features.encoder import Encoder
@@ -22,11 +23,14 @@ from cirbench.methods.conversion import convert
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
-from cirbench.training.checkpoint import read_card
+from cirbench.training.checkpoint import WEIGHTS, read_card
 from cirbench.training.clip import write_random_model
 from cirbench_methods.inversion.phi import Mapping, Phi
 from tests.methods.test_inversion import QUERIES
 from tests.tiny_clip import CONFIG, tiny_backbone, write_design
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SPECS = {
     "lincir": "cirbench_methods.lincir:SPEC",
@@ -195,12 +199,59 @@ def test_a_pickle_that_could_run_code_is_refused(tmp_path: Path) -> None:
         (lambda: {"Phi": Phi(24, 32).state_dict()}, "words of 32 numbers from features of 24, and .* features of 16"),
         (lambda: {"Phi": Phi(16, 48).state_dict()}, "words of 48 numbers from features of 16, and .* words of 32"),
         (lambda: {"Phi": Mapping(16, 32).state_dict()}, r"its tensor 'fc_out\.bias' is not part of it"),
-        (lambda: {"epoch": 3}, r"its tensor 'layers\.0\.bias' is missing"),
+        (
+            lambda: {"epoch": 3},
+            "holds no state dict: .*its keys are epoch; expected are tensors by name, or .* under Phi or",
+        ),
     ],
 )
 def test_a_network_for_another_backbone_or_none_is_refused(tmp_path: Path, content: Any, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         converted("lincir", saved(tmp_path / "phi.pt", content()))
+
+
+WRAPPERS: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
+    "as published": lambda phi: {"epoch": 3, "Phi": phi, "optimizer": {"state": {0: torch.zeros(2)}}},
+    "alone": lambda phi: phi,
+    "model": lambda phi: {"model": phi, "step": 3},
+    "a trainer": lambda phi: {"state_dict": {f"model.module.{name}": tensor for name, tensor in phi.items()}},
+    "compiled": lambda phi: {"model_state_dict": {f"_orig_mod.{name}": tensor for name, tensor in phi.items()}},
+    "nested": lambda phi: {"model": {"Phi": parallel({f"_orig_mod.{name}": phi[name] for name in phi})}},
+    "beside an average": lambda phi: {"Phi": phi, "ema": {"Phi": {name: phi[name] + 1 for name in phi}}},
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_network_is_found_in_what_training_codes_put_around_it(tmp_path: Path, wrapper: str) -> None:
+    tensors = network(Phi).state_dict()
+    folder = converted("searle", saved(tmp_path / "phi.pt", WRAPPERS[wrapper](tensors)))
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in load_file(folder / WEIGHTS).items())
+
+
+def test_averaged_weights_are_taken_if_they_are_asked_for_only(tmp_path: Path) -> None:
+    tensors = network(Phi).state_dict()
+    averaged = {name: tensor + 1 for name, tensor in tensors.items()}
+    spec = find_method(SPECS["searle"])
+    values = training_parameters(spec, "", {})
+    alone = saved(tmp_path / "alone.pt", {"ema_state_dict": averaged})
+    with pytest.raises(CorruptFile, match=r"alone\.pt holds averaged weights \(EMA\) alone"):
+        convert(spec, alone, openai_like(), values, output=tmp_path / "a")
+    both = saved(tmp_path / "both.pt", {"Phi": tensors, "ema": {"Phi": averaged}})
+    for path in (alone, both):
+        folder = convert(spec, path, openai_like(), values, output=tmp_path / path.stem, ema=True)
+        assert all(torch.equal(tensor, averaged[name]) for name, tensor in load_file(folder / WEIGHTS).items())
+    with pytest.raises(UsageError, match="holds another checkpoint"):
+        convert(spec, both, openai_like(), values, output=tmp_path / "both")
+    with pytest.raises(UsageError, match=r"plain\.pt holds no averaged weights"):
+        convert(spec, saved(tmp_path / "plain.pt", {"Phi": tensors}), openai_like(), values, ema=True)
+
+
+def test_weights_that_are_not_finite_are_blamed_on_the_file(tmp_path: Path) -> None:
+    tensors = network(Phi).state_dict()
+    tensors["layers.0.weight"][0, 0] = torch.nan
+    with pytest.raises(CorruptFile, match=r"phi\.pt holds NaN or infinite numbers, in layers\.0\.weight"):
+        converted("searle", saved(tmp_path / "phi.pt", {"Phi": tensors}))
+    assert not (tmp_path / "converted").exists()
 
 
 def test_networks_of_openais_towers_are_refused_on_towers_with_another_activation(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cirbench.backbones.text import PseudoWords
-from cirbench.errors import UsageError
+from cirbench.backbones.weights import state_dict_of
+from cirbench.errors import CorruptFile, UsageError
 from cirbench_methods.inversion.phi import Mapping as MappingNetwork
 from cirbench_methods.inversion.phi import Phi
 
@@ -26,14 +28,14 @@ _HALF = 2e-3
 
 def searle(content: Any, backbone: Backbone, file: str) -> Tensors:
     """SEARLE's phi: its tensors under ``Phi``; trained on OpenAI's CLIP alone."""
-    tensors = _network(_table(content, "Phi"), Phi, backbone, file)
+    tensors = _network(_table(content, "Phi", file), Phi, backbone, file)
     _need_activation("quick_gelu", backbone, "SEARLE's phi were trained on OpenAI's weights,")
     return tensors
 
 
 def lincir(content: Any, backbone: Backbone, file: str) -> Tensors:
     """LinCIR's phi: its tensors under ``Phi``, or nothing else."""
-    tensors = _network(_table(content, "Phi"), Phi, backbone, file)
+    tensors = _network(_table(content, "Phi", file), Phi, backbone, file)
     if backbone.dim in _ACTIVATIONS:
         _need_activation(_ACTIVATIONS[backbone.dim], backbone, f"LinCIR's phi for {backbone.dim} numbers was trained")
     return tensors
@@ -41,9 +43,9 @@ def lincir(content: Any, backbone: Backbone, file: str) -> Tensors:
 
 def pic2word(content: Any, backbone: Backbone, file: str) -> Tensors:
     """Pic2Word's network: its tensors under ``state_dict_img2text``, beside the towers that it was trained with."""
-    tensors = _network(_table(content, "state_dict_img2text"), MappingNetwork, backbone, file)
+    tensors = _network(_table(content, "state_dict_img2text", file), MappingNetwork, backbone, file)
     _need_activation("quick_gelu", backbone, "Pic2Word's network was trained on OpenAI's weights,")
-    towers = _table(content, "state_dict") if isinstance(content, dict) and "state_dict" in content else {}
+    towers = _table(content, "state_dict", file) if isinstance(content, dict) and "state_dict" in content else {}
     own = {name.removeprefix("text."): tensor for name, tensor in backbone.model.state_dict().items()}
     for name in ("visual.proj", "text_projection"):
         theirs = towers.get(name)
@@ -56,12 +58,12 @@ def pic2word(content: Any, backbone: Backbone, file: str) -> Tensors:
     return tensors
 
 
-def _table(content: Any, key: str) -> Tensors:
-    """The tensors under ``key``, or the content itself, without the prefix of parallel training."""
-    found = content.get(key, content) if isinstance(content, dict) else {}
-    return {
-        str(name).removeprefix("module."): value for name, value in found.items() if isinstance(value, torch.Tensor)
-    }
+def _table(content: Any, key: str, file: str) -> Tensors:
+    """The tensors under ``key``, or those that the file holds in another usual form."""
+    try:
+        return state_dict_of(content, Path(file), key=key)
+    except CorruptFile as error:
+        raise UsageError(error.message, hint="Give the file that the method's authors published.") from error
 
 
 def _network(tensors: Tensors, kind: type[Phi | MappingNetwork], backbone: Backbone, file: str) -> Tensors:
