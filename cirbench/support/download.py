@@ -2,7 +2,8 @@
 
 The bytes go to a hidden part file beside the target. Whatever ends a download, a dropped connection, a full disk or
 ``kill -9``, the next one goes on from there, if the server confirms that its file is still the same one (``If-Range``)
-or the sha256 of the whole is known beforehand.
+or the sha256 of the whole is known beforehand. A validator or a total that differs from the first answer's starts again
+from zero; lengths and ranges that cannot be read are refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import email.utils
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,8 +22,9 @@ from typing import Protocol as Interface
 
 import requests
 
-from cirbench.errors import CirbenchError, CorruptFile, MissingData
+from cirbench.errors import CirbenchError, CorruptFile, MissingData, quoted
 from cirbench.support.files import writing_failed
+from cirbench.support.textfiles import HEAD, placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,7 +163,10 @@ class _Part:
         while piece := self._file.read(_CHUNK):
             self._hasher.update(piece)
             self.size += len(piece)
-        self.validator = self._tag.read_text() if self._tag.exists() else ""
+        tag = self._tag.read_text() if self._tag.exists() else ""
+        self.validator, _, total = tag.partition("\n")
+        self.total = int(total) if total.isdecimal() else None
+        self.resumed_at = self.size
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -173,13 +179,17 @@ class _Part:
     def sha256(self) -> str:
         return self._hasher.hexdigest()
 
-    def restart(self, validator: str = "") -> None:
-        """Forget every byte, and remember what the server calls the file that follows."""
+    def head(self) -> bytes:
+        self._file.seek(0)
+        return self._file.read(HEAD)
+
+    def restart(self, validator: str = "", total: int | None = None) -> None:
+        """Forget every byte, and remember what the server calls the file that follows, and how long it is."""
         self._file.truncate(0)
         self._hasher = hashlib.sha256()
-        self.size = 0
-        self.validator = validator
-        self._tag.write_text(validator)
+        self.size = self.resumed_at = 0
+        self.validator, self.total = validator, total
+        self._tag.write_text(f"{validator}\n{'' if total is None else total}")
 
     def write(self, piece: bytes) -> None:
         self._file.write(piece)
@@ -208,7 +218,7 @@ class _Transfer:
         """Attempt until the file is whole, the server refuses for good, or patience ends."""
         if self.part.size and not (self.part.validator or self.expected):
             self.part.restart()
-        resumed_at = best = self.part.size
+        best = self.part.size
         fruitless = 0
         while not self._whole():
             try:
@@ -226,18 +236,25 @@ class _Transfer:
                 self._pause(_reason(e), fruitless, getattr(e, "asked", 0.0))
                 continue
             break
+        instead = placeholder(self.part.head()) if self.expected != self.part.sha256 else None
+        if self.expected is None and instead is not None:
+            self.part.restart()
+            self._refuse(f"it sent {instead[0]}")
         if self.expected not in (None, self.part.sha256) or self.size not in (None, self.part.size):
             found = f"{self.part.size} bytes with sha256 {self.part.sha256}"
+            resumed = self.part.resumed_at > 0
             self.part.restart()
-            if resumed_at:
+            if resumed:
                 self.say(f"What an earlier download had left of {self.part.target.name} does not fit; starting again.")
                 return self.run()
             wanted = f"{'any number of' if self.size is None else self.size} bytes with sha256 {self.expected}"
+            if instead is not None:
+                self._refuse(f"it sent {instead[0]}")
             raise CorruptFile(
                 f"{self.url} is not the file that was published: it sent {found}, not {wanted}.",
                 hint="A proxy or a mirror may have changed it. " + _by_hand(self.part.target),
             )
-        return Fetched(self.part.size, self.part.sha256, resumed_at)
+        return Fetched(self.part.size, self.part.sha256, self.part.resumed_at)
 
     def _whole(self) -> bool:
         return self.size is not None and self.part.size >= self.size > 0
@@ -261,9 +278,14 @@ class _Transfer:
         timeout = (self.patience.connect, self.patience.read)
         with self.session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
             self._judge(response)
+            length = self._length(response)
             if not self._continues(response):
-                self.part.restart(_validator(response))
-            left = int(response.headers.get("Content-Length", 0))
+                self.part.restart(_validator(response), length)
+                if length is None and self.size is None and self.expected is None:
+                    self.say(
+                        f"{self.part.target.name}: the server does not say how long it is; a loss stays unnoticed."
+                    )
+            left = length or 0
             if self.size is not None and left and self.part.size + left != self.size:
                 self._refuse(f"it offers {self.part.size + left} bytes, and {self.size} were published")
             require_space(self.part.target.parent, left, self.part.target.name)
@@ -271,6 +293,8 @@ class _Transfer:
                 for piece in response.iter_content(_PIECE):
                     self.part.write(piece)
                     advance(len(piece))
+        if self.part.total is not None and self.part.size < self.part.total:
+            raise TransientError("the server sent a part of the file only")
 
     def _judge(self, response: requests.Response) -> None:
         """Raise unless the response brings the file."""
@@ -289,14 +313,36 @@ class _Transfer:
         if "text/html" in response.headers.get("Content-Type", ""):
             self._refuse("it answers with a web page, as login pages of networks do")
 
+    def _length(self, response: requests.Response) -> int | None:
+        """How many bytes of the file follow, if the response says so."""
+        stated = response.headers.get("Content-Length")
+        if stated is None or response.headers.get("Content-Encoding", "identity") != "identity":
+            return None
+        if not re.fullmatch(r"[0-9]+", stated.strip()):
+            self._refuse(f"its Content-Length is {quoted(stated)}, not a number of bytes")
+        return int(stated)
+
     def _continues(self, response: requests.Response) -> bool:
-        """Whether the response goes on exactly where the part ends."""
+        """Whether the response goes on exactly where the part ends, with the rest of the same file."""
         if response.status_code != 206:
             return False
-        if response.headers.get("Content-Range", "").startswith(f"bytes {self.part.size}-"):
+        stated = response.headers.get("Content-Range", "")
+        match = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)", stated.strip())
+        if match is None:
+            self._refuse(f"its Content-Range is {quoted(stated)}, not a range of bytes")
+        first, total = match.groups()
+        validator = _validator(response)
+        change = None
+        if int(first) != self.part.size:
+            change = "the server sent another part of the file than the one that was asked for"
+        elif validator and self.part.validator and validator != self.part.validator:
+            change = "the file has changed on the server since it was begun"
+        elif total != "*" and self.part.total not in (None, int(total)):
+            change = f"the file has {int(total):,} bytes on the server now, and had {self.part.total:,}"
+        if change is None:
             return True
         self.part.restart()
-        raise TransientError("the server sent another part of the file than the one that was asked for")
+        raise TransientError(change)
 
     def _refuse(self, why: str) -> NoReturn:
         raise CorruptFile(f"{self.url} is not fetched: {why}.", hint=_by_hand(self.part.target))

@@ -171,5 +171,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 
     backbone = tiny_backbone()
     write_bytes(tmp_path / WEIGHTS, save(Mapping.for_backbone(backbone).state_dict()))
-    with pytest.raises(CorruptFile, match=r"does not fit the architecture Phi for .*: expected and not found: layers\.0\.weight, "):
+    with pytest.raises(
+        CorruptFile, match=r"does not fit the architecture Phi for .*: expected and not found: layers\.0\.weight, "
+    ):
         NetworkInverter(Encoder(backbone, None), Phi.for_backbone(backbone), tmp_path)

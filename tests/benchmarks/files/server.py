@@ -25,6 +25,10 @@ class Behaviour:
         wrong_range: Send the part that begins so many bytes too late.
         content: Send this instead.
         no_length: Do not say how long the content is.
+        length: Say this of it instead.
+        range: Say this of the part that is sent.
+        ignore_condition: Send the part that was asked for, though the file has changed.
+        stop_after: Send so many bytes as if they were all of the part.
         type: The Content-Type.
     """
 
@@ -36,6 +40,10 @@ class Behaviour:
     wrong_range: int = 0
     content: bytes | None = None
     no_length: bool = False
+    length: str | None = None
+    range: str | None = None
+    ignore_condition: bool = False
+    stop_after: int | None = None
     type: str = "application/octet-stream"
 
 
@@ -104,7 +112,7 @@ class Server:
         condition = handler.headers.get("If-Range")
         if asked is None or behaviour.ignore_range:
             return 0
-        if condition is not None and condition != self.etags.get(handler.path):
+        if condition not in (None, self.etags.get(handler.path)) and not behaviour.ignore_condition:
             return 0
         return int(asked.removeprefix("bytes=").removesuffix("-"))
 
@@ -112,7 +120,8 @@ class Server:
         if start:
             start += behaviour.wrong_range
             handler.send_response(206)
-            handler.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+            stated = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
+            handler.send_header("Content-Range", stated if behaviour.range is None else behaviour.range)
         else:
             handler.send_response(200)
         for name, value in behaviour.headers:
@@ -120,10 +129,10 @@ class Server:
         if etag := self.etags.get(handler.path):
             handler.send_header("ETag", etag)
         handler.send_header("Content-Type", behaviour.type)
+        end = len(whole) if behaviour.stop_after is None else min(len(whole), start + behaviour.stop_after)
         if not behaviour.no_length:
-            handler.send_header("Content-Length", str(len(whole) - start))
+            handler.send_header("Content-Length", str(end - start) if behaviour.length is None else behaviour.length)
         handler.end_headers()
-        end = len(whole)
         for limit in (behaviour.drop_after, behaviour.stall_after):
             if limit is not None:
                 end = min(end, start + limit)

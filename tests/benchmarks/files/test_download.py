@@ -213,6 +213,102 @@ def test_an_unchanged_file_without_known_digest_is_resumed(server: Server, url: 
     assert target.read_bytes() == CONTENT
 
 
+CHANGED = random.Random(1).randbytes(1_200_000)
+
+
+def begun(server: Server, url: str, target: Path) -> None:
+    """Leave the beginning of the file behind, and change it on the server."""
+    server.etags["/data/file.zip"] = '"one"'
+    server.script = [Behaviour(drop_after=600_000), *[Behaviour(status=500)] * 4]
+    with pytest.raises(MissingData):
+        fetch(url, target, patience=HASTY)
+    server.files["/data/file.zip"] = CHANGED
+
+
+def test_another_validator_starts_again_from_zero_though_the_server_sends_the_rest(
+    server: Server, url: str, target: Path
+) -> None:
+    begun(server, url, target)
+    server.etags["/data/file.zip"] = '"two"'
+    server.script = [Behaviour(ignore_condition=True)]
+    said: list[str] = []
+    assert fetch(url, target, patience=HASTY, say=said.append).resumed_at == 0
+    assert target.read_bytes() == CHANGED
+    assert "the file has changed on the server since it was begun" in said[0]
+
+
+def test_another_total_starts_again_from_zero(server: Server, url: str, target: Path) -> None:
+    begun(server, url, target)
+    said: list[str] = []
+    assert fetch(url, target, patience=HASTY, say=said.append).resumed_at == 0
+    assert target.read_bytes() == CHANGED
+    assert "the file has 1,200,000 bytes on the server now, and had 1,500,000" in said[0]
+
+
+def test_another_total_within_one_download_starts_again_from_zero(server: Server, url: str, target: Path) -> None:
+    server.script = [Behaviour(content=CHANGED, drop_after=600_000)]
+    fetch(url, target, patience=HASTY)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("digest", [None, SHA256])
+@pytest.mark.parametrize("length", ["", "abc", "-5", "1.5", "0x10", "\u0661"])
+def test_a_length_that_is_not_a_number_is_refused_and_said(
+    length: str, digest: str | None, server: Server, url: str, target: Path
+) -> None:
+    server.script = [Behaviour(length=length.encode().decode("latin-1"))]
+    with pytest.raises(CorruptFile, match=r"its Content-Length is '.*', not a number of bytes"):
+        fetch(url, target, sha256=digest, patience=HASTY)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "stated", ["", "abc", "bytes 5", "bytes a-b/c", "items 600000-1499999/1500000", "bytes */1500000"]
+)
+def test_a_range_that_cannot_be_read_is_refused_and_said(stated: str, server: Server, url: str, target: Path) -> None:
+    server.etags["/data/file.zip"] = '"one"'
+    server.script = [Behaviour(drop_after=600_000), Behaviour(range=stated)]
+    with pytest.raises(CorruptFile, match=r"its Content-Range is '.*', not a range of bytes"):
+        fetch(url, target, patience=HASTY)
+    assert not target.exists()
+
+
+def test_a_part_that_ends_before_the_file_does_is_not_the_file(server: Server, url: str, target: Path) -> None:
+    server.etags["/data/file.zip"] = '"one"'
+    server.script = [Behaviour(drop_after=600_000), Behaviour(stop_after=1000), Behaviour(stop_after=0)]
+    fetch(url, target, patience=HASTY)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"<!DOCTYPE html><title>Sign in</title>", "it sent a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "it sent a pointer of git-lfs"),
+    ],
+)
+@pytest.mark.parametrize("digest", [None, SHA256])
+def test_what_is_sent_in_place_of_the_file_is_told_by_its_content(
+    content: bytes, told: str, digest: str | None, server: Server, url: str, target: Path
+) -> None:
+    server.script = [Behaviour(content=content)]
+    with pytest.raises(CorruptFile, match=told):
+        fetch(url, target, sha256=digest, patience=HASTY)
+    assert not target.exists()
+    assert hidden(target) == []
+
+
+def test_a_length_that_nobody_states_is_said_where_no_digest_would_notice_a_loss(
+    server: Server, url: str, target: Path
+) -> None:
+    said: list[str] = []
+    for digest in (None, SHA256):
+        server.script = [Behaviour(no_length=True)]
+        fetch(url, target.with_suffix(f".{digest}"), sha256=digest, patience=HASTY, say=said.append)
+    assert len(said) == 1
+    assert "does not say how long it is" in said[0]
+
+
 def test_without_digest_and_validator_nothing_is_resumed(server: Server, url: str, target: Path) -> None:
     target.parent.mkdir()
     target.with_name(".file.zip.part").write_bytes(b"old")
