@@ -157,7 +157,10 @@ def test_fix_writes_whole_numbers_next_to_the_file_and_leaves_the_file_alone(
     assert "ldre.fixed.json exists and is another file" in capsys.readouterr().err
 
 
-def test_fix_removes_folders_and_suffixes_of_names_of_cirr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fix_removes_folders_and_suffixes_of_names_of_cirr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CIRBENCH_DATA", raising=False)  # the pair ids are made up
     names = [f"test1/test1-{number}-0-img0.png" for number in range(50)]
     path, fixed = tmp_path / "recall.json", tmp_path / "recall.fixed.json"
     queries = {str(number): names for number in range(12063, 12063 + 4148)}
