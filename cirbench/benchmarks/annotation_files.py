@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from cirbench.benchmarks.files.sources import SOURCES, Archive
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, some
+from cirbench.support.files import typed
 from cirbench.support.textfiles import numbered_lines, read_bytes, read_text, refuse_placeholder
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ def locate(root: Path, *candidates: str, hint: str | None = None) -> Path:
     """
     found = find(root, *candidates)
     if found is None:
-        tried = ", ".join(str(root / candidate) for candidate in candidates)
-        get = f"cirbench data get {candidates[0].partition('/')[0]} --data-root {root}"
+        tried = ", ".join(str(path) for candidate in candidates for path in possible_places(root, candidate))
+        get = f"cirbench data get {candidates[0].partition('/')[0]} --data-root {typed(root)}"
         hint = hint or f"Type `{get}`, or point --data-root or {VARIABLE} elsewhere: {_EXAMPLE}."
         raise MissingData(f"A file of the data set is missing; tried {tried}.", hint=hint)
     return found
@@ -58,22 +60,88 @@ def locate(root: Path, *candidates: str, hint: str | None = None) -> Path:
 def find(root: Path, *candidates: str) -> Path | None:
     """Return the first of ``candidates``, paths relative to ``root``, that is a file, or ``None``.
 
+    A path that begins with the name of a data set is looked for in every folder of `dataset_folders`.
+
     Raises:
         CheckFailed: A candidate leads out of the root, by ``..``, by an absolute path or through a link. The data root
             bounds what is read, so that a downloaded folder cannot make other files of this machine part of a result.
+            The folder of a data set itself may be a link.
     """
-    inside = root.resolve()
     for candidate in candidates:
-        path = root / candidate
-        resolved = path.resolve()
-        if not resolved.is_relative_to(inside):
-            raise CheckFailed(
-                f"{path} leads out of the data root, to {resolved}.",
-                hint="Copy the file into the data root, or choose a data root that holds both.",
-            )
-        if resolved.is_file():
-            return path
+        for path in possible_places(root, candidate):
+            resolved = path.resolve()
+            if not any(resolved.is_relative_to(folder.resolve()) for folder in (root, *_home(root, candidate, path))):
+                raise CheckFailed(
+                    f"{path} leads out of the data root, to {resolved}.",
+                    hint="Copy the file into the data root, or choose a data root that holds both. The folder of a "
+                    "whole data set may be a link.",
+                )
+            if resolved.is_file():
+                return path
     return None
+
+
+def dataset_folders(root: Path, name: str) -> list[Path]:
+    """Return the folders below a data root that may hold a data set; without any, the one where it belongs.
+
+    Its folder may be written in other capitals, with other separators, or with "dataset" behind it (``CIRR``,
+    ``fashion-iq``, ``cirr_dataset``). It may lie in a folder of the same name, as the annotations of CIRR do where
+    images lie beside them (``CIRR/cirr/captions``, ``CIRR/dev``). The data root may also be the data set itself.
+    """
+    exact = [root / name] if (root / name).is_dir() else []
+    found = list(dict.fromkeys([*exact, *_alike(root, name)]))
+    found += [inner for outer in found for inner in _alike(outer, name)]
+    if any((root / path).exists() for path in _KNOWN_FILES.get(name, ())):
+        found.append(root)
+    return found or [root / name]
+
+
+def possible_places(root: Path, path: str) -> list[Path]:
+    """Return where a file or folder of a data set may be, given its path relative to the data root."""
+    name, slash, rest = path.partition("/")
+    if name not in _KNOWN_FILES:
+        return [root / path]
+    return [folder / rest if slash else folder for folder in dataset_folders(root, name)]
+
+
+def place_of(root: Path, path: str) -> Path:
+    """Return where a file or folder of a data set is, given its path relative to the data root, or where it belongs."""
+    places = possible_places(root, path)
+    return next((each for each in places if each.exists()), places[0])
+
+
+def _home(root: Path, candidate: str, path: Path) -> list[Path]:
+    """The folder of the data set that a path begins with."""
+    name = candidate.partition("/")[0]
+    return (
+        [folder for folder in dataset_folders(root, name) if path.is_relative_to(folder)]
+        if name in _KNOWN_FILES
+        else []
+    )
+
+
+def _alike(folder: Path, name: str) -> list[Path]:
+    """The folders in a folder that are called ``name``, however it is written."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                Path(entry.path) for entry in entries if _plain(entry.name) == _plain(name) and entry.is_dir()
+            )
+    except OSError:
+        return []
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower())).removesuffix("dataset")
+
+
+_KNOWN_FILES = {
+    name: tuple(
+        (file.yields if isinstance(file, Archive) else file.path).partition("/")[2] for file in made_of.annotations
+    )
+    for name, made_of in SOURCES.items()
+}
+"""Per data set, the files that it is known by, relative to its folder."""
 
 
 T = TypeVar("T")

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cirbench.backbones.images.decode import FileImage, decode, image_suffixes
+from cirbench.benchmarks.annotation_files import dataset_folders
 from cirbench.errors import MissingData, some
+from cirbench.support.files import typed
 from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
@@ -29,13 +31,27 @@ COCO_DIGITS = 12
 _UNLABELED = ("COCO2017_unlabeled/unlabeled2017", "unlabeled2017")
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "fashioniq": ("fashioniq", "fashion-iq", "fashionIQ"),
-    "cirr": ("cirr", "nlvr2"),
+    "cirr": ("cirr", "nlvr2", "dev", "test1"),
     "circo": (*(f"{place}/{name}" for place in ("circo", "coco", "coco/images") for name in _UNLABELED), "circo"),
     "coco-val2017": tuple(f"{place}/val2017" for place in ("genecis", "coco", "coco/images")),
     "visual-genome": ("genecis/VG_100K_all", "genecis/VG_100K", "genecis/VG_100K_2", "visual-genome", "vg"),
     "imagenet-r": ("imagenet-r", "imgnet", "imagenet", "imagenet-val"),
 }
-"""Where the images of each collection are looked for under the data root, with every folder below; first match wins."""
+"""Where the images of each collection are looked for under the data root, with every folder below; first match wins.
+
+CIRR's authors put the images, ``dev`` and ``test1``, beside the annotations.
+"""
+
+
+def image_folders(collection: str, data_root: Path) -> list[Path]:
+    """Return the folders that hold a collection, however those of data sets are written; see `dataset_folders`."""
+    folders: list[Path] = []
+    for entry in FOLDERS[collection]:
+        name, _, rest = entry.partition("/")
+        homes = dataset_folders(data_root, name)
+        # A folder below another one is walked with it.
+        folders += [home / rest for home in homes if not any(above in homes for above in home.parents)]
+    return list(dict.fromkeys(folders))
 
 
 def find_images(names: Iterable[str], roots: Sequence[Path]) -> dict[str, Path]:
@@ -89,7 +105,7 @@ class ImageFiles:
     @cached_property
     def found(self) -> Mapping[str, Path]:
         """The file of each name that has one; the folders are walked once."""
-        return find_images(self.names, [self.data_root / folder for folder in FOLDERS[self.collection]])
+        return find_images(self.names, image_folders(self.collection, self.data_root))
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
@@ -109,11 +125,11 @@ class ImageFiles:
     def incomplete(self) -> MissingData:
         """Say which images are missing, where they were looked for, and what to type next."""
         missing = self.missing
-        tried = ", ".join(str(self.data_root / folder) for folder in FOLDERS[self.collection])
+        tried = ", ".join(map(str, image_folders(self.collection, self.data_root)))
         return MissingData(
             f"{len(missing)} of {len(self.names)} {self.collection} images are missing: {some(missing)}. "
             f"Looked in {tried}.",
-            hint=f"Type `{self.check} --root {self.data_root}` to see what is there and how to get the rest.",
+            hint=f"Type `{self.check} --root {typed(self.data_root)}` to see what is there and how to get the rest.",
         )
 
     def __getitem__(self, name: str) -> LocatedImage:

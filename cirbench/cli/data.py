@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cirbench.benchmarks.annotation_files import VARIABLE
+from cirbench.benchmarks.annotation_files import VARIABLE, place_of
 from cirbench.benchmarks.annotation_files import data_root as locate_root
 from cirbench.errors import MissingData
 from cirbench.support.console import amount, progress, say
-from cirbench.support.files import make_folder
+from cirbench.support.files import make_folder, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,10 +80,10 @@ def get(
         getter.images(parts, wanted)
         for images in parts.images:
             if images.by_hand is not None:
-                say(f"By hand: {images.title}, into {root / images.folder}. {images.by_hand}")
+                say(f"By hand: {images.title}, into {place_of(root, images.folder)}. {images.by_hand}")
     if parts.by_hand is not None:
         say(f"By hand: {parts.by_hand}")
-    say(f"Next: cirbench data check {name} --root {root}")
+    say(f"Next: cirbench data check {name} --root {typed(root)}")
 
 
 @command.command()
@@ -157,8 +157,8 @@ def _plan_lines(made: Plan, root: Path | None) -> Iterator[str]:
     unknown = f" and {sizes.count(None)} files of unknown size" if None in sizes else ""
     yield f"to fetch: {amount(sum(filter(None, sizes)), 'B')}{unknown} in {len(sizes)} files"
     if made.left:
-        place = "--data-root DIR" if root is None else f"--data-root {root}"
-        yield f"next: cirbench data get {made.name} {place}"
+        where = "DIR" if root is None else typed(root)
+        yield f"next: cirbench data get {made.name} --data-root {where}"
 
 
 def _file_line(file: PlannedFile) -> str:

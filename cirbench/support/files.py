@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -262,3 +263,8 @@ def slug(name: str) -> str:
     """Make a file name of a name: lower-case letters, digits and single hyphens; at most 80, and never nothing."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return plain[:80] or hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def typed(path: Path) -> str:
+    """Write a path as an argument of a printed command: absolute and quoted, so that it works from any folder."""
+    return shlex.quote(str(path.absolute()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shlex
 import warnings
 import zlib
 from collections import defaultdict
@@ -21,12 +22,13 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cirbench.backbones.images import FileImage
 from cirbench.backbones.images.decode import MAX_PIXELS, undeclared_range
+from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.files.plan import choose, load, plan
-from cirbench.benchmarks.images import FOLDERS, find_images, image_files
+from cirbench.benchmarks.images import FOLDERS, find_images, image_files, image_folders
 from cirbench.benchmarks.missing import SMALL_POOL
 from cirbench.errors import CheckFailed
 from cirbench.support.download import silent
-from cirbench.support.files import sha256_of_file
+from cirbench.support.files import sha256_of_file, typed
 from cirbench.support.textfiles import HEAD, placeholder
 
 if TYPE_CHECKING:
@@ -160,6 +162,7 @@ class Report(msgspec.Struct, frozen=True):
         not_rgb: Names by pixel format, of those that are not RGB.
         turned: Names whose EXIF data ask to be shown turned.
         elsewhere: Images that lie where runs do not look.
+        elsewhere_in: By collection, the folder that holds all of those.
         protocols: What is touched.
         unchecked: Protocols whose annotations are not available, and why.
         complete: Whether every image is there and whole, every gallery known, and no annotation file absent that could
@@ -177,6 +180,7 @@ class Report(msgspec.Struct, frozen=True):
     not_rgb: dict[str, list[str]]
     turned: list[str]
     elsewhere: int
+    elsewhere_in: dict[str, str]
     protocols: list[Touched]
     unchecked: dict[str, str]
     complete: bool
@@ -223,6 +227,7 @@ def check_protocols(
     found = {
         (collection, name): path for collection in wanted for name, path in _find(collection, wanted, root, (root,))
     }
+    elsewhere = found.keys() - seen
     inspected = _inspect(found, display)
     usable = {key for key, result in inspected.items() if result.state == "whole"}
     names = [(collection, name) for collection, each in wanted.items() for name in each]
@@ -246,7 +251,11 @@ def check_protocols(
         pairs=sum(len(group) < SUSPICIOUS for group in groups),
         not_rgb=dict(not_rgb),
         turned=[key[1] for key, result in inspected.items() if result.turned],
-        elsewhere=len(found.keys() - seen),
+        elsewhere=len(elsewhere),
+        elsewhere_in={
+            collection: os.path.commonpath([found[key].parent.absolute() for key in elsewhere if key[0] == collection])
+            for collection in sorted({collection for collection, _ in elsewhere})
+        },
         protocols=touched,
         unchecked={},
         complete=len(usable) == len(names) and all(each.gallery is not None for each in touched),
@@ -279,7 +288,7 @@ def _find(
     if not collection:
         yield from ((name, Path(name)) for name in wanted[collection] if Path(name).exists())
         return
-    roots = [*(root / folder for folder in FOLDERS[collection]), *then]
+    roots = [*image_folders(collection, root), *then]
     yield from find_images(wanted[collection], roots).items()
 
 
@@ -355,7 +364,8 @@ def _touched(protocol: EvaluationProtocol, usable: set[Key]) -> Touched:
 
 def _next_steps(report: Report, planned: Plan, absent: bool, root: Path, data_root: Path) -> Iterator[str]:
     unknown = any(touched.gallery is None for touched in report.protocols)
-    get = f"cirbench data get {planned.name} --data-root {data_root}"
+    name = shlex.quote(planned.name)
+    get = f"cirbench data get {name} --data-root {typed(data_root)}"
     if absent or unknown:
         yield f"{get} --annotations-only"
     if report.missing:
@@ -363,20 +373,27 @@ def _next_steps(report: Report, planned: Plan, absent: bool, root: Path, data_ro
             yield get
         for images in planned.images:
             if images.by_hand is not None and images.found != images.count:
-                yield f"{images.title}, into {data_root / images.folder}: {images.by_hand}"
-    if report.elsewhere:
-        places = " or ".join(
-            str(data_root / images.folder) for images in planned.images if images.found != images.count
-        )
-        yield f"Make the images visible to runs, which look below {data_root}: ln -s {root} {places}"
+                yield f"{images.title}, into {place_of(data_root, images.folder)}: {images.by_hand}"
+    for collection, folder in report.elsewhere_in.items():
+        link = link_command(Path(folder), collection, data_root)
+        yield f"Make the images visible to runs, which look below {data_root}: {link}"
     if report.broken:
-        yield f"Replace the broken files, then: cirbench data check {planned.name} --root {root}"
+        yield f"Replace the broken files, then: cirbench data check {name} --root {typed(root)}"
     if report.duplicates:
         yield "Look at one image of each suspicious group: it may be a placeholder for pictures that are gone."
     if report.complete and not report.elsewhere:
         entry = choose(planned.name)[0]
         if entry.folder is not None:
-            yield f"cirbench run --method pli --dataset {planned.name}"
+            yield f"cirbench run --method pli --dataset {name}"
         else:
-            chosen = f" --protocol {planned.name}" if planned.name == entry.id else ""
-            yield f"cirbench run --method pli --dataset {entry.dataset}{chosen} --data-root {data_root}"
+            chosen = f" --protocol {name}" if planned.name == entry.id else ""
+            yield f"cirbench run --method pli --dataset {entry.dataset}{chosen} --data-root {typed(data_root)}"
+
+
+def link_command(folder: Path, collection: str, data_root: Path) -> str:
+    """Write the command that shows a folder of images to runs: a link at the first place they look at that is free."""
+    places = [place_of(data_root, path) for path in FOLDERS[collection]]
+    free = [path for path in places if not os.path.lexists(path)] or [places[0] / "linked-images"]
+    at = next((path for path in free if path.parent.is_dir()), free[0])
+    folder_first = "" if at.parent.is_dir() else f"mkdir -p {typed(at.parent)} && "
+    return f"{folder_first}ln -s {typed(folder)} {typed(at)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock, Timeout
 
+from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.files.extract import extract
 from cirbench.benchmarks.files.plan import missing_images, needed_images
 from cirbench.benchmarks.files.sources import Archive
@@ -133,7 +134,7 @@ class Getter:
                 continue
             self._bring(archive for archive in images.archives if not self._unpacked(archive))
             if images.archives and (left := missing_images(images, names, self.root)):
-                place = " and ".join(str(self.root / archive.yields) for archive in images.archives)
+                place = " and ".join(str(place_of(self.root, archive.yields)) for archive in images.archives)
                 self.say(
                     f"{images.title}: {len(left)} images are missing all the same. To fetch again, delete {place}."
                 )
@@ -153,7 +154,7 @@ class Getter:
 
     def _bring_one(self, file: RemoteFile) -> None:
         folder = self._folder(file)
-        target = self.root / file.path
+        target = place_of(self.root, file.path)
         recorded = read_records(folder).files.get(file.path)
         expected = file.sha256 or (recorded.sha256 if recorded else None)
         if isinstance(file, Archive) and self._unpacked(file):
@@ -182,10 +183,11 @@ class Getter:
             resumed = f", resumed at {fetched.resumed_at}" if fetched.resumed_at else ""
             self.say(f"{file.path}: {fetched.size} bytes{resumed}, {_how_sure(file, expected, fetched.sha256)}.")
         if isinstance(file, Archive):
-            count = extract(target, self.root / file.into, only=file.only, display=self.display)
+            into = place_of(self.root, file.into)
+            count = extract(target, into, only=file.only, display=self.display)
             record = msgspec.structs.replace(record, unpacked=count)
             target.unlink()
-            self.say(f"{file.path}: {count} files unpacked into {self.root / file.into}; the archive is deleted.")
+            self.say(f"{file.path}: {count} files unpacked into {into}; the archive is deleted.")
         keep_record(folder, file.path, record)
 
     def _verify(self, file: RemoteFile, target: Path, expected: str | None) -> None:
@@ -201,10 +203,10 @@ class Getter:
         return record is not None and record.unpacked is not None and self._has(archive.yields)
 
     def _has(self, path: str) -> bool:
-        return (self.root / path).exists()
+        return place_of(self.root, path).exists()
 
     def _folder(self, file: RemoteFile) -> Path:
-        return self.root / PurePosixPath(file.path).parts[0]
+        return place_of(self.root, PurePosixPath(file.path).parts[0])
 
     @contextlib.contextmanager
     def _locked(self, file: RemoteFile) -> Iterator[None]:
@@ -233,4 +235,4 @@ def _how_sure(file: RemoteFile, expected: str | None, found: str) -> str:
 
 
 def _listed(files: Iterable[RemoteFile], root: Path) -> str:
-    return ", ".join(str(root / file.path) for file in files)
+    return ", ".join(str(place_of(root, file.path)) for file in files)

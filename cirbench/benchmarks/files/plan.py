@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.catalogue import datasets, find_dataset, is_folder, load_protocol, protocols
 from cirbench.benchmarks.files.sources import SOURCES, Archive, Sources
-from cirbench.benchmarks.images import FOLDERS, find_images, image_files
+from cirbench.benchmarks.images import find_images, image_files, image_folders
 from cirbench.errors import CorruptFile, MissingData, UnknownName
+from cirbench.support.files import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -164,7 +167,7 @@ def load(name: str, split: str | None, root: Path) -> tuple[list[EvaluationProto
     if not loaded:
         raise MissingData(
             "; ".join(f"{id}: {why}" for id, why in lacking.items()),
-            hint=f"Type `cirbench data get {name} --data-root {root} --annotations-only`.",
+            hint=f"Type `cirbench data get {shlex.quote(name)} --data-root {typed(root)} --annotations-only`.",
         )
     return loaded, lacking
 
@@ -177,7 +180,7 @@ def needed_images(images: ImageSet, chosen: Iterable[ProtocolEntry], root: Path)
 def missing_images(images: ImageSet, names: Iterable[str], root: Path) -> list[str]:
     """Return which of a set's images are nowhere to be found where runs look."""
     names = list(names)
-    found = find_images(names, [root / folder for folder in FOLDERS[images.collection]])
+    found = find_images(names, image_folders(images.collection, root))
     return [name for name in names if name not in found]
 
 
@@ -189,8 +192,9 @@ def _names(images: ImageSet, entry: ProtocolEntry, root: Path) -> Iterator[str]:
 
 
 def _file(file: RemoteFile, root: Path | None) -> PlannedFile:
-    place = file.yields if isinstance(file, Archive) else file.path
-    return PlannedFile(file.path, file.url, file.size, file.sha256, None if root is None else (root / place).exists())
+    path = file.yields if isinstance(file, Archive) else file.path
+    there = None if root is None else place_of(root, path).exists()
+    return PlannedFile(file.path, file.url, file.size, file.sha256, there)
 
 
 def _images(
