@@ -99,8 +99,6 @@ def command(
     """
     from cirbench.runs.config import read_config
 
-    if options["method"] is not None:
-        options["method"] = [name.strip() for name in options["method"].split(",") if name.strip()]
     options |= {"set": pairs(parameters), "train": pairs(training)}
     settings = read_config(config, options)
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cirbench.errors import MissingData
-from cirbench.support.parameters import pairs, parse, read_toml
+from cirbench.support.parameters import pairs, parse, read_options
 
 if TYPE_CHECKING:
     from typing import Any
@@ -72,12 +71,5 @@ def _configuration(method: str, file: Path | None, given: dict[str, Any]) -> Tra
     """Combine a TOML file with the options, which win."""
     from cirbench.runs.training import TrainConfig
 
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            values = read_toml(file)
-        except OSError as error:
-            raise MissingData(f"{file} cannot be read: {error.strerror}.") from error
-    settings = {**values.pop("set", {}), **given.pop("set")}
-    values |= {name: value for name, value in given.items() if value is not None}
-    return parse(TrainConfig, {**values, "method": method, "set": settings}, owner="cirbench train")
+    values = read_options(file, given, fields=TrainConfig.__struct_fields__, sections=("set",))
+    return parse(TrainConfig, {**values, "method": method}, owner="cirbench train")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from cirbench.errors import MissingData, UnknownName, UsageError
-from cirbench.support.parameters import read_toml
+from cirbench.errors import UsageError
+from cirbench.support.parameters import read_options, require_numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,25 +24,25 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         method: Names of methods, or ``package.module:Class``, or ``file.py:Class``.
-        dataset: Name of a data set.
-        split: Of the data set; its default one if not given.
+        dataset: Name of a data set, or the folder of your own.
+        split: Split of the data set; its default one if not given.
         protocol: A protocol id, instead of the data set's default one for the split.
         backbone: Name, ``model/tag``, or a model folder; the data set's default one if not given.
         weights: A local file with the backbone's weights.
-        activation: Of a local weights file, where nothing beside it says so.
-        preprocessing: Of images, as declared; the one the backbone was trained with if not given.
+        activation: Activation that a local weights file was trained with, where nothing beside it says so.
+        preprocessing: Preprocessing of images; the one the backbone was trained with if not given.
         checkpoint: Folder of a trained method's checkpoint.
         set: Parameters of the methods.
         train: Parameters of the training, for a method that is trained first.
         train_data: What it is trained on; the pairs that come with ``scenes`` if not given there.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: Of the towers.
+        precision: Number format in which the towers compute.
         batch_size: Images or texts at once; 0 chooses one.
-        limit: Evaluate the first so many queries only; the result is marked partial.
+        limit: How many queries are evaluated, the first ones; the result is marked partial.
         allow_missing: Go on without images that are missing or broken; the result is marked partial.
-        seed: Of training and of the bootstrap.
-        output: Where run folders go.
-        data_root: Where annotations are; CIRBENCH_DATA if not given.
+        seed: Random seed for training and bootstrap.
+        output: Folder for the runs.
+        data_root: Folder with the annotations; CIRBENCH_DATA if not given.
     """
 
     method: tuple[str, ...]
@@ -59,10 +59,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     train_data: str | None = None
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
-    batch_size: int = 0
-    limit: int | None = None
+    batch_size: Annotated[int, msgspec.Meta(ge=0)] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
     allow_missing: bool = False
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     output: str = "runs"
     data_root: str | None = None
 
@@ -74,22 +74,15 @@ def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
         MissingData: The file does not exist.
         UsageError: It is not TOML, has an unknown key, or a value of the wrong type.
     """
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            values = read_toml(file)
-        except FileNotFoundError as error:
-            raise MissingData(f"There is no configuration file {file}.") from error
-        unknown = [key for key in values if key not in RunConfig.__struct_fields__]
-        if unknown:
-            raise UnknownName(f"key in {file}", unknown[0], RunConfig.__struct_fields__)
-    chosen = {section: {**values.pop(section, {}), **options.pop(section, {})} for section in _SECTIONS}
-    values |= {key: value for key, value in options.items() if value is not None}
+    values = read_options(file, options, fields=RunConfig.__struct_fields__, sections=_SECTIONS)
+    if isinstance(values.get("method"), str):
+        values["method"] = [name.strip() for name in values["method"].split(",") if name.strip()]
     for required, example in (("method", "pli"), ("dataset", "scenes")):
         if not values.get(required):
             raise UsageError(f"--{required} is missing.", hint=f"For instance: --{required} {example}")
     try:
-        return msgspec.convert({**values, **chosen}, RunConfig)
+        require_numbers(values)
+        return msgspec.convert(values, RunConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"The configuration does not fit: {error}.", hint="See `cirbench run --help`.") from error
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 
-from cirbench.errors import UnknownName, UsageError
+from cirbench.errors import MissingData, UnknownName, UsageError, excerpt, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -152,17 +153,58 @@ def pairs(assignments: Iterable[str]) -> dict[str, str]:
     return split
 
 
-def read_toml(file: Path) -> dict[str, Any]:
-    """Read a configuration file.
+def read_options(
+    file: Path | None, given: Mapping[str, Any], *, fields: Sequence[str], sections: Sequence[str]
+) -> dict[str, Any]:
+    """Combine a TOML file with options, which win; those that are ``None`` were not given.
+
+    Args:
+        file: The file, or ``None`` for the options alone.
+        given: The options by name.
+        fields: Every name that there is.
+        sections: Those of them that are tables, which are combined entry by entry.
 
     Raises:
-        OSError: It cannot be read.
+        MissingData: The file cannot be read.
         UsageError: It is not TOML.
+        UnknownName: It has a key that is not one of ``fields``.
     """
+    values = {} if file is None else _read_toml(file)
+    for key in values:
+        if key not in fields:
+            raise UnknownName(f"key in {file}", key, fields)
+    for section in sections:
+        if not isinstance(values.get(section, {}), dict):
+            raise UsageError(f"{file} gives {section} as {quoted(values[section])}; it is a table, [{section}].")
+    combined = {section: {**values.pop(section, {}), **(given.get(section) or {})} for section in sections}
+    chosen = {name: value for name, value in given.items() if value is not None and name not in sections}
+    return {**values, **chosen, **combined}
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not TOML: {error}.") from error
+    except FileNotFoundError as error:
+        raise MissingData(f"There is no configuration file {file}.") from error
+    except OSError as error:
+        raise MissingData(f"{file} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:  # TOML that is wrong, not UTF-8, or has a number without end
+        raise UsageError(f"{file} is not TOML: {excerpt(error)}.") from error
+
+
+def require_numbers(value: Any, place: str = "$") -> None:
+    """Refuse numbers that are not finite or need more than 64 bits, which TOML and texts can hold, at any depth.
+
+    Raises:
+        msgspec.ValidationError: There is one; the message says where.
+    """
+    if isinstance(value, dict | list | tuple):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            require_numbers(part, f"{place}.{key}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise msgspec.ValidationError(f"Expected a finite number, got {value} - at `{place}`")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise msgspec.ValidationError(f"Expected a number of at most 64 bits - at `{place}`")
 
 
 def describe(kind: type[Parameters]) -> list[Field]:
@@ -188,12 +230,14 @@ def _convert(value: Any, field: msgspec.structs.FieldInfo, owner: str) -> Any:
     if isinstance(value, str) and _is_list(field):
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
-        return msgspec.convert(value, field.type, strict=False)
+        converted = msgspec.convert(value, field.type, strict=False)
+        require_numbers(converted, field.name)
+        return converted
     except msgspec.ValidationError as error:
         known = getattr(msgspec.inspect.type_info(field.type), "values", ())
         choice = f"It is one of {', '.join(map(str, known))}. " if known else ""
         raise UsageError(
-            f"The parameter {field.name} of {owner} cannot be {value!r}: {error}.",
+            f"The parameter {field.name} of {owner} cannot be {quoted(value)}: {error}.",
             hint=f"{choice}Its default is {field.default!r}.",
         ) from error
 

@@ -77,3 +77,30 @@ def test_an_absent_file_is_missing_data(tmp_path: Path) -> None:
 def test_method_and_dataset_must_be_given(options: dict[str, object], missing: str) -> None:
     with pytest.raises(UsageError, match=f"{missing} is missing"):
         read_config(None, dict(options))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("seed = -1", r"Expected `int` >= 0 - at `\$\.seed`"),
+        ("seed = 100000000000000000000000", r"at most 64 bits - at `\$\.seed`"),
+        ("limit = 0", r"Expected `int` >= 1 - at `\$\.limit`"),
+        ("batch_size = -3", r"Expected `int` >= 0 - at `\$\.batch_size`"),
+        ("set = {weight = 1e400}", r"Expected a finite number, got inf - at `\$\.set\.weight`"),
+        ("set = {weight = nan}", r"Expected a finite number, got nan - at `\$\.set\.weight`"),
+        ("train = {steps = -100000000000000000000}", r"at most 64 bits - at `\$\.train\.steps`"),
+        ("seed = 1" + "0" * 5000, "is not TOML"),
+        ("set = 3", r"gives set as 3; it is a table, \[set\]"),
+    ],
+)
+def test_a_number_out_of_range_is_a_usage_error_that_names_it(tmp_path: Path, line: str, said: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'method = "image-text"\ndataset = "scenes"\n{line}\n')
+    with pytest.raises(UsageError, match=said):
+        read_config(file, {})
+
+
+def test_one_method_need_not_be_a_list(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('method = "image-text, pli"\ndataset = "scenes"\n')
+    assert read_config(file, {}).method == ("image-text", "pli")

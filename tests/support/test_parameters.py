@@ -171,3 +171,12 @@ def test_the_settings_of_parameters_can_be_set_again_and_give_what_has_an_effect
     assert (again.miles, again.hours, again.by, again.sail) == (voyage.miles, voyage.hours, voyage.by, voyage.sail)
     assert again.turns == (voyage.turns if voyage.miles is None else 1)
     assert again.knots == (voyage.knots if voyage.sail else None)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
+def test_a_number_that_is_not_finite_is_refused(text: str) -> None:
+    class Weighted(Parameters, frozen=True):
+        weight: float = 1.0
+
+    with pytest.raises(UsageError, match=f"The parameter weight of a method cannot be '{text}'"):
+        parse(Weighted, {"weight": text}, owner="a method")

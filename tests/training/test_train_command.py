@@ -118,7 +118,7 @@ def test_a_clip_is_evaluated_on_its_way_by_the_sum_of_image_and_text(
         (["image-only", "--data", "scenes:64"], 2, "The method image-only is not trained"),
         (["pli", "--data", "scenes:64", "--set", "stepz=3"], 2, "Nearest: steps"),
         (["pli", "--data", "scenes:64", "--set", "steps=many"], 2, "steps of pli's training cannot be 'many'"),
-        (["pli", "--data", "scenes:64", "--config", "absent.toml"], 3, "absent.toml cannot be read"),
+        (["pli", "--data", "scenes:64", "--config", "absent.toml"], 3, "There is no configuration file absent.toml"),
         (["pli", "--data", "scenes:64", "--evaluate", "scenes/tine"], 2, "Nearest: scenes/tiny"),
         (["pli", "--data", "scenes:64", "--eval-every", "5"], 2, "--evaluate is missing"),
         (["pli", "--data", "scenes:64", "--device", "cuda:7"], 2, "This machine has no device cuda:7"),
