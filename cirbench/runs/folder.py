@@ -22,25 +22,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cirbench.support.arrays import read_archive, to_archive
-from cirbench.support.arrays import Ragged
+from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted
 from cirbench.metrics.measure import per_query
 from cirbench.metrics.table import Measure, parse_label
-from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted
-from cirbench.support.files import sha256_of_file, write_bytes, write_json, write_text
 from cirbench.runs.identity import IDENTITY, Identity
 from cirbench.runs.predictions.write import write_jsonl, write_qrels, write_trec
-from cirbench.runs.schema import MIGRATIONS
-from cirbench.runs.schema import SCHEMA_VERSION, Result, edited_field, seal
-from cirbench.support.files import read_versioned, write_versioned
+from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_field, seal
+from cirbench.support.arrays import Ragged, read_archive, to_archive
+from cirbench.support.files import read_versioned, sha256_of_file, write_bytes, write_json, write_text, write_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from cirbench.protocol import EvaluationProtocol
     from cirbench.methods.evaluate import Evaluation
+    from cirbench.protocol import EvaluationProtocol
 
 RESULT = "result.json"
 PER_QUERY = "per_query.npz"
@@ -106,8 +103,8 @@ def load_run(folder: str | Path) -> Run:
 
     Raises:
         MissingData: There is no finished run in ``folder``.
-        CorruptFile: A file is damaged, changed or missing, or was written by a newer version; the message names the file
-            and, in ``result.json``, the field.
+        CorruptFile: A file is damaged, changed or missing, or was written by a newer version; the message names the
+            file and, in ``result.json``, the field.
     """
     folder = Path(folder)
     if not (folder / RESULT).is_file():
@@ -188,7 +185,9 @@ def _check_values(path: Path, values: Mapping[str, NDArray[np.float64]], ranks: 
             raise CorruptFile(f"{path} is damaged: it has no ranks for {quoted(label)}.", hint=_AGAIN)
         same = np.array_equal(values_Q[counted_Q], found_Q[counted_Q])
         if not same or (part.by is None and not np.array_equal(counted_Q, ~np.isnan(found_Q))):
-            raise CorruptFile(f"{path} was edited: the values of {quoted(label)} are not those of its ranks.", hint=_AGAIN)
+            raise CorruptFile(
+                f"{path} was edited: the values of {quoted(label)} are not those of its ranks.", hint=_AGAIN
+            )
 
 
 def _check_metrics(path: Path, result: Result, values: Mapping[str, NDArray[np.float64]]) -> None:

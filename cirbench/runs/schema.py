@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cirbench.training.interface import rename_parameters
 from cirbench.support.files import digest
+from cirbench.training.interface import rename_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from cirbench.support.files import Migration
 
 SCHEMA_VERSION = 3

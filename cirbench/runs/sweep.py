@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from cirbench.runs.folder import choose_label
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.registry import find_method
-from cirbench.support.parameters import takes_list
+from cirbench.runs.folder import choose_label
 from cirbench.runs.session import Session
+from cirbench.support.parameters import takes_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cirbench.methods.interface import MethodSpec
-    from cirbench.runs.folder import Run
     from cirbench.runs.config import RunConfig
+    from cirbench.runs.folder import Run
 
 Setting: TypeAlias = float | str
 

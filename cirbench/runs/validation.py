@@ -6,28 +6,27 @@ import dataclasses
 import shutil
 from typing import TYPE_CHECKING
 
-from cirbench.support import console
 from cirbench.backbones import load_backbone
-from cirbench.methods.registry import REFERENCE_BASELINE
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.store import FeatureStore, default_store
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.images import require_images
 from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import FeatureStore, default_store
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
-from cirbench.support.distributed import get_context, barrier
-from cirbench.training.checkpoint import read_card
+from cirbench.methods.registry import REFERENCE_BASELINE, find_method
+from cirbench.support import console
+from cirbench.support.distributed import barrier, get_context
 from cirbench.training.callbacks import Score, ValidationConfig
+from cirbench.training.checkpoint import read_card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
-    from cirbench.protocol import EvaluationProtocol
     from cirbench.methods.interface import Method, MethodSpec
+    from cirbench.protocol import EvaluationProtocol
 
 
 def validation_config(

@@ -68,7 +68,9 @@ def edit(folder: Path, path: str, value: Any) -> None:
 )
 def test_an_edited_result_is_refused_and_the_field_named(path: str, value: Any, run: Path) -> None:
     edit(run, path, value)
-    with pytest.raises(CorruptFile, match=rf"result\.json was edited: '?{path.partition('.')[0]}'? is not what") as caught:
+    with pytest.raises(
+        CorruptFile, match=rf"result\.json was edited: '?{path.partition('.')[0]}'? is not what"
+    ) as caught:
         load_run(run)
     assert caught.value.hint is not None
 

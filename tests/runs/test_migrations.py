@@ -10,8 +10,7 @@ import pytest
 
 from cirbench.errors import CorruptFile
 from cirbench.runs.folder import load_run
-from cirbench.runs.schema import MIGRATIONS
-from cirbench.runs.schema import SCHEMA_VERSION
+from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION
 
 KEPT = Path(__file__).parent
 

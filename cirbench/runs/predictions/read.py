@@ -124,7 +124,9 @@ def parse_json(source: str, text: str) -> Any:
         if len(content) < len(pairs):
             counts = Counter(name for name, _ in pairs)
             twice = next(name for name, count in counts.items() if count > 1)
-            raise InvalidPredictions(f"{source}: the key {quoted(twice)} occurs twice.", hint="Keep one list per query.")
+            raise InvalidPredictions(
+                f"{source}: the key {quoted(twice)} occurs twice.", hint="Keep one list per query."
+            )
         return content
 
     def refuse(constant: str) -> None:
@@ -169,7 +171,9 @@ def _server_json(source: str, text: str) -> RankedLists:
         raise InvalidPredictions(
             f"{source} must hold one JSON object from query id to a list of ids, not {_kind(content)}.", hint=_FORMATS
         )
-    rankings = {query: _typed(source, f"query {quoted(query)}", value, list[str | int]) for query, value in content.items()}
+    rankings = {
+        query: _typed(source, f"query {quoted(query)}", value, list[str | int]) for query, value in content.items()
+    }
     return RankedLists(source, {query: _ids(ids) for query, ids in rankings.items()}, exact_length=SERVER_LENGTH)
 
 
@@ -261,7 +265,7 @@ def _refuse_contradictions(
         f"{source}: in {len(contradicted)} of {len(by_rank)} queries the ranks contradict the scores. In query "
         f"{quoted(query)}, {first} comes before {later} by rank and after it by score; by rank the list begins with "
         f"{by_rank[query][0]}, by score with {by_score[query][0]}.",
-        hint="Type `cirbench score` with --trust ranks if the ranks are meant (as with distances), or with --trust scores.",
+        hint="Give --trust ranks if the ranks are meant (as with distances), or --trust scores.",
     )
 
 
@@ -275,7 +279,8 @@ def _typed(source: str, place: str, value: Any, type: type[T]) -> T:
         return msgspec.convert(value, type)
     except msgspec.ValidationError as error:
         raise InvalidPredictions(
-            f"{source}: {place} has the wrong form: {excerpt(error)}.", hint=f"Ids are text or whole numbers. {_FORMATS}"
+            f"{source}: {place} has the wrong form: {excerpt(error)}.",
+            hint=f"Ids are text or whole numbers. {_FORMATS}",
         ) from error
 
 

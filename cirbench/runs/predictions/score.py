@@ -192,10 +192,13 @@ def check_ids(
     hint = f"{protocol.name} has {len(expected)} of them; {example(sorted(expected))}"
     if unknown := sorted(given - expected):
         raise InvalidPredictions(
-            f"{source}: {len(unknown)} unknown {what} ids ({some(unknown, 5, quoted)}): not in {protocol.name}.", hint=hint
+            f"{source}: {len(unknown)} unknown {what} ids ({some(unknown, 5, quoted)}): not in {protocol.name}.",
+            hint=hint,
         )
     if missing := sorted(expected - given):
-        raise InvalidPredictions(f"{source}: {len(missing)} {what} ids are missing: {some(missing, 5, quoted)}.", hint=hint)
+        raise InvalidPredictions(
+            f"{source}: {len(missing)} {what} ids are missing: {some(missing, 5, quoted)}.", hint=hint
+        )
 
 
 def check_form(names: Iterable[str], protocol: EvaluationProtocol) -> str | None:
@@ -342,7 +345,8 @@ def _check_new_gallery(names: tuple[str, ...], path: Path, protocol: EvaluationP
     """Refuse ids that cannot be the whole gallery of ``protocol``."""
     if (odd := check_form(names, protocol)) is not None:
         raise InvalidPredictions(
-            f"{path}: {quoted(odd)} cannot be a gallery id of {protocol.name}; {example([protocol.queries[0].reference.id])}."
+            f"{path}: {quoted(odd)} cannot be a gallery id of {protocol.name}; "
+            f"{example([protocol.queries[0].reference.id])}."
         )
     needed = {query.reference.id: "references" for query in protocol.queries}
     if protocol.labels is not None:

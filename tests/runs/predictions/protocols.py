@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 from cirbench.metrics.table import Measure
+from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
 import contextlib
 import io
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import InvalidPredictions, MissingData
-from cirbench.runs.predictions.read import read_features, read_ids
+from cirbench.runs.predictions.read import read_features, read_ids, read_rankings
 from cirbench.runs.predictions.score import check
-from cirbench.runs.predictions.read import read_rankings
 from tests.runs.predictions.protocols import small_protocol
 
 WHOLE = (

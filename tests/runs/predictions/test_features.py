@@ -213,7 +213,9 @@ def test_ids_match_the_protocols_in_any_unicode_form(tmp_path: Path, ours: str, 
     files = save(tmp_path, "queries", rows[1:4], [theirs, "1", "2"]), save(tmp_path, "gallery", rows, gallery)
     _, ranking = rank_features(*files, protocol)
     assert ranking.top_QK[:, 0].tolist() == [1, 2, 3]
-    rankings = {name: tuple(gallery[place:] + gallery[:place]) for place, name in enumerate((theirs, "1", "2"), start=1)}
+    rankings = {
+        name: tuple(gallery[place:] + gallery[:place]) for place, name in enumerate((theirs, "1", "2"), start=1)
+    }
     assert score_lists(RankedLists("a", rankings), protocol).measurements[1].value == 1.0
 
 

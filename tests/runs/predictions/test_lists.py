@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cirbench.errors import InvalidPredictions
+from cirbench.ranking.task import UNRANKED
 from cirbench.runs.predictions.read import RankedLists
 from cirbench.runs.predictions.score import check, list_ranks
-from cirbench.ranking.task import UNRANKED
 from tests.runs.predictions.protocols import small_protocol, with_groups
 
 if TYPE_CHECKING:
