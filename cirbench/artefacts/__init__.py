@@ -1,5 +1,5 @@
 """Captions of images by a captioner: written once for each image, whoever asks, and kept by content."""
 
-from cirbench.artefacts.captions import CaptionStore, Display, default_captions, describe
+from cirbench.artefacts.captions import CaptionStore, default_captions, describe
 
-__all__ = ["CaptionStore", "Display", "default_captions", "describe"]
+__all__ = ["CaptionStore", "default_captions", "describe"]

@@ -13,9 +13,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -25,13 +23,14 @@ from cirbench.errors import CorruptFile, UsageError
 from cirbench.support.files import digest, sha256_of_file, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from PIL import Image
 
     from cirbench.artefacts.captioner import Captioner
     from cirbench.protocol import ImageSource
+    from cirbench.support.console import Display
 
 STORE_SCHEMA = 1
 
@@ -85,9 +84,6 @@ def default_captions(captioner: str) -> CaptionStore:
     """The store under ``CIRBENCH_CACHE``, or under the user's cache directory."""
     return CaptionStore(cache_root() / "captions", captioner)
 
-
-Display = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Opens a progress display for a description and a total; yields a function that advances it."""
 
 _DECODERS = 4
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import MethodSpec
+    from cirbench.support.console import Display
     from cirbench.training.data import Source
     from cirbench.training.interface import TrainingParameters
     from cirbench.training.train import Request
@@ -56,7 +56,7 @@ def train_method(
     parameters: TrainingParameters,
     *,
     output: Path | None = None,
-    display: Progress | None = None,
+    display: Display | None = None,
 ) -> Path:
     """Train a method on what is loaded already; see `training_request` and `cirbench.training.train.train`."""
     from cirbench.training.train import train

@@ -6,12 +6,13 @@ import contextlib
 import functools
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from rich.table import Table as RichTable
 
@@ -22,6 +23,22 @@ WIDTH = 160
 
 _QUIET_SECONDS = 2.0
 _LINE_SECONDS = 10.0
+
+
+class Display(Protocol):
+    """Shows how far a piece of work is, as `progress` does."""
+
+    def __call__(
+        self, description: str, total: int, *, unit: str = ""
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a display of ``total`` units of work; it yields a function that advances it."""
+        ...
+
+
+@contextlib.contextmanager
+def silent(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
+    """Show nothing; a `Display`."""
+    yield lambda more: None
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from zero; lengths and ranges that cannot be read are refused.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import email.utils
 import hashlib
@@ -18,38 +17,23 @@ import re
 import shutil
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
-from typing import Protocol as Interface
 
 import requests
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, quoted
+from cirbench.support.console import silent
 from cirbench.support.files import writing_failed
 from cirbench.support.textfiles import HEAD, placeholder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
     from pathlib import Path
+
+    from cirbench.support.console import Display
 
 _CHUNK = 1 << 18
 _PIECE = 1 << 14  # what is lost of the last piece when a connection breaks is less than this
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-
-
-class Display(Interface):
-    """Shows how far a piece of work is, as `cirbench.support.console.progress` does."""
-
-    def __call__(
-        self, description: str, total: int, *, unit: str = ""
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a display of ``total`` units of work; it yields a function that advances it."""
-        ...
-
-
-@contextlib.contextmanager
-def silent(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
-    """Show nothing; a `Display`."""
-    yield lambda amount: None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
+    from cirbench.support.console import Display
     from cirbench.training.data.source import Source
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -131,7 +131,7 @@ class Objective(Protocol):
 class NeedsPreparation(Protocol):
     """An objective that needs something made from the source before the first step."""
 
-    def prepare(self, source: Source, display: Progress) -> None:
+    def prepare(self, source: Source, display: Display) -> None:
         """Make it, or find what an interrupted training has made of it."""
         ...
 

@@ -32,12 +32,11 @@ from cirbench.training.loop import Step, Trainer, enable_activation_checkpointin
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cirbench.backbones.features.encoder import Progress as Display
     from cirbench.backbones.interface import Backbone
     from cirbench.support.code import Code
+    from cirbench.support.console import Display
     from cirbench.training.interface import ObjectiveFactory, TrainingParameters
 
 
@@ -173,7 +172,7 @@ def train(
         saver = StateSaver(folder, save_seconds, stop)
         # A thread of its own flushes denormals without changing what any other computation of the process gives.
         with ThreadPoolExecutor(1, thread_name_prefix="training", initializer=_flush_denormals) as own_thread:
-            finished = own_thread.submit(_train, request, display or _silent, saver, workers)
+            finished = own_thread.submit(_train, request, display or console.silent, saver, workers)
             try:
                 whole = finished.result()
             except KeyboardInterrupt:
@@ -341,8 +340,3 @@ def _flush_denormals() -> None:
     A saturated softmax makes most gradients denormal, and a CPU computes with those many times slower.
     """
     torch.set_flush_denormal(True)
-
-
-@contextlib.contextmanager
-def _silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    yield lambda amount: None

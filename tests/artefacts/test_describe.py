@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,18 +9,14 @@ import pytest
 
 from cirbench.artefacts import CaptionStore, describe
 from cirbench.errors import CorruptFile
+from cirbench.support.console import silent
 from tests.training.plain_samples import Square
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from PIL import Image
-
-
-@contextlib.contextmanager
-def silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    yield lambda amount: None
 
 
 class Grey:

@@ -20,7 +20,7 @@ from cirbench.runs.folder import load_run
 from cirbench.runs.ground import Ground
 from cirbench.runs.resolve import resolve
 from cirbench.runs.session import Session
-from cirbench.support.download import silent
+from cirbench.support.console import silent
 from tests import annotation_files
 from tests.benchmarks.test_with_images import MeanColour
 

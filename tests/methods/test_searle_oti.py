@@ -201,7 +201,7 @@ def killed_after(count: int) -> Iterator[Callable[[int], None]]:
 
 
 def test_an_inversion_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    def killed(description: str, total: int) -> Any:
+    def killed(description: str, total: int, *, unit: str = "") -> Any:
         return killed_after(40 if description == "Inverting images" else 10**9)
 
     store = FeatureStore(tmp_path / "stopped")
@@ -211,7 +211,7 @@ def test_an_inversion_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> Non
     left: list[tuple[str, int]] = []
 
     @contextlib.contextmanager
-    def watched(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    def watched(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
         left.append((description, total))
         yield lambda amount: None
 

@@ -60,7 +60,7 @@ def test_a_training_lowers_its_loss_and_writes_weights_and_a_card(tmp_path: Path
 
         def __exit__(self, *_: object) -> None: ...
 
-    folder = train(request, folder=tmp_path / "here", display=lambda description, total: Display())
+    folder = train(request, folder=tmp_path / "here", display=lambda description, total, unit="": Display())
     card = read_card(folder)
     assert sum(seen) == 8 * 16
     assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]

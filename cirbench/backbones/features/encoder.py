@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -27,6 +26,7 @@ import PIL
 from cirbench.backbones.features.space import FeatureSpace, MemoryShelf
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CirbenchError, MissingData
+from cirbench.support.console import silent
 from cirbench.support.distributed import DistributedContext, barrier, broadcast_object, get_context
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
     from cirbench.backbones.text import Occurrences
     from cirbench.protocol import ImageSource, Item
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Opens a progress display for a description and a total; yields a function that advances it."""
+    from cirbench.support.console import Display
 
 Make = Callable[[list[str], Callable[[int], None]], "NDArray[np.float32]"]
 """Makes the rows of some contents, and tells how many more are done."""
@@ -71,7 +69,7 @@ class Encoder:
         store: FeatureStore | None,
         *,
         batch_size: int | Literal["auto"] = "auto",
-        progress: Progress | None = None,
+        progress: Display | None = None,
         tuned: FeatureStore | None = None,
     ) -> None:
         self.backbone = backbone
@@ -79,7 +77,7 @@ class Encoder:
         self._asked_batch_size = batch_size
         self._store = store
         self._tuned = tuned or store
-        self._progress = progress or _silent
+        self._progress = progress or silent
         self._shelves: dict[str, FeatureTable] = {}
         self._cut: set[str] = set()
 
@@ -375,8 +373,3 @@ def _ahead(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    yield lambda amount: None

@@ -27,7 +27,7 @@ from cirbench.benchmarks.files.plan import choose, load, plan
 from cirbench.benchmarks.images import FOLDERS, find_images, image_files, image_folders
 from cirbench.benchmarks.missing import SMALL_POOL
 from cirbench.errors import CheckFailed
-from cirbench.support.download import silent
+from cirbench.support.console import silent
 from cirbench.support.files import sha256_of_file, typed
 from cirbench.support.textfiles import HEAD, placeholder
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from cirbench.benchmarks.files.plan import Plan
     from cirbench.protocol import EvaluationProtocol, ImageSource
-    from cirbench.support.download import Display
+    from cirbench.support.console import Display
 
 State = Literal["whole", "empty", "truncated", "undecodable", "unreadable"]
 

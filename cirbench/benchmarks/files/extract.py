@@ -19,14 +19,14 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from cirbench.errors import CheckFailed, CorruptFile
-from cirbench.support.download import silent
+from cirbench.support.console import silent
 from cirbench.support.files import writing_failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from cirbench.support.download import Display
+    from cirbench.support.console import Display
 
 _CHUNK = 1 << 20
 

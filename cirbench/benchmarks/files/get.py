@@ -16,7 +16,8 @@ from cirbench.benchmarks.files.extract import extract
 from cirbench.benchmarks.files.plan import missing_images, needed_images
 from cirbench.benchmarks.files.sources import Archive
 from cirbench.errors import CorruptFile, MissingData
-from cirbench.support.download import RetryPolicy, fetch, require_space, silent
+from cirbench.support.console import silent
+from cirbench.support.download import RetryPolicy, fetch, require_space
 from cirbench.support.files import sha256_of_file, write_bytes, writing_failed
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from cirbench.benchmarks.entry import ProtocolEntry
     from cirbench.benchmarks.files.sources import RemoteFile, Sources
-    from cirbench.support.download import Display
+    from cirbench.support.console import Display
 
 NAME = ".cirbench-downloads.json"
 SCHEMA_VERSION = 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.scenes import training_pairs
 from cirbench.errors import MissingData, UsageError, some
-from cirbench.support.download import silent
+from cirbench.support.console import silent
 from cirbench.support.files import digest, sha256_of_file
 from cirbench.training.data.batches import Batches
 from cirbench.training.data.listed import LISTS, Listed, read_folder, read_list
@@ -17,7 +17,7 @@ from cirbench.training.data.source import Kind, Sample, Source, identified
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cirbench.support.download import Display
+    from cirbench.support.console import Display
 
 __all__ = ["Batches", "Kind", "Sample", "Source", "open_source"]
 

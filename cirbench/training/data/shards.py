@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cirbench.support.download import Display
+    from cirbench.support.console import Display
     from cirbench.training.data.source import Part
 
 SCHEMA = 2

@@ -21,8 +21,8 @@ from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
 from cirbench_methods.searle.words import OtiInverter
 
 if TYPE_CHECKING:
-    from cirbench.backbones.features.encoder import Progress
     from cirbench.backbones.interface import Backbone
+    from cirbench.support.console import Display
     from cirbench.training.data import Source
     from cirbench.training.interface import Batch
     from cirbench_methods.searle import SearleTraining
@@ -41,7 +41,7 @@ class Distillation:
         if parameters.regularisation:
             self.phrases = open_phrases(parameters.phrases)
 
-    def prepare(self, source: Source, display: Progress) -> None:
+    def prepare(self, source: Source, display: Display) -> None:
         """Encode the images, invert them, and find what they show; whatever was made before is found again."""
         encoder = Encoder(self.backbone, default_store(), progress=display)
         items = _items(source)

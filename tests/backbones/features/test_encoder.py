@@ -204,7 +204,7 @@ def test_progress_is_told_what_and_how_many(backbone: Backbone, store: FeatureSt
     done: list[int] = []
 
     @contextlib.contextmanager
-    def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    def progress(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
         told.append((description, total))
         yield done.append
 
