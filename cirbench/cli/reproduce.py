@@ -70,7 +70,7 @@ def command(row: str | None, listing: bool, plan: bool, parameters: tuple[str, .
 
     again = Reproduction(found, published, {**options, "set": pairs(parameters)})
     if plan:
-        for line in (*again.needs(), *(f"note        {note}" for note in again.notes)):
+        for line in (*again.needs(), *(f"note        {note}" for note in again.plan.notes)):
             click.echo(line)
         return
     outcome = again.run()
@@ -80,7 +80,7 @@ def command(row: str | None, listing: bool, plan: bool, parameters: tuple[str, .
         click.echo(outcome.hint, err=True)
         click.echo("Record the answer with `cirbench submit record`, then run this again.", err=True)
         return
-    click.echo(render(as_table(found, outcome.found, again.notes), form), nl=False)
+    click.echo(render(as_table(found, outcome.found, again.plan.notes), form), nl=False)
     click.echo(f"run: {outcome.run.folder}", err=True)
     if any(each.verdict == DIFFERS for each in outcome.found):
         raise CheckFailed(
@@ -90,14 +90,14 @@ def command(row: str | None, listing: bool, plan: bool, parameters: tuple[str, .
 
 
 def _listing(published: Published, part: str) -> Table:
-    from cirbench.leaderboard.recipes import recipe_of
+    from cirbench.leaderboard.reproduce import plan_of
     from cirbench.support.tables import Column, Number, Table
 
     rows = []
     for row in (row for row in published.rows if part in row.id):
         label, value = next(iter(row.metrics.items()))
         try:
-            runs = recipe_of(row, published).method
+            runs = plan_of(row, published).method
         except CirbenchError:
             runs = "no protocol like it" if row.protocol is None else "not here"
         rows.append((row.id, row.protocol, label, Number(value), runs))

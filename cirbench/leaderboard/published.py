@@ -50,6 +50,36 @@ class Source(_Part, frozen=True):
     year: int | None = None
 
 
+class Input(_Part, frozen=True):
+    """Something that only a user can give.
+
+    Attributes:
+        parameters: The parameters of the method of which one must be set.
+        what: What it is, and how to get it.
+    """
+
+    parameters: tuple[str, ...]
+    what: str
+
+
+class Recipe(_Part, frozen=True):
+    """How rows were made, as far as their paper and public code tell, where it differs from the method's defaults.
+
+    Attributes:
+        parameters: Of the method.
+        preprocessing: Of images, where it is not the backbone's own.
+        training: Training parameters of the checkpoint.
+        inputs: What only a user can give.
+        notes: What is not known about the rows, or assumed here.
+    """
+
+    parameters: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+    preprocessing: str | None = None
+    training: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+    inputs: tuple[Input, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class PublishedRow(_Part, frozen=True):
     """One row of a published table.
 
@@ -68,6 +98,8 @@ class PublishedRow(_Part, frozen=True):
         unranked: Why it is shown and not ranked, although there is a protocol.
         caveats: Names in `Published.caveats`.
         note: What else is known about the row.
+        recipe: A name in `Published.recipes`; ``None`` where the defaults of the method are the row's.
+        assumed_backbone: What the row presumably ran on, where its source does not say.
     """
 
     id: str
@@ -84,6 +116,8 @@ class PublishedRow(_Part, frozen=True):
     unranked: str | None = None
     caveats: tuple[str, ...] = ()
     note: str | None = None
+    recipe: str | None = None
+    assumed_backbone: str | None = None
 
 
 class Benchmark(_Part, frozen=True):
@@ -108,6 +142,7 @@ class Published(_Part, frozen=True):
         caveats: What is said about many rows, by name.
         benchmarks: By name of the data set.
         backbones: The backbones that a row says exactly, and the name that loads each, if one does.
+        recipes: How rows were made, by name.
         rows: In the order of the benchmarks and sources.
     """
 
@@ -118,6 +153,7 @@ class Published(_Part, frozen=True):
     benchmarks: dict[str, Benchmark]
     backbones: dict[str, str | None]
     rows: tuple[PublishedRow, ...]
+    recipes: dict[str, Recipe] = msgspec.field(default_factory=dict)
 
     def find(self, id: str) -> PublishedRow:
         """Return the row of an id.
@@ -163,5 +199,7 @@ def _contradictions(published: Published) -> Iterator[str]:
             yield f"{row.id} has the caveat {unknown[0]!r}, which is not explained"
         if row.benchmark not in published.benchmarks:
             yield f"{row.id} is of the benchmark {row.benchmark!r}, which is not described"
+        if row.recipe is not None and row.recipe not in published.recipes:
+            yield f"{row.id} has the recipe {row.recipe!r}, which is not there"
         if not row.metrics:
             yield f"{row.id} has no number"

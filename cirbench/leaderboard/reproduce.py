@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks.catalogue import load_protocol, protocols
 from cirbench.benchmarks.images import require_images
-from cirbench.errors import CirbenchError, MissingData
-from cirbench.leaderboard.recipes import Recipe, recipe_of
+from cirbench.errors import CirbenchError, MissingData, UsageError
+from cirbench.leaderboard.published import Recipe
 from cirbench.methods.registry import find_method
 from cirbench.runs.config import read_config
 from cirbench.runs.session import Session
@@ -98,6 +98,43 @@ def as_table(row: PublishedRow, found: Sequence[Agreement], notes: Sequence[str]
     return Table(f"{row.id} · {row.protocol}", columns, rows, caption=caption, notes=tuple(notes))
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to run for a row.
+
+    Attributes:
+        method: Name of the method here.
+        backbone: What loads it.
+        recipe: How the row differs from the method's defaults.
+        notes: What to know before trusting the comparison.
+    """
+
+    method: str
+    backbone: str
+    recipe: Recipe
+    notes: tuple[str, ...]
+
+
+def plan_of(row: PublishedRow, published: Published) -> Plan:
+    """Return what to run for a row.
+
+    Raises:
+        UsageError: There is nothing to run: no such method, no such protocol, or a backbone that is not stated.
+    """
+    if row.protocol is None:
+        raise UsageError(f"{row.id} was measured under a protocol that cirbench does not have. {row.not_comparable}")
+    if row.method not in published.methods:
+        raise UsageError(f"cirbench has no method {row.method}.", hint="`cirbench list methods` names those it has.")
+    loads = published.backbones.get(row.assumed_backbone or row.backbone)
+    if loads is None:
+        raise UsageError(f"{row.id} ran on {row.backbone}, which cirbench cannot load as the paper had it.")
+    recipe = Recipe() if row.recipe is None else published.recipes[row.recipe]
+    notes = recipe.notes
+    if row.assumed_backbone is not None:
+        notes = (f"The table does not say which backbone it is; {row.assumed_backbone} is assumed.", *notes)
+    return Plan(published.methods[row.method], loads, recipe, notes)
+
+
 SUBMISSIONS = Path("submissions")
 
 
@@ -145,33 +182,28 @@ class Reproduction:
             ``checkpoint``, ``backbone``, ``weights``, ``device``, ``set``, ``output`` ...
 
     Raises:
-        UsageError: There is nothing to run; see `recipe_of`.
+        UsageError: There is nothing to run; see `plan_of`.
         UnknownName: The method of the row is not installed.
     """
 
     def __init__(self, row: PublishedRow, published: Published, options: Mapping[str, Any] | None = None) -> None:
         self.row = row
-        self.recipe: Recipe = recipe_of(row, published)
-        self.spec = find_method(self.recipe.method)
-        assert row.protocol is not None  # or there would be no recipe
+        self.plan = plan_of(row, published)
+        self.spec = find_method(self.plan.method)
+        assert row.protocol is not None  # or there would be no plan
         self.entry = protocols()[row.protocol]
         given = {key: value for key, value in (options or {}).items() if value is not None}
-        chosen = {**self.recipe.parameters, **given.pop("set", {})}
+        chosen = {**self.plan.recipe.parameters, **given.pop("set", {})}
         values = {
             "method": [self.spec.name],
             "dataset": self.entry.dataset,
             "protocol": row.protocol,
-            "backbone": self.recipe.backbone,
-            "preprocessing": self.recipe.preprocessing,
+            "backbone": self.plan.backbone,
+            "preprocessing": self.plan.recipe.preprocessing,
             **given,
             "set": chosen,
         }
         self.config: RunConfig = read_config(None, values)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What to know before trusting the comparison."""
-        return self.recipe.notes
 
     def needs(self, *, weights: bool = True) -> tuple[Need, ...]:
         """List everything that the row needs, and what of it is missing; with ``weights`` the backbone is loaded."""
@@ -181,13 +213,13 @@ class Reproduction:
         found.append(Need("data", self.entry.title, _missing(self._open_data)))
         name = f"{config.backbone}{f', {config.preprocessing}' if config.preprocessing else ''}"
         found.append(Need("backbone", name, _missing(self._open_backbone) if weights else None))
-        if self.recipe.checkpoint is not None:
+        if self.spec.trainer is not None:
             found.append(
                 Need("checkpoint", config.checkpoint or "of the trained method", _missing(self._open_checkpoint))
             )
-        for names, what in self.recipe.wanted.items():
-            missing = None if {*names} & config.set.keys() else "give it with --set"
-            found.append(Need(names[0], what, missing))
+        for each in self.plan.recipe.inputs:
+            missing = None if {*each.parameters} & config.set.keys() else "give it with --set"
+            found.append(Need(each.parameters[0], each.what, missing))
         return tuple(found)
 
     def run(self) -> Outcome:
@@ -213,6 +245,15 @@ class Reproduction:
         lines = "\n".join(f"  {need.what}: {need.which}\n    {need.missing}" for need in needs)
         return MissingData(f"{self.row.id} needs {len(needs)} things that are not here:\n{lines}")
 
+    @property
+    def how_to_train(self) -> str:
+        """How to get a checkpoint like the row's, with the commands."""
+        ways, backbone = self.spec.checkpoints, self.config.backbone or self.plan.backbone
+        usual = "train one: cirbench train {method} --backbone {backbone} --data DATA{training} --output CHECKPOINT"
+        way = ways.get(backbone, ways.get("*", usual))
+        training = "".join(f" --set {name}={value}" for name, value in self.plan.recipe.training.items())
+        return way.format(method=self.spec.name, backbone=backbone, training=training)
+
     def _open_data(self) -> None:
         root = None if self.config.data_root is None else Path(self.config.data_root)
         require_images(load_protocol(self.entry.address, root))
@@ -225,10 +266,8 @@ class Reproduction:
         load_backbone(self.config.backbone, weights=weights, activation=self.config.activation, device="cpu")
 
     def _open_checkpoint(self) -> None:
-        assert self.recipe.checkpoint is not None
         if self.config.checkpoint is None:
-            how = self.recipe.checkpoint.format(backbone=self.config.backbone)
-            raise MissingData(f"{how}; then give --checkpoint CHECKPOINT")
+            raise MissingData(f"{self.how_to_train}; then give --checkpoint CHECKPOINT")
         read_card(Path(self.config.checkpoint))
 
 

@@ -53,6 +53,8 @@ class MethodSpec:
             that its objective has prepared (`cirbench.training.interface.NeedsPreparation`).
         converter: ``"package.module:function"`` that reads the checkpoints its authors published, a `Converter`, or
             ``None`` where there are none.
+        checkpoints: For backbones, by name, how to get a checkpoint, with ``*`` for every other one; ``{backbone}`` and
+            ``{training}``, options that set training parameters, are filled in.
         inference_presets: Parameters for backbones, by name, on which the defaults are known not to work.
         training_presets: Training parameters for backbones, by name, on which the defaults are known not to work.
         baseline: The side of the query that it represents, for an untrained baseline with which every other method is
@@ -72,6 +74,7 @@ class MethodSpec:
     training: type[TrainingParameters] | None = None
     trains_on: TrainsOn = "pairs"
     converter: str | None = None
+    checkpoints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     inference_presets: Mapping[str, Parameters] = dataclasses.field(default_factory=dict)
     training_presets: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
     baseline: Baseline | None = None

@@ -45,6 +45,10 @@ SPEC = MethodSpec(
     training=LinCirTraining,
     trains_on="texts",
     converter="cirbench_methods.inversion.published:lincir",
+    checkpoints={
+        "*": "get phi_best.pt from navervision/lincir, then: "
+        "cirbench convert lincir phi_best.pt --backbone {backbone} --output CHECKPOINT",
+    },
     training_presets={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for millions of captions.
         "scenes-vit": LinCirTraining(

@@ -53,6 +53,12 @@ SPEC = MethodSpec(
     training=Pic2WordTraining,
     trains_on="images",
     converter="cirbench_methods.inversion.published:pic2word",
+    checkpoints={
+        "ViT-L-14/openai": "get pic2word_model.pt from google-research/composed_image_retrieval, then: "
+        "cirbench convert pic2word pic2word_model.pt --backbone {backbone} --output CHECKPOINT",
+        "*": "its authors published none for this backbone; train one: "
+        "cirbench train pic2word --backbone {backbone} --data images/{training} --output CHECKPOINT",
+    },
     training_presets={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for millions of photographs.
         "scenes-vit": Pic2WordTraining(steps=300, batch_size=64, lr=1e-3, warmup=10)

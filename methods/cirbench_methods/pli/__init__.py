@@ -62,6 +62,12 @@ SPEC = MethodSpec(
     trainer="cirbench_methods.pli.train:MaskedTuning",
     training=PliTraining,
     converter="cirbench_methods.pli.published:clip",
+    checkpoints={
+        "*": "train it on the 100,000 test images of ImageNet-1k: "
+        "cirbench caption --images imagenet/test --model Salesforce/blip2-flan-t5-xl --output captions.jsonl, then: "
+        "cirbench train pli --backbone {backbone} --data captions.jsonl{training} --output CHECKPOINT; "
+        "or convert one of its authors: cirbench convert pli FILE.pth --backbone {backbone} --output CHECKPOINT",
+    },
     training_presets={
         # Chosen on scenes of their own, as the README tells; the defaults are meant for models of CLIP's size.
         "scenes-vit": PliTraining(

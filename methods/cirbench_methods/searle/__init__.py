@@ -108,6 +108,14 @@ SEARLE = MethodSpec(
         )
     },
     converter="cirbench_methods.inversion.published:searle",
+    checkpoints={
+        "ViT-B-32/openai": "get SEARLE_ViT-B32.pt from miccunifi/SEARLE (its releases), then: "
+        "cirbench convert searle SEARLE_ViT-B32.pt --backbone {backbone} --output CHECKPOINT",
+        "ViT-L-14/openai": "get SEARLE_ViT-L14.pt from miccunifi/SEARLE (its releases), then: "
+        "cirbench convert searle SEARLE_ViT-L14.pt --backbone {backbone} --output CHECKPOINT",
+        "*": "its authors published none for this backbone; train one: "
+        "cirbench train searle --backbone {backbone} --data images/{training} --output CHECKPOINT",
+    },
     uses_llm="yes",
 )
 SEARLE_OTI = MethodSpec(

@@ -33,6 +33,7 @@ def published(path: Path, **changes: Any) -> Published:
         "caveats": {},
         "benchmarks": {"scenes": {"title": "Scenes"}, "cirr": {"title": "CIRR"}, "circo": {"title": "CIRCO"}},
         "backbones": {"Scenes ViT": "scenes-vit", "CLIP ViT-L/14": "ViT-L-14/openai", "BLIP ViT-B/16": None},
+        "recipes": {"pli": {"training": {"mask_ratio": 0.75}}},
         "rows": [ROW | changes],
     }
     path.write_text(json.dumps(content))

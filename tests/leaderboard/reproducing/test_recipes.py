@@ -7,22 +7,23 @@ import pytest
 from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CirbenchError, UsageError
 from cirbench.leaderboard.published import load_published
-from cirbench.leaderboard.recipes import Recipe, recipe_of
+from cirbench.leaderboard.reproduce import Plan, Reproduction, plan_of
+from cirbench.methods.interface import Parameters
 from cirbench.methods.loading import parse_parameters
 from cirbench.methods.registry import find_method, list_methods
 
 PUBLISHED = load_published()
 
 
-def recipe(id: str) -> Recipe:
-    return recipe_of(PUBLISHED.find(id), PUBLISHED)
+def plan(id: str) -> Plan:
+    return plan_of(PUBLISHED.find(id), PUBLISHED)
 
 
 def test_every_row_has_a_recipe_or_one_sentence_why_it_has_none() -> None:
     made = 0
     for row in PUBLISHED.rows:
         try:
-            recipe_of(row, PUBLISHED)
+            plan_of(row, PUBLISHED)
             made += 1
         except UsageError as error:
             assert error.message.endswith((".", "it."))
@@ -32,14 +33,16 @@ def test_every_row_has_a_recipe_or_one_sentence_why_it_has_none() -> None:
 def test_every_recipe_is_about_parameters_that_its_method_has() -> None:
     for row in PUBLISHED.rows:
         try:
-            found = recipe_of(row, PUBLISHED)
+            found = plan_of(row, PUBLISHED)
         except UsageError:
             continue
         if found.method in list_methods():
             spec = find_method(found.method)
-            parse_parameters(spec, found.parameters)
-            assert {name for names in found.wanted for name in names} <= {*spec.parameters.__struct_fields__}
-            assert (found.checkpoint is None) == (spec.trainer is None)
+            parse_parameters(spec, found.recipe.parameters)
+            inputs = {name for each in found.recipe.inputs for name in each.parameters}
+            assert inputs <= {*spec.parameters.__struct_fields__}
+            assert not found.recipe.training or spec.trainer is not None
+            assert {*found.recipe.training} <= {*(spec.training or Parameters).__struct_fields__}
 
 
 @pytest.mark.parametrize(
@@ -65,12 +68,13 @@ def test_every_recipe_is_about_parameters_that_its_method_has() -> None:
 def test_prompts_weights_and_preprocessing_are_those_of_the_row(
     id: str, method: str, parameters: dict[str, str | float], preprocessing: str | None
 ) -> None:
-    found = recipe(id)
-    assert (found.method, dict(found.parameters), found.preprocessing) == (method, parameters, preprocessing)
+    found = plan(id)
+    recipe = found.recipe
+    assert (found.method, recipe.parameters, recipe.preprocessing) == (method, parameters, preprocessing)
 
 
 def test_a_row_without_a_backbone_says_which_one_is_assumed() -> None:
-    found = recipe("cirr-val/pic2word/not-stated/rerun")
+    found = plan("cirr-val/pic2word/not-stated/rerun")
     assert found.backbone == "ViT-L-14/openai"
     assert found.notes[0] == "The table does not say which backbone it is; CLIP ViT-L/14 is assumed."
 
@@ -86,10 +90,35 @@ def test_a_row_without_a_backbone_says_which_one_is_assumed() -> None:
 )
 def test_what_cannot_be_run_is_told_in_a_sentence(id: str, told: str) -> None:
     with pytest.raises(CirbenchError) as caught:
-        recipe(id)
+        plan(id)
     assert told in caught.value.message
 
 
 def test_every_recipe_names_a_protocol_that_exists() -> None:
     for row in PUBLISHED.rows:
         assert row.protocol is None or row.protocol in protocols()
+
+
+@pytest.mark.parametrize(
+    ("id", "told"),
+    [
+        (
+            "circo-test/searle/vit-b-32/quoted",
+            "get SEARLE_ViT-B32.pt from miccunifi/SEARLE (its releases), then: cirbench",
+        ),
+        ("circo-test/searle-xl/vit-l-14/quoted", "get SEARLE_ViT-L14.pt"),
+        ("cirr-test1/searle/vit-h-14/quoted", "train one: cirbench train searle --backbone ViT-H-14/laion2b_s32b_b79k"),
+        (
+            "circo-test/pic2word/vit-l-14/quoted",
+            "cirbench convert pic2word pic2word_model.pt --backbone ViT-L-14/openai",
+        ),
+        ("circo-test/pic2word/vit-g-14/quoted", "--data images/ --output CHECKPOINT"),
+        ("genecis-all/lincir/vit-g-14/quoted", "get phi_best.pt from navervision/lincir"),
+        (
+            "fashioniq-val/pli-mask-ratio-0-50/vit-b-32/own",
+            "--data captions.jsonl --set mask_ratio=0.5 --output CHECKPOINT",
+        ),
+    ],
+)
+def test_a_trained_method_says_how_to_get_the_checkpoint_of_a_row(id: str, told: str) -> None:
+    assert told in Reproduction(PUBLISHED.find(id), PUBLISHED).how_to_train

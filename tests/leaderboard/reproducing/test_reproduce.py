@@ -80,6 +80,7 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command_that_gets
         tmp_path,
         {"data_root": str(tmp_path)},
         method="PLI",
+        recipe="pli",
         benchmark="cirr",
         protocol="cirr/val",
         backbone="CLIP ViT-L/14",
