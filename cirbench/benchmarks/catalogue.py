@@ -54,6 +54,13 @@ _DATASETS = (
         (
             ProtocolEntry("cirr/val", "CIRR val, reference removed", "val", 4181, 2297),
             ProtocolEntry("cirr/val-soft", "CIRR val by soft labels, reference removed", "val", 4181, 2297),
+            ProtocolEntry(
+                "cirr/val-soft-subset",
+                "CIRR val by soft labels, inside the group, reference removed",
+                "val",
+                4181,
+                2297,
+            ),
             ProtocolEntry("cirr/test1", "CIRR test1, reference removed", "test1", 4148, 2315, labelled=False),
         ),
         default_backbone="ViT-L-14/openai",

@@ -3,12 +3,14 @@
 Liu et al., "Image Retrieval on Real-life Images with Pre-trained Vision-and-Language Models", ICCV 2021; release rc2.
 The gallery is the split's list of images in its order. The reference is not a candidate. Query ids are the pair ids.
 
-``cirr/val-soft`` is the evaluation of the authors' own code: a query is worth the largest soft label among its first K
-candidates. It is not the Recall of anybody else: 37 queries do not list their hard target among the soft ones.
+``cirr/val-soft`` is the evaluation of the authors' own code, CIRPLANT: a query is worth the largest soft label among
+its first K candidates, and at least 0. It is not the Recall of anybody else: 37 queries do not list their hard target
+among the soft ones. ``cirr/val-soft-subset`` is the second number of that code: the same inside the query's group.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -39,9 +41,11 @@ MEASURES = (
     Measure(CIRR_AVERAGE, 5),
 )
 SOFT_MEASURES = tuple(Measure("Recall_soft", k) for k in CUTOFFS)
+SOFT_SUBSET_MEASURES = tuple(Measure("Recall_soft", k) for k in (1, 2, 3))
 TITLES = {
     "val": "CIRR val, reference removed",
     "val-soft": "CIRR val by soft labels, reference removed",
+    "val-soft-subset": "CIRR val by soft labels, inside the group, reference removed",
     "test1": "CIRR test1, reference removed",
 }
 
@@ -87,7 +91,7 @@ def cirr_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
     """Load one of CIRR's protocols and check every count.
 
     Args:
-        variant: ``"val"``, ``"val-soft"``, or ``"test1"`` whose labels a server keeps.
+        variant: A key of `TITLES`; the labels of ``"test1"`` are kept by a server.
         data_root: The folder that holds ``cirr/captions/cap.rc2.val.json`` and so on.
 
     Raises:
@@ -115,8 +119,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
     silent = SILENT.get(split, frozenset())
     refuse(path, [*_broken_queries(rows, inside, silent, expected), *_broken_labels(labelled or (), inside, expected)])
     images = ImageFiles("cirr", ids, data_root, "cirbench data check cirr")
-    soft = variant == "val-soft"
-    return EvaluationProtocol(
+    protocol = EvaluationProtocol(
         id=f"cirr/{variant}",
         version=1,
         title=TITLES[variant],
@@ -124,20 +127,41 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
             Query(str(row.pairid), Item(row.reference, images[row.reference]), (row.caption,)) for row in rows
         ),
         gallery=Gallery(ids, [images[name] for name in ids]),
-        labels=None if labelled is None else _labels(labelled, soft=soft),
-        measures=SOFT_MEASURES if soft else MEASURES,
+        labels=None if labelled is None else Labels(tuple((row.target_hard,) for row in labelled)),
+        measures=MEASURES,
         exclude_reference=True,
-        groups=None if soft else tuple(tuple(row.img_set.members) for row in rows),
+        groups=tuple(tuple(row.img_set.members) for row in rows),
         clusters=tuple(str(row.img_set.id) for row in rows),
         captions="the caption as annotated",
         licence="MIT",
     )
+    return protocol if labelled is None else _with_soft_labels(protocol, labelled, variant)
 
 
-def _labels(rows: Sequence[_ValRow], *, soft: bool) -> Labels:
-    if not soft:
-        return Labels(tuple((row.target_hard,) for row in rows))
-    return Labels(tuple(tuple(row.target_soft) for row in rows), tuple(tuple(row.target_soft.values()) for row in rows))
+def _with_soft_labels(protocol: EvaluationProtocol, rows: Sequence[_ValRow], variant: str) -> EvaluationProtocol:
+    if variant == "val-soft":
+        labels = [row.target_soft for row in rows]
+        return dataclasses.replace(protocol, labels=_soft(labels), measures=SOFT_MEASURES, groups=None)
+    if variant == "val-soft-subset":
+        # Each query ranks its group alone, and only the labels of that group count.
+        inside = [
+            {name: row.target_soft[name] for name in row.img_set.members if name in row.target_soft} for row in rows
+        ]
+        pools = tuple(dict.fromkeys(tuple(row.img_set.members) for row in rows))
+        number = {pool: place for place, pool in enumerate(pools)}
+        return dataclasses.replace(
+            protocol,
+            labels=_soft(inside),
+            measures=SOFT_SUBSET_MEASURES,
+            groups=None,
+            pools=pools,
+            pool_of_query=tuple(number[tuple(row.img_set.members)] for row in rows),
+        )
+    return protocol
+
+
+def _soft(labels: Sequence[Mapping[str, float]]) -> Labels:
+    return Labels(tuple(tuple(each) for each in labels), tuple(tuple(each.values()) for each in labels))
 
 
 def _gallery_ids(split: str, data_root: Path, expected: Expected) -> tuple[str, ...]:

@@ -94,6 +94,19 @@ def cirr(root: Path, queries: Features, gallery: Features) -> dict[str, float]:
     return found
 
 
+def cirr_soft_subset(root: Path, queries: Features, gallery: Features) -> dict[str, float]:
+    """Rank the whole split, keep the group, and take the largest soft label among the first K, as CIRPLANT's code."""
+    search = Searcher(queries, gallery)
+    split = search.places(load(root, "cirr/image_splits/split.rc2.val.json"))
+    values: dict[int, list[float]] = {1: [], 2: [], 3: []}
+    for row in load(root, "cirr/captions/cap.rc2.val.json"):
+        ranked = search.rank(str(row["pairid"]), split, without=row["reference"])
+        group = [name for name in ranked if name in row["img_set"]["members"]]
+        for k, each in values.items():
+            each.append(max([0.0, *(gain for name, gain in row["target_soft"].items() if name in group[:k])]))
+    return {f"Recall_soft@{k}": mean(each) for k, each in values.items()}
+
+
 def circo(root: Path, queries: Features, gallery: Features, *, drop_reference: bool = False) -> dict[str, float]:
     search = Searcher(queries, gallery)
     values: dict[str, list[float]] = {}

@@ -29,6 +29,7 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "circo/test",
         "cirr/val",
         "cirr/val-soft",
+        "cirr/val-soft-subset",
         "cirr/test1",
         "fashioniq/val",
         "fashioniq/val-drop-reference",

@@ -34,7 +34,7 @@ def oracle(protocol: EvaluationProtocol) -> dict[str, float]:
     return {each.label: each.value for each in measure(ranking, protocol)}
 
 
-@pytest.mark.parametrize("variant", ["val", "val-soft"])
+@pytest.mark.parametrize("variant", ["val", "val-soft", "val-soft-subset"])
 def test_the_ceiling_of_cirr_is_what_an_oracle_gets(tmp_path: Path, variant: str) -> None:
     protocol = cirr.load(variant, tmp_path, write_cirr(tmp_path))
     best = {each.label: each.value for each in ceilings(protocol)}

@@ -50,6 +50,20 @@ def test_soft_labels_are_kept_as_annotated_and_are_another_protocol(tmp_path: Pa
     assert part.labels is not None and part.labels.gains == soft.labels.gains[:4]
 
 
+def test_soft_labels_inside_the_group_leave_the_other_protocols_as_they_are(tmp_path: Path) -> None:
+    expected = write_cirr(tmp_path)
+    subset, soft = load("val-soft-subset", tmp_path, expected), load("val-soft", tmp_path, expected)
+    rows = read(tmp_path / CAPTIONS)
+    assert subset.pools is not None and subset.pool_of_query is not None and subset.labels is not None
+    for place, row in enumerate(rows):
+        members = row["img_set"]["members"]
+        assert list(subset.pools[subset.pool_of_query[place]]) == members
+        assert set(subset.labels.relevant[place]) == set(row["target_soft"]).intersection(members)
+    assert [str(measure) for measure in subset.measures] == [f"Recall_soft@{k}" for k in (1, 2, 3)]
+    assert subset.exclude_reference
+    assert subset.fields["queries"] == soft.fields["queries"]
+
+
 def test_the_test_split_has_groups_and_no_labels(tmp_path: Path) -> None:
     protocol = load("test1", tmp_path, write_cirr(tmp_path, split="test1"))
     assert protocol.labels is None

@@ -81,6 +81,12 @@ def test_a_small_cirr_is_scored_as_naively(tmp_path: Path, ties: bool, variant: 
     agree(scored(tmp_path, protocol, sides), naive.cirr(tmp_path, *sides))
 
 
+def test_soft_labels_inside_the_group_are_scored_as_naively(tmp_path: Path, ties: bool) -> None:
+    protocol = cirr.load("val-soft-subset", tmp_path, write_cirr(tmp_path))
+    sides = both_sides(protocol, ties=ties)
+    agree(scored(tmp_path, protocol, sides), naive.cirr_soft_subset(tmp_path, *sides))
+
+
 def test_a_small_fashioniq_is_scored_as_naively(tmp_path: Path, ties: bool) -> None:
     protocol = fashioniq.load("val", tmp_path, write_fashioniq(tmp_path))
     sides = both_sides(protocol, ties=ties)
@@ -162,6 +168,8 @@ def test_random_features_on_cirr(annotation_root: Path, tmp_path: Path, capsys: 
     for k in (1, 2, 3):
         assert_chance(found[f"Recall_subset@{k}"], k / 5, 4181)
     agree(scored(tmp_path, real(annotation_root, "cirr/val-soft"), sides), expected)
+    inside = scored(tmp_path, real(annotation_root, "cirr/val-soft-subset"), sides)
+    agree(inside, naive.cirr_soft_subset(annotation_root, *sides))
 
 
 def test_random_features_on_fashioniq(
