@@ -1,4 +1,4 @@
-"""``cirbench check``: hold a method against the rules of the interface."""
+"""``cirbench check``: check a method by the rules of the interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cirbench compare``: hold runs of one protocol against each other."""
+"""``cirbench compare``: compare runs of one protocol."""
 
 from __future__ import annotations
 

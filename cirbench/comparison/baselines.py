@@ -133,7 +133,7 @@ class Diagnosis:
 
 
 def diagnose(runs: Sequence[Run], unimodal: Unimodal) -> list[Diagnosis]:
-    """Hold runs against the unimodal baselines on their backbone; all share one set of resamples.
+    """Compare runs with the unimodal baselines on their backbone; all share one set of resamples.
 
     On the hard queries the number is a plain mean over them, also where the protocol averages slices.
     """

@@ -1,4 +1,4 @@
-"""Hold a file against every rule of the server that it is for, without the server."""
+"""Check a file by every rule of the server that it is for, without the server."""
 
 from __future__ import annotations
 

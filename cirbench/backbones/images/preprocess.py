@@ -1,4 +1,4 @@
-"""The opt-in fast resize: torchvision's uint8 antialiased kernel. Imports torch on use only.
+"""Preprocessing: from a decoded image to what an image tower reads, by a declared rule; torch is imported on use only.
 
 A `Preprocessing` is written as text, and the whole text is part of every feature key:
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GROUP = 6
 """How many similar images a query's group has, the reference and the target among them (CIRR)."""
 
-_THINGS_benchmark = ((2, 3), (3, 7))
+_THINGS = ((2, 3), (3, 7))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def make_benchmark(seed: str, *, families: int, gallery_size: int) -> Benchmark:
     made = [make_family(Dice("scenes", seed, "family", number)) for number in range(families)]
     scenes = {scene.digest: scene for family in made for scene in family.scenes}
     while len(scenes) < gallery_size:
-        scene = evaluation_scene(dice, things=dice.weighted(_THINGS_benchmark))
+        scene = evaluation_scene(dice, things=dice.weighted(_THINGS))
         scenes[scene.digest] = scene
     gallery = tuple(dice.shuffled(list(scenes.values())))
     position = {scene.digest: place for place, scene in enumerate(gallery)}
@@ -243,7 +243,7 @@ def scenes_protocol(split: str) -> EvaluationProtocol:
     )
 
 
-_THINGS_training = ((1, 1), (2, 5), (3, 5), (4, 1))
+_TRAINING_THINGS = ((1, 1), (2, 5), (3, 5), (4, 1))
 
 
 class TrainingPairs(Sequence[ImageTextPair]):
@@ -274,6 +274,6 @@ def training_pairs(count: int = 60_000) -> TrainingPairs:
 
 def _pair(index: int) -> ImageTextPair:
     dice = Dice("scenes", "training", index)
-    while not (scene := random_scene(dice, things=dice.weighted(_THINGS_training))).is_for_training:
+    while not (scene := random_scene(dice, things=dice.weighted(_TRAINING_THINGS))).is_for_training:
         pass
     return ImageTextPair(SceneImage(scene), caption(scene, dice))

@@ -95,7 +95,7 @@ def rows_figure(lines: Sequence[Line], series: Sequence[str], *, title: str, uni
             continue
         parts.append(label(_LEFT - 14, y + 4, short(row.label, 32), anchor="end"))
         for dot in row.dots:
-            parts.append(_dot_figures(dot, x, y + _APART * (dot.series - (len(series) - 1) / 2), row.label))
+            parts.append(_draw_dot(dot, x, y + _APART * (dot.series - (len(series) - 1) / 2), row.label))
         parts.append(label(_WIDTH, y + 4, row.note, anchor="end", class_="quiet"))
     said = "; ".join(f"{row.label} {', '.join(str(dot.number) for dot in row.dots)}" for row in lines if row.dots)
     drawing = picture(parts, width=_WIDTH, height=round(bottom + 6), title=title, text=f"{unit}. {said}.")
@@ -118,7 +118,7 @@ def curves_figure(
     return Figure(Markup(to_svg(Plot(title, across, up, series))), title, text)
 
 
-def _dot_figures(dot: Dot, x: Callable[[float], float], y: float, name: str) -> Markup:
+def _draw_dot(dot: Dot, x: Callable[[float], float], y: float, name: str) -> Markup:
     """Draw one number: its interval where it has one, and its mark."""
     parts = [path([(x(end), y) for end in dot.number.ends], "whisker")] if dot.number.ends else []
     parts.append(mark(SHAPES[dot.series % len(SHAPES)], x(dot.number.value), y, f"{name}: {dot.number}"))
