@@ -30,7 +30,7 @@ import msgspec
 from cirbench.backbones.images.decode import FileImage, image_suffixes, is_image
 from cirbench.benchmarks.entry import DatasetEntry, ProtocolEntry
 from cirbench.benchmarks.images import files_below
-from cirbench.errors import CheckFailed, CorruptFile, MissingData, quoted, some
+from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, quoted, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 from cirbench.support.console import say_once
@@ -96,7 +96,9 @@ def read_table(path: Path) -> list[Row]:
     lines: dict[str, str] = {}
     for row in rows:
         if row.id in lines:
-            raise refused(row.place, f"the query id {row.id} is already in {lines[row.id].rpartition(', ')[2]}")
+            raise refused(
+                row.place, f"the query id {excerpt(row.id)} is already in {lines[row.id].rpartition(', ')[2]}"
+            )
         lines[row.id] = row.place
         for what in ("targets", "group"):
             if bool(getattr(row, what)) != bool(getattr(rows[0], what)):
@@ -205,7 +207,8 @@ class Pictures:
                 )
             if name in gallery:
                 raise CorruptFile(
-                    f"The images {gallery[name]} and {path} have one id, {name}.", hint="Rename or remove one of them."
+                    f"The images {gallery[name]} and {path} have one id, {excerpt(name)}.",
+                    hint="Rename or remove one of them.",
                 )
             gallery[name], ids[written] = FileImage(path), name
         if not gallery:
@@ -239,7 +242,7 @@ class Pictures:
         """Offer ids that look like what a table names."""
         wanted = without_suffix(written.removeprefix(f"{self.below_gallery}/"))
         near = difflib.get_close_matches(wanted, self.gallery, n=3, cutoff=0.5)
-        return f"Nearest: {', '.join(near)}." if near else f"The gallery holds, for instance, {min(self.gallery)}."
+        return f"Nearest: {some(near)}." if near else f"The gallery holds, for instance, {excerpt(min(self.gallery))}."
 
 
 def without_suffix(written: str) -> str:
@@ -365,9 +368,9 @@ def _resolve(row: Row, pictures: Pictures) -> _Resolved:
         raise _unknown(row, "reference", row.reference, pictures)
     targets, group = (_ranked(row, what, getattr(row, what), pictures) for what in ("targets", "group"))
     if reference.id in targets:
-        raise refused(row.place, f"the reference {reference.id} is its own target, and is never ranked")
+        raise refused(row.place, f"the reference {excerpt(reference.id)} is its own target, and is never ranked")
     if group and targets and targets[0] not in group:
-        raise refused(row.place, f"the target {targets[0]} is not in the group of the query")
+        raise refused(row.place, f"the target {excerpt(targets[0])} is not in the group of the query")
     return _Resolved(reference, targets, group)
 
 
@@ -379,7 +382,7 @@ def _ranked(row: Row, what: str, written: Sequence[str], pictures: Pictures) -> 
         if name is None:
             raise _unknown(row, what, each, pictures)
         if name in found:
-            raise refused(row.place, f"{what} names {name} twice")
+            raise refused(row.place, f"{what} names {excerpt(name)} twice")
         found.append(name)
     return tuple(found)
 

@@ -37,11 +37,14 @@ def command(
     from cirbench.artefacts.captioner import load_captioner
     from cirbench.artefacts.captions import require_jsonl, write_captions
     from cirbench.backbones.images import FileImage
+    from cirbench.errors import some
     from cirbench.support import console
     from cirbench.training.data.listed import read_folder
 
     require_jsonl(output)
     folder = read_folder(images, None)
+    if folder.unused:
+        console.say(f"{len(folder.unused):,} files are not images and get no caption: {some(folder.unused)}.")
     paths = [folder.folder / name for name in folder.images]
     captioner = load_captioner(model, device=device, precision=precision, batch_size=batch_size)
     sources = [FileImage(path) for path in paths]

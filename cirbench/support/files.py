@@ -115,17 +115,16 @@ def make_folder(path: Path) -> None:
 
 def spelled(folder: Path, name: str) -> Path:
     """Return the path of a name below a folder as the disk spells it; names are one if they are one after NFC."""
-    path = folder / name
-    if name.isascii() or path.exists():
+    path = place = folder / name
+    try:
+        if name.isascii() or path.exists():
+            return path
+        place = folder
+        for part in Path(name).parts:
+            there = (place / part).exists()
+            place /= part if there else _spellings(place, place.stat().st_mtime_ns).get(nfc(part), part)
+    except OSError:  # a folder on the way is absent, or the name is too long
         return path
-    place = folder
-    for part in Path(name).parts:
-        if not (place / part).exists():
-            try:
-                part = _spellings(place, place.stat().st_mtime_ns).get(nfc(part), part)
-            except OSError:
-                return path
-        place /= part
     return place
 
 

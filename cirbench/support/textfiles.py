@@ -83,14 +83,28 @@ def read_text(path: Path) -> str:
 
 
 def decode_text(content: bytes, source: str) -> str:
-    """Decode the bytes of a text file; see `read_text`."""
+    """Decode the bytes of a text file of lines; see `read_text`."""
+    text = decode_utf8(content, source)
+    if "\r" in text and "\n" not in text:
+        raise CorruptFile(
+            f"{source} ends its lines by carriage returns alone.", hint="Save the file with line feeds (LF or CRLF)."
+        )
+    return text
+
+
+def decode_utf8(content: bytes, source: str) -> str:
+    """Decode bytes that are UTF-8, a byte order mark aside.
+
+    Raises:
+        CorruptFile: They are not; the message names the line, and the encoding where it shows itself.
+    """
     if (found := placeholder(content[:HEAD])) is not None:
         raise CorruptFile(f"{source} is {found[0]}.", hint=found[1])
     head = content[:HEAD]
     if content.startswith(_UTF_16) or head.count(0) * 4 > len(head):
         raise CorruptFile(f"{source} is not UTF-8 but looks like UTF-16.", hint=_ENCODING)
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         byte = content[error.start]
@@ -99,13 +113,9 @@ def decode_text(content: bytes, source: str) -> str:
             f"it is not UTF-8: byte 0x{byte:02x}, as Latin-1 or Windows-1252 have it",
             _ENCODING,
         ) from error
-    if "\r" in text and "\n" not in text:
-        raise CorruptFile(
-            f"{source} ends its lines by carriage returns alone.", hint="Save the file with line feeds (LF or CRLF)."
-        )
-    return text
 
 
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 _ENCODING = "Save the file as UTF-8."
 
 
@@ -149,6 +159,9 @@ def csv_rows(
             continue
         if header is None:
             header = [name.strip() for name in cells]
+            for separator, told in _OTHER_SEPARATORS.items():
+                if len(header) == 1 and separator in header[0]:
+                    raise refused(place, f"its columns are separated by {told}, not by commas", "Save it with commas.")
             for name in header:
                 if header.count(name) > 1:
                     raise refused(place, f"the column {quoted(name)} occurs twice")

@@ -325,6 +325,15 @@ def test_images_are_found_however_the_letters_of_their_names_are_composed(
     assert protocol.queries[1].reference.id == "outside/caf\xe9"
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "\xe9" * 5000, "a\x1b[31m\u202e"])
+def test_a_message_about_a_table_quotes_no_more_than_a_line_of_it(tmp_path: Path, name: str) -> None:
+    for row in (f"{name},a,x,b\n{name},a,x,b", f"q,{name},x,b", f"q,a,x,{name}", f"q,a,x,b|{name}", f"q,a,x,b,{name}"):
+        with pytest.raises(CorruptFile) as raised:
+            load(write(tmp_path / "mine", f"{HEADER}\n{row}\n"))
+        assert len(raised.value.message) < 400 + len(str(tmp_path))
+        assert raised.value.message.isprintable()
+
+
 def run(*arguments: str | Path) -> None:
     assert cli.execute([str(argument) for argument in arguments]) == 0
 

@@ -47,6 +47,8 @@ def test_csv_is_read_as_it_was_written_and_each_row_names_its_first_line(table: 
         ("a,b\n1,x\n2,y, z\n", 3, "it has 3 cells, and the header has 2"),
         ('a,b\n"1\n1",x\n2\n', 4, "it has 1 cells, and the header has 2"),
         ("a,a\n1,2\n", 1, "the column 'a' occurs twice"),
+        ("image;caption\na.png;red\n", 1, "its columns are separated by semicolons, not by commas"),
+        ("image\tcaption\na.png\tred\n", 1, "its columns are separated by tabs, not by commas"),
     ],
 )
 def test_a_fault_is_told_with_the_line_in_which_it_begins(text: str, line: int, told: str) -> None:
@@ -109,4 +111,5 @@ def test_a_name_is_found_however_the_disk_composes_its_letters(tmp_path: Path) -
         (tmp_path / folder / f"{file}.png").touch()
     for name in (f"{composed}/{composed}.png", f"{composed}2/{decomposed}.png"):
         assert spelled(tmp_path, name).is_file()
+    assert spelled(tmp_path, f"{composed}/{'x' * 5000}").name == "x" * 5000
     assert spelled(tmp_path, f"{composed}/none.png") == tmp_path / composed / "none.png"

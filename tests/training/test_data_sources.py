@@ -471,6 +471,13 @@ def test_names_are_matched_however_their_letters_are_composed(tmp_path: Path) ->
         assert held(folder / "l.csv") == held(folder / "i", folder / "c") == held(folder / "s.tar") == [(1, "x")]
 
 
+def test_a_caption_file_may_have_a_byte_order_mark_and_any_line_ends(tmp_path: Path) -> None:
+    for number, words in enumerate(("\ufeffred shoe", "red\rshoe\r", "red\r\n shoe\r\n")):
+        folder = write_files(tmp_path / str(number), {"i/a.png": picture(1), "c/a.txt": words})
+        (folder / "s.tar").write_bytes(tar_of({"a.png": picture(1), "a.txt": words}))
+        assert held(folder / "i", folder / "c") == held(folder / "s.tar") == [(1, "red shoe")]
+
+
 def test_a_source_of_broken_samples_alone_ends_in_an_error(tmp_path: Path) -> None:
     write_files(tmp_path, {"0.png": "torn", "1.png": "torn", "all.lst": "0.png\n1.png\n"})
     with pytest.raises(CorruptFile, match="cannot be used"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,10 +43,11 @@ def image_suffixes() -> tuple[str, ...]:
     return (*_PREFERRED, *sorted(known.difference(_PREFERRED)))
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Path | str) -> bool:
     """Whether a file is an image by its suffix; where it has none, by its first bytes."""
-    if "." in path.name:
-        return path.suffix.lower() in image_suffixes()
+    _, dot, suffix = os.path.basename(path).rpartition(".")  # noqa: PTH119 - a Path for each of a million names takes its time
+    if dot:
+        return f".{suffix.lower()}" in image_suffixes()
     try:
         with Image.open(path, formats=_CERTAIN):
             return True

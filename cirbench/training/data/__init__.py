@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.scenes import training_pairs
 from cirbench.errors import MissingData, UsageError, some
-from cirbench.support.console import silent
+from cirbench.support.console import say_once, silent
 from cirbench.support.files import digest, sha256_of_file
 from cirbench.training.data.batches import Batches
 from cirbench.training.data.listed import LISTS, Listed, read_folder, read_list
@@ -30,7 +30,7 @@ def open_source(
     captions: str | None = None,
     *,
     display: Display = silent,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = say_once,
 ) -> Source:
     """Open what trainings look at.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,16 @@ from cirbench.backbones.images.decode import FileImage, is_image
 from cirbench.benchmarks.images import files_below
 from cirbench.errors import CorruptFile, MissingData, excerpt, quoted, some
 from cirbench.support.files import spelled
-from cirbench.support.textfiles import csv_rows, json_rows, nfc, numbered_lines, read_text, refused
+from cirbench.support.textfiles import (
+    csv_rows,
+    decode_utf8,
+    json_rows,
+    nfc,
+    numbered_lines,
+    read_bytes,
+    read_text,
+    refused,
+)
 from cirbench.training.data.source import Lazy
 
 if TYPE_CHECKING:
@@ -42,7 +52,7 @@ class FolderSample:
         if self.text is None:
             return None
         try:
-            return " ".join(read_text(self.text).split())
+            return " ".join(decode_utf8(read_bytes(self.text), str(self.text)).split())
         except MissingData as error:
             raise type(error)(f"its caption cannot be read: {error.message}", hint=error.hint) from error
 
@@ -89,7 +99,7 @@ def read_folder(folder: Path, captions: Path | None) -> Folder:
         CorruptFile: One flat caption would belong to two images.
     """
     below = sorted(_below(folder))
-    images = tuple(name for name in below if is_image(folder / name))
+    images = tuple(name for name in below if is_image(f"{folder}/{name}"))
     others = set(below).difference(images)
     if not images:
         raise MissingData(f"{folder} holds no images.", hint=f"Its files: {some(below)}." if below else None)
@@ -109,9 +119,9 @@ def read_folder(folder: Path, captions: Path | None) -> Folder:
             f"{captions / shared[0]} would be the caption of both {two[0]} and {two[1]}.",
             hint="Give the captions the folders of the images.",
         )
-    used = {folder / name for name in images} | {captions / text for text in texts if text}
-    unused = {*(folder / name for name in others), *(captions / name for name in known.values())} - used
-    return Folder(folder, images, captions, texts, tuple(sorted(map(str, unused))))
+    used = {f"{folder}/{name}" for name in images} | {f"{captions}/{text}" for text in texts if text}
+    there = {f"{folder}/{name}" for name in others} | {f"{captions}/{name}" for name in known.values()}
+    return Folder(folder, images, captions, texts, tuple(sorted(there - used)))
 
 
 def _below(folder: Path) -> list[str]:
@@ -185,9 +195,11 @@ def _csv(source: str, text: str) -> _Columns:
         if not columns:
             raise refused(place, f"there is no column image, caption or text in {excerpt(', '.join(names))}")
 
-    rows = list(csv_rows(source, text, check_header))
+    rows = csv_rows(source, text, check_header)
+    first = list(itertools.islice(rows, 1))  # with it the header has been read
     if not header:
         raise CorruptFile(f"{source} is empty.", hint="Its first line names columns: image, caption or both.")
+    rows = itertools.chain(first, rows)
     return _columns(source, columns, rows, [f"the column {excerpt(name)}" for name in header if name not in columns])
 
 

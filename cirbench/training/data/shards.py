@@ -25,7 +25,7 @@ from cirbench.backbones.images.decode import decode_bytes, image_suffixes
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, some
 from cirbench.support.download import fetch
 from cirbench.support.files import digest, locked, write_bytes
-from cirbench.support.textfiles import nfc, refuse_placeholder
+from cirbench.support.textfiles import decode_utf8, nfc, refuse_placeholder
 from cirbench.training.data.source import Lazy
 
 if TYPE_CHECKING:
@@ -213,8 +213,8 @@ def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
                 stem, dot, suffix = base.rpartition(".")
                 if member.isdir():
                     continue
-                if not member.isreg():
-                    _count(unused, "links and devices", member.name)
+                if not member.isreg() or member.issparse():
+                    _count(unused, "links, devices and sparse files", member.name)
                 elif base.startswith("."):
                     _count(unused, "hidden files", member.name)
                 elif suffix.lower() not in known or not dot:
@@ -292,10 +292,10 @@ class ShardSample:
         if text is None:
             return None
         content = text.read(self.path)
+        member = f"{self.entry.name}.{text.suffix} in {self.path}"
         try:
-            caption = content.decode() if text.suffix == "txt" else _caption(content)
-        except (UnicodeDecodeError, msgspec.DecodeError) as error:
-            member = f"{self.entry.name}.{text.suffix} in {self.path}"
+            caption = decode_utf8(content, member) if text.suffix == "txt" else _caption(content)
+        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
             raise CorruptFile(f"its caption {member} cannot be read: {excerpt(error)}.") from error
         return " ".join(caption.split())
 
