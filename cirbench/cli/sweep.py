@@ -41,7 +41,7 @@ def command(
     from cirbench.support.console import print_table, say
     from cirbench.support.files import digest, write_text
     from cirbench.support.tables import render
-    from cirbench.support.tables.plot import to_svg
+    from cirbench.support.tables.svg import to_svg
 
     config = read_config(None, {"method": [method], **options})
     sweep = run_sweep(config, pairs(assignments), label=metric, force=force)

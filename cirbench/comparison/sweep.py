@@ -10,7 +10,7 @@ from cirbench.comparison.tables import difference, number, resampled, title
 from cirbench.methods.registry import REFERENCE_BASELINE, UNIMODAL_BASELINES
 from cirbench.metrics.statistics import SIGNIFICANCE
 from cirbench.support.tables import Column, Number, Table
-from cirbench.support.tables.plot import Plot, Point, Series
+from cirbench.support.tables.svg import Plot, Point, Series
 
 if TYPE_CHECKING:
     from cirbench.runs.sweep import Setting, Sweep

@@ -16,7 +16,7 @@ import math
 import re
 import shlex
 import zlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import numpy as np
 
@@ -44,6 +44,7 @@ from cirbench.leaderboard.entry import (
     seal_of,
 )
 from cirbench.leaderboard.evidence import MOST_STORED, SHOWN_QUERIES, Evidence, read_evidence, spread
+from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.metrics.table import measures_of
 from cirbench.ranking.task import UNRANKED
 from cirbench.submissions.check import check_content
@@ -69,8 +70,8 @@ LISTS_LIMIT = 4 << 20
 _UNPACKED_LISTS = 32 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TOLERANCE = 1e-6  # in percentage points: numbers are recomputed in float64, on whatever machine checks
-_ANSWERS = ("yes", "no", "unknown")
-_SUPERVISION = ("training-free", "text-only", "image-only", "image-text pairs", "triplets")
+_ANSWERS = get_args(Disclosure)
+_SUPERVISION = get_args(Supervision)
 _FIRST_YEAR = 2020
 _MOST_PROBLEMS, _LONGEST_PROBLEM, _QUOTED = 20, 400, 120
 _LONGEST = {"title": 300, "note": 2000, "command": 4000}

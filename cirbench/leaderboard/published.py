@@ -25,7 +25,6 @@ SHIPPED = Path(__file__).parent / "published.json"
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Provenance = Literal["own", "quoted", "rerun", "aggregator"]
-Supervision = Literal["training-free", "zero-shot", "supervised"]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,7 +87,8 @@ class PublishedRow(_Part, frozen=True):
         benchmark: Name of the data set.
         split: Of the data set.
         method: As printed.
-        supervision: ``zero-shot``: trained, but not on the triplets of the benchmark.
+        supervision: As tables group methods, coarser than the supervision of a method here; ``zero-shot`` is trained, but
+            not on the triplets of the benchmark.
         backbone: As printed, in one spelling.
         metrics: By the labels that `cirbench run` uses, in percent.
         provenance: The method's own paper (own), another paper's copy (quoted) or re-run (rerun), or a results site.
@@ -106,7 +106,7 @@ class PublishedRow(_Part, frozen=True):
     benchmark: str
     split: str
     method: str
-    supervision: Supervision
+    supervision: Literal["training-free", "zero-shot", "supervised"]
     backbone: str
     metrics: dict[str, Percent]
     provenance: Provenance

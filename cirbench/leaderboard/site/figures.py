@@ -11,8 +11,21 @@ from cirbench.benchmarks.catalogue import protocols
 from cirbench.leaderboard.site.naming import parse, swept
 from cirbench.metrics.table import short_label
 from cirbench.support.tables import Number
-from cirbench.support.tables.plot import Plot, Point, Series, to_svg
-from cirbench.support.tables.svg import SHAPES, group, label, line, mark, path, picture, short, value_axis
+from cirbench.support.tables.svg import (
+    SHAPES,
+    Plot,
+    Point,
+    Series,
+    group,
+    label,
+    line,
+    mark,
+    path,
+    picture,
+    short,
+    to_svg,
+    value_axis,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirbench.support.tables import Number
-from cirbench.support.tables.plot import Plot, Point, Series, to_svg
-from cirbench.support.tables.svg import name_axis, point_axis, value_axis
+from cirbench.support.tables.svg import Plot, Point, Series, name_axis, point_axis, to_svg, value_axis
 from tests.support.tables.test_render import HOSTILE
 
 SVG = "{http://www.w3.org/2000/svg}"
