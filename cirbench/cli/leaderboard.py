@@ -55,10 +55,10 @@ def check(entries: Path, as_json: bool) -> None:
 
     verdicts = check_entries(entries, command_error)
     if as_json:
-        told = [
+        found = [
             {"entry": each.name, "ok": each.ok, "problems": each.problems, "notes": each.notes} for each in verdicts
         ]
-        click.echo(json.dumps({"schema_version": 1, "entries": told}, indent=2))
+        click.echo(json.dumps({"schema_version": 1, "entries": found}, indent=2))
     else:
         for each in verdicts:
             click.echo(f"{visible(each.name)}: {'ok' if each.ok else 'not valid'}")

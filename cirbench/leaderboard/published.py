@@ -87,8 +87,7 @@ class PublishedRow(_Part, frozen=True):
         benchmark: Name of the data set.
         split: Of the data set.
         method: As printed.
-        supervision: As tables group methods, coarser than the supervision of a method here; ``zero-shot`` is trained, but
-            not on the triplets of the benchmark.
+        supervision: As tables group methods; ``zero-shot`` is trained, but not on the triplets of the benchmark.
         backbone: As printed, in one spelling.
         metrics: By the labels that `cirbench run` uses, in percent.
         provenance: The method's own paper (own), another paper's copy (quoted) or re-run (rerun), or a results site.

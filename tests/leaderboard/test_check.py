@@ -12,6 +12,7 @@ import pytest
 
 from cirbench.errors import CheckFailed, MissingData
 from cirbench.leaderboard.check import check_entries
+from cirbench.leaderboard.entry import SCHEMA_VERSION
 from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES
 from cirbench.support.arrays import read_archive, to_archive
 from cirbench.support.files import digest
@@ -220,8 +221,8 @@ def test_a_foreign_key_is_refused(entries: Path) -> None:
 
 
 def test_an_entry_of_a_later_version_asks_for_an_upgrade(entries: Path) -> None:
-    rewrite(entries, lambda values: values.update(schema_version=2), seal=False)
-    assert "has schema version 2" in verdict(entries).problems[0]
+    rewrite(entries, lambda values: values.update(schema_version=SCHEMA_VERSION + 1), seal=False)
+    assert f"has schema version {SCHEMA_VERSION + 1}" in verdict(entries).problems[0]
 
 
 def test_one_broken_entry_does_not_hide_the_others(entries: Path) -> None:

@@ -84,11 +84,11 @@ def pages(boards: Sequence[Board], entries: Path, thumbnails: Thumbnails) -> dic
     methods = method_views(views)
     written = {STYLE: static(STYLE), SCRIPT: static(SCRIPT)}
 
-    def write(path: str, template: str, here: str, **content: Any) -> None:
+    def write(path: str, template: str, part: str, **content: Any) -> None:
         root = "../" * path.count("/")
         if path in written:
             raise ValueError(f"two pages would be {path}")
-        written[path] = frame.render(template, root=root, here=here, benchmarks=benchmarks, **content)
+        written[path] = frame.render(template, root=root, part=part, benchmarks=benchmarks, **content)
 
     for each in views:
         for row in each.board.rows:

@@ -61,7 +61,7 @@ class Dot:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One row of a picture: a heading without dots, or a label with some; ``note`` stands at its end."""
+    """One row of a picture: a heading without dots, or a label with some; ``note`` is written at its end."""
 
     label: str
     dots: tuple[Dot, ...] = ()
@@ -177,7 +177,7 @@ def intervals(board: Board) -> Iterator[Figure]:
             lines += [Line(row.title, (_dot_plots(row, headline),), f"rank {row.rank}") for row in rows]
     if lines:
         dots = [dot for line in lines for dot in line.dots]
-        said = "Filled: measured here, with a 95 % bootstrap interval. " if any(dot.measured for dot in dots) else ""
+        said = "Filled: measured by cirbench, with a 95 % interval. " if any(dot.measured for dot in dots) else ""
         if not all(dot.measured for dot in dots):
             said += "Hollow: published, without an interval"
             estimated = any(not dot.measured and dot.number.ends for dot in dots)
@@ -273,7 +273,7 @@ def ablations(rows: Sequence[tuple[Board, BoardRow]]) -> Iterator[Figure]:
 
 
 def chosen(board: Board) -> list[BoardRow]:
-    """Choose the rows that pictures compare: the best run here of each method, or the best ranked row a backbone."""
+    """Choose the rows that pictures compare: the best run of each method, or the best ranked row a backbone."""
     best: dict[tuple[str, str], BoardRow] = {}
     for row in board.rows:
         if measured(row) and not row.partial:
@@ -315,7 +315,7 @@ def _which(rows: Sequence[BoardRow], shown: int) -> str:
     """Which of the rows that pictures compare a picture shows: its first ones, since they are in order."""
     if len(rows) == 1:
         return ""
-    of = "the best run here of each method" if any(map(measured, rows)) else "the best ranked row of each backbone"
+    of = "the best run of each method" if any(map(measured, rows)) else "the best ranked row of each backbone"
     return f", for {of}" if shown == len(rows) else f", for the first {shown} of {len(rows)} in the table: {of}"
 
 

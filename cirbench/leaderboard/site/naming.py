@@ -1,4 +1,4 @@
-"""Short names for the numbers of a board, and names for rows by which they can be told apart."""
+"""Short names for the numbers of a board, and rows that form a sweep."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class BoardView:
     def about(self) -> str:
         """What fixes the numbers."""
         if self.board.protocol is None:
-            return "No two rows here need to share a protocol."
+            return "The rows of this table were measured under different protocols."
         known = protocols().get(self.board.protocol)
         hidden = "; the ground truths are kept by a test server" if known and not known.labelled else ""
         size = f"{self.queries} queries" if known and known.queries else "size as in its files"
@@ -105,7 +105,7 @@ class BoardView:
         return self.own_page(row) or method_page(row.method)
 
     def first_label(self, row: BoardRow) -> str:
-        """Choose the number that stands for a row where there is room for one."""
+        """Choose the number to show for a row where there is room for one."""
         return next(label for label in self.board.metrics if label in row.metrics)
 
 
@@ -190,7 +190,7 @@ def run_view(view: BoardView, row: BoardRow, entries: Path, thumbnails: Thumbnai
         CheckFailed: What it says it retrieved does not fit its benchmark.
     """
     entry = read_entry(entries / row.id)
-    told = _cases(entry, view, entries, thumbnails)
+    retrieved = _cases(entry, view, entries, thumbnails)
     return RunView(
         f"{row.title} on {row.protocol}",
         view.benchmark,
@@ -200,8 +200,8 @@ def run_view(view: BoardView, row: BoardRow, entries: Path, thumbnails: Thumbnai
         entry.metrics,
         (*figures.recall_curves([row]), *figures.slices([row])),
         _identity(entry),
-        told,
-        f"{len(told)} of {entry.counts.queries:,} queries, at even distances, whatever became of them.",
+        retrieved,
+        f"{len(retrieved)} of {entry.counts.queries:,} queries, at even distances, whatever became of them.",
     )
 
 

@@ -16,7 +16,7 @@ from cirbench import cli
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.leaderboard.site.cases import Outcomes, cases, choose, read_outcomes
 from cirbench.leaderboard.site.report import read_report, write_page
-from cirbench.runs.folder import load_run
+from cirbench.runs.folder import IDENTITY, load_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,14 +143,16 @@ def test_a_benchmark_that_changed_since_the_run_is_refused(
 
 
 def _changed(run: Path, copy: Path, *, protocol: str | None = None, queries: str | None = None) -> Path:
-    """Copy a run and let it say that it was made on another protocol."""
+    """Copy a run and let it say that it was made on another protocol, as a run from before results had digests."""
     shutil.copytree(run, copy)
     result = load_run(copy).result
     fields = dict(result.protocol.fields) | ({"queries": queries} if queries else {})
     record = msgspec.structs.replace(
         result.protocol, name=protocol or result.protocol.name, digest="0" * 64, fields=fields
     )
-    (copy / "result.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(result, protocol=record)))
+    files = {name: digest for name, digest in result.files.items() if name != IDENTITY}
+    earlier = msgspec.structs.replace(result, protocol=record, files=files, digests={})
+    (copy / "result.json").write_bytes(msgspec.json.encode(earlier))
     return copy
 
 
