@@ -16,7 +16,8 @@ from cirbench import cli
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.leaderboard.site.cases import Outcomes, cases, choose, read_outcomes
 from cirbench.leaderboard.site.report import read_report, write_page
-from cirbench.runs.folder import IDENTITY, load_run
+from cirbench.runs.folder import load_run
+from cirbench.runs.identity import IDENTITY
 
 if TYPE_CHECKING:
     from pathlib import Path
