@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test quick lint site browser chromium picture bench gpu clean
+.PHONY: demo test quick lint site browser chromium picture bench coverage gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/cirbench run --method pli --dataset scenes
@@ -37,6 +37,9 @@ picture: $(VENV)/installed-dev chromium site
 
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/performance -m performance --benchmark-columns=median,rounds
+
+coverage: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.metrics.statistics.coverage
 
 gpu: $(VENV)/installed-dev
 	$(BIN)/pytest tests/gpu -m gpu

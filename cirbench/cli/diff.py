@@ -34,7 +34,7 @@ def command(one: Path, other: Path, form: str, which: str | None) -> None:
     \b
     cirbench diff runs/scenes/image-text-cf2cfa47 runs/scenes/pli-d2c078bf
     """
-    from cirbench.comparison.values import run_names
+    from cirbench.comparison.differences import run_names
     from cirbench.runs.folder import load_run
     from cirbench.support.console import print_table
 

@@ -126,6 +126,7 @@ def _print(score: Score, entry: ProtocolEntry) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from cirbench.metrics.table import parse_label
     from cirbench.support.console import show
 
     table = Table()
@@ -136,9 +137,9 @@ def _print(score: Score, entry: ProtocolEntry) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for measured, interval in zip(score.measurements, score.intervals, strict=True):
-        if previous is not None and measured.measure.by != previous:
+        if previous is not None and parse_label(measured.label).by != previous:
             table.add_section()
-        previous = measured.measure.by
+        previous = parse_label(measured.label).by
         table.add_row(
             Text(measured.label),
             f"{100 * measured.value:.4f}",
@@ -176,7 +177,7 @@ def _expected(published: int | None, counted: int) -> int:
 
 
 def _notes(score: Score) -> str:
-    lines = ["Intervals: bootstrap over queries; those that share an image are drawn together."]
+    lines = ["Intervals: 95 %, at the effective number of queries (those that share an image are not independent)."]
     if score.tied_relevant:
         lines.append(f"{score.tied_relevant} ground truths share their exact score with another candidate.")
     if score.not_measured:

@@ -35,7 +35,7 @@ def command(
     cirbench sweep image-text --set weight=0.25,0.5,1,2 --dataset scenes
     cirbench sweep pli --set mask_ratio=0.25,0.5,0.75 --dataset scenes
     """
-    from cirbench.comparison.sweep import sweep_plot, sweep_table
+    from cirbench.comparison.tables import sweep_plot, sweep_table
     from cirbench.runs.config import read_config
     from cirbench.runs.sweep import run_sweep
     from cirbench.support.console import print_table, say

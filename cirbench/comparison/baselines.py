@@ -1,35 +1,36 @@
-"""The untrained baselines, and what stands behind a number beside them: gains, queries that need both sides, slices."""
+"""The unimodal baselines, and what they say about a run: its gain over them, and its number where both fail."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.comparison.values import PerQueryMetric, kept
 from cirbench.errors import CirbenchError
 from cirbench.methods.registry import UNIMODAL_BASELINES
-from cirbench.metrics.statistics import intervals
+from cirbench.metrics import Measurement
+from cirbench.metrics.statistics import compare_all, intervals
+from cirbench.metrics.table import parse_label
 from cirbench.runs.folder import RESULT, load_run
+from cirbench.runs.schema import MetricValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from cirbench.metrics.statistics import Pair
     from cirbench.runs.folder import Run
-    from cirbench.runs.schema import MetricValue
 
 
 @dataclasses.dataclass(frozen=True)
 class Unimodal:
     """The two unimodal baselines of one protocol on one backbone, seen through one number.
 
-    A query counts as solved where its value is above 0: for a recall, where the target is within the cut-off; for
-    mAP@K, where any ground truth is.
+    A query has a hit in the top k where its value is above 0: for Recall@k, where the target is among the first k; for
+    mAP@k, where any ground truth is.
 
     Attributes:
         image: Retrieval by the reference image alone: what a method gets that copies the reference.
@@ -52,28 +53,33 @@ class Unimodal:
         return int(np.count_nonzero(~np.isnan(self._values(self.image))))
 
     @property
-    def by_image(self) -> int:
-        """How many queries the reference image alone solves."""
+    def k(self) -> int:
+        """The cut-off within which a hit counts."""
+        return parse_label(self.label).k
+
+    @property
+    def image_hits(self) -> int:
+        """How many queries have a hit in the top k by the reference image alone."""
         return int(np.count_nonzero(self._values(self.image) > 0))
 
     @property
-    def by_text(self) -> int:
-        """How many queries the caption alone solves."""
+    def text_hits(self) -> int:
+        """How many queries have a hit in the top k by the caption alone."""
         return int(np.count_nonzero(self._values(self.text) > 0))
 
     @cached_property
-    def hard_Q(self) -> NDArray[np.bool_]:
-        """The queries that neither solves: those that need both sides."""
-        hard_Q: NDArray[np.bool_] = (self._values(self.image) == 0) & (self._values(self.text) == 0)
-        return hard_Q
+    def composition_Q(self) -> NDArray[np.bool_]:
+        """The composition subset: the queries without a hit in the top k by either side, so that both are needed."""
+        subset_Q: NDArray[np.bool_] = (self._values(self.image) == 0) & (self._values(self.text) == 0)
+        return subset_Q
 
     @property
-    def hard(self) -> int:
-        """How many those are."""
-        return int(np.count_nonzero(self.hard_Q))
+    def composition(self) -> int:
+        """The size of the composition subset."""
+        return int(np.count_nonzero(self.composition_Q))
 
     def _values(self, run: Run) -> NDArray[np.float64]:
-        return kept(run, self.label)[0].values_Q
+        return run.values[self.label]
 
 
 def unimodal_of(run: Run, candidates: Iterable[Run], label: str) -> Unimodal | None:
@@ -107,74 +113,47 @@ def _same_ground(run: Run, other: Run) -> bool:
     )
 
 
-_SLICE = re.compile(r"(?P<of>.+?)\[(?P<slice>[^\[=]+=.+)\]", re.DOTALL)
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval; in percent, or for a difference in points."""
-
-    value: float
-    low: float
-    high: float
-
-
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
     """What the unimodal baselines on a run's backbone say about it.
 
     Attributes:
-        gain: The paired difference to the better of them; ``None`` for the baselines themselves.
-        hard: The number on the queries that neither solves; ``None`` for the baselines, and where there are none.
+        gain: The run compared with the better of them; ``None`` for the baselines themselves.
+        composition: The number on the composition subset; ``None`` for the baselines, and where the subset is empty.
     """
 
-    gain: Estimate | None
-    hard: Estimate | None
+    gain: Pair | None
+    composition: MetricValue | None
 
 
 def diagnose(runs: Sequence[Run], unimodal: Unimodal) -> list[Diagnosis]:
-    """Compare runs with the unimodal baselines on their backbone; all share one set of resamples.
+    """Compare runs with the unimodal baselines on their backbone.
 
-    On the hard queries the number is a plain mean over them, also where the protocol averages slices.
+    On the composition subset the number is a plain mean over queries, also where the protocol averages slices. The
+    p-values of gains are not corrected for being several: their intervals are what is shown.
     """
-    measured = [
-        number
-        for at, run in enumerate(runs)
-        if not _is_one_of(unimodal, run)
-        for number in (*_gain(run, unimodal, at), *_hard(run, unimodal, at))
+    return [
+        Diagnosis(None, None)
+        if _is_one_of(unimodal, run)
+        else Diagnosis(_gain(run, unimodal), _on_composition_subset(run, unimodal))
+        for run in runs
     ]
-    bounds = intervals(measured, unimodal.image.clusters, seed=unimodal.image.result.seed)
-    found = {
-        number.label: Estimate(100 * number.value, 100 * bound.low, 100 * bound.high)
-        for number, bound in zip(measured, bounds, strict=True)
-    }
-    return [Diagnosis(found.get(f"{at}:{unimodal.label}"), found.get(f"{at}:hard")) for at in range(len(runs))]
-
-
-def slices(run: Run) -> dict[str, MetricValue]:
-    """Return the numbers of a run per aspect, category or the like, by ``"mAP@10 aspect=negation"``."""
-    matches = [(_SLICE.fullmatch(metric.label), metric) for metric in run.result.metrics]
-    return {f"{match['of']} {match['slice']}": metric for match, metric in matches if match is not None}
 
 
 def _is_one_of(unimodal: Unimodal, run: Run) -> bool:
     return run.result.digest in (unimodal.image.result.digest, unimodal.text.result.digest)
 
 
-def _gain(run: Run, unimodal: Unimodal, at: int) -> list[PerQueryMetric]:
-    """The differences to the better baseline, as numbers of their own."""
-    ours, theirs = kept(run, unimodal.label), kept(unimodal.better, unimodal.label)
-    return [
-        PerQueryMetric(
-            f"{at}:{one.label}",
-            one.values_Q - other.values_Q,
-            one.value - other.value,
-            tuple(f"{at}:{part}" for part in one.mean_of),
-        )
-        for one, other in zip(ours, theirs, strict=True)
-    ]
+def _gain(run: Run, unimodal: Unimodal) -> Pair:
+    better = unimodal.better
+    methods = [run.measured(unimodal.label), better.measured(unimodal.label)]
+    return compare_all(methods, better.clusters, seed=better.result.seed)[0]
 
 
-def _hard(run: Run, unimodal: Unimodal, at: int) -> list[PerQueryMetric]:
-    values_Q = np.where(unimodal.hard_Q, kept(run, unimodal.label)[0].values_Q, np.nan)
-    return [PerQueryMetric(f"{at}:hard", values_Q, float(np.nanmean(values_Q)))] if unimodal.hard else []
+def _on_composition_subset(run: Run, unimodal: Unimodal) -> MetricValue | None:
+    if unimodal.composition == 0:
+        return None
+    values_Q = np.where(unimodal.composition_Q, run.values[unimodal.label], np.nan)
+    measurement = Measurement(unimodal.label, values_Q, float(np.nanmean(values_Q)))
+    [interval] = intervals([measurement], run.clusters)
+    return MetricValue.of(measurement, interval)

@@ -1,28 +1,69 @@
-"""What differs between two runs: every setting, as it takes effect, and the queries whose outcome flipped."""
+"""What differs between runs: names that tell them apart, every setting as it takes effect, and queries that flipped."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirbench.comparison.values import kept, protocol_fields
 from cirbench.metrics.measure import ON_ALL_GROUND_TRUTHS
 from cirbench.metrics.table import parse_label
 from cirbench.ranking.task import UNRANKED
 from cirbench.support.tables import Column, Number, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cirbench.runs.folder import Run
-    from cirbench.runs.schema import Result
+    from cirbench.runs.schema import ProtocolRecord, Result
 
 _BACKBONE = ("architecture", "weights", "activation", "preprocessing", "precision")
 _DIGEST, _SHORT = 64, 12
+
+
+_MOST = 3
+
+
+def run_names(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Name each run by its method; runs of one method also by the settings that differ, or else by their folder."""
+    return distinct_names(
+        [run.result.method.name for run in runs],
+        [settings(run.result) for run in runs],
+        [run.folder.name for run in runs],
+    )
+
+
+def distinct_names(
+    methods: Sequence[str], settings: Sequence[Mapping[str, Any]], otherwise: Sequence[str]
+) -> tuple[str, ...]:
+    """Name results by their methods, by the first settings that differ within a method, or by ``otherwise``."""
+
+    def named(place: int) -> str:
+        kin = [settings[other] for other, method in enumerate(methods) if method == methods[place]]
+        mine = settings[place]
+        differing = [key for key in mine if any(other.get(key) != mine[key] for other in kin)]
+        return " ".join([methods[place], *(f"{key}={mine[key]}" for key in differing[:_MOST])])
+
+    names = [*map(named, range(len(methods)))]
+    times = Counter(names)
+    return tuple(f"{name} ({other})" if times[name] > 1 else name for name, other in zip(names, otherwise, strict=True))
+
+
+def settings(result: Result) -> dict[str, Any]:
+    """Return what a user set or could have set, by the name it is set by."""
+    method = result.method
+    return {
+        **method.parameters,
+        **(method.training or {}),
+        "data": method.trained_on,
+        "backbone": result.backbone.name,
+        "precision": result.backbone.precision,
+        "seed": result.seed,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +77,13 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Flip:
-    """A query that one of two runs solves and the other does not.
+    """A query that has a hit in the top k of one of two runs and not of the other.
 
     Attributes:
         query: Its id.
         one: The rank of its ground truth in the first run; ``None`` where that is not ranked.
         other: In the second run.
-        gained: Whether it is the second run that solves it.
+        gained: Whether it is the second run that has the hit.
     """
 
     query: str
@@ -68,13 +109,23 @@ def differences(one: Run, other: Run) -> list[Difference]:
     return found
 
 
-def flips(one: Run, other: Run, label: str) -> list[Flip]:
-    """Return the queries that one run solves and the other does not, those that moved most first.
+def protocol_fields(one: ProtocolRecord, other: ProtocolRecord) -> dict[str, tuple[str, str]]:
+    """Return the fields in which two protocols differ, each with both values."""
+    absent = "unknown"
+    return {
+        name: (one.fields.get(name, absent), other.fields.get(name, absent))
+        for name in {**one.fields, **other.fields}
+        if one.fields.get(name) != other.fields.get(name)
+    } or ({} if one.digest == other.digest else {"digest": (one.digest, other.digest)})
 
-    Solved means a value above 0 of the number ``label``. The rank is that of the target, or for numbers on all ground
-    truths that of the best of them. The runs must have been scored on the same queries.
+
+def flips(one: Run, other: Run, label: str) -> list[Flip]:
+    """Return the queries with a hit in the top k of one run and not of the other, those that moved most first.
+
+    A hit is a value above 0 of the number ``label``, which is taken at k. The rank is that of the target, or for
+    numbers on all ground truths that of the best of them. The runs must have been scored on the same queries.
     """
-    values = [kept(run, label)[0].values_Q for run in (one, other)]
+    values = [run.values[label] for run in (one, other)]
     ranks = [_ranks(run, label) for run in (one, other)]
     places = np.flatnonzero((values[0] > 0) != (values[1] > 0))
     order = places[np.argsort(-np.abs(np.log(ranks[0][places]) - np.log(ranks[1][places])), kind="stable")]
@@ -87,7 +138,7 @@ def flips(one: Run, other: Run, label: str) -> list[Flip]:
 def differences_table(found: list[Difference], names: tuple[str, str]) -> Table:
     """Lay out the settings in which two runs differ."""
     return Table(
-        title="What differs, the first suspect first" if found else "No setting differs",
+        title="Settings that differ, in the order in which they take effect" if found else "No setting differs",
         columns=(Column("field", "field"), Column("one", names[0]), Column("other", names[1])),
         rows=tuple((each.field, _said(each.one), _said(each.other)) for each in found),
     )
@@ -109,8 +160,9 @@ def flips_table(found: list[Flip], names: tuple[str, str], label: str, *, most: 
         rows=tuple(
             (flip.query, _cell(flip.one), _cell(flip.other), "gained" if flip.gained else "lost") for flip in shown
         ),
-        caption=f"Gained: solved ({label} above 0) by {names[1]} only; lost: by {names[0]} only.",
-        notes=(f"{left} more; --format csv --table queries gives them all.",) if left else (),
+        caption=f"Gained: only {names[1]} has a hit in the top {parse_label(label).k} ({label} above 0); lost: only "
+        f"{names[0]} has one. Those whose rank moved most come first.",
+        notes=(f"{left} more: --format csv --table queries lists them all.",) if left else (),
     )
 
 

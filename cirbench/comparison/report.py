@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,14 @@ import msgspec
 
 from cirbench.comparison.baselines import Diagnosis, Unimodal, diagnose, unimodal_of
 from cirbench.comparison.standings import compare_runs
-from cirbench.comparison.tables import difference, estimate, number, resampled, title
+from cirbench.comparison.tables import (
+    composition_definition,
+    difference,
+    number,
+    statistics_caption,
+    thin_notes,
+    title,
+)
 from cirbench.methods.registry import REFERENCE_BASELINE, UNIMODAL_BASELINES
 from cirbench.metrics.table import short_label
 from cirbench.support.console import print_table
@@ -52,7 +60,7 @@ def overview_table(
         columns.append(Column("optimistic", f"{short_label(headline.label)} without lost queries"))
     columns += [Column(label, short_label(label)) for label in labels]
     if unimodal is not None:
-        columns += [Column("hard", "where neither solves"), Column("gain", "gain over better unimodal")]
+        columns += [Column("composition", "composition subset"), Column("gain", "gain over better unimodal")]
     if plain is not None:
         columns.append(Column("plain", f"against {REFERENCE_BASELINE}"))
     rows = []
@@ -62,7 +70,8 @@ def overview_table(
             cells.append(_bare(run.result.metrics[0].optimistic))
         cells += [Number(run.result[label].value) for label in labels]
         if unimodal is not None:
-            cells += [estimate(found.hard), estimate(found.gain, signed=True)]
+            cells.append(None if found.composition is None else number(found.composition))
+            cells.append(None if found.gain is None else difference(found.gain))
         if plain is not None:
             cells.append(
                 None if names[at] in (*UNIMODAL_BASELINES, REFERENCE_BASELINE) else _against(standings, at, plain)
@@ -72,8 +81,11 @@ def overview_table(
         title=title(runs[0]),
         columns=tuple(columns),
         rows=tuple(rows),
-        caption=_caption(runs[0], standings),
-        notes=() if unimodal is None else (_note(unimodal),),
+        caption=statistics_caption(runs[0], 0 if standings is None else len(standings.pairs)),
+        notes=(
+            *(() if unimodal is None else (_note(unimodal),)),
+            *(() if standings is None else thin_notes(standings)),
+        ),
         foot=_at_most(runs[0].result, [headline.label, *labels], columns),
     )
 
@@ -111,21 +123,16 @@ def _secondary(result: Result) -> list[str]:
     return [label for label in chosen if label != result.metrics[0].label]
 
 
-def _caption(run: Run, standings: Standings | None) -> str:
-    pairs = 0 if standings is None else len(standings.pairs)
-    holm = f", after Holm's correction over all {pairs} pairs" if pairs > 1 else ""
-    return (
-        f"Percent. Intervals: bootstrap over {resampled(run)}. Differences: paired, in points; "
-        f"p: paired sign-flip permutation test, two-sided{holm}."
-    )
-
-
 def _note(one: Unimodal) -> str:
-    image, text = (f"{count} ({100 * count / one.answered:.1f} %)" for count in (one.by_image, one.by_text))
+    image, text = (f"{count} ({100 * count / one.answered:.1f} %)" for count in (one.image_hits, one.text_hits))
     return (
-        f"Of {one.answered} queries, the reference image alone solves {image}, the caption alone {text}, neither "
-        f"{one.hard}; solved means {short_label(one.label)} above 0."
+        f"Of {one.answered} queries, {image} have a hit in the top {one.k} by the reference image alone, {text} by the "
+        f"caption alone. {composition_definition(one.label)} It has {one.composition}."
     )
+
+
+def _interval(gain: Pair) -> dict[str, float]:
+    return {"value": 100 * gain.difference, "low": 100 * gain.interval.low, "high": 100 * gain.interval.high}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +227,8 @@ class Report:
             "high": 100 * pair.interval.high,
             "p_value": pair.p_value,
             "p_holm": pair.corrected,
+            "thin": pair.thin,
+            "detectable": 100 * pair.detectable if math.isfinite(pair.detectable) else None,
             "wins": pair.wins,
             "ties": pair.ties,
             "losses": pair.losses,
@@ -231,13 +240,18 @@ class Report:
             return None
         return {
             "metric": one.label,
+            "k": one.k,
             "queries": one.answered,
-            "solved_by_image_alone": one.by_image,
-            "solved_by_text_alone": one.by_text,
-            "solved_by_neither": one.hard,
+            "image_only_hits": one.image_hits,
+            "text_only_hits": one.text_hits,
+            "composition_subset": one.composition,
             "better_unimodal": one.better.result.method.name,
             "runs": [
-                {"method": run.result.method.name, **dataclasses.asdict(found)}
+                {
+                    "method": run.result.method.name,
+                    "gain": None if found.gain is None else _interval(found.gain),
+                    "composition": None if found.composition is None else msgspec.to_builtins(found.composition),
+                }
                 for run, found in zip(self.runs, self.diagnoses, strict=True)
             ],
         }

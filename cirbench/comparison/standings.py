@@ -1,22 +1,26 @@
-"""Runs of one protocol compared on one number: differences, tests, and the places that each may have."""
+"""Runs of one protocol compared on one number: which may be compared, the tests, and the ranks that each may have."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.comparison.values import kept, remarks, require_one_protocol, run_names
+from cirbench.comparison.differences import protocol_fields, run_names
 from cirbench.errors import UsageError
 from cirbench.metrics.statistics import compare_all, rank_ranges
 from cirbench.runs.folder import choose_label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cirbench.metrics.statistics import Pair, RankRange
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import MetricValue
     from cirbench.support.tables import Mark
+
+
+_DATA = "data"
+_DIGEST, _SHOWN = 64, 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +85,7 @@ def compare_runs(runs: Sequence[Run], *, label: str | None = None, baseline: int
     require_one_protocol([base, *runs])
     label = choose_label(runs, label)
     compared = [at for at, run in enumerate(runs) if run.query_ids == base.query_ids]
-    found = compare_all([kept(runs[at], label) for at in compared], base.clusters, seed=base.result.seed)
+    found = compare_all([runs[at].measured(label) for at in compared], base.clusters, seed=base.result.seed)
     places = dict(zip(compared, rank_ranges(len(compared), found), strict=True))
     pairs = [dataclasses.replace(pair, first=compared[pair.first], second=compared[pair.second]) for pair in found]
     against = {at: pair.seen_from(at) for pair in pairs for at in _others(pair, baseline)}
@@ -93,7 +97,7 @@ def compare_runs(runs: Sequence[Run], *, label: str | None = None, baseline: int
     )
     # The baseline comes first, so that remarks say what differs from it.
     order = sorted(range(len(runs)), key=lambda at: at != baseline)
-    notes = tuple(remarks([runs[at] for at in order], [names[at] for at in order]))
+    notes = tuple(_remarks([runs[at] for at in order], [names[at] for at in order]))
     return Standings(label, rows[baseline], rows, tuple(pairs), notes)
 
 
@@ -107,3 +111,47 @@ def _mark(place: RankRange | None, starts: Sequence[int]) -> Mark:
     if place is None or len(starts) == 1:
         return ""
     return "best" if place.best == starts[0] else "second" if place.best == starts[1] else ""
+
+
+def require_one_protocol(runs: Sequence[Run]) -> None:
+    """Refuse runs whose protocols differ in anything but the content of the data, which is marked instead.
+
+    Raises:
+        UsageError: They differ; the message names the fields.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        differing = protocol_fields(first.result.protocol, run.result.protocol)
+        if [*differing] in ([], [_DATA]):
+            continue
+        one, other = first.result.protocol, run.result.protocol
+        fields = ", ".join(_named(name, *values) for name, values in differing.items())
+        raise UsageError(
+            f"{first.folder} and {run.folder} were not obtained in the same way: {one.name} ({one.digest[:8]}) and "
+            f"{other.name} ({other.digest[:8]}) differ in {fields}.",
+            hint="Compare runs of one protocol; `cirbench list runs` names the protocol of each.",
+        )
+
+
+def _remarks(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
+    """Say what else differs between runs of one protocol: backbones, data, and how much was scored."""
+    backbones = {run.result.backbone.digest: run.result.backbone.name for run in runs}
+    if len(backbones) > 1:
+        told_apart = ", ".join(f"{name} {digest[:8]}" for digest, name in backbones.items())
+        yield f"The backbones differ ({told_apart}): a difference may be theirs."
+    for run, name in zip(runs, names, strict=True):
+        if run.result.protocol.digest != runs[0].result.protocol.digest:
+            yield f"{name} ran on other data than {names[0]}: the same ids, and another content behind them."
+        counts = run.result.counts
+        if counts.partial:
+            yield (
+                f"{name} is partial: queries {counts.queries}/{counts.queries_expected}, "
+                f"gallery {counts.gallery}/{counts.gallery_expected}."
+            )
+        if run.query_ids != runs[0].query_ids:
+            yield f"{name} was scored on other queries than {names[0]}, so it is shown and not compared."
+
+
+def _named(field: str, one: str, other: str) -> str:
+    plain = len(one) != _DIGEST and len(other) != _DIGEST and max(len(one), len(other)) <= _SHOWN
+    return f"{field} ({one!r} against {other!r})" if plain else field

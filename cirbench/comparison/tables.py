@@ -1,23 +1,30 @@
-"""Tables of a comparison: the runs, what stands behind their numbers, and their slices."""
+"""Tables of compared runs: the runs, their unimodal baselines, their slices, and a sweep with its plot."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.comparison.baselines import baselines_beside, diagnose, slices, unimodal_of
+from cirbench.comparison.baselines import baselines_beside, diagnose, unimodal_of
+from cirbench.comparison.standings import compare_runs
+from cirbench.methods.registry import REFERENCE_BASELINE, UNIMODAL_BASELINES
 from cirbench.metrics.statistics import SIGNIFICANCE
+from cirbench.metrics.table import parse_label
 from cirbench.support.tables import Column, Number, Row, Table
+from cirbench.support.tables.svg import Plot, Point, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from cirbench.comparison.baselines import Diagnosis, Estimate, Unimodal
+    from cirbench.comparison.baselines import Diagnosis, Unimodal
     from cirbench.comparison.standings import Standing, Standings
     from cirbench.metrics.statistics import Pair
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import MetricValue
+    from cirbench.runs.sweep import Setting, Sweep
 
 _BAR = 20
+_NAMED = 3
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -64,20 +71,21 @@ def diagnostics_table(named: Sequence[tuple[str, Run]], label: str) -> Table | N
             rows[at] = _diagnosis(named[at][0], runs[at], one, found)
     if not rows:
         return None
+    k = parse_label(label).k
     return Table(
-        title=f"{label} and what one side of the query alone gives",
+        title=f"{label} beside retrieval by one side of the query alone",
         columns=(
             Column("run", "run"),
             Column("value", label),
             Column("gain", "gain over better unimodal"),
-            Column("hard", "where neither solves"),
-            Column("hard_queries", "such queries"),
-            Column("image_alone", "image alone solves"),
-            Column("text_alone", "text alone solves"),
+            Column("composition", "composition subset"),
+            Column("composition_queries", "its queries"),
+            Column("image_hits", f"image-only, hit in top {k}"),
+            Column("text_hits", f"text-only, hit in top {k}"),
         ),
         rows=tuple(rows[at] for at in sorted(rows)),
-        caption=f"Percent; differences in points; 95 % intervals. A query is solved where its {label} is above 0. "
-        "Image alone is what copying the reference gets; text alone ignores it.",
+        caption=f"Percent; differences in points; 95 % intervals. {composition_definition(label)} Image-only retrieval "
+        "is what a method gets that copies the reference, text-only what one gets that ignores it.",
     )
 
 
@@ -97,11 +105,11 @@ def _diagnosis(name: str, run: Run, one: Unimodal, found: Diagnosis) -> Row:
     return (
         name,
         number(run.result[one.label]),
-        estimate(found.gain, signed=True),
-        estimate(found.hard),
-        Number(one.hard, digits=0),
-        Number(100 * one.by_image / one.answered),
-        Number(100 * one.by_text / one.answered),
+        None if found.gain is None else difference(found.gain),
+        None if found.composition is None else number(found.composition),
+        Number(one.composition, digits=0),
+        Number(100 * one.image_hits / one.answered),
+        Number(100 * one.text_hits / one.answered),
     )
 
 
@@ -109,7 +117,7 @@ def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = Fals
     """Lay out every number per aspect, category or the like, ``None`` where there is none; with ``bars`` also drawn."""
     by_slice: dict[str, list[tuple[str, MetricValue]]] = {}
     for name, run in zip(names, runs, strict=True):
-        for label, value in slices(run).items():
+        for label, value in _slices(run):
             by_slice.setdefault(label, []).append((name, value))
     if not by_slice:
         return None
@@ -127,6 +135,14 @@ def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = Fals
     )
 
 
+def _slices(run: Run) -> Iterator[tuple[str, MetricValue]]:
+    """The numbers of a run per aspect, category or the like, by ``"mAP@10 aspect=negation"``."""
+    for metric in run.result.metrics:
+        label = parse_label(metric.label)
+        if label.part is not None:
+            yield f"{metric.label.partition('[')[0]} {label.by}={label.part}", metric
+
+
 def title(run: Run, *, backbone: bool = True) -> str:
     """Say what was run: protocol, backbone unless that differs, and how much of the benchmark was scored."""
     result, counts = run.result, run.result.counts
@@ -136,20 +152,30 @@ def title(run: Run, *, backbone: bool = True) -> str:
     return " · ".join([protocol, *([result.backbone.name] if backbone else []), f"{scored}{partial}"])
 
 
-def resampled(run: Run) -> str:
-    """Say over what intervals of a run are bootstrapped."""
+def statistics_caption(run: Run, pairs: int) -> str:
+    """Say how intervals and p-values of a table came about, and over which family of tests they are corrected."""
     clusters = len(set(run.clusters))
-    return "queries" if clusters == len(run.clusters) else f"the {clusters} clusters of queries that share images"
+    over = "queries" if clusters == len(run.clusters) else f"the {clusters} clusters of queries that share images"
+    return f"Percent. Intervals: 95 %, over {over}. Differences: paired, in points. p: {test_caption(pairs)}."
+
+
+def test_caption(pairs: int) -> str:
+    """Name the paired test and the family of tests that it is corrected over: all pairs of the table's runs."""
+    family = "" if pairs < 2 else f", after Holm's correction over all {pairs} pairs of these runs"
+    return f"paired bootstrap-t, two-sided{family}"
+
+
+def composition_definition(label: str) -> str:
+    """Define the composition subset of a number, in a sentence."""
+    return (
+        "Composition subset: the queries on which neither the reference image alone nor the caption alone has a hit in "
+        f"the top {parse_label(label).k} ({label} above 0)."
+    )
 
 
 def number(value: MetricValue) -> Number:
     """Return a number of a result as a cell."""
     return Number(value.value, value.low, value.high)
-
-
-def estimate(found: Estimate | None, *, signed: bool = False) -> Number | None:
-    """Return an estimate as a cell."""
-    return None if found is None else Number(found.value, found.low, found.high, signed=signed)
 
 
 def difference(pair: Pair, *, note: str = "") -> Number:
@@ -182,28 +208,113 @@ def _standing(row: Standing, *, significance_marks: bool, backbone: bool) -> Row
 
 def _caption(standings: Standings, *, significance_marks: bool) -> str:
     pairs = len(standings.pairs)
-    holm = f", after Holm's correction over {'the one pair' if pairs == 1 else f'all {pairs} pairs'}"
-    test = f"paired sign-flip permutation test, two-sided{holm}"
     if significance_marks:
-        return f"Percent. *: differs from {standings.baseline.name}, p < {SIGNIFICANCE} in a {test}."
-    over = resampled(standings.baseline.run)
-    return (
-        f"Percent. Intervals: 95 %, bootstrap over {over}. Differences: paired, in points. p: {test}. "
-        "Wins, ties, losses: queries."
-    )
+        return f"Percent. *: differs from {standings.baseline.name}, p < {SIGNIFICANCE} in a {test_caption(pairs)}."
+    return f"{statistics_caption(standings.baseline.run, pairs)} Wins, ties, losses: queries."
 
 
 def _notes(standings: Standings) -> list[str]:
     notes = [
-        f"Rank: the places a run may have, as far as pairs differ at p < {SIGNIFICANCE}; runs that share places cannot "
-        "be told apart."
+        f"Rank: the ranks that a run may have, as far as pairs differ at p < {SIGNIFICANCE}; runs that share ranks "
+        "cannot be told apart."
     ]
-    sizes = sorted(100 * pair.resolvable for pair in standings.pairs if pair.resolvable == pair.resolvable)
+    sizes = sorted(100 * pair.detectable for pair in standings.pairs if pair.detectable == pair.detectable)
     if sizes:
         span = f"{sizes[0]:.2f}" if len(sizes) == 1 else f"{sizes[0]:.2f} to {sizes[-1]:.2f}"
-        by_pair = "" if len(sizes) == 1 else ", by pair,"
+        by_pair = "" if len(sizes) == 1 else ", depending on the pair"
         notes.append(
-            f"This benchmark finds a true difference of {span} points{by_pair} in 80 % of repetitions, at "
-            f"p < {SIGNIFICANCE} before correction; smaller ones it may miss."
+            f"Minimum detectable effect at 80 % power: {span} points{by_pair}, at p < {SIGNIFICANCE} before correction."
         )
-    return [*notes, *standings.remarks]
+    return [*notes, *thin_notes(standings), *standings.remarks]
+
+
+def thin_notes(standings: Standings) -> list[str]:
+    """Name the pairs on which too few queries differ to trust the bootstrap."""
+    thin = [
+        f"{standings.rows[pair.first].name} and {standings.rows[pair.second].name}"
+        for pair in standings.pairs
+        if pair.thin
+    ]
+    if not thin:
+        return []
+    more = f", and {len(thin) - _NAMED} more pairs" if len(thin) > _NAMED else ""
+    return [
+        f"Too few queries differ between {'; between '.join(thin[:_NAMED])}{more} to trust the bootstrap: p and "
+        "interval are conservative bounds there."
+    ]
+
+
+def sweep_table(sweep: Sweep) -> Table:
+    """Lay out a sweep in the order of its settings, each compared with the best."""
+    label = sweep.label
+    best = max(range(len(sweep.runs)), key=lambda at: sweep.runs[at].result[label].value)
+    standings = compare_runs(sweep.runs, label=label, baseline=best)
+    first = sweep.runs[0]
+    rows = tuple(
+        (
+            *(_cell(value) for value in values),
+            dataclasses.replace(number(row.value), mark=row.mark),
+            "" if row.place is None else str(row.place),
+            None if row.against is None else difference(row.against),
+            None if row.against is None else Number(row.against.corrected, digits=4),
+            row.run.folder.name,
+        )
+        for values, row in zip(sweep.settings, standings.rows, strict=True)
+    )
+    return Table(
+        title=f"{first.result.method.name}: {label} by {' and '.join(sweep.keys)} · {title(first)}",
+        columns=(
+            *(Column(key, key) for key in sweep.keys),
+            Column("value", label),
+            Column("rank", "rank"),
+            Column("difference", "against the highest"),
+            Column("p", "p (Holm)"),
+            Column("run", "run"),
+        ),
+        rows=rows,
+        caption=f"{statistics_caption(first, len(standings.pairs))} Rank: the ranks that a setting may have, as far as "
+        f"pairs differ at p < {SIGNIFICANCE}.",
+        notes=(
+            f"A setting chosen by this table is selected on {first.result.protocol.name}: report that, and confirm it "
+            "on other queries.",
+            *thin_notes(standings),
+            *standings.remarks,
+        ),
+    )
+
+
+def sweep_plot(sweep: Sweep) -> Plot:
+    """Draw a sweep over its first parameter, with one line for each setting of the others."""
+    lines: dict[str, list[Point]] = {}
+    for (x, *others), run in zip(sweep.settings, sweep.runs, strict=True):
+        name = ", ".join(f"{key}={value}" for key, value in zip(sweep.keys[1:], others, strict=True))
+        lines.setdefault(name, []).append(Point(x, number(run.result[sweep.label])))
+    first = sweep.runs[0].result
+    return Plot(
+        title=f"{first.method.name} on {first.protocol.name}, {first.backbone.name}",
+        x=sweep.keys[0],
+        y=f"{sweep.label} (%)",
+        series=tuple(Series(name, tuple(points)) for name, points in lines.items()),
+        levels=tuple(_levels(sweep)),
+    )
+
+
+def _levels(sweep: Sweep) -> list[tuple[str, Number]]:
+    """The better unimodal baseline, and the sum of both sides without training."""
+    swept = sweep.runs[0].result.method.name
+    by_name = {
+        run.result.method.name: Number(run.result[sweep.label].value)
+        for run in sweep.beside
+        if run.result.method.name != swept
+    }
+    sides = [(name, by_name[name]) for name in UNIMODAL_BASELINES if name in by_name]
+    better = [max(sides, key=lambda side: side[1].value)] if sides else []
+    return [*better, *((name, found) for name, found in by_name.items() if name == REFERENCE_BASELINE)]
+
+
+def _cell(value: Setting) -> Number | str:
+    """A setting as a number with the decimals that it has; a text where that would be many zeros."""
+    if isinstance(value, str):
+        return value
+    decimals = f"{value:.10f}".rstrip("0").partition(".")[2]
+    return Number(value, digits=len(decimals)) if value == 0 or 1e-4 <= abs(value) < 1e6 else f"{value:g}"

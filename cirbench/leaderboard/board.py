@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks.catalogue import datasets, protocols
-from cirbench.comparison.values import distinct_names
+from cirbench.comparison.differences import distinct_names
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry

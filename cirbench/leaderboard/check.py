@@ -209,6 +209,8 @@ def _words(entry: Entry, parse: Parser | None) -> Iterator[str]:
     if method.supervision not in _SUPERVISION:
         yield f"its supervision is not one of {', '.join(_SUPERVISION)}"
     yield from _date("it was created", entry.created)
+    if entry.seed < 0:
+        yield f"its seed is {entry.seed}, and a seed is not negative"
     for name, text in (("title", method.title), ("title", method.name), ("note", entry.note)):
         if len(text) > _LONGEST[name]:
             yield f"its {name} is longer than {_LONGEST[name]} characters"
@@ -439,7 +441,7 @@ def _numbers(entry: Entry, evidence: Evidence) -> Iterator[str]:
     labels = [score.label for score in entry.metrics]
     try:
         asked = ", ".join(map(str, measures_of(labels)))
-        again = evidence.scores(labels, entry.seed)
+        again = evidence.scores(labels)
     except ValueError as error:
         yield f"its numbers cannot be recomputed: {error}"
         return

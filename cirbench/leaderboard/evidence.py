@@ -75,10 +75,10 @@ class Evidence:
         groups = None if self.group_ranks_Q is None else self.group_ranks_Q.tolist()
         return digest([self.query_ids, [row.tolist() for row in self.relevant_ranks], groups])
 
-    def scores(self, labels: Sequence[str], seed: int) -> tuple[Score, ...]:
+    def scores(self, labels: Sequence[str]) -> tuple[Score, ...]:
         """Compute the numbers of these labels again, with their intervals; see `measured` for what it raises."""
         measured = self.measured(labels)
-        found = intervals(measured, self.clusters, seed=seed)
+        found = intervals(measured, self.clusters)
         return tuple(
             Score(
                 label=each.label,

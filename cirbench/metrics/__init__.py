@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cirbench.metrics.functions import average_precision_at, recall_at
-from cirbench.metrics.measure import Measurement, measure
+from cirbench.metrics.measure import Measurement, average_precision_at, measure, recall_at
 from cirbench.metrics.table import METRICS, Measure, Metric
 
 __all__ = ["METRICS", "Measure", "Measurement", "Metric", "average_precision_at", "measure", "recall_at"]

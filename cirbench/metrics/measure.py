@@ -1,4 +1,7 @@
-"""Measure a ranking under a protocol, and the best value that any ranking can reach."""
+"""Metrics as functions on 1-based ranks, a ranking measured under a protocol, and the best that any ranking reaches.
+
+The functions give one fraction per query, NaN where a query has no answer.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from cirbench.metrics.functions import (
-    average_precision_at,
-    fractional_recall_at,
-    hit_at,
-    recall_at,
-    soft_recall_at,
-    target_ranks,
-)
 from cirbench.metrics.table import CIRR_AVERAGE
 from cirbench.support.arrays import Ragged
 
@@ -25,6 +20,73 @@ if TYPE_CHECKING:
 
     from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol
+
+
+def recall_at(ranks_Q: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Say for each query whether its target is among the first ``k``: 1.0 or 0.0."""
+    return (ranks_Q <= k).astype(np.float64)
+
+
+def average_precision_at(ranks: Ragged[np.int64], k: int) -> NDArray[np.float64]:
+    """Return the average precision over the first ``k`` candidates of each query.
+
+    AP@K = 1/min(n, K) · sum of the precision at each of the n ground truths found in the first K; the denominator
+    is CIRCO's (Baldrati et al., ICCV 2023, section 5.1), not the number of all ground truths as in TREC's evaluation.
+
+    Args:
+        ranks: Per query, the ranks of all its ground truths, in any order.
+        k: The cut-off.
+
+    Returns:
+        (Q,) fractions; NaN for a query without ground truths.
+    """
+    row = ranks.row_of_value
+    ascending = ranks.values[np.lexsort((ranks.values, row))]
+    found_so_far = 1 + np.arange(len(row)) - ranks.offsets[row]
+    precision = np.where(ascending <= k, found_so_far / ascending, 0.0)
+    total_Q = np.bincount(row, weights=precision, minlength=len(ranks))
+    attainable_Q = np.minimum(ranks.lengths, k).astype(np.float64)
+    values_Q = np.full(len(ranks), np.nan)
+    np.divide(total_Q, attainable_Q, out=values_Q, where=attainable_Q > 0)
+    return values_Q
+
+
+def fractional_recall_at(ranks: Ragged[np.int64], k: int) -> NDArray[np.float64]:
+    """Return the share of each query's ground truths that is among the first ``k``; 0.0 where it has none.
+
+    Pic2Word's public evaluation (Saito et al., CVPR 2023) also counts queries without ground truths as 0. It adds 1e-5
+    to the number of ground truths, which moves no value by more than its 1e-5th part, and is left out here.
+    """
+    found_Q = np.bincount(ranks.row_of_value, weights=ranks.values <= k, minlength=len(ranks))
+    return found_Q / np.maximum(ranks.lengths, 1)
+
+
+def hit_at(ranks: Ragged[np.int64], k: int) -> NDArray[np.float64]:
+    """Say for each query whether any of its ground truths is among the first ``k``: 1.0 or 0.0, also without any."""
+    found_Q = np.bincount(ranks.row_of_value, weights=ranks.values <= k, minlength=len(ranks))
+    return (found_Q > 0).astype(np.float64)
+
+
+def soft_recall_at(ranks: Ragged[np.int64], gains: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Return the largest gain among the first ``k`` candidates of each query, and at least 0.0.
+
+    Args:
+        ranks: Per query, the ranks of all its soft targets.
+        gains: The soft label of each, in the order of ``ranks.values``.
+        k: The cut-off.
+    """
+    values_Q = np.zeros(len(ranks))
+    np.maximum.at(values_Q, ranks.row_of_value, np.where(ranks.values <= k, gains, 0.0))
+    return values_Q
+
+
+def target_ranks(ranks: Ragged[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the rank of each query's target, its first ground truth, and which queries have one."""
+    labelled_Q = ranks.lengths > 0
+    ranks_Q = np.zeros(len(ranks), dtype=np.int64)
+    ranks_Q[labelled_Q] = ranks.values[ranks.offsets[:-1][labelled_Q]]
+    return ranks_Q, labelled_Q
+
 
 ON_ALL_GROUND_TRUTHS: Mapping[str, Callable[[Ragged[np.int64], int], NDArray[np.float64]]] = {
     "mAP": average_precision_at,
@@ -83,14 +145,12 @@ class Measurement:
     Attributes:
         label: ``"mAP@5"``, ``"mAP@10[aspect=negation]"`` or, for the unweighted mean over slices,
             ``"Recall@10[mean over category]"``.
-        measure: What was asked for.
         values_Q: Per query a fraction, NaN for a query that does not take part.
         value: The mean over the queries that take part; for a mean over slices, the mean of their means.
         mean_of: The labels of the slices that a mean over slices averages; empty otherwise.
     """
 
     label: str
-    measure: Measure
     values_Q: NDArray[np.float64]
     value: float
     mean_of: tuple[str, ...] = ()
@@ -141,7 +201,7 @@ def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measu
     name = asked.label
     if asked.by is None:
         if not np.isnan(values_Q).all():
-            yield Measurement(name, asked, values_Q, float(np.nanmean(values_Q)))
+            yield Measurement(name, values_Q, float(np.nanmean(values_Q)))
         return
     labels_Q = protocol.slices[asked.by]
     parts = []
@@ -149,12 +209,11 @@ def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measu
         inside_Q = np.fromiter((label in labels for labels in labels_Q), dtype=bool, count=len(labels_Q))
         part_Q = np.where(inside_Q, values_Q, np.nan)
         if not np.isnan(part_Q).all():
-            parts.append(Measurement(f"{name}[{asked.by}={label}]", asked, part_Q, float(np.nanmean(part_Q))))
+            parts.append(Measurement(f"{name}[{asked.by}={label}]", part_Q, float(np.nanmean(part_Q))))
     if asked.macro and parts:
         sliced_Q = np.fromiter((bool(labels) for labels in labels_Q), dtype=bool, count=len(labels_Q))
         yield Measurement(
             f"{name}[mean over {asked.by}]",
-            asked,
             np.where(sliced_Q, values_Q, np.nan),
             float(np.mean([part.value for part in parts])),
             tuple(part.label for part in parts),

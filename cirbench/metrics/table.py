@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cirbench.errors import UnknownName
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,6 +167,12 @@ def short_label(text: str) -> str:
     by, _, part = rest.rstrip("]").partition("=")
     sliced = f" {part.replace('_', ' ')}" if part else " mean" if bracket and by.startswith(_MEAN) else ""
     return f"{_SHORT.get(metric, metric)}{at}{k}{sliced}"
+
+
+def parts_of(label: str, labels: Iterable[str]) -> tuple[str, ...]:
+    """Return, of the labels that a protocol reports, those that ``label`` is the unweighted mean of; often none."""
+    start, mean, by = label.partition(f"[{_MEAN}")
+    return tuple(each for each in labels if mean and each.startswith(f"{start}[{by.removesuffix(']')}="))
 
 
 def measures_of(labels: Sequence[str]) -> tuple[Measure, ...]:

@@ -23,8 +23,10 @@ import msgspec
 import numpy as np
 
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted
+from cirbench.metrics import Measure, Measurement
 from cirbench.metrics.measure import per_query
-from cirbench.metrics.table import Measure, parse_label
+from cirbench.metrics.statistics import intervals
+from cirbench.metrics.table import parse_label, parts_of
 from cirbench.runs.identity import IDENTITY, Identity
 from cirbench.runs.predictions.write import write_jsonl, write_qrels, write_trec
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_field, seal
@@ -65,6 +67,14 @@ class Run:
     query_ids: tuple[str, ...]
     ranks: Ragged[np.int64]
     reused: bool = False
+
+    def measured(self, label: str) -> list[Measurement]:
+        """Return a number and, where it is an unweighted mean over slices, after it the numbers that it averages."""
+        parts = parts_of(label, self.values)
+        return [
+            Measurement(name, self.values[name], self.result[name].value / 100, parts if name == label else ())
+            for name in (label, *parts)
+        ]
 
 
 def save_run(
@@ -126,7 +136,8 @@ def load_run(folder: str | Path) -> Run:
     except (KeyError, ValueError, IndexError) as error:
         raise CorruptFile(f"{folder / PER_QUERY} is damaged: {error}.", hint=_AGAIN) from error
     _check_metrics(folder / RESULT, result, values)
-    return Run(folder, result, values, clusters, query_ids, ranks)
+    run = Run(folder, result, values, clusters, query_ids, ranks)
+    return run if all(math.isfinite(metric.low) for metric in result.metrics) else _with_intervals(run)
 
 
 _AGAIN = "Run it again with --force to replace it."
@@ -208,6 +219,16 @@ def _check_metrics(path: Path, result: Result, values: Mapping[str, NDArray[np.f
                 raise CorruptFile(
                     f"{path} was edited: {field} of {metric.label} is {here}, and by the ranks {there}.", hint=_AGAIN
                 )
+
+
+def _with_intervals(run: Run) -> Run:
+    """Compute the intervals of a run of an earlier schema version, which had others."""
+    found = intervals([run.measured(metric.label)[0] for metric in run.result.metrics], run.clusters)
+    metrics = [
+        msgspec.structs.replace(metric, low=100 * interval.low, high=100 * interval.high)
+        for metric, interval in zip(run.result.metrics, found, strict=True)
+    ]
+    return dataclasses.replace(run, result=msgspec.structs.replace(run.result, metrics=metrics))
 
 
 def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:

@@ -68,7 +68,7 @@ def result_of(job: Job, ground: Ground, evaluation: Evaluation, truncated_texts:
             tied_relevant=evaluation.ranking.tied_relevant,
             truncated_texts=truncated_texts,
         ),
-        metrics=_values(evaluation, lost.protocol, seed, optimistic),
+        metrics=_values(evaluation, lost.protocol, optimistic),
         seed=seed,
         seconds={phase: round(seconds, 3) for phase, seconds in evaluation.seconds.items()},
         peak_memory_mb=round(peak_memory_mb(), 1),
@@ -94,21 +94,11 @@ def configuration_of(job: Job, resolved: Resolved, ground: Ground) -> str:
     return to_toml(config)
 
 
-def _values(
-    evaluation: Evaluation, protocol: EvaluationProtocol, seed: int, optimistic: Mapping[str, float]
-) -> list[MetricValue]:
-    found = intervals(evaluation.measurements, protocol.clusters, seed=seed)
-    best = {each.label: 100 * each.value for each in ceilings(protocol)}
+def _values(evaluation: Evaluation, protocol: EvaluationProtocol, optimistic: Mapping[str, float]) -> list[MetricValue]:
+    found = intervals(evaluation.measurements, protocol.clusters)
+    best = {each.label: each.value for each in ceilings(protocol)}
     return [
-        MetricValue(
-            label=measured.label,
-            value=100 * measured.value,
-            low=100 * interval.low,
-            high=100 * interval.high,
-            n=measured.count,
-            at_most=best[measured.label],
-            optimistic=optimistic.get(measured.label),
-        )
+        MetricValue.of(measured, interval, at_most=best[measured.label], optimistic=optimistic.get(measured.label))
         for measured, interval in zip(evaluation.measurements, found, strict=True)
     ]
 

@@ -16,9 +16,11 @@ from cirbench.training.interface import rename_parameters
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cirbench.metrics import Measurement
+    from cirbench.metrics.statistics import Interval
     from cirbench.support.files import Migration
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +33,7 @@ class MetricValue(Record, frozen=True):
     Attributes:
         label: For instance ``"mAP@5"``, ``"mAP@10[aspect=negation]"``.
         value: In percent.
-        low: Lower end of the 95 % bootstrap interval, in percent.
+        low: Lower end of the 95 % interval, in percent (`cirbench.metrics.statistics.intervals`).
         high: Upper end.
         n: How many queries it averages.
         at_most: What the best ranking would get, in percent.
@@ -45,6 +47,21 @@ class MetricValue(Record, frozen=True):
     n: int
     at_most: float = 100.0
     optimistic: float | None = None
+
+    @classmethod
+    def of(
+        cls, measured: Measurement, interval: Interval, *, at_most: float = 1.0, optimistic: float | None = None
+    ) -> MetricValue:
+        """Summarise a measurement; ``at_most`` is a fraction like the measurement, the rest in percent."""
+        return cls(
+            label=measured.label,
+            value=100 * measured.value,
+            low=100 * interval.low,
+            high=100 * interval.high,
+            n=measured.count,
+            at_most=100 * at_most,
+            optimistic=optimistic,
+        )
 
 
 class Counts(Record, frozen=True):
@@ -173,7 +190,7 @@ class Result(Record, frozen=True, kw_only=True):
         backbone: See `BackboneRecord`.
         counts: See `Counts`.
         metrics: All numbers; the first one is the headline.
-        seed: Of the bootstrap, and of training where the run trained.
+        seed: Of training where the run trained, and of the paired tests that compare it.
         seconds: Wall time by phase.
         peak_memory_mb: Largest resident size of the process, in MiB.
         environment: See `Environment`.
@@ -250,5 +267,15 @@ def rename_training(method: dict[str, Any]) -> dict[str, Any]:
     return method if training is None else {**method, "training": rename_parameters(training)}
 
 
-MIGRATIONS: Mapping[int, Migration] = {1: _selection_and_training, 2: _names_of_training_parameters}
+def _other_intervals(result: dict[str, Any]) -> dict[str, Any]:
+    """3 to 4: intervals are no longer a bootstrap's; NaN until `cirbench.runs.folder.load_run` computes them."""
+    metrics = [{**metric, "low": float("nan"), "high": float("nan")} for metric in result["metrics"]]
+    return {**result, "schema_version": 4, "metrics": metrics}
+
+
+MIGRATIONS: Mapping[int, Migration] = {
+    1: _selection_and_training,
+    2: _names_of_training_parameters,
+    3: _other_intervals,
+}
 """By version, the way to the next one."""

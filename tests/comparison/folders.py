@@ -46,7 +46,7 @@ def keep_run(
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries_QD, gallery_ND)]
     ranking = rank(unit[0], unit[1], ranking_task(protocol))
     measurements = measure(ranking, protocol)
-    found = intervals(measurements, protocol.clusters, resamples=200)
+    found = intervals(measurements, protocol.clusters)
     counts = (len(protocol.queries), len(protocol.gallery))
     settings = dict(parameters or {})
     digest = f"{method}-{backbone}-{len(protocol.queries)}-{sorted(settings.items())}"

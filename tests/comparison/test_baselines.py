@@ -16,43 +16,43 @@ from tests.toy_protocols import circo_like, fashioniq_like
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLI = run_of("pli", {"R@1": [1, 0, 1, 0]})
-IMAGE = run_of("image-only", {"R@1": [1, 0, 0, 0]})
-TEXT = run_of("text-only", {"R@1": [0, 0, 0, 1]})
+PLI = run_of("pli", {"Recall@1": [1, 0, 1, 0]})
+IMAGE = run_of("image-only", {"Recall@1": [1, 0, 0, 0]})
+TEXT = run_of("text-only", {"Recall@1": [0, 0, 0, 1]})
 
 
 def test_both_sides_are_found_among_other_runs() -> None:
-    found = unimodal_of(PLI, [PLI, TEXT, IMAGE], "R@1")
-    assert found == Unimodal(IMAGE, TEXT, "R@1")
-    assert (found.answered, found.by_image, found.by_text, found.hard) == (4, 1, 1, 2)
-    assert found.hard_Q.tolist() == [False, True, True, False]
+    found = unimodal_of(PLI, [PLI, TEXT, IMAGE], "Recall@1")
+    assert found == Unimodal(IMAGE, TEXT, "Recall@1")
+    assert (found.answered, found.image_hits, found.text_hits, found.composition) == (4, 1, 1, 2)
+    assert found.composition_Q.tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        run_of("text-only", {"R@1": [0, 0, 0, 1]}, backbone="large"),
-        run_of("text-only", {"R@1": [0, 0, 0, 1]}, digest="1" * 64),
-        run_of("text-only", {"R@1": [0, 0, 0, 1]}, queries=["w", "x", "y", "z"]),
-        run_of("text-only", {"R@5": [0, 0, 0, 1]}),
-        run_of("image-text", {"R@1": [0, 0, 0, 1]}),
+        run_of("text-only", {"Recall@1": [0, 0, 0, 1]}, backbone="large"),
+        run_of("text-only", {"Recall@1": [0, 0, 0, 1]}, digest="1" * 64),
+        run_of("text-only", {"Recall@1": [0, 0, 0, 1]}, queries=["w", "x", "y", "z"]),
+        run_of("text-only", {"Recall@5": [0, 0, 0, 1]}),
+        run_of("image-text", {"Recall@1": [0, 0, 0, 1]}),
     ],
     ids=["another backbone", "another protocol", "other queries", "another number", "another method"],
 )
-def test_a_run_on_other_ground_is_no_baseline(other: object) -> None:
-    assert unimodal_of(PLI, [IMAGE, other], "R@1") is None  # type: ignore[list-item]
+def test_a_run_on_other_ground_is_not_a_baseline(other: object) -> None:
+    assert unimodal_of(PLI, [IMAGE, other], "Recall@1") is None  # type: ignore[list-item]
 
 
-def test_queries_without_an_answer_are_neither_solved_nor_hard() -> None:
+def test_queries_without_an_answer_are_neither_hits_nor_in_the_composition_subset() -> None:
     nan = float("nan")
-    image, text = run_of("image-only", {"R@1": [nan, 0, 1]}), run_of("text-only", {"R@1": [nan, 0, 0]})
-    found = Unimodal(image, text, "R@1")
-    assert (found.answered, found.hard) == (2, 1)
-    (diagnosis,) = diagnose([run_of("pli", {"R@1": [nan, 1, 0]})], found)
-    assert diagnosis.hard is not None and diagnosis.hard.value == 100
+    image, text = run_of("image-only", {"Recall@1": [nan, 0, 1]}), run_of("text-only", {"Recall@1": [nan, 0, 0]})
+    found = Unimodal(image, text, "Recall@1")
+    assert (found.answered, found.composition) == (2, 1)
+    (diagnosis,) = diagnose([run_of("pli", {"Recall@1": [nan, 1, 0]})], found)
+    assert diagnosis.composition is not None and diagnosis.composition.value == 100
 
 
-def test_a_number_on_hard_queries_is_the_mean_over_them_with_an_interval_around_it() -> None:
+def test_a_number_on_the_composition_subset_is_the_mean_over_it_with_an_interval_around_it() -> None:
     generator = np.random.default_rng(0)
     image, text, pli = (
         run_of(name, {"mAP@5": generator.random(200) * (generator.random(200) < 0.3)})
@@ -60,11 +60,11 @@ def test_a_number_on_hard_queries_is_the_mean_over_them_with_an_interval_around_
     )
     one = Unimodal(image, text, "mAP@5")
     (found,) = diagnose([pli], one)
-    assert found.hard is not None
-    assert found.hard.value == pytest.approx(100 * pli.values["mAP@5"][one.hard_Q].mean())
-    assert found.hard.low < found.hard.value < found.hard.high
+    assert found.composition is not None
+    assert found.composition.value == pytest.approx(100 * pli.values["mAP@5"][one.composition_Q].mean())
+    assert found.composition.low < found.composition.value < found.composition.high
     assert found.gain is not None
-    assert found.gain.value == pytest.approx(pli.result["mAP@5"].value - one.better.result["mAP@5"].value)
+    assert 100 * found.gain.difference == pytest.approx(pli.result["mAP@5"].value - one.better.result["mAP@5"].value)
 
 
 def test_baselines_that_lie_beside_a_run_are_loaded_and_damaged_ones_left_out(tmp_path: Path) -> None:

@@ -110,5 +110,5 @@ def test_a_ground_truth_that_was_not_ranked_has_no_rank() -> None:
 def test_a_long_list_is_cut_and_says_where_the_rest_is() -> None:
     found = [Flip(str(at), 1, 9, gained=False) for at in range(30)]
     table = flips_table(found, ("a", "b"), "Recall@5", most=20)
-    assert len(table.rows) == 20 and table.notes == ("10 more; --format csv --table queries gives them all.",)
+    assert len(table.rows) == 20 and table.notes == ("10 more: --format csv --table queries lists them all.",)
     assert table.title == "30 queries flipped at Recall@5: 0 gained, 30 lost"

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from cirbench.comparison.differences import run_names
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import bar, diagnostics_table, slices_table, standings_table
-from cirbench.comparison.values import run_names
 from cirbench.errors import UnknownName, UsageError
 from cirbench.support.tables import FORMATS, Number, render
 from tests.comparison.runs import run_of
@@ -57,8 +57,8 @@ def test_one_run_is_no_comparison() -> None:
 
 
 def test_runs_of_other_protocols_are_refused_by_the_fields_that_differ() -> None:
-    one = run_of("a", {"R@1": [1, 0]}, digest="1" * 64, fields={"captions": "as annotated", "labels": "a" * 64})
-    other = run_of("b", {"R@1": [1, 0]}, digest="2" * 64, fields={"captions": "shared", "labels": "b" * 64})
+    one = run_of("a", {"Recall@1": [1, 0]}, digest="1" * 64, fields={"captions": "as annotated", "labels": "a" * 64})
+    other = run_of("b", {"Recall@1": [1, 0]}, digest="2" * 64, fields={"captions": "shared", "labels": "b" * 64})
     with pytest.raises(UsageError) as error:
         compare_runs([one, other])
     assert error.value.message == (
@@ -69,12 +69,14 @@ def test_runs_of_other_protocols_are_refused_by_the_fields_that_differ() -> None
 
 def test_a_protocol_digest_without_differing_fields_is_refused_too() -> None:
     with pytest.raises(UsageError, match="differ in digest"):
-        compare_runs([run_of("a", {"R@1": [1, 0]}, digest="1" * 64), run_of("b", {"R@1": [1, 0]}, digest="2" * 64)])
+        compare_runs(
+            [run_of("a", {"Recall@1": [1, 0]}, digest="1" * 64), run_of("b", {"Recall@1": [1, 0]}, digest="2" * 64)]
+        )
 
 
 def test_other_data_under_the_same_ids_are_marked() -> None:
-    one = run_of("a", {"R@1": [1, 0]}, digest="1" * 64, fields={"data": "1" * 64, "labels": "x"})
-    other = run_of("b", {"R@1": [1, 1]}, digest="2" * 64, fields={"data": "2" * 64, "labels": "x"})
+    one = run_of("a", {"Recall@1": [1, 0]}, digest="1" * 64, fields={"data": "1" * 64, "labels": "x"})
+    other = run_of("b", {"Recall@1": [1, 1]}, digest="2" * 64, fields={"data": "2" * 64, "labels": "x"})
     (remark,) = compare_runs([one, other]).remarks
     assert remark == "b ran on other data than a: the same ids, and another content behind them."
 
@@ -141,7 +143,7 @@ def test_the_table_says_how_sure_everything_is() -> None:
     assert isinstance(cells["difference"], Number) and isinstance(cells["p"], Number)
     assert cells["difference"].text == "+30.00" and 0 < cells["p"].value <= 3 / 10_001
     assert "after Holm's correction over all 3 pairs" in table.caption
-    assert "This benchmark finds a true difference of" in table.notes[1]
+    assert "Minimum detectable effect at 80 % power:" in table.notes[1]
     assert "120" not in table.caption  # each query stands for itself
 
 
@@ -165,15 +167,17 @@ def test_diagnostics_look_at_the_baselines_on_the_runs_own_backbone() -> None:
     runs = []
     for backbone, image in (("small", [1, 0, 0, 0]), ("large", [1, 1, 0, 0])):
         for name, values in (("image-only", image), ("text-only", [0, 0, 0, 0]), ("pli", [1, 1, 1, 0])):
-            runs.append(run_of(name, {"R@1": values}, backbone=backbone, folder=f"{backbone}/{name}"))
-    table = diagnostics_table([(str(run.folder), run) for run in runs], "R@1")
+            runs.append(run_of(name, {"Recall@1": values}, backbone=backbone, folder=f"{backbone}/{name}"))
+    table = diagnostics_table([(str(run.folder), run) for run in runs], "Recall@1")
     assert table is not None
     keys = [column.key for column in table.columns]
     cells = {row[0]: dict(zip(keys, map(str, row), strict=True)) for row in table.rows}
     assert cells["small/pli"]["gain"].startswith("+50.00") and cells["large/pli"]["gain"].startswith("+25.00")
-    assert cells["small/pli"]["hard"].startswith("66.67") and cells["large/pli"]["hard"].startswith("50.00")
-    assert (cells["small/pli"]["hard_queries"], cells["large/pli"]["hard_queries"]) == ("3", "2")
-    assert (cells["large/pli"]["image_alone"], cells["large/pli"]["text_alone"]) == ("50.00", "0.00")
+    assert cells["small/pli"]["composition"].startswith("66.67") and cells["large/pli"]["composition"].startswith(
+        "50.00"
+    )
+    assert (cells["small/pli"]["composition_queries"], cells["large/pli"]["composition_queries"]) == ("3", "2")
+    assert (cells["large/pli"]["image_hits"], cells["large/pli"]["text_hits"]) == ("50.00", "0.00")
 
 
 def test_without_baselines_there_are_no_diagnostics() -> None:

@@ -106,7 +106,7 @@ def run_of(
     assert whole.gallery is not None
     asked = whole if limit is None else whole.first(limit)
     evaluation = evaluated(asked, seed, skill)
-    found = intervals(evaluation.measurements, asked.clusters, seed=seed)
+    found = intervals(evaluation.measurements, asked.clusters)
     config = RunConfig(method=(method.name,), dataset=dataset, protocol=whole.id, limit=limit, seed=seed)
     result = Result(
         digest=digest([whole.digest, method.name, seed, skill, limit, backbone.digest]),

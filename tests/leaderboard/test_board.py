@@ -181,7 +181,7 @@ def test_one_row_alone_has_no_rank() -> None:
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("board")
-    for name, skill in (("good", 0.9), ("fair", 0.88), ("poor", 0.0)):
+    for name, skill in (("good", 1.52), ("fair", 1.5), ("poor", 0.0)):
         run = run_of(folder / name, skill=skill, method=runs.method(name))
         add_run(run.folder, folder / "entries")
     part = run_of(folder / "part", skill=2.0, limit=20, method=runs.method("part"))

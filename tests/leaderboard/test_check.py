@@ -47,7 +47,6 @@ def with_metric(name: str, change: float) -> Callable[[Values], object]:
         (lambda v: v["metrics"][0].update(label="mAP@6"), "its numbers are not those that the protocol reports"),
         (lambda v: v["metrics"][0].update(label="<b>"), "its numbers are not those that the protocol reports"),
         (lambda v: v["metrics"][0].update(label="mAP@5[x=y]"), "its numbers are not those that the protocol reports"),
-        (lambda v: v.update(seed=1), "is given as"),
         (lambda v: v.update(ranks=sha("x")), "ranks.npz is not the file that the entry was made with"),
         (lambda v: v.update(ranks_stored=False), "ranks.npz is there, and the entry says that it is not"),
         (lambda v: v.update(ranks=None), "its numbers need either ranks or the receipts of a server"),

@@ -84,7 +84,7 @@ class Forgery:
             values["ranks"] = hashlib.sha256(content).hexdigest()
             try:
                 evidence = read_evidence(self.folder / "ranks.npz")
-                scores = evidence.scores([score["label"] for score in values["metrics"]], values["seed"])
+                scores = evidence.scores([score["label"] for score in values["metrics"]])
             except Exception:  # as good as it gets
                 return
             values["metrics"] = msgspec.to_builtins(scores)
@@ -252,7 +252,7 @@ WORDS: dict[str, tuple[Callable[[Values], None], str]] = {
     "no numbers": (lambda values: values["metrics"].clear(), "it has no number"),
     "the year 1": (lambda values: values.update(created="0001-01-01T00:00:00+00:00"), "between 2020 and today"),
     "the year 9999": (lambda values: values.update(created="9999-12-31T23:59:59+00:00"), "between 2020 and today"),
-    "a negative seed": (lambda values: values.update(seed=-1), "cannot be recomputed"),
+    "a negative seed": (lambda values: values.update(seed=-1), "its seed is -1"),
     "no queries": (lambda values: values["counts"].update(queries=0), "or none"),
     "no gallery": (lambda values: values["counts"].update(gallery=0), "or none"),
     "a smaller gallery": (
@@ -446,7 +446,7 @@ def copy_under(forgery: Forgery, name: str) -> None:
 
 
 def test_copies_of_ones_own_ranks_are_one_competitor_and_move_nobody(tmp_path: Path) -> None:
-    for name, seed, skill in (("forger", 1, 0.9), ("strong", 2, 0.9), ("weak", 3, 0.0)):
+    for name, seed, skill in (("forger", 1, 1.5), ("strong", 2, 1.5), ("weak", 3, 0.0)):
         add_run(run_of(tmp_path / name, seed=seed, skill=skill, method=runs.method(name)).folder, tmp_path / "entries")
     before = ranks_of(tmp_path / "entries")
     assert before["weak"] == "3"

@@ -70,7 +70,7 @@ def test_every_cell_follows_from_the_ranks_of_the_entries(table: Published) -> N
     }
     expected = []
     for at in sorted(range(len(entries)), key=lambda at: -entries[at].metrics[0].value):
-        score, pair = evidence[at].scores([headline], entries[at].seed)[0], against.get(at)
+        score, pair = evidence[at].scores([headline])[0], against.get(at)
         assert score == entries[at][headline]
         cells = [str(Number(score.value, score.low, score.high))]
         if pair is None:

@@ -32,6 +32,7 @@ WORDS = {
     ("environment", "platform"),
     ("environment", "device"),
     ("environment", "command"),
+    ("seed",),
     ("note",),
 }
 """What a forger who seals the entry again can say: words about where the numbers come from, and no number."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cirbench.errors import CorruptFile
+from cirbench.metrics.statistics import intervals
 from cirbench.runs.folder import load_run
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION
 
@@ -29,10 +30,20 @@ def test_a_run_of_an_earlier_version_loads_with_the_numbers_it_was_written_with(
     run = load_run(folder)
     assert run.result.schema_version == SCHEMA_VERSION
     assert run.result.digest == written["digest"]
-    assert {m.label: (m.value, m.low, m.high) for m in run.result.metrics} == {
-        m["label"]: (m["value"], m["low"], m["high"]) for m in written["metrics"]
-    }
+    assert {m.label: m.value for m in run.result.metrics} == {m["label"]: m["value"] for m in written["metrics"]}
     assert run.values["mAP@5"].mean() == pytest.approx(run.result["mAP@5"].value / 100)
+
+
+@pytest.mark.parametrize("version", sorted(MIGRATIONS))
+def test_a_run_of_an_earlier_version_gets_the_intervals_of_today(version: int) -> None:
+    folder = KEPT / f"schema-{version}"
+    run, written = load_run(folder), json.loads((folder / "result.json").read_text())
+    found = intervals([run.measured(metric.label)[0] for metric in run.result.metrics], run.clusters)
+    assert [(metric.low, metric.high) for metric in run.result.metrics] == [
+        (100 * interval.low, 100 * interval.high) for interval in found
+    ]
+    assert all(metric.low <= metric.value <= metric.high for metric in run.result.metrics)
+    assert run.result.metrics[0].low != written["metrics"][0]["low"]
 
 
 def test_what_version_1_did_not_record_is_unknown() -> None:

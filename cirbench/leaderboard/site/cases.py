@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cirbench.comparison.baselines import baselines_beside
-from cirbench.comparison.values import run_names
+from cirbench.comparison.differences import run_names
 from cirbench.errors import CheckFailed, MissingData, UsageError
 from cirbench.leaderboard.evidence import SHOWN_QUERIES, spread
 from cirbench.ranking.task import UNRANKED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cirbench.metrics.statistics.intervals import Interval, intervals
-from cirbench.metrics.statistics.paired import SIGNIFICANCE, Pair, RankRange, compare_all, holm, rank_ranges, resolvable
+from cirbench.metrics.statistics.paired import SIGNIFICANCE, Pair, RankRange, compare_all, holm, rank_ranges
 
 __all__ = [
     "SIGNIFICANCE",
@@ -14,5 +14,4 @@ __all__ = [
     "holm",
     "intervals",
     "rank_ranges",
-    "resolvable",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from cirbench.errors import InvalidPredictions, MethodFailed, UsageError, quoted, some
 from cirbench.metrics.measure import measure
 from cirbench.metrics.statistics.intervals import intervals
+from cirbench.metrics.table import parse_label
 from cirbench.protocol import Gallery
 from cirbench.ranking.exact import rank
 from cirbench.ranking.task import UNRANKED, ranking_task
@@ -40,7 +41,7 @@ class Score:
     Attributes:
         protocol: As scored; from features, with the gallery that was ranked.
         measurements: Every measure that could be taken.
-        intervals: The 95 % bootstrap interval of each.
+        intervals: The 95 % interval of each.
         tied_relevant: Ground truths that share their exact score with another candidate; ``None`` for lists, which
             do not tell.
     """
@@ -53,8 +54,8 @@ class Score:
     @property
     def not_measured(self) -> tuple[Measure, ...]:
         """The measures of the protocol that these predictions say nothing about: those on groups, not ranked."""
-        taken = {measurement.measure for measurement in self.measurements}
-        return tuple(asked for asked in self.protocol.measures if asked not in taken)
+        taken = {(each.label.partition("[")[0], parse_label(each.label).by) for each in self.measurements}
+        return tuple(asked for asked in self.protocol.measures if (asked.label, asked.by) not in taken)
 
 
 def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
