@@ -29,8 +29,19 @@ QUOTED = 200
 def excerpt(text: object) -> str:
     """Show foreign text in a message: the first `QUOTED` characters, those that act without being seen as escapes."""
     whole = str(text)
-    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in whole[:QUOTED])
+    shown = _visible(whole[:QUOTED])
     return shown if len(shown) <= QUOTED and len(whole) <= QUOTED else f"{shown[: QUOTED - 1]}…"
+
+
+def excerpt_of_path(path: object) -> str:
+    """Show a foreign path in a message, as `excerpt`; of one that is longer the end, where the file's name is."""
+    whole = str(path)
+    shown = _visible(whole[-QUOTED:])
+    return shown if len(shown) <= QUOTED and len(whole) <= QUOTED else f"…{shown[1 - QUOTED :]}"
+
+
+def _visible(text: str) -> str:
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def quoted(value: object) -> str:

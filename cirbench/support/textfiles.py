@@ -9,7 +9,9 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 import unicodedata
+from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _WEB_PAGE = (b"<!doctype html", b"<html")
@@ -201,15 +203,31 @@ def _open_quote(lines: Sequence[str], number: int) -> int:
     return opened
 
 
-def json_rows(source: str, text: str, form: type[T], hint: str | None = None) -> Iterator[tuple[int, T]]:
+def json_rows(source: str, text: str, form: type[S], hint: str | None = None) -> Iterator[tuple[int, S]]:
     """Yield the number and the content of each line of a JSON lines file.
 
     Raises:
-        CorruptFile: A line does not have the form; the message names it.
+        CorruptFile: A line does not have the form, or a field twice; the message names it.
     """
     decoder = msgspec.json.Decoder(form)
+    keys = [f'"{name}"' for name in form.__struct_fields__]
     for number, line in numbered_lines(text):
+        place = f"{source}, line {number}"
         try:
-            yield number, decoder.decode(line)
+            row = decoder.decode(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise refused(f"{source}, line {number}", excerpt(error), hint) from error
+            raise refused(place, excerpt(error), hint) from error
+        if any(line.count(key) > 1 for key in keys):  # perhaps within a text; the decoder would take the last one
+            _refuse_repeated_keys(place, line)
+        yield number, row
+
+
+def _refuse_repeated_keys(place: str, line: str) -> None:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            raise refused(place, f"the field {quoted(twice)} occurs twice")
+        return content
+
+    json.loads(line, object_pairs_hook=unique)

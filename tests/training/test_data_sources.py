@@ -433,6 +433,11 @@ LISTS: dict[str, tuple[str, bytes | str, str]] = {
     ),
     "two columns of captions": ("l.csv", "image,caption,text\n1.png,a,b\n", "line 1: it has both caption and text"),
     "two fields of captions": ("l.jsonl", '{"caption": "a", "text": "b"}\n', "line 1: it has both caption and text"),
+    "a field twice": (
+        "l.jsonl",
+        '{"text": "a \\"text\\""}\n{"text": "a", "text": "b"}\n',
+        "line 2: the field 'text' occurs twice",
+    ),
     "no columns": ("l.csv", "", "l.csv is empty"),
     "UTF-16": ("l.csv", "image,caption\n1.png,red\n".encode("utf-16"), "looks like UTF-16"),
     "Latin-1 in CSV": ("l.csv", "caption\nred\nbr\xfbl\xe9\n".encode("latin-1"), "line 3: it is not UTF-8: byte 0xfb"),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from cirbench.errors import CheckFailed, CorruptFile, MissingData
+from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, excerpt_of_path
 from cirbench.support.files import sha256_of_file
 from cirbench.support.textfiles import HEAD, placeholder
 
@@ -72,6 +72,7 @@ def decode_bytes(content: bytes, name: str) -> Image.Image:
 
 
 def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
+    name = excerpt_of_path(name)
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise CheckFailed(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so truncated images would be filled with grey in silence.",
@@ -88,8 +89,6 @@ def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
         raise
     except (FileNotFoundError, NotADirectoryError):
         raise MissingData(f"The image {name} does not exist.") from None
-    except (PermissionError, IsADirectoryError) as error:
-        raise MissingData(f"The image {name} cannot be read: {error.strerror}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
@@ -99,7 +98,9 @@ def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
         why = "it is not in a known image format" if head else "it is empty"
         raise CorruptFile(f"The image {name} cannot be decoded: {why}.", hint=_FETCH_AGAIN) from error
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
-        raise CorruptFile(f"The image {name} cannot be decoded whole: {error}.", hint=_FETCH_AGAIN) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise MissingData(f"The image {name} cannot be read: {error.strerror}.") from error
+        raise CorruptFile(f"The image {name} cannot be decoded whole: {excerpt(error)}.", hint=_FETCH_AGAIN) from error
 
 
 _FETCH_AGAIN = "Fetch or copy the file again; nothing is skipped or filled in."
@@ -162,9 +163,9 @@ class FileImage:
             status = self.path.stat()
             return _sha256(self.path, status.st_size, status.st_mtime_ns)
         except FileNotFoundError:
-            raise MissingData(f"The image {self.path} does not exist.") from None
+            raise MissingData(f"The image {excerpt_of_path(self.path)} does not exist.") from None
         except OSError as error:
-            raise MissingData(f"The image {self.path} cannot be read: {error.strerror}.") from error
+            raise MissingData(f"The image {excerpt_of_path(self.path)} cannot be read: {error.strerror}.") from error
 
     def open(self) -> Image.Image:
         """Decode the image; see `decode`."""

@@ -217,8 +217,8 @@ def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
                     _count(unused, "links, devices and sparse files", member.name)
                 elif base.startswith("."):
                     _count(unused, "hidden files", member.name)
-                elif suffix.lower() not in known or not dot:
-                    _count(unused, f".{suffix}" if dot else "files without a suffix", member.name)
+                elif suffix.lower() not in known:
+                    _count(unused, f".{suffix}" if suffix and dot else "files without a suffix", member.name)
                 else:
                     members.append(
                         _Member(nfc(f"{folder}{slash}{stem}"), suffix.lower(), member.offset_data, member.size)

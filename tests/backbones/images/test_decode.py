@@ -88,6 +88,15 @@ def test_a_file_of_another_kind_is_said_to_be_no_image(tmp_path: Path) -> None:
     assert "git lfs pull" in str(raised.value.hint)
 
 
+@pytest.mark.parametrize("name", ["x" * 9000, "\x1b[31m\u202e.png"])
+def test_a_message_shows_no_more_than_a_line_of_a_path_and_nothing_that_acts(tmp_path: Path, name: str) -> None:
+    for use in (decode, lambda path: FileImage(path).content):
+        with pytest.raises(MissingData) as raised:
+            use(tmp_path / name)
+        assert len(raised.value.message) < 300
+        assert raised.value.message.isprintable()
+
+
 RAMP = np.linspace(0, 65535, 32 * 24).astype(np.uint16).reshape(24, 32)
 
 
