@@ -22,7 +22,7 @@ from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
-from cirbench_methods.pli.masking import patch_tower
+from cirbench_methods.pli.train import patch_tower
 from tests.backbones.small import CONFIG
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from cirbench.protocol import Item, Query
 from cirbench.support.files import write_bytes
 from cirbench.training.checkpoint import WEIGHTS
 from cirbench_methods.inversion import InversionParameters
-from cirbench_methods.inversion.method import Inversion, NetworkInverter
+from cirbench_methods.inversion.method import Inversion, NetworkInverter, find_prompt
 from cirbench_methods.inversion.phi import Mapping, Phi
-from cirbench_methods.inversion.prompts import find_prompt
 from cirbench_methods.pic2word import Pic2WordParameters
 from cirbench_methods.searle import SearleOtiParameters
 from tests.tiny_clip import TwoColours, tiny_backbone

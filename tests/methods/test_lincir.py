@@ -26,8 +26,7 @@ from cirbench.training.data import open_source
 from cirbench.training.interface import Batch
 from cirbench.training.loop import optimizer_for
 from cirbench_methods.lincir import SPEC, LinCirTraining
-from cirbench_methods.lincir.keywords import RuledKeywords, TaggedKeywords
-from cirbench_methods.lincir.masking import BARE, clean, mask
+from cirbench_methods.lincir.keywords import BARE, RuledKeywords, TaggedKeywords, clean, mask
 from cirbench_methods.lincir.train import SelfMasking, projection_loss
 from tests.method_rules import broken_rules, broken_rules_of_spec
 from tests.tiny_clip import some_pairs, tiny_backbone

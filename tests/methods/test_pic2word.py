@@ -25,8 +25,7 @@ from cirbench.training.data import Batches
 from cirbench.training.interface import Batch
 from cirbench.training.loop import learning_rate, optimizer_for
 from cirbench_methods.pic2word import SPEC, Pic2WordTraining
-from cirbench_methods.pic2word.crop import crop, draw_boxes
-from cirbench_methods.pic2word.train import WordContrast
+from cirbench_methods.pic2word.train import WordContrast, crop, draw_boxes
 from tests.method_rules import broken_rules, broken_rules_of_spec
 from tests.tiny_clip import coloured_pairs, tiny_backbone
 

@@ -11,7 +11,7 @@ import torch
 
 from cirbench.backbones.interface import quietly
 from cirbench.errors import UsageError
-from cirbench_methods.pli.masking import draw_kept, keep, kept_count, patch_tower
+from cirbench_methods.pli.train import draw_kept, keep, kept_count, patch_tower
 from tests.tiny_blip import tiny_blip
 from tests.tiny_clip import tiny_backbone
 

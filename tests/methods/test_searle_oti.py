@@ -22,9 +22,8 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, checked, parse_parameters
 from cirbench.protocol import Item
 from cirbench_methods.searle import SEARLE_OTI, SearleOtiParameters, SearleTraining
-from cirbench_methods.searle.concepts import TEMPLATES, concept_features, nearest
 from cirbench_methods.searle.oti import Texts, cosine_losses, draw, invert
-from cirbench_methods.searle.words import OtiInverter
+from cirbench_methods.searle.words import TEMPLATES, OtiInverter, concept_features, nearest
 from tests.method_rules import broken_rules
 from tests.tiny_clip import COLOURS, coloured_pairs, tiny_backbone
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
-from cirbench_methods.searle import scenes
 from cirbench_methods.searle.generate import Writer, generate, read_concepts
-from cirbench_methods.searle.phrases import SCHEMA, Header, open_phrases, read_lines, replaced, usable
+from cirbench_methods.searle.phrases import PER_CONCEPT, SCHEMA, Header, open_phrases, read_lines, replaced, usable
 
 HEADER = Header(SCHEMA, "some-model", 2, 0)
 
@@ -28,7 +27,7 @@ def test_the_phrases_of_scenes_mention_their_concepts_and_are_always_the_same() 
     found = open_phrases("scenes")
     assert found.dropped == ()
     assert len(found.concepts) == 12 + 9 * 12
-    assert {len(sentences) for sentences in found.sentences} == {scenes.PER_CONCEPT}
+    assert {len(sentences) for sentences in found.sentences} == {PER_CONCEPT}
     assert found.digest == open_phrases("scenes").digest
 
 

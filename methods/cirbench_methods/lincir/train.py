@@ -11,8 +11,7 @@ from torch.nn import functional
 from cirbench.backbones.text import PseudoWords
 from cirbench.training.contrastive import in_full_precision
 from cirbench_methods.inversion.phi import Phi
-from cirbench_methods.lincir.keywords import RuledKeywords, TaggedKeywords
-from cirbench_methods.lincir.masking import BARE, clean, mask
+from cirbench_methods.lincir.keywords import BARE, RuledKeywords, TaggedKeywords, clean, mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

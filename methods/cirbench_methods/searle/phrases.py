@@ -1,8 +1,9 @@
-"""Concepts, and phrases that mention them: what a pseudo-word shall be able to stand in for."""
+"""Phrases about concepts: files of them, those for scenes, and the placeholder in a concept's place."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cirbench.backbones.text import PLACEHOLDER
+from cirbench.benchmarks.scenes.language import GROUND_WORDS, STYLE_WORDS, VIEWPOINT_WORDS, phrase
+from cirbench.benchmarks.scenes.sampling import Dice
+from cirbench.benchmarks.scenes.world import COLOURS, SHAPES
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.files import digest
-from cirbench_methods.searle import scenes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +79,7 @@ def open_phrases(name: str | None) -> Phrases:
             hint="Give --set phrases=FILE.json (concept to list of phrases), which "
             "python -m cirbench_methods.searle.generate writes, or do without: --set regularisation=0",
         )
-    found = usable(scenes.phrases() if name == SCENES else _read(Path(name)), name)
+    found = usable(scenes_phrases() if name == SCENES else _read(Path(name)), name)
     if not found.concepts:
         raise UsageError(
             f"None of the {len(found.dropped)} concepts of {name} stands in its own phrases, so none can be replaced.",
@@ -154,3 +157,28 @@ def read_lines(path: Path) -> tuple[Header | None, list[Line]]:
     if header is not None and header.schema != SCHEMA:
         raise CorruptFile(f"{path} has schema {header.schema}; this version of cirbench reads {SCHEMA}.")
     return header, lines
+
+
+PER_CONCEPT = 16
+
+
+def scenes_phrases() -> dict[str, tuple[str, ...]]:
+    """Map each shape, alone and in each colour, to phrases about it; always the same ones, drawn from no scene."""
+    concepts = [*SHAPES, *(f"{colour} {shape}" for colour, shape in itertools.product(COLOURS, SHAPES))]
+    return {
+        concept: tuple(_phrase(concept, Dice("searle", concept, number)) for number in range(PER_CONCEPT))
+        for concept in concepts
+    }
+
+
+def _phrase(concept: str, dice: Dice) -> str:
+    """Say at most one of the things that a caption of scenes could say beside the concept."""
+    text = phrase(1, (), concept)
+    words = {"ground": GROUND_WORDS, "style": STYLE_WORDS, "viewpoint": VIEWPOINT_WORDS}
+    beside = dice.pick(("nothing", "company", *words))
+    if beside == "nothing":
+        return text
+    if beside == "company":
+        return f"{text} and {phrase(1, (dice.pick(COLOURS),), dice.pick(SHAPES))}"
+    said, *_ = dice.pick([*words[beside].values()])  # the shorter of two ways to say it
+    return {"ground": f"{text} {said}", "style": f"{said} of {text}", "viewpoint": f"{text}, {said}"}[beside]

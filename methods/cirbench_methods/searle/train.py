@@ -15,10 +15,9 @@ from cirbench.protocol import Item
 from cirbench.training.contrastive import gather_rows, in_full_precision
 from cirbench_methods.inversion.phi import Phi
 from cirbench_methods.searle import SearleOtiParameters
-from cirbench_methods.searle.concepts import TEMPLATES, near
 from cirbench_methods.searle.oti import cosine_losses
 from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
-from cirbench_methods.searle.words import OtiInverter
+from cirbench_methods.searle.words import TEMPLATES, OtiInverter, near
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
