@@ -62,13 +62,16 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(undisturbed: dict
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_says_how_to_resume_and_leaves_no_half_written_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_says_how_to_resume_and_leaves_no_half_written_run(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     process = start(tmp_path, tmp_path / "cache")
     assert process.stderr is not None
     assert "image-only on scenes/tiny@1" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     shown, said = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "run the same command again to resume" in said
     assert "Traceback" not in said
     assert shown == ""

@@ -111,9 +111,14 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     arguments = [*(sys.argv[1:] if arguments is None else arguments)]
     with contextlib.ExitStack() as stack:
         try:
+            stack.enter_context(distributed.stopped_by_signals())
             stack.enter_context(distributed.init_distributed())
             code = cli.main(arguments, prog_name="cirbench", standalone_mode=False)
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, click.Abort) as error:
+            stopped = error.__cause__ if isinstance(error, click.Abort) else error
+            if isinstance(stopped, distributed.Terminated):
+                distributed.log_once(str(stopped))
+                return stopped.exit_code
             distributed.log_once("\nInterrupted. What was finished is kept: run the same command again to resume.")
             return INTERRUPTED
         except click.exceptions.NoArgsIsHelpError as error:

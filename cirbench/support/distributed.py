@@ -11,10 +11,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import os
 import signal
+import socket
+import stat
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 from cirbench.errors import CirbenchError
@@ -26,7 +30,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""How long one process waits for another that is alive and busy; the end of a process is noticed at once."""
+"""How long one process waits for another that is alive and busy. The end of a process is noticed at once, and that of a
+host within `SILENCE`."""
+
+
+GRACE = 20.0
+"""Seconds after a signal until one of several processes ends even if it waits for another; torchrun kills after 30."""
+
+_STOPPING = (signal.SIGTERM, signal.SIGHUP)
+
+SILENCE = 60
+"""Seconds without a sign of life after which a host is taken to have vanished."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,7 +98,7 @@ def init_distributed() -> Iterator[None]:
     _context, _stderr = place, sys.stderr
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_told_when_stopped())
+            detect_vanished_hosts()
             if not place.is_main_process:
                 nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
@@ -169,7 +183,7 @@ def _lost_as_error() -> Iterator[None]:
     except RuntimeError as error:
         if not is_lost(error):
             raise
-        raise PeerFailure from error
+        raise PeerFailure(error) from error
 
 
 def is_lost(error: RuntimeError) -> bool:
@@ -182,11 +196,18 @@ def is_lost(error: RuntimeError) -> bool:
 class PeerFailure(CirbenchError):
     """Another process of this run has ended or cannot be reached."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: RuntimeError) -> None:
+        reason = "Another process of this run has ended or cannot be reached"
+        if any(text in str(error) for text in _VANISHED):
+            reason = f"The host of another process of this run has not answered for {SILENCE} seconds"
         super().__init__(
-            "Another process of this run has ended or cannot be reached, so this one stops too.",
+            f"{reason}, so this one stops too.",
             hint="Look above for what it said. What was finished is kept: run the same command again to resume.",
         )
+
+
+_VANISHED = (os.strerror(errno.ETIMEDOUT), os.strerror(errno.EHOSTUNREACH), os.strerror(errno.ENETUNREACH))
+"""What the kernel calls the end of a connection to a host that has vanished."""
 
 
 def _announced() -> DistributedContext:
@@ -208,22 +229,69 @@ def _is_first_to_report() -> bool:
         return True
 
 
+def detect_vanished_hosts() -> None:
+    """Have the kernel watch every connection of this process, so that a host that vanishes without a word is noticed.
+
+    The kernels on both sides exchange the signs of life. So a process that is busy or stopped, however long, is never
+    mistaken for one that is gone. Does nothing on systems other than Linux.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                with socket.socket(fileno=os.dup(descriptor)) as connection:
+                    _keep_alive(connection)
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    if connection.family not in (socket.AF_INET, socket.AF_INET6) or connection.type != socket.SOCK_STREAM:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE // 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE // 6)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENCE)  # where data is on its way
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked this process to stop, as a scheduler does before it takes the machine; handled like Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"Stopped by {name}. What was finished is kept: run the same command again to resume.")
+        self.exit_code = 128 + number
+
+
 @contextlib.contextmanager
-def _told_when_stopped() -> Iterator[None]:
-    """Say why this process ends when torchrun ends it, which it does when another one has failed."""
+def stopped_by_signals() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM and on SIGHUP, so that they keep the state as Ctrl-C does, while the block lasts.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        log_once(
-            "error: This process was asked to stop: another one of this run has failed, or the job was ended.\n"
-            "What was finished is kept: run the same command again to resume."
-        )
-        os._exit(1)  # a thread may wait for the one that failed, for ever
-
+    A signal that is ignored, as nohup does with SIGHUP, stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:  # schedulers send several; the first one is being handled
+            return
+        stopping = True
+        if _context.world_size > 1:
+            # Another thread may wait for a process that has failed, for ever.
+            timer = threading.Timer(GRACE, os._exit, (128 + number,))
+            timer.daemon = True
+            timer.start()
+        raise Terminated(number)
+
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -13,7 +13,14 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from cirbench.errors import CirbenchError, UsageError
-from cirbench.support.distributed import PeerFailure, all_gather_union, all_reduce_sum, get_context, is_lost
+from cirbench.support.distributed import (
+    PeerFailure,
+    all_gather_union,
+    all_reduce_sum,
+    detect_vanished_hosts,
+    get_context,
+    is_lost,
+)
 from cirbench.training.state import FACTOR, STATE, WINDOW, bound, diverges
 
 if TYPE_CHECKING:
@@ -124,6 +131,7 @@ class Step:
         if get_context().world_size > 1:
             # Not every weight need have a part in a loss: CLIP's temperature has none in PLI's.
             self._loss = DistributedDataParallel(self._loss, find_unused_parameters=True)
+            detect_vanished_hosts()  # also over the connections that GPUs have just opened
 
     def __call__(self, micro_batches: Iterator[Batch], step: int) -> float:
         """Take the micro-batches of a step, counted from 0, and return the mean of their losses in this process.
@@ -146,7 +154,7 @@ class Step:
             (loss / self._parameters.grad_accum_steps).backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if get_context().world_size > 1 and is_lost(error):
-                raise PeerFailure from error
+                raise PeerFailure(error) from error
             raise
         return loss.item()
 

@@ -1,14 +1,17 @@
 """What two processes do in the tests of `cirbench.support.distributed`; prints what the first one finds.
 
 python processes_at_work.py whole|fails|told
+python processes_at_work.py meets FOLDER SECONDS    exchanges numbers until FOLDER/enough is there
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +19,9 @@ from typing import Any
 import torch
 
 from cirbench.errors import CirbenchError, MissingData
+from cirbench.support import distributed
 from cirbench.support.distributed import (
+    Terminated,
     all_gather_union,
     all_reduce_sum,
     barrier,
@@ -24,6 +29,7 @@ from cirbench.support.distributed import (
     get_context,
     init_distributed,
     log_once,
+    stopped_by_signals,
 )
 from cirbench.training.contrastive import Dropout, gather_rows
 from cirbench.training.train import resume
@@ -56,9 +62,24 @@ def apart() -> str:
     return ""
 
 
+def meet(folder: Path) -> None:
+    """Exchange numbers until it is enough, and leave a file after the first exchanges and one at the end."""
+    rank = get_context().rank
+    for number in itertools.count():
+        if all_reduce_sum([(folder / "enough").exists()])[0]:
+            break
+        if number == 20:
+            (folder / f"begun-{rank}").touch()
+        time.sleep(0.05)
+    (folder / f"done-{rank}").touch()
+
+
 def main(kind: str) -> None:
     """Do it; in the second process, fail or be told to stop."""
     barrier()
+    if kind == "meets":
+        meet(Path(sys.argv[2]))
+        return
     if kind == "fails" and get_context().rank == 1:
         raise CirbenchError("The cable is out.", hint="Put it in.")
     if kind == "told" and get_context().rank == 1:
@@ -75,9 +96,14 @@ def main(kind: str) -> None:
     print(json.dumps(found))
 
 
-with init_distributed():
+if len(sys.argv) > 3:
+    distributed.SILENCE = int(sys.argv[3])
+with stopped_by_signals(), init_distributed():
     try:
         main(sys.argv[1])
+    except Terminated as stopped:
+        log_once(str(stopped))
+        sys.exit(stopped.exit_code)
     except CirbenchError as error:
         log_once(f"error: {error}")
         sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,23 +49,42 @@ def test_two_processes_under_torchrun_agree_add_up_and_gather_with_gradients_and
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("kind", "code", "message"),
     [
-        ("fails", "error: The cable is out.\nPut it in.\n"),
-        (
-            "told",
-            "error: This process was asked to stop: another one of this run has failed, or the job was ended.\n"
-            "What was finished is kept: run the same command again to resume.\n",
-        ),
+        ("fails", 1, "error: The cable is out.\nPut it in.\n"),
+        ("told", 143, "Stopped by SIGTERM. What was finished is kept: run the same command again to resume.\n"),
     ],
 )
-def test_when_one_process_ends_early_it_says_why_and_the_other_stops_in_silence(kind: str, message: str) -> None:
+def test_when_one_process_ends_early_it_says_why_and_the_other_stops_in_silence(
+    kind: str, code: int, message: str
+) -> None:
     first, second = start_two([sys.executable, SCRIPT, kind], environment())
     _, said = second.communicate()
     shown, more = first.communicate(timeout=300)
-    assert (first.returncode, second.returncode) == (1, 1)
+    assert (first.returncode, second.returncode) == (1, code)
     assert said == message
     assert (shown, more) == ("", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_as_ctrl_c_does_once_and_only_while_it_is_wanted(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with distributed.stopped_by_signals():
+        with pytest.raises(KeyboardInterrupt, match=f"Stopped by {number.name}") as caught:
+            signal.raise_signal(number)
+        signal.raise_signal(number)  # schedulers send several
+    assert isinstance(caught.value, distributed.Terminated)
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with distributed.stopped_by_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_processes_that_cannot_meet_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from safetensors.torch import load_file
 
 from cirbench.backbones import load_backbone
 from cirbench.cli import execute
@@ -158,23 +159,42 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_keeps_the_state_and_the_same_command_continues(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (signal.SIGINT, 130, "Interrupted. What was finished is kept: run the same command again to resume."),
+        (signal.SIGTERM, 143, "Stopped by SIGTERM. What was finished is kept: run the same command again to resume."),
+        (signal.SIGHUP, 129, "Stopped by SIGHUP. What was finished is kept: run the same command again to resume."),
+    ],
+)
+def test_a_signal_to_all_processes_keeps_the_state_and_the_same_command_continues(
+    model: Path, tmp_path: Path, number: signal.Signals, code: int, message: str
+) -> None:
     output = tmp_path / "checkpoint"
     command = [sys.executable, "-m", "cirbench", "train", "pli", "--backbone", str(model), "--data", "scenes:64"]
-    command += ["--set", "batch_size=16", "--set", "schedule=constant", "--output", str(output)]
+    command += ["--set", "batch_size=16", "--set", "schedule=constant", "--set", "steps=1000000", "--workers", "1"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    endless = [*command, "--set", "steps=1000000"]
-    with subprocess.Popen(endless, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert any(line.startswith("Training pli") for line in process.stderr)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert "Interrupted. What was finished is kept: run the same command again to resume." in said
-    assert "Traceback" not in said
-    assert not (output / CARD).exists()
-    assert [path.name for path in output.glob("*")] == [STATE]
+    steps = []
+    for start in ("Training pli", "Training pli from step"):
+        with subprocess.Popen(
+            [*command, "--output", str(output)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            assert process.stderr is not None
+            assert any(line.startswith(start) for line in process.stderr)
+            os.killpg(process.pid, number)  # as a terminal that closes and a scheduler do
+            _, said = process.communicate(timeout=300)
+        assert process.returncode == code, said
+        assert message in said
+        assert "Traceback" not in said
+        assert [path.name for path in output.glob("*")] == [STATE]
+        steps.append(len(load_file(output / STATE)["losses"]))
+    assert 0 < steps[0] < steps[1]
 
 
 def test_captions_that_are_cut_are_counted_before_the_training(

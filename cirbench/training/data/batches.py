@@ -17,6 +17,7 @@ import os
 import signal
 import threading
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +90,7 @@ class Workers:
 
     def __init__(self, count: int, decoder: Decoder, shape: tuple[int, int, int, int]) -> None:
         spawn = multiprocessing.get_context("spawn")
+        _start_resource_tracker()
         shape = (AHEAD * shape[0], *shape[1:])
         memory = spawn.RawArray(ctypes.c_float, int(np.prod(shape)))
         self._count = count
@@ -113,6 +115,15 @@ class Workers:
         parts = [(int(start), int(stop)) for start, stop in itertools.pairwise(bounds) if start < stop]
         waiting = [self._pool.submit(_decode, first + start, samples[start:stop]) for start, stop in parts]
         return Begun(self._pixels_R3SS[first : first + len(samples)], waiting)
+
+
+def _start_resource_tracker() -> None:
+    """Start the process that cleans up after multiprocessing so that a terminal that closes does not end it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # inherited
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Begun:
@@ -142,10 +153,17 @@ _decoder: Decoder
 _pixels_R3SS: NDArray[np.float32]
 
 
+_GRACE = 20.0
+"""Seconds in which a process that was told to stop still decodes, so that its parent can finish a step."""
+
+
 def _start(decoder: Decoder, memory: Any, shape: tuple[int, ...]) -> None:
     """Make a new process ready, and see to it that it ends with the one that started it, however that ends."""
     global _decoder, _pixels_R3SS
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
+    # These reach every process of a terminal or job, and the parent decides. The pool sends SIGTERM where one has died.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: threading.Timer(_GRACE, os._exit, (1,)).start())
     threading.Thread(target=_follow_parent, daemon=True).start()
     _decoder, _pixels_R3SS = decoder, _as_array(memory, shape)
 
