@@ -44,10 +44,10 @@ def _visible(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-def quoted(value: object) -> str:
-    """Show a foreign value in a message as Python writes it, at most `QUOTED` characters of it."""
-    shown = repr(value[: QUOTED + 1] if isinstance(value, str | bytes) else value)
-    return shown if len(shown) <= QUOTED else f"{shown[: QUOTED - 1]}…"
+def quoted(value: object, most: int = QUOTED) -> str:
+    """Show a foreign value in a message as Python writes it, at most so many characters of it."""
+    shown = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def some(names: Sequence[object], most: int = 10, show: Callable[[object], str] = excerpt) -> str:

@@ -48,7 +48,7 @@ class CaptionStore:
     """What one captioner has written.
 
     Attributes:
-        folder: Where the captions of all captioners lie.
+        folder: The folder of the captions of all captioners.
         captioner: The captioner's identity.
     """
 
@@ -106,7 +106,7 @@ def describe(images: Sequence[ImageSource], captioner: Describes, store: Caption
 
     Raises:
         MissingData: An image is absent or cannot be decoded.
-        CorruptFile: PerQueryMetric captions are damaged.
+        CorruptFile: Stored captions are damaged.
         CirbenchError: New captions cannot be kept.
     """
     contents = [image.content for image in images]
@@ -183,7 +183,7 @@ class CaptionsCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def card_path(output: Path) -> Path:
-    """Where the card of a file of captions lies."""
+    """Return the path of the card of a file of captions."""
     return output.with_suffix(".card.json")
 
 

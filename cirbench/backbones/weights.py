@@ -166,7 +166,7 @@ def require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     Raises:
         CorruptFile: One is; the message names the file and its tensors.
     """
-    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if broken:
         raise CorruptFile(
             f"The weights file {path} holds NaN or infinite numbers, in {some(broken, 3)}.",
@@ -174,8 +174,13 @@ def require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
         )
 
 
+def _is_finite(tensor: torch.Tensor) -> bool:
+    wide = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no test for numbers of 8 bits
+    return bool(wide.isfinite().all())
+
+
 def read_content(path: Path) -> Any:
-    """Read whatever a weights file holds: tensors by name, or whatever its author put around them.
+    """Read all that a weights file holds: tensors by name, or what its author put around them.
 
     Raises:
         MissingData: The file is absent or cannot be read.

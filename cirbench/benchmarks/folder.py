@@ -14,7 +14,7 @@
       queries.csv       or queries.jsonl: one query a row
 
 An image's id is its path below the gallery without the suffix. The table names images by id, by id with the suffix, or
-by their path below the folder; a reference may lie anywhere in the folder. What is reported follows from what the table
+by their path below the folder; a reference may be anywhere in the folder. What is reported follows from what the table
 holds, see `measures`; `cirbench new dataset PATH` writes an example.
 """
 
@@ -254,7 +254,7 @@ def without_suffix(written: str) -> str:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # whatever stands in a table may be too long for a path
+    except OSError:  # a cell of a table may be too long for a path
         return False
 
 

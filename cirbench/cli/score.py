@@ -1,4 +1,4 @@
-"""``cirbench score``: what given rankings or features are worth under a protocol; needs no torch."""
+"""``cirbench score``: score given rankings or features under a protocol, without torch."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def fetch(
 ) -> Fetched:
     """Download ``url`` to ``target``, which appears only when it is whole and has the given size and sha256.
 
-    The caller sees to it that no other process downloads the same target.
+    The caller ensures that no other process downloads the same target.
 
     Raises:
         MissingData: The server does not have the file, or does not answer.

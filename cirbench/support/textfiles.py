@@ -1,7 +1,7 @@
 """Text that somebody else wrote, read strictly: UTF-8 or refused, lines by line feeds, rows that name their line.
 
-Every list, table and id file that comes in goes through here, so that one fault is told in one way. A file that is not
-what its name says, since a pointer of git-lfs or a web page lies in its place, is told as such.
+Every list, table and id file goes through here, so that one fault has one message. A pointer of git-lfs or a web page in
+place of a file is recognised as such.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _WEB_PAGE = (b"<!doctype html", b"<html")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 HEAD = 512
-"""Bytes that tell what stands in the place of a file."""
+"""Bytes by which a placeholder is recognised."""
 
 
 def nfc(text: str) -> str:
@@ -37,7 +37,7 @@ def nfc(text: str) -> str:
 
 
 def placeholder(head: bytes) -> tuple[str, str] | None:
-    """Say what stands in the place of a file, judged by its first `HEAD` bytes, and what helps; ``None`` if nothing."""
+    """Recognise by its first `HEAD` bytes what is not the file itself: what it is, and what helps; else ``None``."""
     if head.startswith(_LFS_POINTER):
         return "a pointer of git-lfs, not the file itself", "Fetch the file: type `git lfs pull` where it was cloned."
     if head.removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith(_WEB_PAGE):
@@ -46,10 +46,10 @@ def placeholder(head: bytes) -> tuple[str, str] | None:
 
 
 def refuse_placeholder(path: Path, kind: str) -> None:
-    """Refuse a file in whose place something else lies; one that cannot be read is left to its reader.
+    """Refuse a file that is only a placeholder; one that cannot be read is left to its reader.
 
     Raises:
-        CorruptFile: A pointer of git-lfs or a web page lies there; ``kind`` is what the message calls the file.
+        CorruptFile: It is a pointer of git-lfs or a web page; ``kind`` is what the message calls the file.
     """
     try:
         with path.open("rb") as file:
@@ -161,9 +161,11 @@ def csv_rows(
             continue
         if header is None:
             header = [name.strip() for name in cells]
-            for separator, told in _OTHER_SEPARATORS.items():
+            for separator, plural in _OTHER_SEPARATORS.items():
                 if len(header) == 1 and separator in header[0]:
-                    raise refused(place, f"its columns are separated by {told}, not by commas", "Save it with commas.")
+                    raise refused(
+                        place, f"its columns are separated by {plural}, not by commas", "Save it with commas."
+                    )
             for name in header:
                 if header.count(name) > 1:
                     raise refused(place, f"the column {quoted(name)} occurs twice")

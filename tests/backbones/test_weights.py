@@ -170,6 +170,12 @@ def test_what_was_found_and_what_was_expected_is_told(tmp_path: Path, content: A
     assert told in raised.value.message
 
 
+def test_weights_of_8_bits_are_read(tmp_path: Path) -> None:
+    tensors = {"a": torch.ones(2).to(torch.float8_e4m3fn), "b": torch.ones(2, dtype=torch.int8)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert read_tensors(tmp_path / "a.safetensors").keys() == tensors.keys()
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_blamed_on_the_file(tmp_path: Path, number: float) -> None:
     tensors = state(model())

@@ -1,7 +1,6 @@
 """Read what somebody else ranked or encoded: ranked lists in three formats, features, and lists of ids.
 
-A file's format is told by its suffix where that is ``.jsonl``, ``.ndjson``, ``.trec`` or ``.run``, and by its content
-otherwise. Only the form is checked here; `cirbench.runs.predictions.score` checks it against a protocol.
+The suffix says the format if it is ``.jsonl``, ``.ndjson``, ``.trec`` or ``.run``; otherwise the content does. Only the form is checked here; `cirbench.runs.predictions.score` checks it against a protocol.
 """
 
 from __future__ import annotations
@@ -208,7 +207,7 @@ class _TrecRow:
     score: float
 
     def __str__(self) -> str:
-        return f"{quoted(self.item)} (rank {self.rank}, score {self.score:g})"
+        return f"{quoted(self.item, 40)} (rank {self.rank}, score {self.score:.9g})"
 
 
 def _trec_run(source: str, text: str, trust: Column | None) -> RankedLists:
@@ -228,6 +227,8 @@ def _trec_run(source: str, text: str, trust: Column | None) -> RankedLists:
             )
         query, _, item, rank, score, _ = fields
         try:
+            if "_" in rank + score:  # which Python would take
+                raise ValueError
             row = _TrecRow(item, int(rank), float(score))
         except ValueError as error:
             raise InvalidPredictions(
@@ -263,8 +264,8 @@ def _refuse_contradictions(
     later = by_rank[query][place + 1]
     raise InvalidPredictions(
         f"{source}: in {len(contradicted)} of {len(by_rank)} queries the ranks contradict the scores. In query "
-        f"{quoted(query)}, {first} comes before {later} by rank and after it by score; by rank the list begins with "
-        f"{by_rank[query][0]}, by score with {by_score[query][0]}.",
+        f"{quoted(query, 40)}, {first} comes before {later} by rank and after it by score; by rank the list begins "
+        f"with {by_rank[query][0]}, by score with {by_score[query][0]}.",
         hint="Give --trust ranks if the ranks are meant (as with distances), or --trust scores.",
     )
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What given rankings are worth under a protocol.
+    """The measurements of given rankings under a protocol.
 
     Attributes:
         protocol: As scored; from features, with the gallery that was ranked.
@@ -53,7 +53,7 @@ class Score:
 
     @property
     def not_measured(self) -> tuple[Measure, ...]:
-        """The measures of the protocol that these predictions say nothing about: those on groups, not ranked."""
+        """The measures of the protocol that these predictions do not allow: those on groups, where they are not ranked."""
         taken = {(each.label.partition("[")[0], parse_label(each.label).by) for each in self.measurements}
         return tuple(asked for asked in self.protocol.measures if (asked.label, asked.by) not in taken)
 
@@ -296,7 +296,7 @@ def example(names: Iterable[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureFiles:
-    """Where one side's features are, and what their rows stand for.
+    """The files of one side's features and of their ids.
 
     Attributes:
         rows: An ``.npy`` file, (N, D), of float16, float32 or float64.
@@ -312,7 +312,7 @@ def rank_features(
 ) -> tuple[EvaluationProtocol, Ranking]:
     """Rank the gallery for each query by the dot product of the L2-normalised rows, in float32.
 
-    Rows may stand in any order. Where the protocol's gallery is not available, the gallery's ids are taken for it.
+    Rows may be in any order. Where the protocol's gallery is not available, the gallery's ids are taken for it.
 
     Returns:
         The protocol, with the gallery that was ranked, and the ranking.

@@ -158,7 +158,7 @@ _GRACE = 20.0
 
 
 def _start(decoder: Decoder, memory: Any, shape: tuple[int, ...]) -> None:
-    """Make a new process ready, and see to it that it ends with the one that started it, however that ends."""
+    """Make a new process ready, and end it with the process that started it, even where that one is killed."""
     global _decoder, _pixels_R3SS
     # These reach every process of a terminal or job, and the parent decides. The pool sends SIGTERM where one has died.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -358,7 +358,7 @@ class Batches:
         if self.skip_broken:
             message += f" {self.skip_broken} others were skipped before, and no more are allowed."
         allowed = max(10, 10 * self.skip_broken)
-        hint = f"Mend it; or with --skip-broken {allowed}, up to {allowed} such samples are left out and counted."
+        hint = f"Repair it; or with --skip-broken {allowed}, up to {allowed} such samples are left out and counted."
         raise type(why)(message, hint=hint) from why
 
 

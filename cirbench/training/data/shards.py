@@ -375,11 +375,11 @@ class Shards(Lazy):
 def read_shards(pattern: str, *, display: Display, say: Callable[[str], None]) -> Shards:
     """Find the samples of every shard that a pattern names.
 
-    Shards on a server are fetched into the cache first and read from there: a tar file tells where its samples lie only
-    to those who have read it.
+    Shards on a server are fetched into the cache first and read from there: where the samples of a tar file are is
+    known only after it has been read.
 
     Args:
-        pattern: A path or address, where ``{000..099}`` stands for a range and ``{a,b}`` for a choice.
+        pattern: A path or address, with ``{000..099}`` for a range and ``{a,b}`` for a choice.
         display: Shows how far the fetching is.
         say: Tells the user what is fetched where to.
 
