@@ -1,7 +1,7 @@
 """Text that somebody else wrote, read strictly: UTF-8 or refused, lines by line feeds, rows that name their line.
 
-Every list, table and id file goes through here, so that one fault has one message. A pointer of git-lfs or a web page in
-place of a file is recognised as such.
+Every list, table and id file goes through here, so that one fault has one message. Pointers of git-lfs and web pages in
+place of a file are recognised.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_the_table_is_headed_by_protocol_and_counts(circo: list[str], capsys: py
     assert first.startswith("circo/val@1 (")
     assert first.endswith("queries 220/220, gallery not available: ids not checked against it")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    assert rows[0] == ["mAP@5", "100.0000", "100.0000 to 100.0000", "220"]
+    assert rows[0] == ["mAP@5", "100.0000", "98.3372 to 100.0000", "220"]
     assert [row[0] for row in rows] == [
         *(f"mAP@{k}" for k in (5, 10, 25, 50)),
         *(f"Recall@{k}" for k in (5, 10, 25, 50)),
@@ -75,7 +75,7 @@ def test_json_is_one_object_and_nothing_else(circo: list[str], capsys: pytest.Ca
     assert content["metrics"][0] == {
         "label": "mAP@5",
         "value": 100.0,
-        "low": 100.0,
+        "low": pytest.approx(100 * 0.025 ** (1 / 220)),  # Clopper and Pearson's, of 220 hits in 220 queries
         "high": 100.0,
         "n": 220,
         "at_most": 100.0,
@@ -242,7 +242,7 @@ def test_ids_are_checked_against_a_gallery_that_is_at_hand(tmp_path: Path, capsy
 @pytest.mark.slow
 def test_torch_is_never_imported(circo: list[str], tmp_path: Path) -> None:
     code = "import sys; from cirbench.cli import execute; code = execute(sys.argv[1:]); "
-    code += "print([name for name in ('torch', 'open_clip', 'scipy') if name in sys.modules]); sys.exit(code)"
+    code += "print([name for name in ('torch', 'open_clip') if name in sys.modules]); sys.exit(code)"
     for arguments in (circo, [*circo, "--json"], features(tmp_path), ["score", "--help"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"

@@ -1,6 +1,7 @@
 """Read what somebody else ranked or encoded: ranked lists in three formats, features, and lists of ids.
 
-The suffix says the format if it is ``.jsonl``, ``.ndjson``, ``.trec`` or ``.run``; otherwise the content does. Only the form is checked here; `cirbench.runs.predictions.score` checks it against a protocol.
+The suffix says the format if it is ``.jsonl``, ``.ndjson``, ``.trec`` or ``.run``; otherwise the content does. Only the
+form is checked here; `cirbench.runs.predictions.score` checks it against a protocol.
 """
 
 from __future__ import annotations

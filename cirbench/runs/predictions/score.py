@@ -53,7 +53,7 @@ class Score:
 
     @property
     def not_measured(self) -> tuple[Measure, ...]:
-        """The measures of the protocol that these predictions do not allow: those on groups, where they are not ranked."""
+        """The measures of the protocol that these predictions do not allow: those on groups that are not ranked."""
         taken = {(each.label.partition("[")[0], parse_label(each.label).by) for each in self.measurements}
         return tuple(asked for asked in self.protocol.measures if (asked.label, asked.by) not in taken)
 
