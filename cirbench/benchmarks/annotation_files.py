@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from cirbench.benchmarks.files.sources import SOURCES, Archive
+from cirbench.benchmarks.files.remote import DATASET_FILES, Archive
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, some
 from cirbench.support.files import typed
 from cirbench.support.textfiles import numbered_lines, read_bytes, read_text, refuse_placeholder
@@ -139,7 +139,7 @@ _KNOWN_FILES = {
     name: tuple(
         (file.yields if isinstance(file, Archive) else file.path).partition("/")[2] for file in made_of.annotations
     )
-    for name, made_of in SOURCES.items()
+    for name, made_of in DATASET_FILES.items()
 }
 """Per data set, the files that it is known by, relative to its folder."""
 
@@ -173,13 +173,13 @@ def read_lines(path: Path) -> list[str]:
 
 
 def refuse(path: Path, problems: Iterable[str]) -> None:
-    """Raise one error that tells every problem, if there is any.
+    """Raise one error that lists every problem, if there is any.
 
     Raises:
         CorruptFile: There is one.
     """
-    if told := "; ".join(problems):
-        raise not_as_published(path, told)
+    if listed := "; ".join(problems):
+        raise not_as_published(path, listed)
 
 
 def not_as_published(path: Path, problem: str) -> CorruptFile:

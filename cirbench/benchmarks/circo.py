@@ -112,7 +112,7 @@ class _ImageInfo(msgspec.Struct, frozen=True):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Variant:
-    """What tells CIRCO's protocols from each other.
+    """What distinguishes CIRCO's protocols from each other.
 
     Attributes:
         split: The annotation file.

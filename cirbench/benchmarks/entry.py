@@ -34,7 +34,7 @@ class ProtocolEntry:
 
     @property
     def variant(self) -> str:
-        """What tells this protocol from the others of its data set; the loader is called with it."""
+        """The part of the id that names the protocol within its data set; the loader is called with it."""
         return self.id.partition("/")[2]
 
     @property
@@ -54,9 +54,9 @@ class DatasetEntry:
         loader: ``"module:function"``. The function takes a protocol's variant and, where ``needs`` says that files are
             needed, the data root; it returns the protocol.
         protocols: Its protocols; the first one of a split is that split's default.
-        default_backbone: What encodes images and texts when no backbone is asked for.
+        default_backbone: The backbone of runs that name none.
         needs: What must be present under the data root, or ``None`` where nothing must be.
-        default_split: What is evaluated when no split is asked for.
+        default_split: The split of runs that name none.
     """
 
     name: str

@@ -5,7 +5,7 @@ photographs of COCO val2017. The attribute tasks show objects cut out of Visual 
 image and its box. ``genecis/all`` holds the four tasks at once and reports each and their unweighted mean.
 
 The candidates of a query are its target and its gallery. In one published query (``change_object``, 19) the target
-stands in the gallery as well, so that this query has 14 candidates where the others have 15.
+is in the gallery as well, so that this query has 14 candidates where the others have 15.
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DOMAINS = ("cartoon", "origami", "toy", "sculpture")
-"""The domains that are asked for; a label is 1000 times the place in this list, plus the class."""
+"""The requested domains; a label is 1000 times the place in this list, plus the class."""
 
 PHOTOGRAPHS = 6
-"""What stands in that place for the photographs."""
+"""The place of the photographs in labels."""
 
 CUTOFFS = (10, 50)
 METRICS = {"domain-conversion": "Recall_fractional", "domain-conversion-hit": "Hit_rate"}

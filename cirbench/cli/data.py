@@ -48,7 +48,7 @@ def command() -> None:
 @_data_root
 @_json
 def plan(name: str, split: str | None, data_root: Path | None, as_json: bool) -> None:
-    """Say what is needed: files, bytes, images, licences, and what must be asked for by hand."""
+    """Say what is needed: files, bytes, images, licences, and what must be requested by hand."""
     from cirbench.benchmarks.files import plan as planning
 
     root = locate_root(data_root) if data_root is not None or VARIABLE in os.environ else None
@@ -68,9 +68,9 @@ def get(
 ) -> None:
     """Fetch what is missing and may be fetched; verify everything; resume what was interrupted."""
     from cirbench.benchmarks.files.get import Getter
-    from cirbench.benchmarks.files.plan import choose, sources
+    from cirbench.benchmarks.files.plan import choose, dataset_files
 
-    wanted, parts = choose(name, split), sources(name, split)
+    wanted, parts = choose(name, split), dataset_files(name, split)
     if data_root is not None:
         make_folder(data_root)
     root = _root(name, data_root)
@@ -126,9 +126,9 @@ def describe(name: str, split: str | None, data_root: Path | None, as_json: bool
 
 def _root(name: str, given: Path | None) -> Path:
     """Return the data root; any folder will do for what ships with cirbench."""
-    from cirbench.benchmarks.files.plan import sources
+    from cirbench.benchmarks.files.plan import dataset_files
 
-    return locate_root(given) if sources(name).annotations else given or Path()
+    return locate_root(given) if dataset_files(name).annotations else given or Path()
 
 
 def _as_json(value: object) -> str:
@@ -180,7 +180,7 @@ def _check_lines(report: Report) -> Iterator[str]:
     if len(report.duplicates) > _SHOWN:
         yield f"suspicious: {len(report.duplicates) - _SHOWN} more such groups"
     if report.pairs:
-        yield f"twice: {report.pairs:,} pictures lie under two ids each"
+        yield f"twice: {report.pairs:,} pictures have two ids each"
     for mode, names in report.not_rgb.items():
         yield f"not RGB, {mode}: {_some(names)}"
     if report.turned:

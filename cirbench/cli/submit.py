@@ -43,16 +43,16 @@ def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> Non
     """Write the server files of a finished run on circo/test or cirr/test1."""
     from cirbench.runs.folder import load_run
     from cirbench.submissions.build import build_submission, upload_hint
-    from cirbench.submissions.check import FORMS, at_hand
+    from cirbench.submissions.check import FORMS, protocol_loader
     from cirbench.submissions.receipts import manifest_path
 
     loaded = load_run(run)
     name = loaded.result.protocol.name.partition("@")[0]
-    known = at_hand(data_root)(name) if name in FORMS else None
+    known = protocol_loader(data_root)(name) if name in FORMS else None
     paths = build_submission(loaded, output, protocol=known)
     if as_json:
-        told = {"protocol": name, "files": [str(path) for path in paths], "manifest": str(manifest_path(paths[0]))}
-        click.echo(json.dumps({"schema_version": 1, **told}, indent=2))
+        written = {"protocol": name, "files": [str(path) for path in paths], "manifest": str(manifest_path(paths[0]))}
+        click.echo(json.dumps({"schema_version": 1, **written}, indent=2))
         return
     for path in paths:
         click.echo(path)
@@ -72,12 +72,12 @@ def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> Non
 def check(files: tuple[Path, ...], protocol: str | None, fix: bool, data_root: Path | None, as_json: bool) -> None:
     """Check files by every rule of their server, without the server."""
     from cirbench.errors import UnknownName
-    from cirbench.submissions.check import FORMS, at_hand, check_files, write_corrected
+    from cirbench.submissions.check import FORMS, check_files, protocol_loader, write_corrected
 
     if protocol is not None and protocol not in FORMS:
         raise UnknownName("protocol with a server's form", protocol, FORMS)
     written = {file: path for file in files if fix and (path := write_corrected(file)) is not None}
-    reports = check_files([*files, *written.values()], at_hand(data_root), protocol)
+    reports = check_files([*files, *written.values()], protocol_loader(data_root), protocol)
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "files": [_as_json(report) for report in reports]}, indent=2))
     else:
@@ -97,14 +97,14 @@ def check(files: tuple[Path, ...], protocol: str | None, fix: bool, data_root: P
 @_DATA_ROOT
 @_JSON
 def record(file: Path, scores: str, date: datetime.datetime | None, data_root: Path | None, as_json: bool) -> None:
-    """Store a server's answer beside the file that was uploaded."""
+    """Store a server's answer next to the file that was uploaded."""
     import datetime
 
     from cirbench.submissions import circo, receipts
-    from cirbench.submissions.check import at_hand, check_file
+    from cirbench.submissions.check import check_file, protocol_loader
     from cirbench.submissions.receipts import parse_scores
 
-    report = check_file(file, at_hand(data_root))
+    report = check_file(file, protocol_loader(data_root))
     report.require()
     if report.protocol is None or report.protocol == circo.VAL:
         raise UsageError(f"{file} is of val, which no server scores.", hint="`cirbench score` measures it.")

@@ -9,7 +9,7 @@ from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CheckFailed, UsageError
 from cirbench.runs.predictions.read import read_rankings
 from cirbench.submissions import circo, cirr, receipts
-from cirbench.submissions.check import at_hand, check_values
+from cirbench.submissions.check import check_values, protocol_loader
 from cirbench.submissions.receipts import Manifest
 from cirbench.support.files import sha256_of_file, write_bytes, write_versioned
 
@@ -54,15 +54,15 @@ def upload_hint(dataset: str) -> str:
 
 
 def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | None = None) -> tuple[Path, ...]:
-    """Write the files to upload, one for CIRCO and two for CIRR, and a manifest beside them.
+    """Write the files to upload, one for CIRCO and two for CIRR, and a manifest next to them.
 
-    They lie in ``output/<dataset>/``, named after the method and the digest of the run. Nothing is written unless every
+    They are in ``output/<dataset>/``, named after the method and the digest of the run. Nothing is written unless every
     rule of the server holds.
 
     Args:
         run: A whole run on a split whose labels a server keeps.
         output: The folder of all submissions.
-        protocol: What the run was made on, to hold the files against; loaded if its annotations are available.
+        protocol: What the run was made on, to check the files against; loaded if its annotations are available.
 
     Returns:
         The files to upload; `cirbench.submissions.receipts.manifest_of` finds their manifest.
@@ -86,7 +86,7 @@ def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | N
             f"{counts.gallery}/{counts.gallery_expected}), and a server takes whole ones only.",
             hint="Run it again without --limit, on all images.",
         )
-    known = protocol if protocol is not None else at_hand(None)(name)
+    known = protocol if protocol is not None else protocol_loader(None)(name)
     if known is not None and known.gallery is not None and known.digest != record.digest:
         raise CheckFailed(
             f"{run.folder} was made on {record.name} ({record.digest[:8]}), and the available annotations make it "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cirbench.protocol import EvaluationProtocol
 
-    AtHand = Callable[[str], EvaluationProtocol | None]
+    ProtocolLoader = Callable[[str], EvaluationProtocol | None]
 
 FORMS = (circo.TEST, circo.VAL, cirr.TEST)
 """The protocols whose files are checked. CIRCO's val has the server's form as well, and is scored here."""
@@ -65,11 +65,12 @@ class Report:
         if self.problems:
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             raise CheckFailed(
-                f"{self.path}: {self.problems[0]}{more}.", hint=f"`cirbench submit check {self.path}` tells everything."
+                f"{self.path}: {self.problems[0]}{more}.",
+                hint=f"`cirbench submit check {self.path}` lists all of them.",
             )
 
 
-def at_hand(data_root: Path | None) -> AtHand:
+def protocol_loader(data_root: Path | None) -> ProtocolLoader:
     """Return a function that loads a protocol, or gives ``None`` where its annotations are not there.
 
     Raises:
@@ -90,9 +91,11 @@ def at_hand(data_root: Path | None) -> AtHand:
     return load
 
 
-def check_files(paths: Sequence[Path], annotations: AtHand, meant: str | None = None) -> tuple[Report, ...]:
+def check_files(
+    paths: Sequence[Path], annotations: ProtocolLoader, protocol_id: str | None = None
+) -> tuple[Report, ...]:
     """Check files that are to be uploaded together; see `check_file`."""
-    reports = [check_file(path, annotations, meant) for path in paths]
+    reports = [check_file(path, annotations, protocol_id) for path in paths]
     metrics = {report.metric for report in reports if report.protocol == cirr.TEST}
     if not metrics or metrics == set(cirr.LENGTHS):
         return tuple(reports)
@@ -104,13 +107,13 @@ def check_files(paths: Sequence[Path], annotations: AtHand, meant: str | None = 
     )
 
 
-def check_file(path: Path, annotations: AtHand, meant: str | None = None) -> Report:
-    """Tell what a file is for, and check every rule.
+def check_file(path: Path, annotations: ProtocolLoader, protocol_id: str | None = None) -> Report:
+    """Find what a file is for, and check every rule.
 
     Args:
         path: The file.
-        annotations: See `at_hand`.
-        meant: One of `FORMS`; without it, the file's content tells.
+        annotations: See `protocol_loader`.
+        protocol_id: One of `FORMS`; found from the content of the file where it is ``None``.
 
     Raises:
         MissingData: The file cannot be read.
@@ -119,27 +122,27 @@ def check_file(path: Path, annotations: AtHand, meant: str | None = None) -> Rep
     raw = _content(path)
     if raw is None:
         message = f"the file has {path.stat().st_size:,} bytes; no server takes more than {cirr.MAX_BYTES:,}"
-        return Report(path, meant, problems=(Problem("size", message),))
-    return check_content(path, raw, annotations, meant)
+        return Report(path, protocol_id, problems=(Problem("size", message),))
+    return check_content(path, raw, annotations, protocol_id)
 
 
-def check_content(path: Path, raw: bytes, annotations: AtHand, meant: str | None = None) -> Report:
+def check_content(path: Path, raw: bytes, annotations: ProtocolLoader, protocol_id: str | None = None) -> Report:
     """Check the bytes of a file, wherever they come from; see `check_file`."""
     values = _read(raw)
     if isinstance(values, Problem):
-        return Report(path, meant, problems=(values,))
-    return check_values(path, values, len(raw), annotations, meant)
+        return Report(path, protocol_id, problems=(values,))
+    return check_values(path, values, len(raw), annotations, protocol_id)
 
 
 def check_values(
-    path: Path, values: Mapping[str, object], size: int, annotations: AtHand, meant: str | None = None
+    path: Path, values: Mapping[str, object], size: int, annotations: ProtocolLoader, protocol_id: str | None = None
 ) -> Report:
     """Check the object of a file; see `check_file`."""
-    of_cirr = cirr.looks_like(values) if values else meant == cirr.TEST
-    told = cirr.TEST if of_cirr else circo.split_of(values)
-    protocol = meant or told
+    of_cirr = cirr.looks_like(values) if values else protocol_id == cirr.TEST
+    found_id = cirr.TEST if of_cirr else circo.split_of(values)
+    protocol = protocol_id or found_id
     if of_cirr != (protocol == cirr.TEST):
-        problem = Problem("benchmark", f"the file has the form of {told}, and is meant for {protocol}")
+        problem = Problem("benchmark", f"the file has the form of {found_id}, and is meant for {protocol}")
         return Report(path, protocol, queries=len(values), problems=(problem,))
     known = annotations(protocol)
     if of_cirr:

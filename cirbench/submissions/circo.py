@@ -57,21 +57,21 @@ def split_of(values: Mapping[str, object]) -> str:
     return VAL if len(values) <= _count(VAL) else TEST
 
 
-def problems(values: Mapping[str, object], meant: str, at_hand: EvaluationProtocol | None) -> Iterator[Problem]:
+def problems(values: Mapping[str, object], protocol_id: str, known: EvaluationProtocol | None) -> Iterator[Problem]:
     """Check a file's object.
 
     Args:
         values: The object, its ids as `with_numbers` gives them.
-        meant: The protocol whose queries it must have, ``"circo/test"`` or ``"circo/val"``.
-        at_hand: That protocol, where its annotations are available; ids are checked against its gallery if it has one.
+        protocol_id: The id of the protocol whose queries it must have, ``"circo/test"`` or ``"circo/val"``.
+        known: That protocol, where its annotations are available; ids are checked against its gallery if it has one.
     """
-    expected = [str(number) for number in range(_count(meant))]
-    other = VAL if meant == TEST else TEST
+    expected = [str(number) for number in range(_count(protocol_id))]
+    other = VAL if protocol_id == TEST else TEST
     if set(values) == {str(number) for number in range(_count(other))}:
-        yield Problem("split", f"it has the {len(values)} queries of {other}, not the {len(expected)} of {meant}")
+        yield Problem("split", f"it has the {len(values)} queries of {other}, not the {len(expected)} of {protocol_id}")
     else:
-        yield from broken_queries(values, expected, meant)
-    gallery = None if at_hand is None or at_hand.gallery is None else at_hand.gallery.positions
+        yield from broken_queries(values, expected, protocol_id)
+    gallery = None if known is None or known.gallery is None else known.gallery.positions
     for query, value in values.items():
         yield from broken_list(query, value, LENGTH, _odd)
         if gallery is None or not isinstance(value, list):

@@ -73,13 +73,13 @@ def metric_of(values: Mapping[str, object]) -> Metric:
     return "recall_subset" if statistics.median(lengths) <= 2 * LENGTHS["recall_subset"] else "recall"
 
 
-def problems(values: Mapping[str, object], size: int, at_hand: EvaluationProtocol | None) -> Iterator[Problem]:
+def problems(values: Mapping[str, object], size: int, known: EvaluationProtocol | None) -> Iterator[Problem]:
     """Check a file's object.
 
     Args:
         values: The object.
         size: Of the file, in bytes.
-        at_hand: The protocol, where its annotations are available; without it, neither pair ids nor groups are known.
+        known: The protocol, where its annotations are available; without it, neither pair ids nor groups are known.
     """
     metric = metric_of(values)
     if size > MAX_BYTES:
@@ -88,16 +88,16 @@ def problems(values: Mapping[str, object], size: int, at_hand: EvaluationProtoco
         )
     yield from _broken_head(values)
     lists = {query: value for query, value in values.items() if query not in HEAD}
-    if (other := _other_split(lists, at_hand)) is not None:
+    if (other := _other_split(lists, known)) is not None:
         yield Problem("split", f"its names are not of test1, which is what the server scores: {some(other)}")
         return
-    if at_hand is None:
+    if known is None:
         yield from _broken_count(lists)
     else:
-        yield from broken_queries(lists, [query.id for query in at_hand.queries], TEST)
+        yield from broken_queries(lists, [query.id for query in known.queries], TEST)
     for query, value in lists.items():
         yield from broken_list(query, value, LENGTHS[metric], _odd)
-    yield from _outside_form(lists) if at_hand is None else _misplaced(lists, metric, at_hand)
+    yield from _outside_form(lists) if known is None else _misplaced(lists, metric, known)
 
 
 def _broken_head(values: Mapping[str, object]) -> Iterator[Problem]:
@@ -126,14 +126,14 @@ def _outside_form(lists: Mapping[str, object]) -> Iterator[Problem]:
             yield Problem("gallery", f"not a name of test1: {some(outside)}", query)
 
 
-def _misplaced(lists: Mapping[str, object], metric: Metric, at_hand: EvaluationProtocol) -> Iterator[Problem]:
+def _misplaced(lists: Mapping[str, object], metric: Metric, known: EvaluationProtocol) -> Iterator[Problem]:
     """Yield the lists that hold images which their query must not have."""
-    assert at_hand.gallery is not None
-    assert at_hand.groups is not None
-    for query, group in zip(at_hand.queries, at_hand.groups, strict=True):
+    assert known.gallery is not None
+    assert known.groups is not None
+    for query, group in zip(known.queries, known.groups, strict=True):
         value = lists.get(query.id)
         names = [name for name in value if _odd(name) is None] if isinstance(value, list) else []
-        if outside := [shown(name) for name in names if name not in at_hand.gallery.positions]:
+        if outside := [shown(name) for name in names if name not in known.gallery.positions]:
             yield Problem("gallery", f"not in the gallery: {some(outside)}", query.id)
         elif metric == "recall_subset" and (outside := [shown(name) for name in names if name not in group]):
             yield Problem("group", f"not in its group ({', '.join(group)}): {some(outside)}", query.id)
@@ -141,9 +141,9 @@ def _misplaced(lists: Mapping[str, object], metric: Metric, at_hand: EvaluationP
             yield Problem("reference", f"its list holds its own reference image {query.reference.id!r}", query.id)
 
 
-def _other_split(lists: Mapping[str, object], at_hand: EvaluationProtocol | None) -> list[str] | None:
+def _other_split(lists: Mapping[str, object], known: EvaluationProtocol | None) -> list[str] | None:
     """The first name of each list, if all of them are of CIRR's other splits."""
-    inside = {} if at_hand is None or at_hand.gallery is None else at_hand.gallery.positions
+    inside = {} if known is None or known.gallery is None else known.gallery.positions
     firsts = [value[0] for value in lists.values() if isinstance(value, list) and value]
     names = [name for name in firsts if isinstance(name, str) and _OTHER_SPLIT.match(name) and name not in inside]
     return names if names and len(names) == len(firsts) else None

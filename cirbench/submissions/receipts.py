@@ -1,6 +1,6 @@
 """What belongs to a submission: the manifest of its origin, the receipt of the server's answer, and the scores in it.
 
-Beside ``pli-1a2b3c4d.json`` lies ``pli-1a2b3c4d.manifest.json``, which names the run, and, once the server has
+Next to ``pli-1a2b3c4d.json`` there is ``pli-1a2b3c4d.manifest.json``, which names the run, and, once the server has
 answered, ``pli-1a2b3c4d.receipt.json``. Both hold the sha256 of the file that they are about, so that a change of it is
 noticed.
 """
@@ -92,7 +92,7 @@ _AWAY = "Move it away."
 
 
 class Versioned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file of this room."""
+    """A file of this package."""
 
     schema_version: int = SCHEMA_VERSION
 
@@ -158,12 +158,12 @@ class Receipt(Versioned, frozen=True, kw_only=True):
 
 
 def receipt_path(submission: Path) -> Path:
-    """Return where the receipt of a submission lies."""
+    """Return the path of the receipt of a submission."""
     return submission.with_name(f"{submission.stem}{RECEIPT}")
 
 
 def record(submission: Path, protocol: str, scores: Mapping[str, float], date: datetime.date) -> Path:
-    """Store a server's answer beside the file that it is about; return the receipt.
+    """Store a server's answer next to the file that it is about; return the receipt.
 
     Args:
         submission: The file that was uploaded.
@@ -172,7 +172,7 @@ def record(submission: Path, protocol: str, scores: Mapping[str, float], date: d
         date: Of the answer.
 
     Raises:
-        CheckFailed: The file is not the one that was built, or not the one of the receipt that lies there already.
+        CheckFailed: The file is not the one that was built, or not the one of the receipt that is there already.
         CorruptFile: The manifest or the receipt is damaged.
     """
     sha256 = sha256_of_file(submission)
@@ -225,13 +225,13 @@ def parse_receipt(path: Path) -> Receipt:
 
 
 def manifest_path(submission: Path) -> Path:
-    """Return where the manifest of a submission lies; CIRR's two files share one."""
+    """Return the path of the manifest of a submission; CIRR's two files share one."""
     stem = submission.stem.removesuffix(".recall").removesuffix(".recall_subset")
     return submission.with_name(f"{stem}{MANIFEST}")
 
 
 def manifest_of(submission: Path) -> Manifest | None:
-    """Return the manifest beside a submission that names it, or ``None``.
+    """Return the manifest next to a submission that names it, or ``None``.
 
     Raises:
         CorruptFile: The manifest is damaged.

@@ -79,12 +79,12 @@ def broken_list(query: str, value: object, length: int, odd: Callable[[object], 
     count: Counter[str] = Counter()
     for name in value:
         if (found := odd(name)) is not None:
-            rule, told = found
-            first.setdefault(rule, told)
+            rule, problem = found
+            first.setdefault(rule, problem)
             count[rule] += 1
-    for rule, told in first.items():
+    for rule, problem in first.items():
         more = f" (and {count[rule] - 1} more like it)" if count[rule] > 1 else ""
-        yield Problem(rule, f"{told}{more}", query)
+        yield Problem(rule, f"{problem}{more}", query)
     if len(value) != length:
         yield Problem("length", f"its list has {len(value)} ids, and must have exactly {length}", query)
     if twice := _twice(value):
@@ -108,6 +108,6 @@ def kind(value: object) -> str:
 
 
 def shown(value: object, limit: int = 40) -> str:
-    """Write a JSON value as it stands in the file, cut where it is long."""
+    """Write a JSON value as in the file, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= limit else f"{text[:limit]}..."

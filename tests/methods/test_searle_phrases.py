@@ -67,7 +67,7 @@ def test_a_file_of_phrases_is_read_in_both_forms(tmp_path: Path) -> None:
     ("content", "kind", "message"),
     [
         ({"dog": []}, CorruptFile, r"The concept 'dog' of .*phrases\.json has no phrases"),
-        ({"dog": ["a cat"]}, UsageError, r"None of the 1 concepts of .*phrases\.json stands in its own phrases"),
+        ({"dog": ["a cat"]}, UsageError, r"None of the 1 concepts of .*phrases\.json occurs in its own phrases"),
         ({"dog": "a dog"}, CorruptFile, r"phrases\.json holds no phrases: .*\nWrite \{\"dog\""),
         ("[", CorruptFile, r"phrases\.json holds no phrases"),
     ],
@@ -131,7 +131,7 @@ def test_writing_stopped_at_any_byte_goes_on_to_the_same_file(tmp_path: Path) ->
 def test_a_file_that_was_written_with_other_settings_is_not_mixed(tmp_path: Path) -> None:
     path = tmp_path / "phrases.jsonl"
     generate(["dog"], path, HEADER, lambda concept: ("a dog",))
-    with pytest.raises(UsageError, match=r"was written by Header\(.*samples=2.*and asked for is Header\(.*samples=3"):
+    with pytest.raises(UsageError, match=r"with Header\(.*samples=2.*command has Header\(.*samples=3"):
         generate(["dog"], path, Header(SCHEMA, "some-model", 3, 0), lambda concept: ("a dog",))
 
 

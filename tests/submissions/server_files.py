@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.submissions.check import AtHand
+    from cirbench.submissions.check import ProtocolLoader
 
 Values = dict[str, Any]
 
@@ -34,7 +34,7 @@ class Whole:
     """
 
     values: Values
-    annotations: AtHand
+    annotations: ProtocolLoader
     meant: str
     official: bool = False
 

@@ -12,7 +12,7 @@ import pytest
 from cirbench.benchmarks import load_protocol, protocols
 from cirbench.errors import CheckFailed, UsageError
 from cirbench.submissions.build import SERVERS, build_submission, upload_hint
-from cirbench.submissions.check import at_hand, check_files
+from cirbench.submissions.check import check_files, protocol_loader
 from cirbench.submissions.receipts import manifest_of
 from tests.submissions import server_files
 from tests.submissions.runs import run_on
@@ -125,5 +125,5 @@ def test_a_run_on_the_real_test1_gives_files_that_pass(annotation_root: Path, tm
         pytest.skip("CIRBENCH_DATA lacks CIRR's annotations of test1")
     protocol = load_protocol("cirr/test1", annotation_root)
     paths = build_submission(run_on(protocol, tmp_path / "run"), tmp_path / "out", protocol=protocol)
-    for report in check_files(paths, at_hand(annotation_root)):
+    for report in check_files(paths, protocol_loader(annotation_root)):
         assert (report.problems, report.notes, report.queries) == ((), (), 4148)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import MissingData
-from cirbench.submissions.check import at_hand, check_file, check_files, check_values
+from cirbench.submissions.check import check_file, check_files, check_values, protocol_loader
 from cirbench.submissions.rules import RULES
 from tests.submissions import server_files
 from tests.submissions.server_files import CIRCO, CIRR, CIRR_SUBSET, Corruption, Whole, encode
@@ -56,7 +56,7 @@ def official() -> dict[str, Whole]:
     for kind, (file, meant) in OFFICIAL.items():
         if not (root / file).is_file():
             pytest.skip(f"CIRBENCH_DATA lacks {file}")
-        protocol = at_hand(root)(meant)
+        protocol = protocol_loader(root)(meant)
         wholes[kind] = Whole(json.loads((root / file).read_bytes()), {meant: protocol}.get, meant, official=True)
     return wholes
 
@@ -117,7 +117,7 @@ def test_the_official_example_of_circo_val_passes_with_a_note(annotation_root: P
     path = annotation_root / "circo/submission_examples/submission_val.json"
     if not path.is_file():
         pytest.skip(f"CIRBENCH_DATA lacks {path.name}")
-    report = check_file(path, at_hand(annotation_root))
+    report = check_file(path, protocol_loader(annotation_root))
     assert (report.protocol, report.ok) == ("circo/val", True)
     assert report.notes[0].startswith("this is val, and the server scores test only")
 
@@ -212,7 +212,7 @@ def test_a_file_that_is_not_there_is_missing_data(tmp_path: Path) -> None:
 
 def test_a_data_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="is not a folder"):
-        at_hand(tmp_path / "nowhere")
+        protocol_loader(tmp_path / "nowhere")
 
 
 @settings(max_examples=150)

@@ -161,7 +161,7 @@ class Report(msgspec.Struct, frozen=True):
         pairs: How many contents are shared by fewer names.
         not_rgb: Names by pixel format, of those that are not RGB.
         turned: Names whose EXIF data ask to be shown turned.
-        elsewhere: Images that lie where runs do not look.
+        elsewhere: Images in places where runs do not look.
         elsewhere_in: By collection, the folder that holds all of those.
         protocols: What is touched.
         unchecked: Protocols whose annotations are not available, and why.
@@ -219,7 +219,7 @@ def check_protocols(
     """Find and decode every image that some protocols need; see `check`."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise CheckFailed(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so truncated images cannot be told from whole ones.",
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so truncated images look like whole ones.",
             hint="Some imported library set it: set it back to False.",
         )
     wanted = _wanted(protocols)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.files.extract import extract
 from cirbench.benchmarks.files.plan import missing_images, needed_images
-from cirbench.benchmarks.files.sources import Archive
+from cirbench.benchmarks.files.remote import Archive
 from cirbench.errors import CorruptFile, MissingData
 from cirbench.support.console import silent
 from cirbench.support.download import RetryPolicy, fetch, require_space
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cirbench.benchmarks.entry import ProtocolEntry
-    from cirbench.benchmarks.files.sources import RemoteFile, Sources
+    from cirbench.benchmarks.files.remote import DatasetFiles, RemoteFile
     from cirbench.support.console import Display
 
 NAME = ".cirbench-downloads.json"
@@ -95,11 +95,11 @@ class Getter:
 
     Attributes:
         root: The data root.
-        mirror: Fetch every file from here instead, at its path relative to the data root; digests hold all the same.
+        mirror: Fetch every file from here instead, at its path relative to the data root; digests are checked.
         offline: Fetch nothing, and say what is missing.
-        patience: How long to put up with a server.
+        patience: When to give up on a server.
         display: Shows the progress.
-        say: Tells what happens, line by line.
+        say: Prints what happens, line by line.
     """
 
     root: Path
@@ -109,7 +109,7 @@ class Getter:
     display: Display = silent
     say: Callable[[str], None] = lambda line: None
 
-    def annotations(self, sources: Sources) -> None:
+    def annotations(self, sources: DatasetFiles) -> None:
         """Bring every annotation file.
 
         Raises:
@@ -119,7 +119,7 @@ class Getter:
         """
         self._bring(file for file in sources.annotations if not (isinstance(file, Archive) and self._has(file.yields)))
 
-    def images(self, sources: Sources, wanted: Iterable[ProtocolEntry]) -> None:
+    def images(self, sources: DatasetFiles, wanted: Iterable[ProtocolEntry]) -> None:
         """Bring every image that can be fetched and is not there in any layout; the annotations must be there.
 
         Raises:
@@ -136,9 +136,7 @@ class Getter:
             self._bring(archive for archive in images.archives if not self._unpacked(archive))
             if images.archives and (left := missing_images(images, names, self.root)):
                 place = " and ".join(str(place_of(self.root, archive.yields)) for archive in images.archives)
-                self.say(
-                    f"{images.title}: {len(left)} images are missing all the same. To fetch again, delete {place}."
-                )
+                self.say(f"{images.title}: {len(left)} images are still missing. To fetch again, delete {place}.")
 
     def _bring(self, files: Iterable[RemoteFile]) -> None:
         files = tuple(files)

@@ -11,7 +11,7 @@ import msgspec
 
 from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.catalogue import datasets, find_dataset, is_folder, load_protocol, protocols
-from cirbench.benchmarks.files.sources import SOURCES, Archive, Sources
+from cirbench.benchmarks.files.remote import DATASET_FILES, Archive, DatasetFiles
 from cirbench.benchmarks.images import find_images, image_files, image_folders
 from cirbench.errors import CorruptFile, MissingData, UnknownName
 from cirbench.support.files import typed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cirbench.benchmarks.entry import ProtocolEntry
-    from cirbench.benchmarks.files.sources import ImageSet, RemoteFile
+    from cirbench.benchmarks.files.remote import ImageSet, RemoteFile
     from cirbench.protocol import EvaluationProtocol
 
 
@@ -45,14 +45,14 @@ def choose(name: str, split: str | None = None) -> tuple[ProtocolEntry, ...]:
     return tuple(protocol for protocol in chosen if split in (None, protocol.split))
 
 
-def sources(name: str, split: str | None = None) -> Sources:
+def dataset_files(name: str, split: str | None = None) -> DatasetFiles:
     """Return what the data set or protocol ``name`` is made of.
 
     Raises:
         UnknownName: There is no such data set, protocol or split.
     """
     chosen = choose(name, split)
-    return SOURCES.get(chosen[0].dataset, Sources(chosen[0].dataset)).needed_by(chosen)
+    return DATASET_FILES.get(chosen[0].dataset, DatasetFiles(chosen[0].dataset)).needed_by(chosen)
 
 
 class PlannedFile(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ class Plan(msgspec.Struct, frozen=True):
     """What getting a benchmark takes.
 
     Attributes:
-        name: As asked for: a data set or a protocol.
+        name: The data set or protocol that was asked for.
         protocols: The protocols that it is for.
         licence: Of the annotations.
         annotations: Files to fetch.
@@ -134,7 +134,7 @@ def plan(name: str, split: str | None = None, root: Path | None = None) -> Plan:
         UnknownName: There is no such data set, protocol or split.
     """
     chosen = choose(name, split)
-    parts = sources(name, split)
+    parts = dataset_files(name, split)
     annotations = [_file(file, root) for file in parts.annotations]
     countable = root if all(file.there for file in annotations) else None
     return Plan(

@@ -2,7 +2,7 @@
 
 A scene is a few things on a ground, seen from somewhere, in some style. A query is a reference scene and a relative
 caption; relevant is every gallery scene that keeps the shared concept and satisfies the caption, decided by a
-predicate on every scene, so that no false negatives exist. docs/scenes.md tells the whole story.
+predicate on every scene, so that no false negatives exist. docs/scenes.md has the details.
 """
 
 from __future__ import annotations

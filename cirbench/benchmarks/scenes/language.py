@@ -100,7 +100,7 @@ def _described(thing: Thing, dice: Dice, detail: str = "full") -> str:
 
 
 def _with_sides(scene: Scene, things: list[Thing], dice: Dice) -> list[str]:
-    """Describe things, the first two of which by where they stand to each other if that can be said."""
+    """Describe things, the first two of which by how they are placed to each other if that can be said."""
     parts = [_described(thing, dice) for thing in things]
     if len(things) < 2:
         return parts

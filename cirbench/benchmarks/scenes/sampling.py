@@ -85,7 +85,7 @@ _STYLES = ((STYLES[0], 3), (STYLES[1], 1))
 _JITTER = 2
 
 UNPLACED = Place(-1, -1)
-"""Where an object stands that still has to be placed."""
+"""Where an object is that still has to be placed."""
 
 
 def random_scene(dice: Dice, *, things: int) -> Scene:

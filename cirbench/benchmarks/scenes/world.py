@@ -30,7 +30,7 @@ MOST_OBJECTS = 8
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where one object stands.
+    """Where one object is.
 
     Attributes:
         column: 0 is left.
@@ -47,7 +47,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Thing:
-    """One or several objects that differ only in where they stand."""
+    """One or several objects that differ only in where they are."""
 
     shape: str
     colour: str
@@ -88,7 +88,7 @@ class Scene:
 
     @property
     def structure(self) -> str:
-        """What is in the picture regardless of where it stands; no two splits share a structure."""
+        """What is in the picture regardless of where it is; no two splits share a structure."""
         things = sorted(f"{t.count} {t.size} {t.colour} {t.texture} {t.shape}" for t in self.things)
         return "; ".join([*things, self.ground, self.viewpoint, self.style])
 
@@ -165,7 +165,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Beside:
-    """Both kinds are there, and every object of one stands in cells wholly to one side of all objects of the other."""
+    """Both kinds are there, and every object of one is in cells wholly to one side of all objects of the other."""
 
     kind: Kind
     side: Side

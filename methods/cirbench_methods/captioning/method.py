@@ -58,7 +58,7 @@ def choose(encoder: Encoder, parameters: CaptioningParameters) -> Describer:
 
 
 class Written:
-    """Captions that stand in a file."""
+    """Captions from a file."""
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".csv", ".jsonl"):

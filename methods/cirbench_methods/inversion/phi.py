@@ -47,7 +47,7 @@ class Phi(nn.Module):
 class Mapping(nn.Module):
     """Two blocks of a linear layer, dropout and ReLU, and a linear layer (Pic2Word, arXiv:2302.03084).
 
-    In the public code the hidden layers are 512 wide, and dropout stands before the activation.
+    In the public code the hidden layers are 512 wide, and dropout comes before the activation.
     """
 
     def __init__(self, dim: int, width: int, dropout: float = 0.1) -> None:

@@ -50,7 +50,7 @@ SPEC = MethodSpec(
         "cirbench convert lincir phi_best.pt --backbone {backbone} --output CHECKPOINT",
     },
     training_presets={
-        # Chosen on scenes of their own, as the README tells; the defaults are meant for millions of captions.
+        # Chosen on scenes of their own, as the README says; the defaults are meant for millions of captions.
         "scenes-vit": LinCirTraining(
             steps=300, batch_size=64, lr=2e-3, schedule="cosine", keywords="rules", dropout=0.1
         )

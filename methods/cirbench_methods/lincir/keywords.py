@@ -97,7 +97,7 @@ class TaggedKeywords:
 class RuledKeywords:
     """Maximal runs of words that are not function words of English, with the determiners before and within them.
 
-    Verbs cannot be told from nouns without a tagger: those that captions use most stand among the function words.
+    Verbs cannot be distinguished from nouns without a tagger: those that captions use most are function words here.
     """
 
     def __call__(self, caption: str) -> list[Span]:
@@ -129,7 +129,7 @@ def _runs(words: Iterable[tuple[int, int, bool]]) -> list[Span]:
 
 
 BARE = f"a photo of {PLACEHOLDER}"
-"""What stands for a caption without keywords."""
+"""What replaces a caption without keywords."""
 
 
 def clean(caption: str) -> str:

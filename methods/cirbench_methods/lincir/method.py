@@ -1,4 +1,4 @@
-"""LinCIR at work: phi, which has only seen texts, makes the word of a reference."""
+"""LinCIR in use: phi, which has only seen texts, makes the word of a reference."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ SPEC = MethodSpec(
         "cirbench train pic2word --backbone {backbone} --data images/{training} --output CHECKPOINT",
     },
     training_presets={
-        # Chosen on scenes of their own, as the README tells; the defaults are meant for millions of photographs.
+        # Chosen on scenes of their own, as the README says; the defaults are meant for millions of photographs.
         "scenes-vit": Pic2WordTraining(steps=300, batch_size=64, lr=1e-3, warmup=10)
     },
 )

@@ -1,4 +1,4 @@
-"""Pic2Word at work: the mapping network makes the word of a reference."""
+"""Pic2Word in use: the mapping network makes the word of a reference."""
 
 from __future__ import annotations
 

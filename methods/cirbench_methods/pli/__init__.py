@@ -69,7 +69,7 @@ SPEC = MethodSpec(
         "or convert one of its authors: cirbench convert pli FILE.pth --backbone {backbone} --output CHECKPOINT",
     },
     training_presets={
-        # Chosen on scenes of their own, as the README tells; the defaults are meant for models of CLIP's size.
+        # Chosen on scenes of their own, as the README says; the defaults are meant for models of CLIP's size.
         "scenes-vit": PliTraining(
             steps=100,
             lr=3e-5,

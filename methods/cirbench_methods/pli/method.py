@@ -1,4 +1,4 @@
-"""PLI at work: image + text on tuned towers, with the image weighed as the training was made for."""
+"""PLI in use: image + text on tuned towers, with the weight of the image that the training was made for."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, torch.Tensor]
 
 _IMAGE, _TEXT = "class_embedding", "token_embedding.weight"
-"""By these tensors a tower is known, whatever stands before their names."""
+"""Tensors by which a tower is recognised, whatever prefix their names have."""
 _UNUSED = "vision_mask_token"
 """A tensor of the public code that nothing reads."""
 _ALIKE = 0.9

@@ -43,7 +43,7 @@ def masked_tuning_loss(
 ) -> torch.Tensor:
     """InfoNCE over the batch; see `PliTraining.variant` for where paper and public code differ.
 
-    The targets of all processes are told apart; the ones here are theirs from ``first`` on.
+    The targets of all processes are compared; those of this process begin at ``first``.
     """
     queries_BD = masked_BD + texts_BD
     if parameters.variant == "paper":  # a cosine does not see the difference between the average and the sum

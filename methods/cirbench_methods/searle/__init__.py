@@ -49,7 +49,7 @@ class SearleTraining(TrainingParameters, frozen=True):
         temperature: The divisor of the similarities of words.
         regularisation: The weight of the phrases' loss, beside the words' 1; with 0 no phrases are needed.
         concepts: The image's nearest so many concepts are the ones that phrases are about.
-        occurrences: Where the word stands in a phrase that mentions its concept several times.
+        occurrences: Where the word is put in a phrase that mentions its concept several times.
         phrases: FILE.json (concept to list of phrases), FILE.jsonl, or scenes for those that come along.
         dropout: The dropout in the network.
         oti_steps: Optimiser steps for each image's word.
@@ -78,7 +78,7 @@ class SearleTraining(TrainingParameters, frozen=True):
     oti_templates: Literal["searle", "palavra"] = "searle"
 
 
-# Chosen on scenes of their own, as the README tells.
+# Chosen on scenes of their own, as the README says.
 _SCENES = SearleOtiParameters(steps=100, lr=0.05, ema=0.95, phrases="scenes", templates="palavra")
 
 SEARLE = MethodSpec(

@@ -127,7 +127,9 @@ def _resume(output: Path, header: Header) -> set[str]:
         return set()
     theirs, lines = read_lines(output)
     if theirs != header:
-        raise UsageError(f"{output} was written by {theirs}, and asked for is {header}.", hint="Choose another file.")
+        raise UsageError(
+            f"{output} was written with {theirs}, and this command has {header}.", hint="Choose another file."
+        )
     with output.open("r+b") as file:
         file.truncate(file.read().rfind(b"\n") + 1)
     return {line.concept for line in lines}

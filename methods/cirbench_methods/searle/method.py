@@ -1,4 +1,4 @@
-"""SEARLE and SEARLE-OTI at work: the words of the references by the network, or optimised one by one."""
+"""SEARLE and SEARLE-OTI in use: the words of the references by the network, or optimised one by one."""
 
 from __future__ import annotations
 

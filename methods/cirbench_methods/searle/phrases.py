@@ -32,7 +32,7 @@ class Phrases:
     Attributes:
         concepts: The concepts, in the order of the file.
         sentences: The phrases of each.
-        dropped: Concepts that stand in none of their phrases, and so cannot be replaced.
+        dropped: Concepts that occur in none of their phrases, and so cannot be replaced.
         digest: Sha256 of concepts and phrases.
     """
 
@@ -82,7 +82,7 @@ def open_phrases(name: str | None) -> Phrases:
     found = usable(scenes_phrases() if name == SCENES else _read(Path(name)), name)
     if not found.concepts:
         raise UsageError(
-            f"None of the {len(found.dropped)} concepts of {name} stands in its own phrases, so none can be replaced.",
+            f"None of the {len(found.dropped)} concepts of {name} occurs in its own phrases, so none can be replaced.",
             hint="Each phrase has to hold its concept as it is written, for instance: a photo of dog that is asleep.",
         )
     return found
@@ -91,7 +91,7 @@ def open_phrases(name: str | None) -> Phrases:
 def usable(phrases: Mapping[str, Sequence[str]], name: str) -> Phrases:
     """Keep the phrases in which the concept can be replaced, and the concepts that have any.
 
-    A placeholder that stands in a phrase already is removed: it would be taken for the concept's.
+    A placeholder that is in a phrase already is removed: it would be taken for the concept's.
 
     Raises:
         CorruptFile: A concept has no phrase at all.

@@ -80,8 +80,8 @@ def distillation_loss(
 ) -> torch.Tensor:
     """NT-Xent over the words of OTI and the predicted ones, of unit length, in one stack.
 
-    Each word has to find its counterpart among all words of both kinds but itself. The words of all processes are told
-    apart; the ones here are theirs from ``first`` on.
+    Each word has to find its counterpart among all words of both kinds but itself. The words of all processes are
+    compared; those of this process begin at ``first``.
     """
     sides = [functional.normalize(side_BE, dim=-1) for side_BE in (words_BE, predicted_BE)]
     all_XE = torch.cat([gather_rows(side_BE) for side_BE in sides])

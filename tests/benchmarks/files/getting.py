@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from cirbench.benchmarks.files.get import Getter
-from cirbench.benchmarks.files.sources import Archive, RemoteFile, Sources
+from cirbench.benchmarks.files.remote import Archive, DatasetFiles, RemoteFile
 
 if __name__ == "__main__":
     url, root, sha256 = sys.argv[1:]
     info = f"{url}/info.zip"
-    sources = Sources(
+    sources = DatasetFiles(
         "circo",
         (
             RemoteFile(f"{url}/val.json", "circo/annotations/val.json", None, sha256),

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from cirbench import cli
-from cirbench.benchmarks.files import sources
-from cirbench.benchmarks.files.sources import Archive, ImageSet, RemoteFile, Sources
+from cirbench.benchmarks.files import remote
+from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet, RemoteFile
 from tests import circo_files
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def small_circo(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         hashlib.sha256(VAL).hexdigest(),
         variants=("val*",),
     )
-    parts = Sources("circo", (val,), (ImageSet("COCO", "circo", 220, "free", "circo/unlabeled2017", (archive,)),))
-    monkeypatch.setitem(sources.SOURCES, "circo", parts)
+    parts = DatasetFiles("circo", (val,), (ImageSet("COCO", "circo", 220, "free", "circo/unlabeled2017", (archive,)),))
+    monkeypatch.setitem(remote.DATASET_FILES, "circo", parts)
     return server
 
 

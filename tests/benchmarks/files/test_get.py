@@ -15,7 +15,7 @@ import pytest
 
 from cirbench.benchmarks.files.get import LOCK, NAME, Getter, read_records
 from cirbench.benchmarks.files.plan import choose
-from cirbench.benchmarks.files.sources import Archive, ImageSet, RemoteFile, Sources
+from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet, RemoteFile
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData
 from cirbench.support.download import RetryPolicy
 from tests import circo_files
@@ -45,7 +45,7 @@ IMAGES = zipped({f"unlabeled2017/{int(name):012d}.jpg": name.encode() for name i
 
 
 @pytest.fixture
-def sources(server: Server) -> Sources:
+def sources(server: Server) -> DatasetFiles:
     """CIRCO in small: one pinned annotation file, one archive of annotations, one of images."""
     server.files = {
         "/val.json": VAL,
@@ -65,7 +65,9 @@ def sources(server: Server) -> Sources:
         f"{server.url}/images.zip", "circo/images.zip", len(IMAGES), None, into="circo", yields="circo/unlabeled2017"
     )
     val = RemoteFile(f"{server.url}/val.json", "circo/annotations/val.json", len(VAL), hashlib.sha256(VAL).hexdigest())
-    return Sources("circo", (val, info), (ImageSet("COCO", "circo", 220, "free", "circo/unlabeled2017", (images,)),))
+    return DatasetFiles(
+        "circo", (val, info), (ImageSet("COCO", "circo", 220, "free", "circo/unlabeled2017", (images,)),)
+    )
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def visible(root: Path) -> list[str]:
 
 
 def test_annotations_come_verified_and_archives_are_unpacked_and_deleted(
-    getter: Getter, sources: Sources, told: list[str]
+    getter: Getter, sources: DatasetFiles, told: list[str]
 ) -> None:
     getter.annotations(sources)
     assert visible(getter.root) == ["circo/annotations/info.json", "circo/annotations/val.json"]
@@ -92,7 +94,7 @@ def test_annotations_come_verified_and_archives_are_unpacked_and_deleted(
     assert told[2].endswith("1 files unpacked into " + str(getter.root / "circo") + "; the archive is deleted.")
 
 
-def test_what_was_fetched_is_on_record(getter: Getter, sources: Sources, server: Server) -> None:
+def test_what_was_fetched_is_on_record(getter: Getter, sources: DatasetFiles, server: Server) -> None:
     getter.annotations(sources)
     files = read_records(getter.root / "circo").files
     info = files["circo/info.zip"]
@@ -102,7 +104,9 @@ def test_what_was_fetched_is_on_record(getter: Getter, sources: Sources, server:
     assert {path.name for path in (getter.root / "circo").iterdir() if path.is_file()} == {NAME, LOCK}
 
 
-def test_a_second_time_nothing_is_fetched(getter: Getter, sources: Sources, server: Server, told: list[str]) -> None:
+def test_a_second_time_nothing_is_fetched(
+    getter: Getter, sources: DatasetFiles, server: Server, told: list[str]
+) -> None:
     getter.annotations(sources)
     record = (getter.root / "circo" / NAME).read_bytes()
     server.requests.clear()
@@ -113,7 +117,7 @@ def test_a_second_time_nothing_is_fetched(getter: Getter, sources: Sources, serv
     assert (getter.root / "circo" / NAME).read_bytes() == record
 
 
-def test_a_file_of_ones_own_is_never_overwritten(getter: Getter, sources: Sources, server: Server) -> None:
+def test_a_file_of_ones_own_is_never_overwritten(getter: Getter, sources: DatasetFiles, server: Server) -> None:
     own = getter.root / "circo" / "annotations" / "val.json"
     own.parent.mkdir(parents=True)
     own.write_bytes(b"[]")
@@ -125,7 +129,7 @@ def test_a_file_of_ones_own_is_never_overwritten(getter: Getter, sources: Source
 
 
 def test_a_file_that_nobody_pinned_must_stay_as_it_was_at_first(
-    getter: Getter, sources: Sources, server: Server
+    getter: Getter, sources: DatasetFiles, server: Server
 ) -> None:
     getter.annotations(sources)
     (getter.root / "circo" / "annotations" / "info.json").unlink()
@@ -134,7 +138,7 @@ def test_a_file_that_nobody_pinned_must_stay_as_it_was_at_first(
         getter.annotations(sources)
 
 
-def test_images_are_fetched_when_some_are_missing(getter: Getter, sources: Sources, told: list[str]) -> None:
+def test_images_are_fetched_when_some_are_missing(getter: Getter, sources: DatasetFiles, told: list[str]) -> None:
     getter.annotations(sources)
     getter.images(sources, choose("circo", "val"))
     assert len(list((getter.root / "circo" / "unlabeled2017").iterdir())) == 220
@@ -143,7 +147,7 @@ def test_images_are_fetched_when_some_are_missing(getter: Getter, sources: Sourc
     assert told == ["COCO: all 220 images are there."]
 
 
-def test_images_in_another_layout_need_no_download(getter: Getter, sources: Sources, server: Server) -> None:
+def test_images_in_another_layout_need_no_download(getter: Getter, sources: DatasetFiles, server: Server) -> None:
     getter.annotations(sources)
     place = getter.root / "coco" / "images" / "unlabeled2017" / "some"
     place.mkdir(parents=True)
@@ -155,7 +159,7 @@ def test_images_in_another_layout_need_no_download(getter: Getter, sources: Sour
 
 
 def test_an_unpacked_archive_is_not_fetched_again_for_what_it_does_not_hold(
-    getter: Getter, sources: Sources, server: Server, told: list[str]
+    getter: Getter, sources: DatasetFiles, server: Server, told: list[str]
 ) -> None:
     getter.annotations(sources)
     getter.images(sources, choose("circo", "val"))
@@ -164,11 +168,11 @@ def test_an_unpacked_archive_is_not_fetched_again_for_what_it_does_not_hold(
     getter.images(sources, choose("circo", "val"))
     assert server.requests == []
     assert told[-1] == (
-        f"COCO: 1 images are missing all the same. To fetch again, delete {getter.root / 'circo' / 'unlabeled2017'}."
+        f"COCO: 1 images are still missing. To fetch again, delete {getter.root / 'circo' / 'unlabeled2017'}."
     )
 
 
-def test_offline_lists_what_is_missing_and_where_it_is(getter: Getter, sources: Sources, server: Server) -> None:
+def test_offline_lists_what_is_missing_and_where_it_is(getter: Getter, sources: DatasetFiles, server: Server) -> None:
     offline = dataclasses.replace(getter, offline=True)
     with pytest.raises(MissingData, match=r"--offline forbids to fetch them: .*val\.json, .*info\.zip") as caught:
         offline.annotations(sources)
@@ -176,7 +180,7 @@ def test_offline_lists_what_is_missing_and_where_it_is(getter: Getter, sources: 
     assert server.requests == []
 
 
-def test_offline_verifies_and_unpacks_what_was_copied(getter: Getter, sources: Sources, server: Server) -> None:
+def test_offline_verifies_and_unpacks_what_was_copied(getter: Getter, sources: DatasetFiles, server: Server) -> None:
     (getter.root / "circo" / "annotations").mkdir(parents=True)
     (getter.root / "circo" / "annotations" / "val.json").write_bytes(VAL)
     (getter.root / "circo" / "info.zip").write_bytes(server.files["/info.zip"])
@@ -185,7 +189,7 @@ def test_offline_verifies_and_unpacks_what_was_copied(getter: Getter, sources: S
 
 
 def test_a_mirror_serves_the_same_paths_and_is_held_to_the_same_digests(
-    getter: Getter, sources: Sources, server: Server
+    getter: Getter, sources: DatasetFiles, server: Server
 ) -> None:
     server.files = {f"/copy/circo/{path}": server.files[f"/{path}"] for path in ("info.zip", "images.zip")}
     server.files["/copy/circo/annotations/val.json"] = VAL
@@ -198,7 +202,7 @@ def test_a_mirror_serves_the_same_paths_and_is_held_to_the_same_digests(
         mirrored.annotations(sources)
 
 
-def test_an_unsafe_archive_is_refused_and_not_recorded(getter: Getter, sources: Sources, server: Server) -> None:
+def test_an_unsafe_archive_is_refused_and_not_recorded(getter: Getter, sources: DatasetFiles, server: Server) -> None:
     server.files["/info.zip"] = zipped({"../../out": b"bad"})
     with pytest.raises(CheckFailed, match="leads out of the folder"):
         getter.annotations(sources)
@@ -206,7 +210,7 @@ def test_an_unsafe_archive_is_refused_and_not_recorded(getter: Getter, sources: 
 
 
 def test_the_disk_must_hold_an_archive_packed_and_unpacked(
-    getter: Getter, sources: Sources, server: Server, monkeypatch: pytest.MonkeyPatch
+    getter: Getter, sources: DatasetFiles, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     getter.annotations(sources)
     server.requests.clear()
@@ -222,14 +226,14 @@ class _Usage:
     free: int
 
 
-def test_a_damaged_record_is_named(getter: Getter, sources: Sources) -> None:
+def test_a_damaged_record_is_named(getter: Getter, sources: DatasetFiles) -> None:
     (getter.root / "circo").mkdir()
     (getter.root / "circo" / NAME).write_text("{")
     with pytest.raises(CorruptFile, match=rf"{NAME} is damaged"):
         getter.annotations(sources)
 
 
-def test_a_record_of_another_version_is_named(getter: Getter, sources: Sources) -> None:
+def test_a_record_of_another_version_is_named(getter: Getter, sources: DatasetFiles) -> None:
     (getter.root / "circo").mkdir()
     (getter.root / "circo" / NAME).write_text('{"schema_version": 99, "files": {}}')
     with pytest.raises(CorruptFile, match="schema version 99, not 1"):
@@ -237,7 +241,7 @@ def test_a_record_of_another_version_is_named(getter: Getter, sources: Sources) 
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_fetch_each_file_once(server: Server, sources: Sources, tmp_path: Path) -> None:
+def test_two_processes_at_once_fetch_each_file_once(server: Server, sources: DatasetFiles, tmp_path: Path) -> None:
     server.script = [Behaviour(drop_after=len(VAL) // 2)]
     command = [
         sys.executable,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.benchmarks import datasets, protocols
-from cirbench.benchmarks.files.plan import choose, missing_images, needed_images, plan, sources
-from cirbench.benchmarks.files.sources import SOURCES, Archive
+from cirbench.benchmarks.files.plan import choose, dataset_files, missing_images, needed_images, plan
+from cirbench.benchmarks.files.remote import DATASET_FILES, Archive
 from cirbench.benchmarks.images import FOLDERS
 from cirbench.errors import UnknownName
 from cirbench.support.files import sha256_of_file
@@ -18,21 +18,21 @@ from cirbench.support.files import sha256_of_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.benchmarks.files.sources import RemoteFile
+    from cirbench.benchmarks.files.remote import RemoteFile
 
-FILES = [file for each in SOURCES.values() for file in each.annotations]
+FILES = [file for each in DATASET_FILES.values() for file in each.annotations]
 PINNED = [file for file in FILES if file.sha256 is not None and not isinstance(file, Archive)]
-IMAGES = [images for each in SOURCES.values() for images in each.images]
+IMAGES = [images for each in DATASET_FILES.values() for images in each.images]
 ARCHIVES = [archive for images in IMAGES for archive in images.archives]
 
 
 def test_every_data_set_that_needs_files_has_its_sources() -> None:
-    assert set(SOURCES) == {entry.name for entry in datasets().values() if entry.needs is not None}
+    assert set(DATASET_FILES) == {entry.name for entry in datasets().values() if entry.needs is not None}
 
 
 def test_every_protocol_finds_its_files() -> None:
     for entry in protocols().values():
-        parts = sources(entry.id)
+        parts = dataset_files(entry.id)
         needs = datasets()[entry.dataset].needs is not None
         assert bool(parts.annotations) == bool(parts.images) == needs, entry.id
 
@@ -47,10 +47,10 @@ def test_addresses_are_encrypted_and_annotations_pinned_to_a_commit(file: Remote
 
 
 @pytest.mark.parametrize(
-    "images", [images for each in SOURCES.values() for images in each.images], ids=lambda i: i.title
+    "images", [images for each in DATASET_FILES.values() for images in each.images], ids=lambda i: i.title
 )
 def test_images_land_where_runs_look(images: object) -> None:
-    from cirbench.benchmarks.files.sources import ImageSet
+    from cirbench.benchmarks.files.remote import ImageSet
 
     assert isinstance(images, ImageSet)
     places = [images.folder, *(archive.yields for archive in images.archives)]
@@ -69,23 +69,23 @@ def test_the_pinned_digests_are_those_of_the_published_files(file: RemoteFile, a
 
 @pytest.mark.parametrize("name", ["cirr", "fashioniq", "imagenet-r"])
 def test_the_numbers_of_images_are_those_that_the_annotations_name(name: str, annotation_root: Path) -> None:
-    for images in sources(name).images:
+    for images in dataset_files(name).images:
         assert len(needed_images(images, choose(name), annotation_root)) == images.count
 
 
 def test_genecis_object_tasks_share_their_images(annotation_root: Path) -> None:
     tasks = [entry for entry in choose("genecis") if entry.id.endswith("-object")]
-    images = sources("genecis").images[0]
+    images = dataset_files("genecis").images[0]
     assert len(needed_images(images, tasks, annotation_root)) == images.count
 
 
 def test_a_part_of_a_data_set_needs_only_its_own_files() -> None:
-    assert [file.path for file in sources("circo", "test").annotations] == [
+    assert [file.path for file in dataset_files("circo", "test").annotations] == [
         "circo/annotations/test.json",
         "circo/image_info_unlabeled2017.zip",
     ]
-    assert [images.title for images in sources("genecis/focus-object").images] == ["COCO 2017 val"]
-    assert [images.title for images in sources("cirr", "test1").images] == ["NLVR2 test1"]
+    assert [images.title for images in dataset_files("genecis/focus-object").images] == ["COCO 2017 val"]
+    assert [images.title for images in dataset_files("cirr", "test1").images] == ["NLVR2 test1"]
 
 
 def test_a_plan_without_a_data_root_knows_sizes_and_counts() -> None:
@@ -108,11 +108,11 @@ def test_a_plan_for_a_data_root_says_what_is_there(annotation_root: Path) -> Non
 
 def test_fewer_images_are_planned_for_a_protocol_that_ranks_fewer(annotation_root: Path) -> None:
     assert plan("fashioniq/val-union", None, annotation_root).images[0].count == 8582
-    images = sources("fashioniq").images[0]
+    images = dataset_files("fashioniq").images[0]
     names = needed_images(images, choose("fashioniq/val-union"), annotation_root)
     assert missing_images(images, names, annotation_root) == names
 
 
 def test_unknown_splits_of_a_protocol_are_refused() -> None:
     with pytest.raises(UnknownName, match="no split of circo/val called 'test'"):
-        sources("circo/val", "test")
+        dataset_files("circo/val", "test")

@@ -80,7 +80,7 @@ class ImageSet:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sources:
+class DatasetFiles:
     """Everything that a data set, or a part of it, is made of.
 
     Attributes:
@@ -95,7 +95,7 @@ class Sources:
     images: tuple[ImageSet, ...] = ()
     by_hand: str | None = None
 
-    def needed_by(self, wanted: Iterable[ProtocolEntry]) -> Sources:
+    def needed_by(self, wanted: Iterable[ProtocolEntry]) -> DatasetFiles:
         """Return the part that these protocols need."""
         variants = [entry.variant for entry in wanted]
 
@@ -232,13 +232,13 @@ _IMAGENET_R = Archive(
     yields="imagenet-r/imagenet-r",
 )
 
-SOURCES = {
-    "circo": Sources(
+DATASET_FILES = {
+    "circo": DatasetFiles(
         "circo",
         (*_CIRCO, _IMAGE_INFO),
         (ImageSet("COCO 2017 unlabeled", "circo", 123_403, _COCO_LICENCE, "circo/unlabeled2017", (_UNLABELED,)),),
     ),
-    "cirr": Sources(
+    "cirr": DatasetFiles(
         "cirr",
         _CIRR,
         tuple(
@@ -257,7 +257,7 @@ SOURCES = {
             for folder, count, variants in (("dev", 2297, ("val*",)), ("test1", 2315, ("test1",)))
         ),
     ),
-    "fashioniq": Sources(
+    "fashioniq": DatasetFiles(
         "fashioniq",
         _FASHIONIQ,
         (
@@ -275,7 +275,7 @@ SOURCES = {
         by_hand="fashioniq/val-pli also needs PLI's pair lists, fashioniq/captions_pairs/fashion_iq-val-cap-*.txt, "
         "which come with the public code of PLI and may not be handed on here.",
     ),
-    "genecis": Sources(
+    "genecis": DatasetFiles(
         "genecis",
         _GENECIS,
         (
@@ -299,7 +299,7 @@ SOURCES = {
             ),
         ),
     ),
-    "imagenet-r": Sources(
+    "imagenet-r": DatasetFiles(
         "imagenet-r",
         _PIC2WORD,
         (
@@ -323,7 +323,7 @@ SOURCES = {
             ),
         ),
     ),
-    "coco": Sources(
+    "coco": DatasetFiles(
         "coco",
         (_INSTANCES,),
         (ImageSet("COCO 2017 val", "coco-val2017", None, _COCO_LICENCE, "coco/val2017", (_VAL2017,)),),
