@@ -25,7 +25,7 @@ from cirbench.comparison.differences import distinct_names
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
-from cirbench.leaderboard.evidence import Evidence, read_evidence
+from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
 from cirbench.leaderboard.published import Published, load_published
 from cirbench.metrics.statistics import RankRange, compare_all
 from cirbench.metrics.table import short_label
@@ -229,7 +229,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         year=int(entry.created[:4]),
         badge=SERVER if entry.server_scored else REPRODUCED,
         protocol=protocol,
-        metrics={score.label: Number(score.value, score.low, score.high) for score in entry.metrics},
+        metrics={score.label: Number(score.value, score.low, score.high) for score in read_scores(entry, folder)},
         rank=None,
         partial=entry.partial,
         caveats=(*caveats, *([entry.note] if entry.note else [])),

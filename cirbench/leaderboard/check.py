@@ -449,8 +449,9 @@ def _numbers(entry: Entry, evidence: Evidence) -> Iterator[str]:
     if asked != entry.protocol.fields.get("measures") or reported != labels or evidence.all_labels(labels) != {*labels}:
         yield "its numbers are not those that the protocol reports"
         return
+    earlier = all(score.low is None for score in entry.metrics)  # the intervals of an earlier method were left out
     for claimed, found in zip(entry.metrics, again, strict=True):
-        for what in ("value", "low", "high", "n"):
+        for what in ("value", "n") if earlier else ("value", "low", "high", "n"):
             said, is_ = getattr(claimed, what), getattr(found, what)
             if said is None or abs(said - is_) > _TOLERANCE:
                 yield f"{claimed.label}: {what} is given as {said}, and the ranks give {is_}"
@@ -470,7 +471,7 @@ def _without_ranks(entry: Entry, binding: Binding | None) -> Iterator[str]:
     if (binding is not None and labels != binding.labels) or reported != entry.protocol.fields.get("measures"):
         yield "its numbers are not those that the protocol reports"
     for score in entry.metrics:
-        if score.low is None or score.high is None or not score.low <= score.high:
+        if score.low is not None and score.high is not None and not score.low <= score.high:
             yield f"{_quote(score.label)}: {score.value} is not a percentage with an interval"
 
 

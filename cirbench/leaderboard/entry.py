@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cirbench.support.files import Migration
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ENTRY, RANKS = "entry.json", "ranks.npz"
 RECEIPTS = re.compile(r"receipt-[a-z_]+\.json")
 LISTS = re.compile(r"lists-[a-z_]+\.json\.gz")
@@ -39,7 +39,8 @@ class Score(Record, frozen=True):
     Attributes:
         label: As in a result.
         value: The number.
-        low: Lower end of the 95 % interval; ``None`` where a server scored.
+        low: Lower end of the 95 % interval; ``None`` where a server scored, and in entries from before the present
+            method; see `cirbench.leaderboard.evidence.read_scores`.
         high: Upper end.
         n: How many queries it averages; ``None`` where a server scored.
     """
@@ -160,16 +161,24 @@ def read_entry(folder: Path) -> Entry:
 
 
 def _names_of_training_parameters(entry: dict[str, Any]) -> dict[str, Any]:
-    """1 to 2: training parameters and options have the names that trainings use today.
-
-    A seal that held covers the new form; one that did not hold is left, so that it does not hold now either.
-    """
+    """1 to 2: training parameters and options have the names that trainings use today."""
     commands = [command.replace(" --select ", " --monitor ") for command in entry["commands"]]
     renamed = {**entry, "schema_version": 2, "method": rename_training(entry["method"]), "commands": commands}
-    return {**renamed, "seal": _seal(renamed)} if entry.get("seal") == _seal(entry) else renamed
+    return _sealed_again(entry, renamed)
 
 
-MIGRATIONS: Mapping[int, Migration] = {1: _names_of_training_parameters}
+def _without_intervals(entry: dict[str, Any]) -> dict[str, Any]:
+    """2 to 3: intervals are computed by another method, so those that were written are left out."""
+    metrics = [{**score, "low": None, "high": None} for score in entry["metrics"]]
+    return _sealed_again(entry, {**entry, "schema_version": 3, "metrics": metrics})
+
+
+def _sealed_again(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """A seal that was right covers the new form; one that was wrong is left, so that it is wrong now as well."""
+    return {**after, "seal": _seal(after)} if before.get("seal") == _seal(before) else after
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _names_of_training_parameters, 2: _without_intervals}
 """By version, the way to the next one."""
 
 

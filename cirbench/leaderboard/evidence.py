@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from cirbench.errors import CorruptFile
-from cirbench.leaderboard.entry import Score
+from cirbench.leaderboard.entry import RANKS, Score
 from cirbench.metrics.measure import measure
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import measures_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cirbench.leaderboard.entry import Entry
     from cirbench.metrics.measure import Measurement
     from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol
@@ -155,6 +156,13 @@ def read_evidence(path: Path) -> Evidence:
         return _unpacked(arrays)
     except (KeyError, ValueError, TypeError, msgspec.MsgspecError) as error:
         raise CorruptFile(f"{path} does not fit together: {error}.") from error
+
+
+def read_scores(entry: Entry, folder: Path) -> tuple[Score, ...]:
+    """Return the numbers of a valid entry, with intervals by the present method where its ranks are stored."""
+    if not entry.ranks_stored or all(score.low is not None for score in entry.metrics):
+        return entry.metrics
+    return read_evidence(folder / RANKS).scores([score.label for score in entry.metrics])
 
 
 def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:

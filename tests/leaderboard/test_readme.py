@@ -71,7 +71,7 @@ def test_every_cell_follows_from_the_ranks_of_the_entries(table: Published) -> N
     expected = []
     for at in sorted(range(len(entries)), key=lambda at: -entries[at].metrics[0].value):
         score, pair = evidence[at].scores([headline])[0], against.get(at)
-        assert score == entries[at][headline]
+        assert (score.value, score.n) == (entries[at][headline].value, entries[at][headline].n)
         cells = [str(Number(score.value, score.low, score.high))]
         if pair is None:
             cells += [""] * 5

@@ -8,12 +8,14 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CirbenchError
 from cirbench.leaderboard.binding import at_hand, ships
 from cirbench.leaderboard.board import BADGES
 from cirbench.leaderboard.entry import RANKS, read_entry
-from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, read_evidence, spread
+from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, read_evidence, read_scores, spread
 from cirbench.leaderboard.site import figures
 from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
 from cirbench.leaderboard.site.frame import to_html
@@ -184,12 +186,9 @@ class RunView:
 
 
 def run_view(view: BoardView, row: BoardRow, entries: Path, thumbnails: Thumbnails) -> RunView:
-    """Read an entry and prepare its page.
-
-    Raises:
-        CheckFailed: What it says it retrieved does not fit its benchmark.
-    """
+    """Read a valid entry and prepare its page."""
     entry = read_entry(entries / row.id)
+    entry = msgspec.structs.replace(entry, metrics=read_scores(entry, entries / row.id))
     retrieved = _cases(entry, view, entries, thumbnails)
     return RunView(
         f"{row.title} on {row.protocol}",
