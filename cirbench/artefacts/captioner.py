@@ -10,7 +10,7 @@ import msgspec
 
 from cirbench.backbones.images.preprocess import upright_rgb
 from cirbench.backbones.interface import find_device, quietly
-from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt
 from cirbench.support.extras import require
 from cirbench.support.files import digest, sha256_of_file
 
@@ -104,7 +104,9 @@ def load_captioner(
                 folder, dtype=_dtype(precision), output_loading_info=True, local_files_only=True
             )
     except Exception as error:  # whatever transformers meets in damaged files
-        raise CorruptFile(f"The captioner {name} cannot be loaded: {error}", hint="Fetch its files again.") from error
+        raise CorruptFile(
+            f"The captioner {name} cannot be loaded: {excerpt(error)}", hint="Fetch its files again."
+        ) from error
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])
         raise CorruptFile(f"The weights of {name} lack {len(missing)} tensors, for instance {missing[0]}.")
@@ -146,7 +148,7 @@ def _architecture(folder: Path, name: str) -> str:
     except OSError as error:
         raise MissingData(f"{folder} is not a model folder of transformers: {path.name} cannot be read.") from error
     except msgspec.DecodeError as error:
-        raise CorruptFile(f"{path} cannot be read: {error}.") from error
+        raise CorruptFile(f"{path} cannot be read: {excerpt(error)}.") from error
     if len(stated) != 1 or stated[0] not in _CLASSES:
         raise UsageError(
             f"{name} is a {' and '.join(stated) or 'model of no stated class'}, not a captioner that is known here.",

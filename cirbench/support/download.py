@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 
-from cirbench.errors import CirbenchError, CorruptFile, MissingData, quoted
+from cirbench.errors import CirbenchError, CorruptFile, MissingData, excerpt, quoted
 from cirbench.support.console import silent
 from cirbench.support.files import writing_failed
 from cirbench.support.textfiles import HEAD, placeholder
@@ -102,7 +102,7 @@ def fetch(
             fetched = transfer.run()
             part.place()
     except requests.RequestException as error:  # the ones that no retry helps
-        raise MissingData(f"{url} cannot be fetched: {error}.", hint=_by_hand(target)) from error
+        raise MissingData(f"{url} cannot be fetched: {excerpt(error)}.", hint=_by_hand(target)) from error
     except OSError as error:
         raise writing_failed(target, error) from error
     return fetched

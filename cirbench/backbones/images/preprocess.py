@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from PIL import Image, ImageOps
 
-from cirbench.errors import UnknownName, UsageError
+from cirbench.errors import UnknownName, UsageError, quoted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,7 +122,7 @@ class Preprocessing:
                 raise _not_understood(declaration, word)
         parsed = cls(**values)
         if parsed.size < 1 or not all(value > 0 for value in parsed.std) or not (parsed.ratio or 1) >= 1:
-            raise UsageError(f"The preprocessing {declaration!r} has a size, ratio or deviation that cannot be.")
+            raise UsageError(f"The preprocessing {quoted(declaration)} has a size, ratio or deviation that cannot be.")
         return parsed
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
@@ -224,6 +224,6 @@ def _whole(number: str, declaration: str) -> int:
 
 def _not_understood(declaration: str, word: str) -> UsageError:
     return UsageError(
-        f"The preprocessing {declaration!r} cannot be understood at {word!r}.",
+        f"The preprocessing {quoted(declaration)} cannot be understood at {quoted(word)}.",
         hint='Examples: "clip(224)", "targetpad(1.25, 224)", "squash(384, rgb-first)", "clip(224, fast)".',
     )

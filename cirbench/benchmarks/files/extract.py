@@ -18,9 +18,10 @@ import zlib
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from cirbench.errors import CheckFailed, CorruptFile
+from cirbench.errors import CheckFailed, CorruptFile, excerpt, quoted
 from cirbench.support.console import silent
 from cirbench.support.files import writing_failed
+from cirbench.support.textfiles import refuse_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -120,7 +121,7 @@ def _unpack(
         if member.is_folder or (only and str(path) not in only):
             continue
         if path in seen:
-            raise _unsafe(archive, f"it holds {member.name!r} twice")
+            raise _unsafe(archive, f"it holds {quoted(member.name)} twice")
         if written + member.size > allowed:
             raise _unsafe(archive, f"it would unpack to more than {allowed} bytes, as bombs do")
         seen[path] = None
@@ -128,7 +129,7 @@ def _unpack(
         place.parent.mkdir(parents=True, exist_ok=True)
         content = member.open()
         if content is None:
-            raise CorruptFile(f"The archive {archive} is damaged: {member.name!r} has no content.")
+            raise CorruptFile(f"The archive {archive} is damaged: {quoted(member.name)} has no content.")
         with content, place.open("xb") as file:
             while piece := content.read(_CHUNK):
                 written += len(piece)
@@ -145,9 +146,9 @@ def _inside(archive: Path, member: _Member) -> PurePosixPath:
     """Return the member's relative path, if it stays inside and is a plain file or folder."""
     path = PurePosixPath(member.name)
     if member.odd is not None:
-        raise _unsafe(archive, f"{member.name!r} is {member.odd}")
+        raise _unsafe(archive, f"{quoted(member.name)} is {member.odd}")
     if path.is_absolute() or ".." in path.parts or any(sign in member.name for sign in ("\\", ":", "\0")):
-        raise _unsafe(archive, f"{member.name!r} leads out of the folder")
+        raise _unsafe(archive, f"{quoted(member.name)} leads out of the folder")
     if not path.parts and not member.is_folder:
         raise _unsafe(archive, "it holds a file without a name")
     return path
@@ -198,8 +199,9 @@ def _naming_damage(archive: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+        refuse_placeholder(archive, "archive")
         raise CorruptFile(
-            f"The archive {archive} is damaged: {error}.", hint="Delete it and fetch it again."
+            f"The archive {archive} is damaged: {excerpt(error)}.", hint="Delete it and fetch it again."
         ) from error
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.scenes import training_pairs
-from cirbench.errors import MissingData, UsageError, some
+from cirbench.errors import MissingData, UsageError, quoted, some
 from cirbench.support.console import say_once, silent
 from cirbench.support.files import digest, sha256_of_file
 from cirbench.training.data.batches import Batches
@@ -65,7 +65,7 @@ def open_source(
     kind, _, count = data.partition(":")
     if kind == "scenes":
         if count and not count.isdecimal():
-            raise UsageError(f"{data!r} is not training data.", hint="For instance: --data scenes:60000")
+            raise UsageError(f"{quoted(data)} is not training data.", hint="For instance: --data scenes:60000")
         return identified(name, training_pairs(int(count or SCENES_PAIRS)), listing="scenes")
     if data.endswith(".tar"):
         shards = read_shards(data, display=display, say=say)
@@ -81,7 +81,7 @@ def open_source(
         )
     if path.suffix.lower() in LISTS:
         return _listed(name, path, read_list(path, path.parent), say)
-    folder = read_folder(_folder(data, f"{data!r} is not training data"), None)
+    folder = read_folder(_folder(data, f"{quoted(data)} is not training data"), None)
     _say_unused(folder.unused, say)
     return identified(name, folder, listing=digest(folder.images))
 

@@ -226,7 +226,7 @@ def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
     except (tarfile.TarError, EOFError) as error:
         refuse_placeholder(path, "shard")
         raise CorruptFile(
-            f"The shard {path} is not a complete tar file: {error}.",
+            f"The shard {path} is not a complete tar file: {excerpt(error)}.",
             hint="Copy it again; unpack it if it is compressed.",
         ) from error
     except OSError as error:

@@ -184,12 +184,6 @@ def test_flipped_bytes_in_a_zip_are_damage(tmp_path: Path) -> None:
         extract(archive, tmp_path / "target")
 
 
-def test_what_is_no_archive_is_said(tmp_path: Path) -> None:
-    (tmp_path / "page.zip").write_text("<html>")
-    with pytest.raises(CorruptFile, match=r"page\.zip is damaged"):
-        extract(tmp_path / "page.zip", tmp_path / "target")
-
-
 def test_an_archive_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(CirbenchError):
         extract(tmp_path / "gone.zip", tmp_path / "target")
@@ -230,3 +224,17 @@ def test_no_name_whatsoever_leads_out(names: list[str], tar: bool, tmp_path_fact
     except CirbenchError:
         assert tree(target) == {}
     assert {path for path in folder.rglob("*") if not path.is_relative_to(target)} == before
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "is a pointer of git-lfs"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "is a web page"),
+        (b"words", "is damaged"),
+    ],
+)
+def test_what_is_not_an_archive_is_told_by_what_it_is(content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(CorruptFile, match=rf"The archive .*a\.zip {told}"):
+        extract(tmp_path / "a.zip", tmp_path / "target")
