@@ -255,23 +255,3 @@ class Report:
                 for run, found in zip(self.runs, self.diagnoses, strict=True)
             ],
         }
-
-
-def evaluate_methods(method: str | Sequence[str], dataset: str, *, force: bool = False, **options: Any) -> Report:
-    """Evaluate methods on a benchmark; what ``cirbench run`` does, from Python.
-
-    Args:
-        method: One or more methods, as after ``--method``.
-        dataset: As after ``--dataset``.
-        force: Run again what has been run before.
-        **options: Fields of `RunConfig`: ``split="tiny"``, ``set={"weight": 0.5}``, ``backbone="ViT-L-14/openai"`` ...
-
-    Raises:
-        CirbenchError: As the command would.
-    """
-    from cirbench.runs.config import read_config
-    from cirbench.runs.session import Session
-
-    methods = [method] if isinstance(method, str) else list(method)
-    session = Session(read_config(None, {"method": methods, "dataset": dataset, **options}))
-    return Report(session.run(force=force), session.resolved.asked)

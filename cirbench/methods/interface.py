@@ -33,7 +33,7 @@ __all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "
 Disclosure = Literal["yes", "no", "unknown"]
 TrainsOn = Literal["pairs", "images", "texts", "features"]
 Baseline = Literal["image", "text", "image+text"]
-Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets"]
+Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets", "unknown"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ folder that was touched since is noticed.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +32,14 @@ from cirbench.runs.identity import IDENTITY, Identity
 from cirbench.runs.predictions.write import write_jsonl, write_qrels, write_trec
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_field, seal
 from cirbench.support.arrays import Ragged, read_archive, to_archive
+from cirbench.support.extras import data_frame
 from cirbench.support.files import read_versioned, sha256_of_file, write_bytes, write_json, write_text, write_versioned
+from cirbench.support.tables import Column, Number, Table, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas
     from numpy.typing import NDArray
 
     from cirbench.methods.evaluate import Evaluation
@@ -75,6 +79,43 @@ class Run:
             Measurement(name, self.values[name], self.result[name].value / 100, parts if name == label else ())
             for name in (label, *parts)
         ]
+
+    def per_query(self) -> pandas.DataFrame:
+        """Return one row for each query: its cluster, the best rank of its ground truths, each metric as a fraction.
+
+        Raises:
+            MissingData: pandas is not installed.
+        """
+        offsets = self.ranks.offsets
+        best_Q = [int(self.ranks.values[a:b].min()) if b > a else 0 for a, b in itertools.pairwise(offsets)]
+        columns = {"query": self.query_ids, "cluster": self.clusters, "best_rank": best_Q or [0] * len(self.query_ids)}
+        return data_frame({**columns, **self.values}).set_index("query")
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one row for each metric, in percent, with its interval and the number of queries.
+
+        Raises:
+            MissingData: pandas is not installed.
+        """
+        fields = ("label", "value", "low", "high", "n", "at_most")
+        columns = {name: [getattr(metric, name) for metric in self.result.metrics] for name in fields}
+        return data_frame(columns).set_index("label")
+
+    @property
+    def table(self) -> Table:
+        """The numbers with their intervals, for people."""
+        result = self.result
+        counts = f"queries {result.counts.queries}/{result.counts.queries_expected}"
+        columns = (Column("metric", "metric"), Column("value", "%  [95 % interval]"), Column("n", "queries"))
+        rows = tuple(
+            (metric.label, Number(metric.value, metric.low, metric.high), Number(metric.n, digits=0))
+            for metric in result.metrics
+        )
+        title = f"{result.method.name} on {result.protocol.name}, {result.backbone.name}, {counts}"
+        return Table(title, columns, rows, caption=f"Run {self.folder}.")
+
+    def _repr_html_(self) -> str:
+        return render(self.table, "html")
 
 
 def save_run(

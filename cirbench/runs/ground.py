@@ -24,9 +24,13 @@ class Ground:
     Configurations that differ in methods and parameters alone may share one.
     """
 
-    def __init__(self, resolved: Resolved, protocol: EvaluationProtocol | None = None) -> None:
+    def __init__(
+        self, resolved: Resolved, protocol: EvaluationProtocol | None = None, backbone: Backbone | None = None
+    ) -> None:
         self._resolved = resolved
         self._given = protocol
+        if backbone is not None:
+            self.backbone = backbone
 
     @cached_property
     def protocol(self) -> EvaluationProtocol:

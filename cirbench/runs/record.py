@@ -27,13 +27,14 @@ from cirbench.runs.schema import (
     Result,
 )
 from cirbench.support.extras import MODELS, versions
+from cirbench.support.files import digest
 from cirbench.support.parameters import settings_of
 from cirbench.training.checkpoint import read_card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cirbench.backbones.interface import Backbone, BackboneIdentity
+    from cirbench.backbones.interface import Backbone
     from cirbench.methods.evaluate import Evaluation
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.ground import Ground
@@ -41,12 +42,19 @@ if TYPE_CHECKING:
     from cirbench.runs.session import Job
 
 
-def result_of(job: Job, ground: Ground, evaluation: Evaluation, truncated_texts: int) -> tuple[Evaluation, Result]:
+NOT_STATED = "not stated"
+"""What a result says of a backbone that an object brings along."""
+
+
+def result_of(
+    job: Job, ground: Ground, backbone: Backbone | None, evaluation: Evaluation, truncated_texts: int
+) -> tuple[Evaluation, Result]:
     """Return the evaluation of the whole, in which lost queries count as misses, and the result that describes it.
 
     Args:
         job: What was evaluated.
-        ground: The protocol and the backbone.
+        ground: The protocol.
+        backbone: The backbone; ``None`` where it is not stated.
         evaluation: Of what is left of the protocol.
         truncated_texts: How many texts were longer than the text tower reads.
     """
@@ -59,7 +67,7 @@ def result_of(job: Job, ground: Ground, evaluation: Evaluation, truncated_texts:
         digest=job.identity.digest,
         method=_method_record(job),
         protocol=ProtocolRecord(name=whole.name, digest=whole.digest, fields=dict(whole.fields), licence=whole.licence),
-        backbone=_backbone_record(ground.backbone.identity),
+        backbone=backbone_record(backbone),
         counts=Counts(
             queries=len(rest.queries),
             queries_expected=len(whole.queries),
@@ -72,7 +80,7 @@ def result_of(job: Job, ground: Ground, evaluation: Evaluation, truncated_texts:
         seed=seed,
         seconds={phase: round(seconds, 3) for phase, seconds in evaluation.seconds.items()},
         peak_memory_mb=round(peak_memory_mb(), 1),
-        environment=environment(_device_name(ground.backbone), " ".join(sys.argv) if sys.argv[0] else None),
+        environment=environment(_device_name(backbone), " ".join(sys.argv) if sys.argv[0] else None),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         lost=sorted(lost.images),
     )
@@ -122,17 +130,23 @@ def _method_record(job: Job) -> MethodRecord:
     )
 
 
-def _backbone_record(identity: BackboneIdentity) -> BackboneRecord:
-    return BackboneRecord(**dataclasses.asdict(identity), digest=identity.digest)
+def backbone_record(backbone: Backbone | None) -> BackboneRecord:
+    """Describe a backbone by content; ``None`` is one that is not stated."""
+    if backbone is not None:
+        return BackboneRecord(**dataclasses.asdict(backbone.identity), digest=backbone.identity.digest)
+    names = ("name", "architecture", "activation", "weights", "preprocessing", "precision")
+    fields = dict.fromkeys(names, NOT_STATED)
+    return BackboneRecord(**fields, digest=digest(fields))
 
 
-def _device_name(backbone: Backbone) -> str:
-    device = backbone.device
-    if device.type != "cuda":
-        return device.type
+def _device_name(backbone: Backbone | None) -> str:
+    if backbone is None:
+        return NOT_STATED
+    if backbone.device.type != "cuda":
+        return str(backbone.device.type)
     import torch
 
-    return torch.cuda.get_device_name(device)
+    return torch.cuda.get_device_name(backbone.device)
 
 
 def environment(device: str, command: str | None) -> Environment:

@@ -61,19 +61,22 @@ class Resolved:
     training_data: str | None
 
 
-def resolve(config: RunConfig, given: Mapping[str, MethodSpec] | None = None) -> Resolved:
+def resolve(
+    config: RunConfig, given: Mapping[str, MethodSpec] | None = None, entry: ProtocolEntry | None = None
+) -> Resolved:
     """Find everything that a configuration names, and check that it fits together.
 
     Args:
         config: What was asked for.
         given: Methods that need not be installed, by the reference in ``config.method``.
+        entry: The protocol, where it is not one of an installed benchmark.
 
     Raises:
         UnknownName: A method, data set, protocol or parameter does not exist.
         UsageError: The options contradict each other.
         MissingData: A method has to be trained, and there is nothing to train it on.
     """
-    entry = choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
+    entry = entry or choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
     backbone = config.backbone or find_dataset(config.dataset).default_backbone
     asked = {name: (given or {}).get(name) or find_method(name) for name in config.method}
     references = {spec.name: name for name, spec in asked.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,15 @@ import msgspec
 
 from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
-from cirbench.methods.loading import build
+from cirbench.methods.interface import MethodSpec
+from cirbench.methods.loading import build, checked
 from cirbench.methods.training import training_request
+from cirbench.runs.config import to_toml
 from cirbench.runs.folder import RESULT, Run, load_run, save_run
 from cirbench.runs.ground import Ground
 from cirbench.runs.identity import Identity, latest_otherwise_equal
-from cirbench.runs.record import configuration_of, result_of
-from cirbench.runs.resolve import Entrant, resolve
+from cirbench.runs.record import NOT_STATED, backbone_record, configuration_of, result_of
+from cirbench.runs.resolve import Entrant, Resolved, resolve
 from cirbench.support import console
 from cirbench.support.code import Code, current_code
 from cirbench.support.distributed import barrier, broadcast_object, get_context
@@ -28,10 +31,10 @@ from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from cirbench.benchmarks.entry import ProtocolEntry
     from cirbench.methods.evaluate import Evaluation
-    from cirbench.methods.interface import MethodSpec, Parameters
+    from cirbench.methods.interface import Disclosure, Method, Parameters
+    from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.config import RunConfig
 
 
@@ -61,18 +64,15 @@ class Session:
     """One configuration: resolved when it is made, loaded when it is planned or run.
 
     Args:
-        config: What was asked for.
-        ground: The protocol and the backbone, where another session of the same data and backbone has loaded them.
-        methods: Methods that need not be installed, by the reference in ``config.method``.
+        config: What was asked for, or that resolved already.
+        ground: The protocol and the backbone, where they are loaded already.
 
     Raises:
         CirbenchError: See `resolve`.
     """
 
-    def __init__(
-        self, config: RunConfig, ground: Ground | None = None, methods: Mapping[str, MethodSpec] | None = None
-    ) -> None:
-        self.resolved = resolve(config, methods)
+    def __init__(self, config: RunConfig | Resolved, ground: Ground | None = None) -> None:
+        self.resolved = config if isinstance(config, Resolved) else resolve(config)
         self.ground = ground or Ground(self.resolved)
 
     def plan(self) -> str:
@@ -159,9 +159,71 @@ class Session:
         return evaluate(method, self.ground.lost.available), encoder.truncated_texts
 
     def _recorded(self, job: Job, evaluation: Evaluation, truncated_texts: int) -> None:
-        whole, result = result_of(job, self.ground, evaluation, truncated_texts)
+        whole, result = result_of(job, self.ground, self.ground.backbone, evaluation, truncated_texts)
         configuration = configuration_of(job, self.resolved, self.ground)
         save_run(job.folder, result, whole, self.ground.lost.protocol, configuration, identity=job.identity)
+
+
+def run_object(
+    method: Method,
+    config: RunConfig,
+    entry: ProtocolEntry,
+    protocol: EvaluationProtocol | None = None,
+    ground: Ground | None = None,
+) -> Run:
+    """Evaluate an object that encodes by itself, and keep the run by its answers: what it holds is not known.
+
+    Args:
+        method: The object.
+        config: Where and on what; ``method`` has the name that the object gets.
+        entry: The protocol.
+        protocol: The same, loaded; for one that no benchmark has.
+        ground: The protocol, and the backbone that the object is built on; ``None`` where that is not stated.
+    """
+    kind = type(method)
+    reference = f"{kind.__module__}:{kind.__qualname__}"
+    unknown: Disclosure = "unknown"
+    spec = MethodSpec(
+        name=config.method[0],
+        title=kind.__name__,
+        implementation=reference,
+        supervision="unknown",
+        uses_shared_concept=unknown,
+        uses_llm=unknown,
+        uses_triplets=unknown,
+    )
+    entrant = Entrant(reference, spec, spec.parameters(), None)
+    resolved = Resolved(config, entry, config.backbone or NOT_STATED, (entrant,), (spec.name,), None)
+    backbone = None if ground is None else ground.backbone
+    ground = ground or Ground(resolved, protocol)
+    console.say(f"{spec.name} on {ground.protocol.name}")
+    evaluation = evaluate(checked(method, spec.name), ground.lost.available)
+    identity = Identity(
+        protocol=ground.protocol.digest,
+        method=spec.name,
+        parameters={},
+        backbone=backbone_record(backbone).digest,
+        checkpoint=None,
+        limit=config.limit,
+        seed=config.seed,
+        code=current_code(),
+        files={"answers": _digest_of_answers(evaluation)},
+        lost=sorted(ground.lost.images),
+    )
+    job = Job(entrant, None, identity, Path(config.output) / entry.dataset / f"{spec.name}-{identity.digest[:8]}")
+    with locked(job.folder.parent / f".{job.folder.name}.lock"):
+        if not job.done:
+            whole, result = result_of(job, ground, backbone, evaluation, 0)
+            save_run(job.folder, result, whole, ground.lost.protocol, to_toml(config), identity=identity)
+    return load_run(job.folder)
+
+
+def _digest_of_answers(evaluation: Evaluation) -> str:
+    ranking = evaluation.ranking
+    hasher = hashlib.sha256()
+    for array in (ranking.top_QK, ranking.scores_QK, ranking.relevant_ranks.values, ranking.relevant_ranks.offsets):
+        hasher.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+    return hasher.hexdigest()
 
 
 def _code_of(spec: MethodSpec) -> Code:

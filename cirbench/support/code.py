@@ -131,7 +131,7 @@ class _Module:
     @property
     def label(self) -> str:
         """The name, and for a file without a package its stem: the same in whatever folder it lies."""
-        return self.path.stem if self.name.startswith(_FILE_PREFIX) else self.name
+        return self.path.stem if self.name.startswith((_FILE_PREFIX, "__main__")) else self.name
 
     def imports(self) -> Iterator[str]:
         """The dotted name of everything that it imports when it runs, whether that is a module or what one holds."""
@@ -188,8 +188,20 @@ def _referenced(reference: str) -> _Module | None:
         return _Module(module_name(path), path)
     if place.partition(".")[0] == cirbench.__name__:
         return None  # the harness counts whole
+    if place == "__main__":
+        return _main_module()
     chain = [*_chain(place)]
     return chain[-1] if chain and chain[-1].name == place else None
+
+
+def _main_module() -> _Module:
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is None or not Path(file).is_file():
+        raise UsageError(
+            "The method is defined in this session, so nothing can tell when its code changes.",
+            hint="Write it to a file and name it, file.py:Class; or evaluate an object of it.",
+        )
+    return _Module("__main__", Path(file).resolve())
 
 
 def _chain(name: str) -> Iterator[_Module]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cirbench.errors import MissingData
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 MODELS = ("torch", "open_clip_torch", "transformers", "numpy", "pillow", "safetensors")
 """The packages whose version may move a feature."""
@@ -36,6 +36,15 @@ def require(package: str, *, extra: str, purpose: str) -> Any:
             f"{purpose} needs the package {error.name}, which is not installed.",
             hint=f"pip install 'cirbench[{extra}]'",
         ) from error
+
+
+def data_frame(columns: Mapping[str, Any]) -> Any:
+    """Build a pandas data frame from columns of one length.
+
+    Raises:
+        MissingData: pandas is not installed; the hint is the command to type.
+    """
+    return require("pandas", extra="pandas", purpose="A data frame").DataFrame(dict(columns))
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

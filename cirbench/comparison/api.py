@@ -1,0 +1,345 @@
+"""What programs and notebooks call: evaluate, score and compare, with what there is to choose from."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
+
+from cirbench.benchmarks import load_protocol
+from cirbench.benchmarks.catalogue import choose_protocol, datasets, protocols
+from cirbench.benchmarks.entry import ProtocolEntry
+from cirbench.comparison.standings import Standings, compare_runs
+from cirbench.errors import UsageError
+from cirbench.methods.interface import MethodSpec
+from cirbench.methods.registry import find_baselines
+from cirbench.protocol import EvaluationProtocol
+from cirbench.runs.config import RunConfig, read_config
+from cirbench.runs.folder import Run, load_run
+from cirbench.support.extras import data_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas
+
+    from cirbench.backbones.interface import Backbone
+    from cirbench.comparison.report import Report
+    from cirbench.methods.interface import Method
+    from cirbench.runs.predictions.score import Score
+
+    AnyMethod: TypeAlias = str | MethodSpec | type[Any] | Method
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison(Standings):
+    """Runs compared on one number; displays as a table, and becomes a data frame."""
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one row for each run, the best number first; percent, points, and p-values after Holm's correction.
+
+        Raises:
+            MissingData: pandas is not installed.
+        """
+        rows = self.by_value()
+        seen = [row.against for row in rows]
+        return data_frame(
+            {
+                "run": [row.name for row in rows],
+                "method": [row.run.result.method.name for row in rows],
+                self.label: [row.value.value for row in rows],
+                "low": [row.value.low for row in rows],
+                "high": [row.value.high for row in rows],
+                "difference": [None if pair is None else 100 * pair.difference for pair in seen],
+                "p": [None if pair is None else pair.corrected for pair in seen],
+                "folder": [str(row.run.folder) for row in rows],
+            }
+        ).set_index("run")
+
+    def __repr__(self) -> str:
+        return self._rendered("rich")
+
+    def _repr_html_(self) -> str:
+        return self._rendered("html")
+
+    def _rendered(self, form: str) -> str:
+        from cirbench.comparison.tables import standings_table
+        from cirbench.support.tables import render
+
+        return render(standings_table(self), form)
+
+
+def evaluate(
+    method: AnyMethod | Sequence[str | MethodSpec | type[Any]],
+    benchmark: str | Path | EvaluationProtocol,
+    *,
+    split: str | None = None,
+    protocol: str | None = None,
+    backbone: str | Path | Backbone | None = None,
+    weights: str | Path | None = None,
+    activation: Literal["gelu", "quick_gelu"] | None = None,
+    preprocessing: str | None = None,
+    checkpoint: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    train_data: str | Path | None = None,
+    name: str | None = None,
+    device: str = "auto",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    batch_size: int | None = None,
+    limit: int | None = None,
+    allow_missing: bool = False,
+    seed: int = 0,
+    output: str | Path = "runs",
+    data_root: str | Path | None = None,
+    force: bool = False,
+) -> Report:
+    """Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
+
+    A run that is finished already, on the same code, is read and not made again. An object is always evaluated, since
+    what it holds cannot be told from outside; it is kept by its answers.
+
+    Args:
+        method: A name, ``package.module:Class`` or ``file.py:Class``; a `MethodSpec`, or a class with one as ``SPEC``;
+            several of these; or one object with ``encode_gallery`` and ``encode_queries``.
+        benchmark: A data set, a protocol id as ``"circo/val"``, the folder of your own data, or a protocol.
+        split: Split of the data set; its default one if not given.
+        protocol: Protocol id, for a data set with several.
+        backbone: A name, ``MODEL/TAG``, a model folder, or a backbone that is loaded; the usual one of the data set if
+            not given. For an object: the backbone that it is built on, on which the baselines are evaluated beside it.
+        weights: A file with the backbone's weights.
+        activation: Activation that a weights file was trained with.
+        preprocessing: Preprocessing of images: clip, targetpad(1.25) or squash.
+        checkpoint: Folder of a trained method's checkpoint.
+        parameters: Parameters of the methods.
+        training: Parameters of the training, for a method that is trained first.
+        train_data: Training data, for a method that is trained first.
+        name: What an object is called; the name of its class if not given.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: Number format in which the towers compute.
+        batch_size: Images or texts at once; chosen if not given.
+        limit: How many queries are evaluated, the first ones; the result is marked partial.
+        allow_missing: Go on without images that are missing or broken; the result is marked partial.
+        seed: Random seed for training and intervals.
+        output: Folder for the runs.
+        data_root: Folder of the annotations; ``CIRBENCH_DATA`` if not given.
+        force: Run again what has been run before.
+
+    Returns:
+        The runs, the baselines first; displays as a table.
+
+    Raises:
+        CirbenchError: As ``cirbench run`` would say; see `cirbench.errors`.
+    """
+    from cirbench.comparison.report import Report
+    from cirbench.runs.ground import Ground
+    from cirbench.runs.resolve import resolve
+    from cirbench.runs.session import Session
+
+    given, entry = (benchmark, _entry(benchmark)) if isinstance(benchmark, EvaluationProtocol) else (None, None)
+    dataset, protocol = _names(benchmark, protocol)
+    methods: list[Any] = [method] if _is_one(method) else _sequence(method)
+    objects = [each for each in methods if _is_object(each)]
+    if objects and len(methods) > 1:
+        raise UsageError("An object is evaluated by itself.", hint="Call evaluate once for each.")
+    specs = {} if objects else dict(map(_named, methods))
+    loaded = backbone if backbone is not None and not isinstance(backbone, str | Path) else None
+    options = {
+        "method": [_slug(name or type(objects[0]).__name__)] if objects else [*specs],
+        "dataset": dataset,
+        "split": split,
+        "protocol": protocol,
+        "backbone": loaded.identity.name if loaded is not None else _text(backbone),
+        "weights": _text(weights),
+        "activation": activation,
+        "preprocessing": preprocessing,
+        "checkpoint": _text(checkpoint),
+        "set": dict(parameters or {}),
+        "train": dict(training or {}),
+        "train_data": _text(train_data),
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size or 0,
+        "limit": limit,
+        "allow_missing": allow_missing,
+        "seed": seed,
+        "output": str(output),
+        "data_root": _text(data_root),
+    }
+    config = read_config(None, options)
+    if objects:
+        return _evaluate_object(objects[0], config, given, entry, loaded, force=force)
+    resolved = resolve(config, {name: spec for name, spec in specs.items() if spec is not None}, entry)
+    session = Session(resolved, Ground(resolved, given, loaded))
+    return Report(session.run(force=force), resolved.asked)
+
+
+def score(
+    predictions: str | Path | Mapping[str, Sequence[str]],
+    benchmark: str | Path | EvaluationProtocol,
+    *,
+    split: str | None = None,
+    protocol: str | None = None,
+    trust: Literal["ranks", "scores"] | None = None,
+    data_root: str | Path | None = None,
+) -> Score:
+    """Score ranked lists that were made elsewhere; needs no torch.
+
+    Args:
+        predictions: A file as ``cirbench score --predictions`` takes it, or per query id the ids of the gallery, best
+            first.
+        benchmark: As for `evaluate`.
+        split: Split of the data set; its default one if not given.
+        protocol: Protocol id, for a data set with several.
+        trust: Column that orders a TREC run whose ranks contradict its scores.
+        data_root: Folder of the annotations; ``CIRBENCH_DATA`` if not given.
+
+    Raises:
+        UsageError: The protocol's labels are not public.
+        InvalidPredictions: The lists break a rule of the protocol.
+        MissingData: A file is missing.
+    """
+    from cirbench.runs.predictions.read import RankedLists, read_rankings
+    from cirbench.runs.predictions.score import score_lists
+
+    if isinstance(benchmark, EvaluationProtocol):
+        opened = benchmark
+    else:
+        dataset, protocol = _names(benchmark, protocol)
+        entry = choose_protocol(dataset, split=split, protocol=protocol)
+        opened = load_protocol(entry.address, None if data_root is None else Path(data_root))
+    if isinstance(predictions, str | Path):
+        return score_lists(read_rankings(Path(predictions), trust=trust), opened)
+    ranked = {query: tuple(ids) for query, ids in predictions.items()}
+    return score_lists(RankedLists("the given lists", ranked), opened)
+
+
+def compare(
+    runs: Sequence[Run | str | Path], *, metric: str | None = None, baseline: int | Run | str | Path = 0
+) -> Comparison:
+    """Compare runs of one protocol, with corrected paired tests and the places that each may have.
+
+    Args:
+        runs: Runs, or their folders.
+        metric: The number to compare on; the headline if not given.
+        baseline: The run that differences are taken to, or its place among ``runs``.
+
+    Raises:
+        UsageError: There are fewer than two runs, or they are of different protocols.
+        UnknownName: A run does not report the number.
+    """
+    loaded = [run if isinstance(run, Run) else load_run(run) for run in runs]
+    if not isinstance(baseline, int):
+        folder = Path(baseline.folder if isinstance(baseline, Run) else baseline).resolve()
+        places = [place for place, run in enumerate(loaded) if run.folder.resolve() == folder]
+        if not places:
+            raise UsageError(f"The baseline {folder} is not one of the runs.", hint="Add it to them.")
+        baseline = places[0]
+    found = compare_runs(loaded, label=metric, baseline=baseline)
+    return Comparison(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+
+
+def list_benchmarks() -> list[str]:
+    """Name every installed benchmark."""
+    return [*datasets()]
+
+
+def list_backbones() -> list[str]:
+    """Name every backbone that is known by a name."""
+    from cirbench.backbones import list_backbones
+
+    return [entry.name for entry in list_backbones()]
+
+
+def list_metrics() -> list[str]:
+    """Name every metric."""
+    from cirbench.metrics.table import METRICS
+
+    return [*METRICS]
+
+
+def _evaluate_object(
+    method: Method,
+    config: RunConfig,
+    protocol: EvaluationProtocol | None,
+    entry: ProtocolEntry | None,
+    backbone: Backbone | None,
+    *,
+    force: bool,
+) -> Report:
+    from cirbench.comparison.report import Report
+    from cirbench.runs.ground import Ground
+    from cirbench.runs.resolve import resolve
+    from cirbench.runs.session import Session, run_object
+
+    entry = entry or choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
+    baselines = find_baselines() if config.backbone is not None and entry.labelled else {}
+    beside = msgspec.structs.replace(config, method=tuple(spec.name for spec in baselines.values()), set={})
+    resolved = resolve(beside, entry=entry) if baselines else None
+    ground = None if resolved is None else Ground(resolved, protocol, backbone)
+    runs = () if resolved is None else Session(resolved, ground).run(force=force)
+    return Report((*runs, run_object(method, config, entry, protocol, ground)), config.method)
+
+
+def _entry(protocol: EvaluationProtocol) -> ProtocolEntry:
+    return ProtocolEntry(
+        id=protocol.id,
+        title=protocol.title,
+        split=protocol.id.partition("/")[2],
+        queries=len(protocol.queries),
+        gallery=None if protocol.gallery is None else len(protocol.gallery),
+        labelled=protocol.labels is not None,
+    )
+
+
+def _names(benchmark: str | Path | EvaluationProtocol, protocol: str | None) -> tuple[str, str | None]:
+    """The data set, and the protocol where ``benchmark`` is the id of one."""
+    if isinstance(benchmark, EvaluationProtocol):
+        return benchmark.id.partition("/")[0], benchmark.id
+    known = protocols().get(str(benchmark))
+    return (str(benchmark), protocol) if known is None else (known.dataset, known.id)
+
+
+def _named(method: str | MethodSpec | type[Any]) -> tuple[str, MethodSpec | None]:
+    """What finds a method, and the method itself where it need not be found."""
+    if isinstance(method, str):
+        return method, None
+    if isinstance(method, MethodSpec):
+        return method.name, method
+    if not isinstance(spec := getattr(method, "SPEC", None), MethodSpec):
+        raise UsageError(
+            f"The class {method.__name__} has no SPEC, so nothing says what its parameters are.",
+            hint="Give it a MethodSpec as SPEC (docs/adding-a-method.md), or evaluate an object of it.",
+        )
+    return spec.name, spec
+
+
+def _is_object(method: object) -> bool:
+    return not isinstance(method, type) and hasattr(method, "encode_gallery") and hasattr(method, "encode_queries")
+
+
+def _is_one(method: object) -> bool:
+    return isinstance(method, str | MethodSpec | type) or _is_object(method)
+
+
+def _sequence(methods: Any) -> list[Any]:
+    try:
+        return list(methods)
+    except TypeError as error:
+        raise UsageError(
+            f"A {type(methods).__name__} is not a method: it has no encode_gallery and encode_queries.",
+            hint="Give a name, a MethodSpec, a class with one as SPEC, or an object with these two functions.",
+        ) from error
+
+
+def _slug(name: str) -> str:
+    """``MyMethod`` as ``my-method``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") or "method"
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
