@@ -129,17 +129,17 @@ class Converter(Protocol):
         ...
 
 
-STRIPPED = ".?, "
-"""What SEARLE, LinCIR and CLIP4Cir take off both ends of each of FashionIQ's two captions."""
+STRIPPED = ".?,"
+"""What SEARLE, LinCIR and CLIP4Cir take, with blanks, off both ends of each of FashionIQ's two captions."""
 
 
 def join_captions(captions: Sequence[str], strip: str = "") -> str:
-    """Join captions by " and "; of several ones, take the characters ``strip`` off both ends of each first.
+    """Join captions by " and "; of several ones, take the characters ``strip`` and blanks off both ends first.
 
     A single caption stays as annotated: the public code that strips does so on FashionIQ only, whose queries have two.
     """
     if strip and len(captions) > 1:
-        captions = [caption.strip(strip) for caption in captions]
+        captions = [caption.strip(f"{strip} ") for caption in captions]
     return " and ".join(captions)
 
 

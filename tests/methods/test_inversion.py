@@ -113,7 +113,7 @@ UNTIDY = query(3, "blue", " is dark.", "has dots?, ")
         (InversionParameters(), ("a photo of b that is dark and has dots", "a photo of b that has dots and is dark")),
         (SearleOtiParameters(order="given"), ("a photo of b that is dark and has dots",)),
         (Pic2WordParameters(), ("a photo of b , has dots?,  and  is dark.",)),
-        (Pic2WordParameters(strip=" "), ("a photo of b , has dots?, and is dark.",)),
+        (Pic2WordParameters(strip="."), ("a photo of b , has dots?, and is dark",)),
     ],
 )
 def test_each_of_several_captions_is_stripped_as_the_public_code_of_the_method_does(

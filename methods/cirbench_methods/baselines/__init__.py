@@ -23,8 +23,8 @@ class SumParameters(TextParameters, frozen=True):
     Attributes:
         weight: The weight of the image, beside the text's 1.
         sum: The sum of unit vectors (normalised) or of the towers' own, whose lengths weight the two sides (raw).
-        strip: Characters taken off both ends of each caption where a query has several; null for what the public code
-            of the sum does: ".?, " with raw (CLIP4Cir), nothing with normalised (Pic2Word).
+        strip: Characters taken, with blanks, off both ends of each caption where a query has several; null for what the
+            public code of the sum does: ".?," with raw (CLIP4Cir), nothing with normalised (Pic2Word).
     """
 
     weight: float = 1.0

@@ -14,7 +14,7 @@ class InversionParameters(Parameters, frozen=True):
         prompt: The sentence around the word, which replaces $, and the caption, which replaces {}; or one of the
             published ones: that, comma, domain, and.
         order: The order of several captions, which are joined by " and "; both is the average of the two texts.
-        strip: Characters taken off both ends of each caption where a query has several; empty for none.
+        strip: Characters taken, with blanks, off both ends of each caption where a query has several; empty for none.
     """
 
     prompt: str = "that"
