@@ -27,15 +27,17 @@ TABLES = ("runs", "diagnostics", "slices")
 @click.option(
     "--baseline", type=click.Path(path_type=Path), help="Run that the others are compared with.  [default: the first]"
 )
-@click.option("--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the tables."
+)
 @click.option(
     "--table",
     "which",
     type=click.Choice(TABLES),
-    help="One table only.  [default: all of them as rich, runs in every other form]",
+    help="Table to print.  [default: all of them as rich, runs in any other form]",
 )
 @click.option(
-    "--significance-marks", is_flag=True, help="Signs of significance in place of intervals, for a narrow table."
+    "--significance-marks", is_flag=True, help="Show marks of significance instead of intervals and differences."
 )
 def command(
     folders: tuple[Path, ...],
@@ -45,7 +47,10 @@ def command(
     which: str | None,
     significance_marks: bool,
 ) -> None:
-    """Compare runs of one protocol, query by query: differences, corrected tests, and ranks without false orders.
+    """Compare runs of one protocol, query by query.
+
+    Prints each run's number with its interval, its difference to the baseline with a corrected paired test, and the
+    ranks that it may have; then what the unimodal baselines give, and the numbers by slice.
 
     \b
     cirbench compare runs/scenes/image-text-cf2cfa47 runs/scenes/pli-d2c078bf

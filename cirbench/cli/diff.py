@@ -21,15 +21,17 @@ _MOST = 20
 @click.command()
 @click.argument("one", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the tables."
+)
 @click.option(
     "--table",
     "which",
     type=click.Choice(TABLES),
-    help="One table only.  [default: both on a terminal, settings in every other format]",
+    help="Table to print.  [default: both as rich, settings in any other form]",
 )
 def command(one: Path, other: Path, form: str, which: str | None) -> None:
-    """Say what differs between two runs: first the settings, then the queries that one solves and the other does not.
+    """Show what differs between two runs: their settings, and the queries with a hit in the top k of only one of them.
 
     \b
     cirbench diff runs/scenes/image-text-cf2cfa47 runs/scenes/pli-d2c078bf

@@ -22,7 +22,9 @@ from cirbench.support.tables import FORMATS
 )
 @run_options
 @click.option("--metric", help="Metric to look at.  [default: the headline]")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the table."
+)
 def command(
     method: str, assignments: tuple[str, ...], metric: str | None, form: str, force: bool, **options: Any
 ) -> None:

@@ -85,7 +85,9 @@ def compare_runs(runs: Sequence[Run], *, label: str | None = None, baseline: int
     require_one_protocol([base, *runs])
     label = choose_label(runs, label)
     compared = [at for at, run in enumerate(runs) if run.query_ids == base.query_ids]
-    found = compare_all([runs[at].measured(label) for at in compared], base.clusters, seed=base.result.seed)
+    # One seed for one set of runs, so that their p-values do not depend on the baseline or on the order.
+    seed = min(runs[at].result.seed for at in compared)
+    found = compare_all([runs[at].measured(label) for at in compared], base.clusters, seed=seed)
     places = dict(zip(compared, rank_ranges(len(compared), found), strict=True))
     pairs = [dataclasses.replace(pair, first=compared[pair.first], second=compared[pair.second]) for pair in found]
     against = {at: pair.seen_from(at) for pair in pairs for at in _others(pair, baseline)}

@@ -65,7 +65,7 @@ class Entry(Record, frozen=True, kw_only=True):
         backbone: By content.
         counts: How much of the benchmark was scored.
         metrics: The numbers; the first one is the headline.
-        seed: Of the bootstrap, and of training where the run trained.
+        seed: Of training where the run trained, and of the paired tests that compare it.
         commands: What to type to make the run again, one command a line.
         environment: Where the numbers were made.
         created: When the run was made, UTC, ISO 8601.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cirbench.comparison.report import Report
+from cirbench.comparison.standings import Standings, compare_runs
 from cirbench.support.tables import Number
 from tests.comparison.runs import run_of, with_metric
 
@@ -38,6 +39,23 @@ def test_the_composition_subset_is_a_number_of_its_own_and_is_defined() -> None:
     note = REPORT.table.notes[0]
     assert "2 (50.0 %) have a hit in the top 5 by the reference image alone, 1 (25.0 %) by the caption alone" in note
     assert "Composition subset: the queries on which neither" in note and "It has 2." in note
+
+
+def test_the_family_of_tests_is_that_of_compare_for_the_same_runs_whatever_the_order_and_the_baseline() -> None:
+    generator = np.random.default_rng(1)
+    runs = [run_of(name, {"mAP@5": generator.random(80)}) for name in ("image-only", "text-only", "image-text", "pli")]
+
+    def p_values(standings: Standings) -> dict[frozenset[str], tuple[float, float]]:
+        names = [row.name for row in standings.rows]
+        return {
+            frozenset((names[pair.first], names[pair.second])): (pair.p_value, pair.corrected)
+            for pair in standings.pairs
+        }
+
+    report = Report(tuple(runs), ("pli",))
+    assert report.standings is not None
+    assert p_values(report.standings) == p_values(compare_runs(runs[::-1], baseline=2))
+    assert "after Holm's correction over all 6 pairs of these runs" in report.table.caption
 
 
 def test_a_method_is_tested_against_the_sum_without_training() -> None:
