@@ -177,7 +177,7 @@ def _expected(published: int | None, counted: int) -> int:
 
 
 def _notes(score: Score) -> str:
-    lines = ["Intervals: 95 %, at the effective number of queries (those that share an image are not independent)."]
+    lines = ["Intervals: 95 %; queries that share an image do not count as independent."]
     if score.tied_relevant:
         lines.append(f"{score.tied_relevant} ground truths share their exact score with another candidate.")
     if score.not_measured:

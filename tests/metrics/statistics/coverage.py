@@ -150,9 +150,10 @@ def rejected(pairs: Sequence[Pair]) -> float:
     return float(np.mean([pair.p_value < 0.05 for pair in pairs]))
 
 
-def detectable(pairs: Sequence[Pair], side: int) -> float:
-    """Return the middle one of the minimum detectable effects that pairs of one sign report."""
-    return side * float(np.median([pair.detectable for pair in pairs if side * pair.difference > 0]))
+def detectable(population: Population, side: int, draws: int) -> float:
+    """Return the middle one of the minimum detectable effects that pairs with a difference of one sign report."""
+    pairs = repetitions(population, draws, effect=0.2 * side, seed=2)
+    return side * float(np.median([pair.detectable for pair in pairs]))
 
 
 def shape(population: Population) -> str:
@@ -181,7 +182,7 @@ def main(draws: int) -> None:
             if thin > RARELY:  # the pairs themselves say that they are too thin
                 cells.append("")
                 continue
-            effect = detectable(null, side)
+            effect = detectable(population, side, draws // 5)
             power = rejected([*repetitions(population, draws, effect, seed=1)])
             cells.append(f"{100 * power:.1f} % at {100 * effect:+.2f}")
         say(f"| {population.name} | {shape(population)} | {' | '.join(cells)} |")
