@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -293,11 +292,12 @@ def _ranks(group: Sequence[Candidate], headline: str) -> Iterator[tuple[str, str
     for candidate in group:
         competitors.setdefault(_competitor(candidate), []).append(candidate)
     firsts = [members[0] for members in competitors.values()]
+    tested = _tested(firsts, headline)
     above, below = [0] * len(firsts), [0] * len(firsts)
-    for one, other in combinations(range(len(firsts)), 2):
-        sign = _compared(firsts[one], firsts[other], headline)
+    for pair in combinations(range(len(firsts)), 2):
+        sign = tested[pair] if pair in tested else _compared(*(firsts[place].row.metrics[headline] for place in pair))
         if sign:
-            better, worse = (one, other) if sign > 0 else (other, one)
+            better, worse = pair if sign > 0 else pair[::-1]
             below[better] += 1
             above[worse] += 1
     for place, members in enumerate(competitors.values()):
@@ -318,33 +318,33 @@ def _copies(candidates: Sequence[Candidate]) -> Callable[[Candidate], Iterator[s
     return lambda candidate: (id for id in sorted(set(same[_competitor(candidate)]) - {candidate.row.id})[:1])
 
 
-def _compared(one: Candidate, other: Candidate, headline: str) -> int:
-    """1 where the first is better, -1 where the second is, 0 where nothing shows that they differ."""
-    if one.evidence is not None and other.evidence is not None and one.evidence.query_ids == other.evidence.query_ids:
-        return _tested(_Hashed(one.evidence), _Hashed(other.evidence), headline)
-    values = one.row.metrics[headline], other.row.metrics[headline]
-    (low, high), (other_low, other_high) = (value.ends or (value.value, value.value) for value in values)
+def _compared(one: Number, other: Number) -> int:
+    """1 where the first is higher by intervals, and by printed numbers without them; -1 where it is lower, else 0."""
+    (low, high), (other_low, other_high) = (value.ends or (value.value, value.value) for value in (one, other))
     return 1 if low > other_high else -1 if other_low > high else 0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Hashed:
-    """Evidence that can be a key: the same ranks are compared once."""
-
-    evidence: Evidence = dataclasses.field(compare=False)
-    digest: str = dataclasses.field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", self.evidence.digest)
+_AT_ONCE = 11
+"""Rows that are tested together are at most twice as many: so few pairs get the same resamples as one pair alone."""
 
 
-@lru_cache(maxsize=4096)
-def _tested(one: _Hashed, other: _Hashed, headline: str) -> int:
-    numbers = [_measured(each.evidence, headline) for each in (one, other)]
-    (pair,) = compare_all(numbers, one.evidence.clusters)
-    if pair.p_value >= LEVEL:
-        return 0
-    return 1 if pair.difference > 0 else -1
+def _tested(candidates: Sequence[Candidate], headline: str) -> dict[tuple[int, int], int]:
+    """For every two rows with ranks of the same queries: 1 where the first is better, -1 where the second is, else 0."""
+    same: dict[tuple[str, ...], list[tuple[int, Evidence]]] = {}
+    for place, candidate in enumerate(candidates):
+        if candidate.evidence is not None:
+            same.setdefault(candidate.evidence.query_ids, []).append((place, candidate.evidence))
+    tested = {}
+    for rows in same.values():
+        blocks = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+        for at, block in enumerate(blocks):
+            for other in blocks[at:]:
+                members = block if other is block else [*block, *other]
+                numbers = [_measured(evidence, headline) for _, evidence in members]
+                for pair in compare_all(numbers, members[0][1].clusters):
+                    sign = 0 if pair.p_value >= LEVEL else 1 if pair.difference > 0 else -1
+                    tested[members[pair.first][0], members[pair.second][0]] = sign
+    return tested
 
 
 def _measured(evidence: Evidence, headline: str) -> list[Measurement]:

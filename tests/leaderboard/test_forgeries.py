@@ -24,10 +24,11 @@ import pytest
 from cirbench import cli
 from cirbench.cli import command_error
 from cirbench.leaderboard.adding import add_run
-from cirbench.leaderboard.board import read_leaderboard
+from cirbench.leaderboard.board import _AT_ONCE, read_leaderboard
 from cirbench.leaderboard.check import check_entries, command_problem
 from cirbench.leaderboard.entry import Entry, entry_id, read_entry, sealed
 from cirbench.leaderboard.evidence import read_evidence
+from cirbench.metrics.statistics import compare_all
 from cirbench.ranking.task import UNRANKED
 from cirbench.support.arrays import read_archive, to_archive
 from cirbench.support.files import digest
@@ -472,3 +473,16 @@ def test_whether_two_rows_differ_depends_on_these_two_alone(tmp_path: Path) -> N
     assert {name: rank.partition("-")[0] for name, rank in after.items() if name in before and rank} == {
         name: rank.partition("-")[0] for name, rank in before.items() if rank
     }
+
+
+def test_a_test_of_two_rows_is_the_same_whoever_is_tested_beside_them(tmp_path: Path) -> None:
+    numbers, clusters = [], None
+    for seed in range(2 * _AT_ONCE):
+        folder = add_run(run_of(tmp_path / str(seed), seed=seed, skill=seed / 20).folder, tmp_path / "entries")
+        evidence = read_evidence(folder / "ranks.npz")
+        numbers.append(evidence.measured(["mAP@5"]))
+        clusters = evidence.clusters
+    together = compare_all(numbers, clusters)
+    for pair in together[::37]:
+        (alone,) = compare_all([numbers[pair.first], numbers[pair.second]], clusters)
+        assert alone.p_value == pair.p_value
