@@ -329,7 +329,7 @@ _AT_ONCE = 11
 
 
 def _tested(candidates: Sequence[Candidate], headline: str) -> dict[tuple[int, int], int]:
-    """For every two rows with ranks of the same queries: 1 where the first is better, -1 where the second is, else 0."""
+    """For any two rows with ranks of the same queries: 1 where the first is better, -1 where the second is, else 0."""
     same: dict[tuple[str, ...], list[tuple[int, Evidence]]] = {}
     for place, candidate in enumerate(candidates):
         if candidate.evidence is not None:
