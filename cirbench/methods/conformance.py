@@ -13,7 +13,7 @@ import numpy as np
 
 from cirbench.errors import CirbenchError
 from cirbench.methods.interface import Disclosure, Scorer, Supervision
-from cirbench.ranking.units import unit_rows
+from cirbench.ranking import unit_rows
 from cirbench.support.parameters import describe
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from cirbench.methods.interface import Scorer
 from cirbench.metrics.measure import measure
-from cirbench.ranking.exact import rank
+from cirbench.ranking import UnitRows, rank, unit_rows
 from cirbench.ranking.task import ranking_task, scatter_to_full
-from cirbench.ranking.units import UnitRows, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import Method
     from cirbench.metrics.measure import Measurement
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.ranking.candidates import RowSource
+    from cirbench.ranking.rows import RowSource
     from cirbench.ranking.task import Ranking
 
 _COPIED = 128 << 20

@@ -43,7 +43,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cirbench.methods.interface import sentences
-from cirbench.ranking.units import unit_rows
+from cirbench.ranking import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

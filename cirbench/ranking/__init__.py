@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from cirbench.ranking.exact import rank
-from cirbench.ranking.files import RowFiles
+from cirbench.ranking.ranking import rank
+from cirbench.ranking.rows import RowFiles, RowSource, UnitRows, unit_rows
 from cirbench.ranking.task import UNRANKED, Ranking, RankingTask, ranking_task, tie_order
-from cirbench.ranking.units import UnitRows, unit_rows
 
 __all__ = [
     "UNRANKED",
     "Ranking",
     "RankingTask",
     "RowFiles",
+    "RowSource",
     "UnitRows",
     "rank",
     "ranking_task",

@@ -1,70 +1,156 @@
-"""The score of a pair: the exact dot product of its two float32 rows, rounded once to float32.
+"""The score of a pair: the exact dot product of its two float32 rows, rounded once to float32, ties to even.
 
 The definition leaves nothing open, so a score depends neither on batch or block sizes nor on the linear algebra
-library, its threads or the machine. It is cheap to meet: a product of two float32 is exact in float64, so a float64
-sum in any order is off by at most gamma_D · ‖q‖ · ‖g‖ (Higham, Accuracy and Stability of Numerical Algorithms,
-section 3.1), about 1e-13 for unit rows. That decides the float32 unless a rounding boundary lies inside the error,
-once in about 100,000 pairs; those few are summed without error.
+library, its threads or the machine. It is also cheap to compute. The product of two float32 numbers is exact in
+float64, so in a float64 dot product only the additions round. In any order of summation, with or without fused
+operations, their error is at most gamma_D · sum |q_i g_i| with gamma_D = D·u / (1 - D·u) and u = 2^-53 (Higham,
+Accuracy and Stability of Numerical Algorithms, section 3.1), and that sum is at most ‖q‖ · ‖g‖ (Cauchy-Schwarz): 1e-13
+for unit rows of 768 numbers. The exact dot product lies within this error of the float64 one, and rounding to float32
+is monotonic. Where both ends of the interval round to the same float32, that is therefore the score. Where a rounding
+boundary lies between them, once in about 100,000 pairs, the products are added without error and rounded once.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from cirbench.errors import MethodFailed
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from cirbench.ranking.candidates import Candidates
+    from cirbench.ranking.rows import RowSource
     from cirbench.support.arrays import Ragged
 
+T = TypeVar("T", bound=np.generic)
+
 _MARGIN = 1.001
-_PAIRS = 512
+_PAIRS = 256
+"""Pairs of rows whose dot products are computed at once."""
 
 
-def dot_error(dimension: int, dtype: type[np.floating]) -> float:
-    """Bound the error of a dot product of unit rows summed in any order: gamma_D, and a margin for their norms."""
-    error = dimension * float(np.finfo(dtype).eps) / 2
-    return _MARGIN * error / (1 - error)
+@dataclasses.dataclass(frozen=True)
+class BlockScores:
+    """The scores of a tile of queries and a block of gallery items: approximate for all pairs, exact for any.
+
+    Attributes:
+        approximate_TB: float32; the receiver may overwrite it.
+        error_T: How far an approximate score of each query is from the score, at most.
+        exact: Returns the scores of single pairs, given by their rows and columns.
+        precise: Whether ``exact`` costs no more than looking them up.
+    """
+
+    approximate_TB: NDArray[np.float32]
+    error_T: NDArray[np.float64]
+    exact: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+    precise: bool
 
 
-def norms(rows_ND: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the Euclidean norm of each row, never too small by more than the margin of `dot_error`."""
-    squares_N = np.einsum("nd,nd->n", rows_ND, rows_ND).astype(np.float64)
-    lost_to_underflow = rows_ND.shape[1] * float(np.finfo(np.float32).tiny)
-    norms_N: NDArray[np.float64] = np.sqrt(squares_N + lost_to_underflow)
-    return norms_N
+class Workspace:
+    """Arrays by name that are used again for each block: fresh pages would cost more than the arithmetic on them."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[T]) -> NDArray[T]:
+        """Return an array with undefined content, valid until the name is asked for again."""
+        size = math.prod(shape)
+        if name not in self._arrays or len(self._arrays[name]) < size:
+            self._arrays[name] = np.empty(size, dtype)
+        return self._arrays[name][:size].reshape(shape)
+
+    def rows(self, name: str, rows_ND: RowSource, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return a float32 copy of some rows."""
+        copy_PD = self.array(name, (len(numbers), rows_ND.shape[1]), np.float32)
+        if isinstance(rows_ND, np.ndarray) and rows_ND.dtype == np.float32:
+            return rows_ND.take(numbers, axis=0, out=copy_PD, mode="clip")  # the default mode would copy once more
+        copy_PD[:] = rows_ND[numbers]
+        return copy_PD
+
+    def float64(self, name: str, rows_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return a copy in float64."""
+        wide_ND = self.array(name, rows_ND.shape, np.float64)
+        np.copyto(wide_ND, rows_ND)
+        return wide_ND
+
+
+def product_scores(
+    queries_TD: NDArray[np.float32],
+    items_BD: NDArray[np.float32],
+    lengths_T: NDArray[np.float64],
+    workspace: Workspace,
+) -> BlockScores:
+    """Score a block by a float64 matrix product.
+
+    Args:
+        queries_TD: A tile of queries.
+        items_BD: A block of the gallery.
+        lengths_T: At least ‖q‖ · ‖g‖ for each query and any item.
+        workspace: Holds the scores; they are valid until the next block is scored.
+    """
+    sums_TB = product_sums(queries_TD, items_BD, workspace)
+    rounded_TB = workspace.array("scores", sums_TB.shape, np.float32)
+    np.copyto(rounded_TB, sums_TB, casting="same_kind")
+
+    def exact(row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float32]:
+        return rounded_sums(sums_TB[row, column], lengths_T[row], queries_TD, row, items_BD, column)
+
+    return BlockScores(rounded_TB, score_error(queries_TD.shape[1], np.float64, lengths_T), exact, precise=True)
+
+
+def product_sums(
+    queries_TD: NDArray[np.float32], items_BD: NDArray[np.float32], workspace: Workspace
+) -> NDArray[np.float64]:
+    """Return the float64 dot products of a block, valid until those of the next block are asked for."""
+    sums_TB = workspace.array("sums", (len(queries_TD), len(items_BD)), np.float64)
+    wide_TD, wide_BD = workspace.float64("queries", queries_TD), workspace.float64("items", items_BD)
+    return np.matmul(wide_TD, wide_BD.T, out=sums_TB)
 
 
 def score_pairs(
-    queries_QD: NDArray[np.float32], candidates: Candidates, places: Ragged[np.int64]
+    queries_QD: NDArray[np.float32], rows_ND: RowSource, items: Ragged[np.int64], workspace: Workspace
 ) -> NDArray[np.float32]:
-    """Score each query against its own candidates; flat, in the order of ``places``."""
-    sums, norms_of_pairs = np.empty((2, len(places.values)))
-    largest_norm = norms(queries_QD).max(initial=0.0)
-    lengths_Q = places.lengths
-    at_once = max(1, _PAIRS // max(1, int(lengths_Q.max(initial=0))))
-    for start in range(0, len(places), at_once):
-        tile = slice(start, start + at_once)
-        longest = int(lengths_Q[tile].max())
-        queries_TD1 = queries_QD[tile, :, None].astype(np.float64)
-        for skipped in range(0, longest, _PAIRS):
-            at_TP = places.offsets[:-1][tile, None] + np.arange(skipped, min(longest, skipped + _PAIRS))
-            real_TP = at_TP < places.offsets[1:][tile, None]
-            rows_PD = candidates.take(places.values.take(at_TP.reshape(-1), mode="clip"))
-            sums_TP1 = rows_PD.astype(np.float64).reshape(*at_TP.shape, -1) @ queries_TD1
+    """Score each query against its own items, given by their rows; flat, in the order of ``items``."""
+    sums, lengths = np.empty((2, len(items.values)))
+    counts_Q = items.lengths
+    longest_query = norms(queries_QD).max(initial=0.0)
+    by_count = np.argsort(-counts_Q, kind="stable")  # queries that are scored together then have about as many items
+    start, stop = 0, np.count_nonzero(counts_Q)
+    while start < stop:
+        most = int(counts_Q[by_count[start]])
+        tile = by_count[start : min(stop, start + max(1, _PAIRS // most))]
+        wide_TD1 = queries_QD[tile, :, None].astype(np.float64)
+        for skipped in range(0, most, _PAIRS):
+            # Each query of the tile is given as many items as the first one; what is too much is not read off.
+            at_TP = items.offsets[tile, None] + np.arange(skipped, min(most, skipped + _PAIRS))
+            real_TP = at_TP < items.offsets[tile + 1, None]
+            items_PD = workspace.rows("pairs", rows_ND, items.values.take(at_TP.reshape(-1), mode="clip"))
+            wide_TPD = workspace.float64("wide pairs", items_PD).reshape(*at_TP.shape, -1)
             real = at_TP[real_TP]
-            sums[real] = sums_TP1[real_TP, 0]
+            sums[real] = (wide_TPD @ wide_TD1)[real_TP, 0]
             # One cheap bound for all, the norm of these rows together; the 2 covers the rounding errors of the sum.
-            norms_of_pairs[real] = math.sqrt(2 * np.vdot(rows_PD, rows_PD)) * largest_norm
-    scores, sure = _rounded(sums, dot_error(queries_QD.shape[1], np.float64) * norms_of_pairs)
-    unsure = np.flatnonzero(~sure)
-    for pair, query in zip(unsure, places.row_of_value[unsure], strict=True):
-        scores[pair] = exact_score(queries_QD[query], candidates.take(places.values[pair : pair + 1])[0])
+            lengths[real] = math.sqrt(2 * np.vdot(items_PD, items_PD)) * longest_query
+        start += len(tile)
+    return rounded_sums(sums, lengths, queries_QD, items.row_of_value, rows_ND, items.values)
+
+
+def rounded_sums(
+    sums: NDArray[np.float64],
+    lengths: NDArray[np.float64],
+    queries_QD: NDArray[np.float32],
+    query: NDArray[np.int64],
+    rows_ND: RowSource,
+    item: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Round the float64 dot products of pairs; the few that their error leaves open are computed exactly."""
+    scores, sure = _rounded(sums, dot_error(queries_QD.shape[1], np.float64) * lengths)
+    for pair in np.flatnonzero(~sure):
+        row_1D = np.asarray(rows_ND[item[pair : pair + 1]], dtype=np.float32)
+        scores[pair] = exact_score(queries_QD[query[pair]], row_1D[0])
     return scores
 
 
@@ -83,36 +169,24 @@ def exact_score(query_D: NDArray[np.float32], item_D: NDArray[np.float32]) -> np
     return np.float32(total)
 
 
-def check_finite_rows(rows_BD: NDArray[np.float32], what: str, numbers_B: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the norms of rows, and refuse rows that have none.
-
-    Raises:
-        MethodFailed: Naming the first row with NaN, infinite or enormous values by its number.
-    """
-    norms_B = norms(rows_BD)
-    if not np.isfinite(norms_B).all():
-        number = numbers_B[np.flatnonzero(~np.isfinite(norms_B))[0]]
-        raise MethodFailed(
-            f"The features of {what} {number} (counted from 0) hold NaN, infinite or enormous values.",
-            hint="Check the image or text of this item, and the method's arithmetic.",
-        )
-    return norms_B
+def dot_error(dimension: int, dtype: type[np.floating]) -> float:
+    """Bound the error of a dot product of unit rows summed in any order: gamma_D, and a margin for their norms."""
+    error = dimension * float(np.finfo(dtype).eps) / 2
+    return _MARGIN * error / (1 - error)
 
 
-def check_finite_scores(scores: NDArray[np.float32], queries: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-    """Refuse scores that are NaN or infinite; ``queries`` and ``items`` broadcast with them and number them.
+def score_error(dimension: int, dtype: type[np.floating], lengths_T: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bound how far a dot product in ``dtype``, rounded to float32, is from the score; denormals may be flushed."""
+    relative = dot_error(dimension, dtype) + float(np.finfo(np.float32).eps)
+    return relative * lengths_T + dimension * float(np.finfo(np.float32).tiny)
 
-    Raises:
-        MethodFailed: Naming the first such query and gallery item.
-    """
-    finite = np.isfinite(scores)
-    if not finite.all():
-        first = int(np.flatnonzero(~finite)[0])
-        query, item = (np.broadcast_to(numbers, scores.shape).flat[first] for numbers in (queries, items))
-        raise MethodFailed(
-            f"The score of query {query} and gallery item {item} (counted from 0) is {scores.flat[first]}.",
-            hint="Scores must be finite; check the features and the method's score function.",
-        )
+
+def norms(rows_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the Euclidean norm of each row, never too small by more than the margin of `dot_error`."""
+    squares_N = np.einsum("nd,nd->n", rows_ND, rows_ND).astype(np.float64)
+    lost_to_underflow = rows_ND.shape[1] * float(np.finfo(np.float32).tiny)
+    norms_N: NDArray[np.float64] = np.sqrt(squares_N + lost_to_underflow)
+    return norms_N
 
 
 def _rounded(sums: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

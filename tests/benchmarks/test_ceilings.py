@@ -10,7 +10,7 @@ import pytest
 from cirbench.benchmarks import circo, cirr, genecis
 from cirbench.metrics import measure
 from cirbench.metrics.measure import ceilings
-from cirbench.ranking.exact import rank
+from cirbench.ranking import rank
 from cirbench.ranking.task import ranking_task
 from tests import circo_files
 from tests.annotation_files import write_cirr, write_genecis

@@ -69,3 +69,16 @@ def mean_average_precisions(
             precisions[f"mAP@{k}"].append(float(precision_K[:k].sum() / min(len(relevant), k)))
             recalls[f"Recall@{k}"].append(float(target_K[:k].sum()))
     return {label: float(np.mean(values)) for label, values in (precisions | recalls).items()}
+
+
+def chunked_top_k(queries_QD: torch.Tensor, gallery_ND: torch.Tensor, chunk: int = 16_384) -> torch.Tensor:
+    """A search by hand: `torch.topk` of each chunk of float32 scores and of what the chunks left; no ranks."""
+    best_QK = torch.empty((len(queries_QD), 0))
+    items_QK = torch.empty((len(queries_QD), 0), dtype=torch.int64)
+    for start in range(0, len(gallery_ND), chunk):
+        scores_QC = queries_QD @ gallery_ND[start : start + chunk].T
+        scores_QK, columns_QK = torch.topk(scores_QC, min(DEPTH, scores_QC.shape[1]), dim=-1)
+        best_QK, items_QK = torch.cat([best_QK, scores_QK], 1), torch.cat([items_QK, columns_QK + start], 1)
+        best_QK, kept_QK = torch.topk(best_QK, min(DEPTH, best_QK.shape[1]), dim=-1)
+        items_QK = torch.gather(items_QK, 1, kept_QK)
+    return items_QK

@@ -44,6 +44,9 @@ SIZES = {
     "fashioniq-shirt": (2038, 6346, 512),
     "cirr": (4181, 2297, 512),
     "circo": (800, 123_403, 768),
+    "220 of 30k": (220, 30_000, 768),
+    "1k of 10k": (1000, 10_000, 512),
+    "clustered": (4000, 16_983, 768),
     "100k": (1000, 100_000, 768),
     "1m": (1000, 1_000_000, 768),
 }
@@ -52,6 +55,8 @@ SIZES = {
 def sized(name: str) -> Sized:
     """Draw features of a benchmark's size."""
     queries, items, dimension = SIZES[name]
+    if name == "clustered":
+        return _clustered(name)
     generator = np.random.default_rng(0)
     gallery_ND = _units(generator.standard_normal((items, dimension), dtype=np.float32))
     queries_QD = _units(generator.standard_normal((queries, dimension), dtype=np.float32))
@@ -77,6 +82,23 @@ def sized(name: str) -> Sized:
     )
     whole = zip(groups, references, strict=True) if groups is not None else ()
     return Sized(queries_QD, gallery_ND, names, task, [[names[at] for at in (*row, last)] for row, last in whole])
+
+
+def _clustered(name: str, clusters: int = 500, truths: int = 30) -> Sized:
+    """Draw queries and items around common centres; the ground truths of a query are items of its cluster."""
+    queries, items, dimension = SIZES[name]
+    generator = np.random.default_rng(0)
+    centres_CD = _units(generator.standard_normal((clusters, dimension), dtype=np.float32))
+    cluster_N, cluster_Q = np.arange(items) % clusters, generator.integers(0, clusters, queries)
+
+    def around(cluster: NDArray[np.int64]) -> NDArray[np.float32]:
+        noise = generator.standard_normal((len(cluster), dimension), dtype=np.float32)
+        return _units(centres_CD[cluster] + noise / np.float32(np.sqrt(dimension)))
+
+    members = [generator.permutation(np.flatnonzero(cluster_N == cluster))[:truths].tolist() for cluster in cluster_Q]
+    names = [str(at) for at in range(items)]
+    task = RankingTask(items, tie_order(names), 50, Ragged.of(members, np.int64), np.full(queries, -1))
+    return Sized(around(cluster_Q), around(cluster_N), names, task, [])
 
 
 def _units(rows_ND: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.ranking.order import NO_CANDIDATE, first_of_rows, key_scores, key_ties, sort_keys
+from cirbench.ranking.ranking import NO_CANDIDATE, key_scores, key_ties, padded, sort_keys
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -25,5 +25,5 @@ def test_keys_ascend_as_the_rule_says_and_give_back_what_they_hold(values: list[
 
 def test_rows_with_few_keys_are_filled_up() -> None:
     keys = np.array([5, 3, 9], np.uint64)
-    first = first_of_rows(keys, np.array([0, 0, 2]), 3, 2)
-    assert first.tolist() == [[3, 5], [NO_CANDIDATE, NO_CANDIDATE], [9, NO_CANDIDATE]]
+    table = padded(keys, np.array([0, 0, 2]), 3, NO_CANDIDATE)
+    assert np.sort(table).tolist() == [[3, 5], [NO_CANDIDATE, NO_CANDIDATE], [9, NO_CANDIDATE]]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import MethodFailed
-from cirbench.ranking import Ranking, RankingTask, exact, rank, scan, scores, targets
+from cirbench.ranking import Ranking, RankingTask, filter, rank, ranking, scores
 from cirbench.support.arrays import Ragged
 from tests.ranking.cases import Case, cases, plain_answer, random_case
 
@@ -56,23 +54,25 @@ def solved(case: Case) -> Ranking:
 @pytest.mark.slow
 @given(cases(), st.sampled_from([0, 8]), st.sampled_from([1, 5, 512]), st.sampled_from([1, 3, 16, 1024]))
 @settings(max_examples=150)
-def test_ranking_agrees_with_sorting_everything_by_exact_fractions(case: Case, few: int, tile: int, chunk: int) -> None:
+def test_ranking_agrees_with_sorting_everything_by_exact_fractions(
+    case: Case, unfiltered: int, tile: int, block: int
+) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(exact, "_FEW", few)
-        patched.setattr(exact, "TILE", tile)
-        patched.setattr(exact, "scan", functools.partial(scan.scan, chunk=chunk))
-        ranking = solved(case)
-    assert ranking.group_top_QK is not None and ranking.group_ranks_Q is not None
+        patched.setattr(ranking, "UNFILTERED", unfiltered)
+        patched.setattr(ranking, "TILE", tile)
+        patched.setattr(ranking, "BLOCK", block)
+        found = solved(case)
+    assert found.group_top_QK is not None and found.group_ranks_Q is not None
     for row in range(len(case.queries_QD)):
         answer = plain_answer(case, row)
         depth = min(case.task.depth, len(answer.order))
-        assert ranking.top_QK[row].tolist() == answer.order[:depth] + [-1] * (case.task.depth - depth)
-        assert ranking.scores_QK[row, :depth].tolist() == answer.scores[:depth]
-        assert np.isnan(ranking.scores_QK[row, depth:]).all()
-        assert ranking.relevant_ranks[row].tolist() == answer.ranks
-        assert ranking.relevant_ties[row].tolist() == answer.ties
-        assert ranking.group_top_QK[row].tolist() == answer.group
-        assert ranking.group_ranks_Q[row] == answer.group_rank
+        assert found.top_QK[row].tolist() == answer.order[:depth] + [-1] * (case.task.depth - depth)
+        assert found.scores_QK[row, :depth].tolist() == answer.scores[:depth]
+        assert np.isnan(found.scores_QK[row, depth:]).all()
+        assert found.relevant_ranks[row].tolist() == answer.ranks
+        assert found.relevant_ties[row].tolist() == answer.ties
+        assert found.group_top_QK[row].tolist() == answer.group
+        assert found.group_ranks_Q[row] == answer.group_rank
 
 
 @given(cases())
@@ -88,11 +88,13 @@ def test_a_score_function_that_is_the_dot_product_of_coarse_features_ranks_as_th
 def test_block_sizes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     case = large_case()
     expected = solved(case)
-    for tile, chunk, pairs in ((1, 1024, 512), (7, 100, 3), (40, 33, 1), (512, 4096, 64)):
-        monkeypatch.setattr(exact, "TILE", tile)
-        monkeypatch.setattr(exact, "scan", functools.partial(scan.scan, chunk=chunk))
-        monkeypatch.setattr(scores, "_PAIRS", pairs)
-        assert equal(solved(case), expected), (tile, chunk, pairs)
+    for tile, block, pairs in ((1, 1024, 512), (7, 100, 3), (40, 33, 1), (512, 4096, 64)):
+        for unfiltered in (0, 500, 10_000):
+            monkeypatch.setattr(ranking, "TILE", tile)
+            monkeypatch.setattr(ranking, "BLOCK", block)
+            monkeypatch.setattr(ranking, "UNFILTERED", unfiltered)
+            monkeypatch.setattr(scores, "_PAIRS", pairs)
+            assert equal(solved(case), expected), (tile, block, pairs, unfiltered)
 
 
 def test_batches_of_queries_change_nothing() -> None:
@@ -105,52 +107,89 @@ def test_batches_of_queries_change_nothing() -> None:
         assert part.relevant_ranks.values.tobytes() == expected.relevant_ranks.take(np.array(rows)).values.tobytes()
 
 
-def test_the_linear_algebra_library_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unfiltered", [0, 10_000])
+def test_the_linear_algebra_library_changes_nothing(monkeypatch: pytest.MonkeyPatch, unfiltered: int) -> None:
+    def product(one_TD: NDArray[Any], other_DB: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+        torch.mm(torch.from_numpy(one_TD), torch.from_numpy(other_DB), out=torch.from_numpy(out))
+        return out
+
     case = large_case(dimension=257)
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    with_torch = solved(case)
-    monkeypatch.delitem(sys.modules, "torch")
-    assert equal(with_torch, solved(case))
+    expected = solved(case)
+    monkeypatch.setattr(ranking, "UNFILTERED", unfiltered)
+    monkeypatch.setattr(np, "matmul", product)
+    assert equal(solved(case), expected)
 
 
 @pytest.mark.parametrize("share", [-1.0, -0.3, 0.5, 1.0])
-def test_any_filter_within_the_error_bound_gives_the_same_ranking(
-    monkeypatch: pytest.MonkeyPatch, share: float
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_any_product_within_the_error_bound_gives_the_same_ranking(
+    monkeypatch: pytest.MonkeyPatch, precision: type[np.floating[Any]], share: float
 ) -> None:
     """The worst that a matrix product may do, alternating in sign from item to item, is not seen in the result."""
     case = large_case()
     expected = solved(case)
-    error = scores.dot_error(case.queries_QD.shape[1], np.float32) / 1.001
+    error = scores.dot_error(case.queries_QD.shape[1], precision) / 1.001
 
-    def product(
-        queries_TD: NDArray[np.float32], block_BD: NDArray[np.float32], room: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        scores_TB = honest(queries_TD, block_BD, room)
-        true_TB = queries_TD.astype(np.float64) @ block_BD.T.astype(np.float64)
-        signs_B = np.where(np.arange(len(block_BD)) % 2, 1, -1)
-        scores_TB[:, : len(block_BD)] = true_TB + 0.99 * error * share * signs_B
-        return scores_TB
+    def product(one_TD: NDArray[Any], other_DB: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+        true_TB = one_TD.astype(np.float64) @ other_DB.astype(np.float64)
+        out[:] = true_TB + 0.99 * error * share * np.where(np.arange(out.shape[1]) % 2, 1, -1)
+        return out
 
-    honest = scan._product
-    monkeypatch.setattr(scan, "_product", product)
+    monkeypatch.setattr(ranking, "UNFILTERED", 0 if precision is np.float32 else 10_000)
+    monkeypatch.setattr(np, "matmul", product)
     assert equal(solved(case), expected)
 
 
-def test_many_undecided_candidates_are_settled_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nearly everything ties, memory stays bounded and the tie rule decides."""
+@pytest.mark.parametrize("unfiltered", [0, 10_000])
+@pytest.mark.parametrize("pairs", [1, 10**9])
+def test_where_nearly_everything_ties_the_tie_rule_decides(
+    monkeypatch: pytest.MonkeyPatch, unfiltered: int, pairs: int
+) -> None:
     generator = np.random.default_rng(5)
     case = random_case(generator, 9, 2000, 3, "coarse")
     case = dataclasses.replace(
         case, queries_QD=np.ones_like(case.queries_QD), gallery_ND=np.ones((2000, 3), np.float32)
     )
-    monkeypatch.setattr(targets, "_PENDING", 100)
-    monkeypatch.setattr(exact, "scan", functools.partial(scan.scan, chunk=300))
-    ranking = solved(case)
+    monkeypatch.setattr(filter, "_WORTH_A_PRODUCT", pairs)
+    monkeypatch.setattr(ranking, "UNFILTERED", unfiltered)
+    monkeypatch.setattr(ranking, "BLOCK", 300)
+    found = solved(case)
     for row in range(9):
         answer = plain_answer(case, row)
-        assert ranking.top_QK[row].tolist() == answer.order[:7]
-        assert ranking.relevant_ranks[row].tolist() == answer.ranks
-        assert ranking.relevant_ties[row].tolist() == answer.ties
+        assert found.top_QK[row].tolist() == answer.order[:7]
+        assert found.relevant_ranks[row].tolist() == answer.ranks
+        assert found.relevant_ties[row].tolist() == answer.ties
+
+
+@pytest.mark.parametrize("unfiltered", [0, 10_000])
+def test_scores_beside_rounding_boundaries_are_ranked_by_their_exact_values(
+    monkeypatch: pytest.MonkeyPatch, unfiltered: int
+) -> None:
+    """Sums half way between two float32 numbers and 2^-80 beside it, which float64 cannot tell apart."""
+    half, tiny = np.float32(2.0**-24), np.float32(2.0**-40)
+    rows = [
+        [1, odd, half, sign * tiny] for odd in (0.0, 2.0**-23, 2.0**-22) for sign in (-1.0, 0.0, 1.0) for _ in range(4)
+    ]
+    gallery_ND = np.array(rows, np.float32)[np.random.default_rng(2).permutation(len(rows))]
+    queries_QD = np.array([[1, 1, 1, tiny]] * 3, np.float32)
+    items = len(gallery_ND)
+    task = RankingTask(
+        gallery_size=items,
+        tie_order_N=np.random.default_rng(3).permutation(items),
+        depth=7,
+        relevant=Ragged.of([list(range(items)), [5, 30], []], np.int64),
+        excluded_Q=np.array([-1, 7, 35]),
+        groups=Ragged.of([[0, 9, 20]] * 3, np.int64),
+    )
+    case = Case(queries_QD, gallery_ND, task)
+    monkeypatch.setattr(ranking, "UNFILTERED", unfiltered)
+    found = solved(case)
+    for row in range(3):
+        answer = plain_answer(case, row)
+        assert found.top_QK[row].tolist() == answer.order[:7]
+        assert found.scores_QK[row].tolist() == answer.scores[:7]
+        assert found.relevant_ranks[row].tolist() == answer.ranks
+        assert found.relevant_ties[row].tolist() == answer.ties
 
 
 def test_the_order_of_the_gallery_changes_nothing() -> None:

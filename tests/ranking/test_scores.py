@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cirbench.ranking.candidates import Candidates
-from cirbench.ranking.scores import dot_error, exact_score, score_pairs
+from cirbench.ranking.scores import Workspace, dot_error, exact_score, score_pairs
 from cirbench.support.arrays import Ragged
 from tests.ranking.cases import exact_scores, nearest_float32
 
@@ -34,8 +33,7 @@ def test_a_score_is_the_nearest_float32_to_the_exact_dot_product(rows: tuple[NDA
     query_D, item_D = rows
     expected = nearest_float32(exact_scores(query_D, item_D[None])[0])
     assert exact_score(query_D, item_D) == expected
-    candidates = Candidates(item_D[None], np.arange(1))
-    assert score_pairs(query_D[None], candidates, Ragged.of([[0]], np.int64))[0] == expected
+    assert score_pairs(query_D[None], item_D[None], Ragged.of([[0]], np.int64), Workspace())[0] == expected
 
 
 @pytest.mark.parametrize("last", [2.0**-48, -(2.0**-48), 0.0])
@@ -51,12 +49,12 @@ def test_a_sum_beside_a_rounding_boundary_is_rounded_by_its_last_bit(last: float
 def test_a_score_does_not_depend_on_what_is_scored_with_it() -> None:
     generator = np.random.default_rng(0)
     queries_QD = generator.standard_normal((30, 100)).astype(np.float32)
-    candidates = Candidates(generator.standard_normal((200, 100)).astype(np.float32), np.arange(200))
+    gallery_ND = generator.standard_normal((200, 100)).astype(np.float32)
     places = Ragged.of([generator.integers(0, 200, count).tolist() for count in range(30)], np.int64)
-    together = places.like(score_pairs(queries_QD, candidates, places))
+    together = places.like(score_pairs(queries_QD, gallery_ND, places, Workspace()))
     for row in range(30):
         for place, score in zip(places[row], together[row], strict=True):
-            alone = score_pairs(queries_QD[row : row + 1], candidates, Ragged.of([[place]], np.int64))
+            alone = score_pairs(queries_QD[row : row + 1], gallery_ND, Ragged.of([[place]], np.int64), Workspace())
             assert alone[0] == score
 
 

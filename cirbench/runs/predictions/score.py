@@ -13,9 +13,8 @@ from cirbench.metrics.measure import measure
 from cirbench.metrics.statistics.intervals import intervals
 from cirbench.metrics.table import parse_label
 from cirbench.protocol import Gallery
-from cirbench.ranking.exact import rank
+from cirbench.ranking import rank, unit_rows
 from cirbench.ranking.task import UNRANKED, ranking_task
-from cirbench.ranking.units import unit_rows
 from cirbench.runs.predictions.read import read_features, read_ids
 from cirbench.support.arrays import Ragged
 from cirbench.support.textfiles import nfc

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cirbench.methods.interface import STRIPPED, sentences
-from cirbench.ranking.units import unit_rows
+from cirbench.ranking import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from cirbench.benchmarks.images import COCO_DIGITS
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.methods.interface import sentences
 from cirbench.protocol import Item
-from cirbench.ranking.units import unit_rows
+from cirbench.ranking import unit_rows
 from cirbench.support import console
 from cirbench.training.data import open_source
 from cirbench.training.data.listed import read_list

@@ -12,7 +12,7 @@ from cirbench.backbones.text import PLACEHOLDER
 from cirbench.backbones.weights import place, read_tensors
 from cirbench.errors import UsageError
 from cirbench.methods.interface import join_captions
-from cirbench.ranking.units import unit_rows
+from cirbench.ranking import unit_rows
 from cirbench.training.checkpoint import WEIGHTS
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.space import OwnSpace
 from cirbench.backbones.text import PLACEHOLDER, PseudoWords
-from cirbench.ranking.units import unit_rows
+from cirbench.ranking import unit_rows
 from cirbench.support.files import digest
 from cirbench_methods.searle.oti import Draws, Texts, draw, invert
 from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
