@@ -7,7 +7,10 @@ exit code of its class; a traceback appears only under ``--debug``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
+import io
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -109,11 +112,18 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     # Not list(...), nor a function called report: once a verb is imported, its name is that of its module here.
     arguments = [*(sys.argv[1:] if arguments is None else arguments)]
+    if sys.stdout is None:  # closed by the shell: >&-
+        click.echo("error: stdout is closed, so there is nowhere to print to.", err=True)
+        return 1
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a table with a replaced sign is better than none
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(distributed.stopped_by_signals())
             stack.enter_context(distributed.init_distributed())
             code = cli.main(arguments, prog_name="cirbench", standalone_mode=False)
+            sys.stdout.flush()
         except (KeyboardInterrupt, click.Abort) as error:
             stopped = error.__cause__ if isinstance(error, click.Abort) else error
             if isinstance(stopped, distributed.Terminated):
@@ -136,6 +146,10 @@ def execute(arguments: Sequence[str] | None = None) -> int:
             distributed.log_once(f"error: {error}")
             return error.exit_code
         except Exception as error:
+            if isinstance(error, OSError) and error.filename is None and error.errno in _STREAM_ERRORS:
+                distributed.log_once(f"error: The output cannot be written to stdout: {error.strerror}.")
+                _throw_away_stdout()
+                return 1
             if "--debug" in arguments:
                 raise
             distributed.log_once(
@@ -144,3 +158,13 @@ def execute(arguments: Sequence[str] | None = None) -> int:
             )
             return 1
     return code if isinstance(code, int) else 0
+
+
+_STREAM_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
+"""What a write to a stream fails with; files are written by `cirbench.support.files`, which names them."""
+
+
+def _throw_away_stdout() -> None:
+    """Send what is left to nowhere, or the interpreter fails once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -80,3 +81,33 @@ def test_light_commands_never_import_torch(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "said"),
+    [
+        (">&-", "error: stdout is closed, so there is nowhere to print to."),
+        ("> /dev/full", "error: The output cannot be written to stdout: No space left on device."),
+    ],
+)
+@pytest.mark.parametrize("verb", ["list methods", "list methods --json", "show pli"])
+def test_a_closed_or_full_stdout_is_one_sentence_and_an_exit_code(verb: str, redirection: str, said: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m cirbench {verb} {redirection}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (1, said)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp932", "latin-1"])
+def test_a_stream_that_cannot_encode_a_sign_replaces_it(encoding: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cirbench", "list", "protocols"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "scenes/tiny" in done.stdout.decode(encoding)
