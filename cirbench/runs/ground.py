@@ -12,6 +12,8 @@ from cirbench.benchmarks.missing import Lost, find_lost
 from cirbench.support import console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.protocol import EvaluationProtocol
@@ -87,6 +89,18 @@ class Ground:
             progress=console.progress,
         )
 
+    def describe_truncation(self, method: str, texts: int) -> str:
+        """Say how many of a method's texts were cut, how many queries have captions that are, and by how much."""
+        backbone = self.backbone
+        sentences = [" and ".join(query.captions).split() for query in self.lost.available.queries]
+        cut = [_words_cut(backbone, words) for words in sentences]
+        queries = sum(number > 0 for number in cut)
+        return (
+            f"{method}: {texts} different texts are longer than the {backbone.context_length} tokens that "
+            f"{backbone.identity.name} reads, and were cut at their ends. The captions of {queries} of {len(cut)} "
+            f"queries are too long by themselves, by up to {max(cut, default=0)} words."
+        )
+
     def describe(self) -> list[str]:
         """Say what is loaded, and how much is to be encoded."""
         whole, protocol, encoder = self.protocol, self.lost.available, self.encoder()
@@ -105,3 +119,17 @@ class Ground:
                 f" ({new * backbone.dim * 4 / 1e6:.1f} MB{seconds})"
             )
         return lines
+
+
+def _words_cut(backbone: Backbone, words: Sequence[str]) -> int:
+    """How many words at the end of a caption the text tower does not read, by halving what may be."""
+    if not backbone.overlong([" ".join(words)])[0]:
+        return 0
+    fits, too_many = 0, len(words)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if backbone.overlong([" ".join(words[:middle])])[0]:
+            too_many = middle
+        else:
+            fits = middle
+    return len(words) - fits

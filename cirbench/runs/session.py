@@ -145,6 +145,8 @@ class Session:
             if (before := latest_otherwise_equal(job.identity, job.folder.parent)) is not None:
                 console.say(f"{before[0]} is not reused: {'; '.join(before[1])}")
             evaluation, truncated_texts = self._executed(job)
+            if truncated_texts:
+                console.say(self.ground.describe_truncation(job.entrant.spec.name, truncated_texts))
             if get_context().is_main_process:  # the others have encoded their share
                 self._recorded(job, evaluation, truncated_texts)
             barrier()
