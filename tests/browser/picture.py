@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import ARGUMENTS, find_chromium
 
-WIDTH = 1280
+WIDTH = 1440
 
 
 def take(page: Path, picture: Path) -> None:

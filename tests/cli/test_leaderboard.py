@@ -51,7 +51,7 @@ def test_check_says_what_is_wrong_and_exits_with_4(
     assert execute(["leaderboard", "check", "--entries", str(tmp_path)]) == 4
     told = capsys.readouterr()
     assert told.out.splitlines()[:2] == [f"{broken.name}: not valid", "  ranks.npz is missing"]
-    assert "1 of 2 entries do not hold." in told.err
+    assert "1 of 2 entries are not valid." in told.err
     assert execute(["leaderboard", "check", "--entries", str(tmp_path), "--json"]) == 4
     found = json.loads(capsys.readouterr().out)["entries"]
     assert found[0] == {"entry": broken.name, "ok": False, "problems": ["ranks.npz is missing"], "notes": []}
