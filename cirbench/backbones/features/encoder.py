@@ -12,6 +12,7 @@ shard records it; it is not part of the feature key.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import time
@@ -98,7 +99,7 @@ class Encoder:
 
         Raises:
             MissingData: An image is absent or cannot be decoded.
-            CorruptFile: PerQueryMetric features are damaged.
+            CorruptFile: Kept features are damaged.
             CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
         """
         return self.image_rows(items)[:]
@@ -139,7 +140,7 @@ class Encoder:
         """Encode texts, (N, D), not normalised; over-long ones are cut, keeping the end token, and counted.
 
         Raises:
-            CorruptFile: PerQueryMetric features are damaged.
+            CorruptFile: Kept features are damaged.
             CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
         """
         contents = [_content(text) for text in texts]
@@ -229,7 +230,7 @@ class Encoder:
             shard: How many are made before they are kept.
 
         Raises:
-            CorruptFile: PerQueryMetric rows are damaged.
+            CorruptFile: Kept rows are damaged.
             CirbenchError: New rows cannot be kept.
         """
         return self._fill(space, list(dict.fromkeys(contents)), make, title=space.owner, shard=shard).rows(contents)[:]
@@ -243,29 +244,15 @@ class Encoder:
         return self._shelves[space.digest]
 
     def _fill(self, space: Space, contents: Sequence[str], make: Make, *, title: str, shard: int) -> FeatureTable:
-        """Make what the shelf lacks, a shard at a time; of several processes each makes its share of the shards.
-
-        They are the shards of one process alone, so the store comes to hold the same bytes.
-        """
+        """Make what the shelf lacks, a shard at a time, and keep it."""
         shelf = self._shelf(space)
-        missing = [contents[position] for position in shelf.missing(contents)]
-        together = self._store is not None
-        place = get_context() if together else DistributedContext()  # what is held in memory, every process makes whole
-        if together:
-            missing = broadcast_object(missing)
-        if missing:
-            shards = [missing[start : start + shard] for start in range(0, len(missing), shard)]
-            own = shards[place.rank :: place.world_size]
-            with self._progress(title, sum(map(len, own))) as advance:
-                for wanted in own:
+        plan = _plan(shelf, contents, shard, together=self._store is not None)
+        if plan.missing:
+            with self._progress(title, sum(map(len, plan.own_shards))) as advance:
+                for wanted in plan.own_shards:
                     shelf.write(wanted, make(wanted, advance), self._metadata())
-        if missing and together:
-            barrier()
-            if shelf.missing(missing):
-                raise MissingData(
-                    "What another process has encoded is not in the feature store of this one.",
-                    hint="Let CIRBENCH_CACHE be a folder that all machines share.",
-                )
+            if plan.together:
+                _await_others(shelf, plan)
         return shelf
 
     def _retried(
@@ -330,6 +317,40 @@ class Encoder:
             "torch": torch.__version__,
             "pillow": PIL.__version__,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Which rows have to be made, and by whom.
+
+    Attributes:
+        missing: The contents that the shelf lacks, the same list in every process.
+        own_shards: The share of this process.
+        together: Whether the other processes make the rest. What is held in memory, every process makes whole.
+    """
+
+    missing: list[str]
+    own_shards: list[list[str]]
+    together: bool
+
+
+def _plan(shelf: FeatureTable, contents: Sequence[str], shard: int, *, together: bool) -> _Plan:
+    """Share the shards that one process alone would make, so that the store comes to hold the same bytes."""
+    missing = [contents[position] for position in shelf.missing(contents)]
+    context = get_context() if together else DistributedContext()
+    if together:
+        missing = broadcast_object(missing)
+    shards = [missing[start : start + shard] for start in range(0, len(missing), shard)]
+    return _Plan(missing, shards[context.rank :: context.world_size], together)
+
+
+def _await_others(shelf: FeatureTable, plan: _Plan) -> None:
+    barrier()
+    if shelf.missing(plan.missing):
+        raise MissingData(
+            "What another process has encoded is not in the feature store of this one.",
+            hint="Let CIRBENCH_CACHE be a folder that all machines share.",
+        )
 
 
 def sensible_batch_size(backbone: Backbone) -> int:
