@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.errors import CirbenchError
-from cirbench.methods.registry import UNIMODAL_BASELINES
+from cirbench.methods.registry import unimodal_baselines
 from cirbench.metrics import Measurement
 from cirbench.metrics.statistics import compare_all, intervals
 from cirbench.metrics.table import parse_label
@@ -85,17 +85,18 @@ class Unimodal:
 def unimodal_of(run: Run, candidates: Iterable[Run], label: str) -> Unimodal | None:
     """Find the unimodal baselines of a run among others: same protocol, same backbone, same queries."""
     found: dict[str, Run] = {}
+    names = unimodal_baselines()
     for other in candidates:
-        if other.result.method.name in UNIMODAL_BASELINES and label in other.values and _same_ground(run, other):
+        if other.result.method.name in names and label in other.values and _same_ground(run, other):
             found.setdefault(other.result.method.name, other)
-    image, text = (found.get(name) for name in UNIMODAL_BASELINES)
+    image, text = (found.get(name) for name in names)
     return None if image is None or text is None else Unimodal(image, text, label)
 
 
 def baselines_beside(run: Run) -> list[Run]:
     """Load the unimodal baselines that lie beside a run's folder; what is damaged is left out."""
     loaded = []
-    for name in UNIMODAL_BASELINES:
+    for name in unimodal_baselines():
         for path in sorted(run.folder.resolve().parent.glob(f"{name}-*/{RESULT}")):
             try:
                 loaded.append(load_run(path.parent))

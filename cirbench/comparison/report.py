@@ -20,7 +20,7 @@ from cirbench.comparison.tables import (
     thin_notes,
     title,
 )
-from cirbench.methods.registry import REFERENCE_BASELINE, UNIMODAL_BASELINES
+from cirbench.methods.registry import reference_baseline, unimodal_baselines
 from cirbench.metrics.table import short_label
 from cirbench.support.console import print_table
 from cirbench.support.tables import Column, Number, Row, Table, render
@@ -54,7 +54,8 @@ def overview_table(
     headline = runs[0].result.metrics[0]
     labels, partly = _secondary(runs[0].result), headline.optimistic is not None
     names = [run.result.method.name for run in runs]
-    plain = names.index(REFERENCE_BASELINE) if REFERENCE_BASELINE in names else None
+    reference, unimodal_names = reference_baseline(), unimodal_baselines()
+    plain = names.index(reference) if reference in names else None
     columns = [Column("method", "method"), Column("headline", f"{short_label(headline.label)} [95 % interval]")]
     if partly:
         columns.append(Column("optimistic", f"{short_label(headline.label)} without lost queries"))
@@ -62,7 +63,7 @@ def overview_table(
     if unimodal is not None:
         columns += [Column("composition", "composition subset"), Column("gain", "gain over better unimodal")]
     if plain is not None:
-        columns.append(Column("plain", f"against {REFERENCE_BASELINE}"))
+        columns.append(Column("plain", f"against {reference}"))
     rows = []
     for at, (run, found) in enumerate(zip(runs, diagnoses, strict=True)):
         cells: list[str | Number | None] = [names[at], number(run.result.metrics[0])]
@@ -73,9 +74,7 @@ def overview_table(
             cells.append(None if found.composition is None else number(found.composition))
             cells.append(None if found.gain is None else difference(found.gain))
         if plain is not None:
-            cells.append(
-                None if names[at] in (*UNIMODAL_BASELINES, REFERENCE_BASELINE) else _against(standings, at, plain)
-            )
+            cells.append(None if names[at] in (*unimodal_names, reference) else _against(standings, at, plain))
         rows.append(tuple(cells))
     return Table(
         title=title(runs[0]),

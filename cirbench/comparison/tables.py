@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.comparison.baselines import baselines_beside, diagnose, unimodal_of
 from cirbench.comparison.standings import compare_runs
-from cirbench.methods.registry import REFERENCE_BASELINE, UNIMODAL_BASELINES
+from cirbench.methods.registry import reference_baseline, unimodal_baselines
 from cirbench.metrics.statistics import SIGNIFICANCE
 from cirbench.metrics.table import parse_label
 from cirbench.support.tables import Column, Number, Row, Table
@@ -307,9 +307,9 @@ def _levels(sweep: Sweep) -> list[tuple[str, Number]]:
         for run in sweep.beside
         if run.result.method.name != swept
     }
-    sides = [(name, by_name[name]) for name in UNIMODAL_BASELINES if name in by_name]
+    sides = [(name, by_name[name]) for name in unimodal_baselines() if name in by_name]
     better = [max(sides, key=lambda side: side[1].value)] if sides else []
-    return [*better, *((name, found) for name, found in by_name.items() if name == REFERENCE_BASELINE)]
+    return [*better, *((name, found) for name, found in by_name.items() if name == reference_baseline())]
 
 
 def _cell(value: Setting) -> Number | str:

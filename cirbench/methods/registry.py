@@ -21,9 +21,6 @@ from cirbench.support.code import module_name
 if TYPE_CHECKING:
     from types import ModuleType
 
-UNIMODAL_BASELINES = ("image-only", "text-only")
-REFERENCE_BASELINE = "image-text"
-
 
 def load_object(reference: str, *, owner: str) -> Any:
     """Import what ``reference`` names.
@@ -146,6 +143,19 @@ def find_baselines() -> dict[Baseline, MethodSpec]:
     Where several methods represent the same side, the first by name is the baseline.
     """
     return _baselines(tuple(sorted((point.name, point.value) for point in entry_points(group=GROUP))))
+
+
+def unimodal_baselines() -> tuple[str, str]:
+    """The names of the baselines that represent the image and the text alone; empty where one is not installed."""
+    found = find_baselines()
+    image, text = (found[side].name if side in found else "" for side in ("image", "text"))
+    return image, text
+
+
+def reference_baseline() -> str:
+    """The name of the baseline that every method is compared with, image and text; empty where it is not installed."""
+    found = find_baselines()
+    return found["image+text"].name if "image+text" in found else ""
 
 
 @functools.lru_cache

@@ -14,7 +14,7 @@ from cirbench.benchmarks.images import require_images
 from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import REFERENCE_BASELINE, find_method
+from cirbench.methods.registry import find_method, reference_baseline
 from cirbench.support import console
 from cirbench.support.distributed import barrier, get_context
 from cirbench.training.callbacks import Score, ValidationConfig
@@ -101,7 +101,7 @@ class _Evaluation:
         """The method with the weights of the moment, whose features pass; those of a frozen backbone stay."""
         if self.spec is None:
             trained = load_backbone(str(checkpoint), device=str(self.backbone.device))
-            plain = find_method(REFERENCE_BASELINE)
+            plain = find_method(reference_baseline())
             return build(plain, Encoder(trained, passing, progress=console.progress), parse_parameters(plain, {}))
         encoder = Encoder(self.backbone, default_store(), tuned=passing, progress=console.progress)
         return build(self.spec, encoder, parse_parameters(self.spec, {}, self.backbone.identity.name), checkpoint)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
 
 from cirbench.errors import MethodFailed, MissingData, UnknownName, UsageError
-from cirbench.methods.registry import find_method, list_methods, load_methods
+from cirbench.methods.registry import find_baselines, find_method, list_methods, load_methods
 
 BUILT_IN = [
     *("captioning", "image-only", "image-text", "lincir", "pic2word", "pli", "searle", "searle-oti", "text-only"),
@@ -130,3 +131,15 @@ def test_a_file_that_fails_is_tried_again_once_it_is_mended(tmp_path: Path) -> N
         find_method(f"{file}:Mine")
     file.write_text(SINGLE_FILE + "# mended, and of another length\n")
     assert find_method(f"{file}:Mine").name == "mine"
+
+
+def test_the_baselines_are_found_by_the_side_of_the_query_that_they_declare() -> None:
+    found = {side: spec.name for side, spec in find_baselines().items()}
+    assert found == {"image": "image-only", "text": "text-only", "image+text": "image-text"}
+
+
+def test_a_broken_method_does_not_hide_the_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = EntryPoint("broken", "no_such_package_anywhere:SPEC", "cirbench.methods")
+    installed = [broken, *entry_points(group="cirbench.methods")]
+    monkeypatch.setattr("cirbench.methods.registry.entry_points", lambda group: installed)
+    assert {*find_baselines()} == {"image", "text", "image+text"}

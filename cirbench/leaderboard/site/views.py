@@ -20,7 +20,7 @@ from cirbench.leaderboard.site import figures
 from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
 from cirbench.leaderboard.site.frame import to_html
 from cirbench.leaderboard.site.naming import Heading, headings
-from cirbench.methods.registry import GROUP, UNIMODAL_BASELINES, find_method
+from cirbench.methods.registry import GROUP, find_method, unimodal_baselines
 from cirbench.support.files import slug
 
 if TYPE_CHECKING:
@@ -251,10 +251,11 @@ def _cases(entry: Entry, view: BoardView, entries: Path, thumbnails: Thumbnails)
     protocol = at_hand(entry.protocol.name)
     if protocol is None or protocol.digest != entry.protocol.digest:
         return ()
+    unimodal = unimodal_baselines()
     beside = [
         read_entry(entries / row.id)
         for row in view.board.rows
-        if row.method in UNIMODAL_BASELINES and row.ranks is not None and not row.partial and row.id != entry.id
+        if row.method in unimodal and row.ranks is not None and not row.partial and row.id != entry.id
     ]
     same = [other for other in beside if other.backbone.digest == entry.backbone.digest]
     outcomes = [outcomes_of_entry(each, read_evidence(entries / each.id / RANKS)) for each in (entry, *same)]
