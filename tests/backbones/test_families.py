@@ -69,6 +69,8 @@ def write(folder: Path, family: str) -> Path:
     torch.manual_seed(0)
     with quietly():
         model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    if family == "CoCa":
+        torch.nn.init.normal_(model.text_decoder.text_projection, std=0.02)  # which open_clip leaves uninitialised
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
     return folder
 
