@@ -165,7 +165,7 @@ def measure(ranked: Ranked, protocol: Measured) -> tuple[Measurement, ...]:
     """Compute every measure of ``protocol`` from ranks.
 
     A query without ground truths takes part in nothing, unless the metric says that it counts as 0; a slice in which no
-    query takes part is not reported, nor is a measure on groups where groups were not ranked. A mean over slices stands
+    query takes part is not reported, nor is a measure on groups where groups were not ranked. A mean over slices comes
     before its parts.
     """
     return tuple(

@@ -22,7 +22,7 @@ EQUAL = run_of("equal", {"mAP@5": BASE + 0.3 + GENERATOR.normal(0, 0.1, 120), "m
 BAD = run_of("bad", {"mAP@5": BASE, "mAP@10": BASE + 0.1}, folder="runs/bad")
 
 
-def test_runs_that_cannot_be_told_apart_share_their_places_and_their_mark() -> None:
+def test_runs_that_cannot_be_told_apart_share_their_ranks_and_their_mark() -> None:
     rows = {row.name: row for row in compare_runs([BAD, GOOD, EQUAL]).rows}
     assert {name: str(row.place) for name, row in rows.items()} == {"good": "1-2", "equal": "1-2", "bad": "3"}
     assert {name: row.mark for name, row in rows.items()} == {"good": "best", "equal": "best", "bad": "second"}

@@ -235,7 +235,7 @@ def holm(p_values_P: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RankRange:
-    """The places that a method may have, both ends included; 1 is the best."""
+    """The ranks that a method may have, both ends included; 1 is the best."""
 
     best: int
     worst: int
@@ -245,10 +245,10 @@ class RankRange:
 
 
 def rank_ranges(methods: int, pairs: Sequence[Pair]) -> tuple[RankRange, ...]:
-    """Return the places that each method may have, given which pairs can be told apart.
+    """Return the ranks that each method may have, given which pairs can be told apart.
 
-    A method stands behind those that are significantly better and before those that are significantly worse: from
-    1 + better to n - worse. Methods that cannot be told apart therefore share places, and no order is invented.
+    A method ranks behind those that are significantly better and before those that are significantly worse: from
+    1 + better to n - worse. Methods that cannot be told apart therefore share ranks, and no order is invented.
     """
     better, worse = [0] * methods, [0] * methods
     for pair in pairs:

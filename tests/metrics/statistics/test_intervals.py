@@ -46,6 +46,7 @@ def test_bounds_are_quantiles_of_the_bayesian_bootstrap_with_one_more_extreme_qu
     assert (found.high if extreme else found.low) == pytest.approx(quantile, abs=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("population", OF_INTERVALS, ids=lambda each: f"{each.name}, {shape(each)}")
 def test_intervals_contain_the_truth_at_least_93_times_in_a_hundred(population: Population) -> None:
     """A shortened `make coverage`: at 97 % of 200 samples, fewer than 180 are out of reach of chance."""

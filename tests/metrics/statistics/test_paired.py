@@ -140,12 +140,14 @@ def test_an_interval_leaves_out_zero_just_where_the_p_value_is_below_5_percent(
     assert found.difference - 1e-9 <= found.interval.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("population", SHORT, ids=lambda each: f"{each.name}, {shape(each)}")
 def test_the_test_keeps_its_level_for_skewed_differences_and_clusters(population: Population) -> None:
     """A shortened `make coverage`."""
     assert rejected([*repetitions(population, draws=200)]) <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "population",
     [population for population in SHORT if "0.01" not in population.name and len(population.sizes) > 60],
