@@ -37,12 +37,13 @@ def command(kind: str, folder: str, as_json: bool) -> None:
         from rich.text import Text
 
         from cirbench.support.console import show
+        from cirbench.support.tables.model import visible
 
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in rows[0]:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(value) for value in row.values()))
+            table.add_row(*(Text(visible(value)) for value in row.values()))
         show(table)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.metrics.table import METRICS
 
 KINDS = ("methods", "datasets", "protocols", "backbones", "metrics")
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,3 +100,15 @@ def test_the_doctor_names_versions_device_places_and_plugins(capsys: pytest.Capt
         assert fact in shown
     assert cli.execute(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["methods"]
+
+
+def test_the_list_of_runs_shows_foreign_names_without_their_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "scenes" / "evil\x1b[31m\u202e"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    assert cli.execute(["list", "runs", "--runs", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
