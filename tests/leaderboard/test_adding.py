@@ -347,6 +347,7 @@ def test_the_digests_of_the_benchmarks_are_those_of_the_published_annotations(an
 # Killed.
 
 
+@pytest.mark.slow
 def test_an_entry_that_is_added_again_is_there_and_whole_at_every_moment(tmp_path: Path) -> None:
     run, entries = run_of(tmp_path / "run").folder, tmp_path / "entries"
     folder = add_run(run, entries, note="first")
