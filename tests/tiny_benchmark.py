@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING
 
-from cirbench.training.clip import write_random_model
+from cirbench.training.contrastive import write_random_model
 from tests.tiny_clip import TwoColours, write_design
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cirbench.backbones import load_backbone
 from cirbench.protocol import ImageTextPair
-from cirbench.training.clip import write_random_model
+from cirbench.training.contrastive import write_random_model
 from cirbench.training.data import Source, open_source
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
-from cirbench.benchmarks.crops import CutOut
-from cirbench.benchmarks.images import ImageFiles
+from cirbench.benchmarks.images import CutOut, ImageFiles
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

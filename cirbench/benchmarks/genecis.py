@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 import msgspec
 
 from cirbench.benchmarks.annotation_files import Expected, decode, locate, queries, refuse, wrong_counts
-from cirbench.benchmarks.crops import SquareCrop
-from cirbench.benchmarks.images import ImageFiles
+from cirbench.benchmarks.images import ImageFiles, SquareCrop
 from cirbench.errors import UnknownName
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

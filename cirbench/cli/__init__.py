@@ -43,6 +43,21 @@ VERBS = {
     "check": "Check a method against the interface.",
     "doctor": "Say what is installed, what works and what does not.",
 }
+MODULES = {
+    "caption": "train",
+    "check": "plugins",
+    "convert": "train",
+    "diff": "compare",
+    "doctor": "inspect",
+    "list": "inspect",
+    "new": "plugins",
+    "report": "compare",
+    "reproduce": "leaderboard",
+    "show": "inspect",
+    "sweep": "run",
+}
+"""The module of each verb that has none of its own."""
+
 INTERRUPTED = 130
 
 
@@ -78,10 +93,12 @@ class LazyGroup(click.Group):
         return [*VERBS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import ``cirbench.cli.<verb>`` and return its ``command``."""
+        """Import the module of a verb and return its command."""
         if cmd_name not in VERBS:
             raise UnknownName("command", cmd_name, VERBS, hint="See `cirbench --help`.")
-        command: click.Command = importlib.import_module(f"cirbench.cli.{cmd_name}").command
+        command: click.Command = getattr(
+            importlib.import_module(f"cirbench.cli.{MODULES.get(cmd_name, cmd_name)}"), f"{cmd_name}_command"
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

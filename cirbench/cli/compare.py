@@ -1,9 +1,9 @@
-"""``cirbench compare``: compare runs of one protocol."""
+"""``cirbench compare``, ``diff`` and ``report``: runs held against each other, and looked at query by query."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cirbench.comparison.standings import Standings
+    from cirbench.leaderboard.site.cases import Choice
+    from cirbench.runs.folder import Run
     from cirbench.support.tables import Table
 
 TABLES = ("runs", "diagnostics", "slices")
@@ -39,7 +41,7 @@ TABLES = ("runs", "diagnostics", "slices")
 @click.option(
     "--significance-marks", is_flag=True, help="Show marks of significance instead of intervals and differences."
 )
-def command(
+def compare_command(
     folders: tuple[Path, ...],
     metric: str | None,
     baseline: Path | None,
@@ -104,3 +106,120 @@ def _absent(which: str, standings: Standings) -> MissingData:
         hint=f"Make them: cirbench run --method image-only,text-only --dataset {protocol.split('/')[0]} --protocol "
         f"{protocol.split('@')[0]} --backbone {run.result.backbone.name} --output {run.folder.parent.parent}",
     )
+
+
+DIFF_TABLES = ("settings", "queries")
+_MOST = 20
+
+
+@click.command()
+@click.argument("one", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the tables."
+)
+@click.option(
+    "--table",
+    "which",
+    type=click.Choice(DIFF_TABLES),
+    help="Table to print.  [default: both as rich, settings in any other form]",
+)
+def diff_command(one: Path, other: Path, form: str, which: str | None) -> None:
+    """Show what differs between two runs: their settings, and the queries with a hit in the top k of only one of them.
+
+    \b
+    cirbench diff runs/scenes/image-text-cf2cfa47 runs/scenes/pli-d2c078bf
+    """
+    from cirbench.comparison.differences import run_names
+    from cirbench.runs.folder import load_run
+    from cirbench.support.console import print_table
+
+    runs = load_run(one), load_run(other)
+    if runs[0].folder.resolve() == runs[1].folder.resolve():
+        raise UsageError(f"{one} and {other} are the same run.")
+    first, second = run_names(runs)
+    asked = DIFF_TABLES if which is None and form == "rich" else (which or DIFF_TABLES[0],)
+    for name in asked:
+        print_table(_diff_table(name, runs, (first, second), form), form)
+
+
+def _diff_table(which: str, runs: tuple[Run, Run], names: tuple[str, str], form: str) -> Table:
+    from cirbench.comparison.differences import differences, differences_table, flips, flips_table
+    from cirbench.runs.folder import choose_label
+
+    if which == "settings":
+        return differences_table(differences(*runs), names)
+    if runs[0].query_ids != runs[1].query_ids:
+        raise UsageError(
+            f"{runs[0].folder} and {runs[1].folder} were scored on different queries, so none can have flipped."
+        )
+    label = choose_label(runs, None)
+    return flips_table(flips(*runs, label), names, label, most=_MOST if form == "rich" else None)
+
+
+_DEFAULT = 8
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run2", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--worst", type=click.IntRange(min=1), metavar="N", help="Show the queries on which the first run does worst."
+)
+@click.option(
+    "--best", type=click.IntRange(min=1), metavar="N", help="Show the queries on which the first run does best."
+)
+@click.option(
+    "--disagree", type=click.IntRange(min=1), metavar="N", help="Show the queries on which two runs differ most."
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1, 50),
+    default=10,
+    show_default=True,
+    help="Number of retrieved images to show for each query.",
+)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead of a table.")
+@click.option("--thumbnails", is_flag=True, help="Show images whose licence you have to judge yourself.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the benchmark.  [default: as in the run]")
+def report_command(
+    run: Path,
+    run2: Path | None,
+    worst: int | None,
+    best: int | None,
+    disagree: int | None,
+    top: int,
+    html: Path | None,
+    thumbnails: bool,
+    data_root: Path | None,
+) -> None:
+    """Look at what one or two runs retrieved: reference, caption, first images, ground truths and their ranks.
+
+    What image-only and text-only returned is shown where those runs lie beside the first. Without --worst, --best or
+    --disagree, eight queries at even distances are shown, whatever became of them.
+
+    \b
+    cirbench report runs/scenes/pli-d2c078bf
+    cirbench report runs/scenes/pli-d2c078bf --worst 20 --html worst.html
+    cirbench report runs/scenes/pli-d2c078bf runs/scenes/image-text-cf2cfa47 --disagree 20 --html flips.html
+    """
+    given = {"worst": worst, "best": best, "disagree": disagree}
+    asked = [(name, count) for name, count in given.items() if count is not None]
+    if len(asked) > 1:
+        raise UsageError(f"--{asked[0][0]} and --{asked[1][0]} choose differently.", hint="Give one of them.")
+    if thumbnails and html is None:
+        raise UsageError("--thumbnails needs a page to put them on.", hint="Add --html FILE.")
+    choice, count = asked[0] if asked else ("spread", _DEFAULT)
+
+    from cirbench.leaderboard.site.report import read_report, summary, write_page
+
+    folders = [run] if run2 is None else [run, run2]
+    report = read_report(folders, cast("Choice", choice), count, top=top, data_root=data_root)
+    if html is None:
+        from cirbench.support import console
+        from cirbench.support.tables.terminal import to_rich
+
+        console.show(to_rich(summary(report)))
+        return
+    shown = write_page(report, html, thumbnails=thumbnails)
+    click.echo(f"{html}: {len(report.cases)} queries, {shown} thumbnails")

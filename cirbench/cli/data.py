@@ -29,7 +29,7 @@ _SHOWN = 10
 
 
 @click.group()
-def command() -> None:
+def data_command() -> None:
     """Plan, get, check and describe the files of a benchmark.
 
     NAME is a data set, one of its protocols, or a folder with your own data.
@@ -42,7 +42,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@data_command.command()
 @click.argument("name")
 @_split
 @_data_root
@@ -56,7 +56,7 @@ def plan(name: str, split: str | None, data_root: Path | None, as_json: bool) ->
     click.echo(_as_json(made) if as_json else "\n".join(_plan_lines(made, root)))
 
 
-@command.command()
+@data_command.command()
 @click.argument("name")
 @_split
 @_data_root
@@ -86,7 +86,7 @@ def get(
     say(f"Next: cirbench data check {name} --root {typed(root)}")
 
 
-@command.command()
+@data_command.command()
 @click.argument("name")
 @click.option("--root", type=_FOLDER, help="Folder to search for images, in any layout.  [default: the data root]")
 @_split
@@ -107,7 +107,7 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
     return 0 if report.complete else MissingData.exit_code
 
 
-@command.command()
+@data_command.command()
 @click.argument("name")
 @_split
 @_data_root

@@ -13,7 +13,7 @@ from cirbench.errors import UsageError
 if TYPE_CHECKING:
     from cirbench.benchmarks import ProtocolEntry
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.runs.predictions.read import Column
+    from cirbench.runs.predictions.lists import Column
     from cirbench.runs.predictions.score import Score
 
 _FILE = click.Path(path_type=Path)
@@ -34,7 +34,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--gallery-ids", type=_FILE, help="Gallery id of each row of --features.")
 @click.option("--data-root", type=_FILE, help="Folder of the annotations.  [default: CIRBENCH_DATA]")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout, and nothing else.")
-def command(
+def score_command(
     dataset: str,
     split: str | None,
     protocol_id: str | None,
@@ -78,7 +78,7 @@ def _score(
     query_ids: Path | None,
     gallery_ids: Path | None,
 ) -> Score:
-    from cirbench.runs.predictions.read import read_rankings
+    from cirbench.runs.predictions.lists import read_rankings
     from cirbench.runs.predictions.score import FeatureFiles, require_labels, score_features, score_lists
 
     require_labels(protocol)

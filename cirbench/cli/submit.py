@@ -22,7 +22,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdo
 
 
 @click.group()
-def command() -> None:
+def submit_command() -> None:
     """Write, check and record files for the test servers of CIRCO and CIRR.
 
     \b
@@ -32,7 +32,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@submit_command.command()
 @click.argument("run", type=_FILE)
 @click.option(
     "-o", "--output", type=_FILE, default=Path("submissions"), show_default=True, help="Folder to write the files to."
@@ -60,7 +60,7 @@ def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> Non
     click.echo("Then keep the answer: cirbench submit record FILE --scores NAME=PERCENT,...", err=True)
 
 
-@command.command()
+@submit_command.command()
 @click.argument("files", nargs=-1, required=True, type=_FILE)
 @click.option(
     "--protocol",
@@ -90,7 +90,7 @@ def check(files: tuple[Path, ...], protocol: str | None, fix: bool, data_root: P
         )
 
 
-@command.command()
+@submit_command.command()
 @click.argument("file", type=_FILE)
 @click.option("--scores", required=True, help="Scores from the server, in percent: NAME=VALUE,... or a JSON object.")
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of the answer.  [default: today]")

@@ -1,9 +1,9 @@
-"""``cirbench train``: train a method, or a small CLIP."""
+"""``cirbench train``, ``convert`` and ``caption``: checkpoints trained or converted, and captions to train on."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -12,6 +12,7 @@ from cirbench.support.parameters import pairs, parse, read_options
 if TYPE_CHECKING:
     from typing import Any
 
+    from cirbench.backbones.interface import Activation
     from cirbench.runs.training import TrainConfig
 
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume/--restart", default=True, show_default=True, help="Continue an interrupted training, or start over."
 )
-def command(
+def train_command(
     method: str, assignments: tuple[str, ...], config: Path | None, resume: bool, **given: str | int | None
 ) -> None:
     """Train METHOD on images, texts or both; `clip` pre-trains a model by the plain contrastive loss.
@@ -73,3 +74,107 @@ def _configuration(method: str, file: Path | None, given: dict[str, Any]) -> Tra
 
     values = read_options(file, given, fields=TrainConfig.__struct_fields__, sections=("set",))
     return parse(TrainConfig, {**values, "method": method}, owner="cirbench train")
+
+
+@click.command()
+@click.argument("method")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-b", "--backbone", required=True, help="Backbone its authors trained on: a name, MODEL/TAG or a model folder."
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="A local file with the backbone's weights.")
+@click.option(
+    "--activation",
+    type=click.Choice(["gelu", "quick_gelu"]),
+    help="Activation that a local weights file was trained with.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="State a training parameter that the file does not hold.",
+)
+@click.option("--ema", is_flag=True, help="Take the averaged weights (EMA) that FILE holds.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: one in the cache]"
+)
+def convert_command(
+    method: str,
+    file: Path,
+    backbone: str,
+    weights: Path | None,
+    activation: Activation | None,
+    assignments: tuple[str, ...],
+    ema: bool,
+    output: Path | None,
+) -> None:
+    """Make a checkpoint of METHOD from FILE, as its authors published it.
+
+    Pickles are read as tensors or refused. The folder of the checkpoint is printed on stdout; give it to `cirbench run
+    --checkpoint`. A file that is converted already is not converted again.
+
+    \b
+    cirbench convert searle SEARLE_ViT-L14.pt --backbone ViT-L-14/openai
+    cirbench convert pic2word pic2word_model.pt --backbone ViT-L-14/openai
+    cirbench convert pli epoch_2.pth --backbone ViT-B-32/openai --set mask_ratio=0.75
+    """
+    from cirbench.methods.registry import find_method
+    from cirbench.methods.training import training_parameters
+
+    spec = find_method(method)
+    parameters = training_parameters(spec, "", pairs(assignments))
+
+    from cirbench.backbones import load_backbone
+    from cirbench.methods.training import convert
+
+    model = load_backbone(backbone, weights=weights, activation=activation, device="cpu")
+    click.echo(convert(spec, file, model, parameters, output=output, ema=ema))
+
+
+@click.command()
+@click.option(
+    "--images", required=True, type=click.Path(path_type=Path), help="Folder of images; those in subfolders count too."
+)
+@click.option("--model", required=True, help="BLIP or BLIP-2 captioner: a name on the hub, or a folder.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .jsonl file to write.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Number of images in a batch."
+)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
+def caption_command(
+    images: Path, model: str, output: Path, batch_size: int, precision: Literal["fp32", "bf16"], device: str
+) -> None:
+    """Describe every image below a folder, for `cirbench train --data` and for the method captioning.
+
+    It may be stopped at any moment and goes on where it was: what was written of an image is kept by the image's
+    content and the captioner's files. The path of the file is printed on stdout; beside it lies a card that says who
+    wrote the captions. Needs: pip install 'cirbench[transformers]'
+
+    \b
+    cirbench caption --images imagenet/test --model Salesforce/blip2-flan-t5-xl --output captions.jsonl
+    cirbench train pli --backbone ViT-L-14/openai --data captions.jsonl
+    cirbench run --method captioning --set captions=captions.jsonl --dataset circo
+    """
+    from cirbench.artefacts import default_captions, describe
+    from cirbench.artefacts.captioner import load_captioner
+    from cirbench.artefacts.captions import require_jsonl, write_captions
+    from cirbench.backbones.images import FileImage
+    from cirbench.errors import some
+    from cirbench.support import console
+    from cirbench.training.data.listed import read_folder
+
+    require_jsonl(output)
+    folder = read_folder(images, None)
+    if folder.unused:
+        console.say(f"{len(folder.unused):,} files are not images and get no caption: {some(folder.unused)}.")
+    paths = [folder.folder / name for name in folder.images]
+    captioner = load_captioner(model, device=device, precision=precision, batch_size=batch_size)
+    sources = [FileImage(path) for path in paths]
+    captions = describe(sources, captioner, default_captions(captioner.identity), console.progress)
+    card = write_captions(output, paths, captions, captioner)
+    if card.speechless:
+        shown = ", ".join(card.speechless[:10])
+        console.say(f"The captioner said nothing of {len(card.speechless)} images, which are left out: {shown}")
+    click.echo(output)

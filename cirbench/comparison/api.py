@@ -135,8 +135,8 @@ def evaluate(
         CirbenchError: As ``cirbench run`` would say; see `cirbench.errors`.
     """
     from cirbench.comparison.report import Report
+    from cirbench.runs.config import resolve
     from cirbench.runs.ground import Ground
-    from cirbench.runs.resolve import resolve
     from cirbench.runs.session import Session
 
     given, entry = (benchmark, _entry(benchmark)) if isinstance(benchmark, EvaluationProtocol) else (None, None)
@@ -202,7 +202,7 @@ def score(
         InvalidPredictions: The lists break a rule of the protocol.
         MissingData: A file is missing.
     """
-    from cirbench.runs.predictions.read import RankedLists, read_rankings
+    from cirbench.runs.predictions.lists import RankedLists, read_rankings
     from cirbench.runs.predictions.score import score_lists
 
     if isinstance(benchmark, EvaluationProtocol):
@@ -271,8 +271,8 @@ def _evaluate_object(
     force: bool,
 ) -> Report:
     from cirbench.comparison.report import Report
+    from cirbench.runs.config import resolve
     from cirbench.runs.ground import Ground
-    from cirbench.runs.resolve import resolve
     from cirbench.runs.session import Session, run_object
 
     entry = entry or choose_protocol(config.dataset, split=config.split, protocol=config.protocol)

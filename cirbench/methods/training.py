@@ -1,19 +1,25 @@
-"""Train the method of a SPEC on a backbone."""
+"""A method's training from its SPEC, and checkpoints converted from files that authors published."""
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from cirbench.backbones.features.store import cache_root
 from cirbench.errors import UsageError
 from cirbench.methods.registry import load_object
+from cirbench.support.files import digest, sha256_of_file, write_bytes
 from cirbench.support.parameters import parse
+from cirbench.training.checkpoint import CARD, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
-    from cirbench.methods.interface import MethodSpec
+    from cirbench.methods.interface import Converter, MethodSpec
     from cirbench.support.console import Display
     from cirbench.training.data import Source
     from cirbench.training.interface import TrainingParameters
@@ -62,3 +68,75 @@ def train_method(
     from cirbench.training.train import train
 
     return train(training_request(spec, backbone, source, parameters), folder=output, display=display)
+
+
+def convert(
+    spec: MethodSpec,
+    path: Path,
+    backbone: Backbone,
+    parameters: TrainingParameters,
+    *,
+    output: Path | None = None,
+    ema: bool = False,
+) -> Path:
+    """Convert a file that a method's authors published, and return the folder of the checkpoint.
+
+    The card says where the weights come from; of their training it knows what is declared here, and no losses.
+
+    Args:
+        spec: The method.
+        path: The file: safetensors, or what torch saved, if that holds nothing but tensors and plain values.
+        backbone: On which its authors trained it.
+        parameters: With which they did, as far as the method reads them in use.
+        output: Where the checkpoint goes; a folder of the cache if not given.
+        ema: Take the averaged weights that the file holds beside others.
+
+    Raises:
+        UsageError: The method has no such files; the file is another one, or of another backbone; the folder is taken.
+        MissingData: The file is absent.
+        CorruptFile: The file is damaged, or could run code.
+    """
+    import torch
+    from safetensors.torch import save
+
+    from cirbench.backbones.weights import choose_average, read_content, require_finite
+
+    if spec.converter is None:
+        raise UsageError(f"There are no published checkpoints of {spec.name} that cirbench could convert.")
+    converter: Converter = load_object(spec.converter, owner=f"the conversion of {spec.name}")
+    content = choose_average(read_content(path), path, ema=ema)
+    source = sha256_of_file(path)
+    training = msgspec.to_builtins(parameters)
+    asked = {"converted": source, "method": spec.name, "backbone": backbone.identity.digest, "training": training}
+    request = digest(asked | {"ema": True} if ema else asked)
+    folder = output or cache_root() / "checkpoints" / f"{spec.name}-{request[:12]}"
+    if (folder / CARD).is_file():
+        if read_card(folder).request != request:
+            raise UsageError(f"{folder} holds another checkpoint.", hint="Choose another --output.")
+        verify_weights(folder, read_card(folder))
+        return folder
+    tensors = {
+        name: tensor.detach().to(torch.float32).contiguous()
+        for name, tensor in converter(content, backbone, path.name).items()
+    }
+    require_finite(tensors, path)
+    write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    card = Card(
+        method=spec.name,
+        request=request,
+        weights=sha256_of_file(folder / WEIGHTS),
+        training=training,
+        backbone=backbone.identity,
+        data=f"not stated; converted from {path.name}{' (EMA)' if ema else ''}",
+        data_digest=source,
+        data_pairs=0,
+        steps=0,
+        losses=[],
+        seconds=0.0,
+        device="cpu",
+        threads=torch.get_num_threads(),
+        packages=packages(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    write_card(folder, card)
+    return folder

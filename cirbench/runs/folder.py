@@ -28,8 +28,8 @@ from cirbench.metrics import Measure, Measurement
 from cirbench.metrics.measure import per_query
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import parse_label, parts_of
-from cirbench.runs.identity import IDENTITY, Identity
-from cirbench.runs.predictions.write import write_jsonl, write_qrels, write_trec
+from cirbench.runs.predictions.lists import write_jsonl, write_qrels, write_trec
+from cirbench.runs.record import IDENTITY, Identity
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_field, seal
 from cirbench.support.arrays import Ragged, read_archive, to_archive
 from cirbench.support.extras import data_frame

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.runs.resolve import Resolved
+    from cirbench.runs.config import Resolved
 
 
 class Ground:

@@ -16,12 +16,17 @@ from cirbench.methods.evaluate import evaluate
 from cirbench.methods.interface import MethodSpec
 from cirbench.methods.loading import build, checked
 from cirbench.methods.training import training_request
-from cirbench.runs.config import to_toml
+from cirbench.runs.config import Entrant, Resolved, resolve, to_toml
 from cirbench.runs.folder import RESULT, Run, load_run, save_run
 from cirbench.runs.ground import Ground
-from cirbench.runs.identity import Identity, latest_otherwise_equal
-from cirbench.runs.record import NOT_STATED, backbone_record, configuration_of, result_of
-from cirbench.runs.resolve import Entrant, Resolved, resolve
+from cirbench.runs.record import (
+    NOT_STATED,
+    Identity,
+    backbone_record,
+    configuration_of,
+    latest_otherwise_equal,
+    result_of,
+)
 from cirbench.support import console
 from cirbench.support.code import Code, current_code
 from cirbench.support.distributed import barrier, broadcast_object, get_context

@@ -162,7 +162,7 @@ def execute(config: TrainConfig, *, restart: bool = False) -> Path:
 def plan(config: TrainConfig) -> Request:
     """Resolve a configuration against what there is, and check all of it; nothing is written."""
     from cirbench.runs.validation import validation_config
-    from cirbench.training.clip import CLIP
+    from cirbench.training.contrastive import CLIP
 
     spec = None if config.method == CLIP else find_method(config.method)
     source = _source(config)
@@ -191,7 +191,7 @@ def _method_request(spec: MethodSpec, config: TrainConfig, source: Source) -> Re
 
 
 def _clip_request(config: TrainConfig, source: Source) -> Request:
-    from cirbench.training.clip import CLIP, CLIP_TRAINING, clip_request
+    from cirbench.training.contrastive import CLIP, CLIP_TRAINING, clip_request
 
     unused = ("backbone", "weights", "activation")
     _refuse(config, unused, f"`cirbench train {CLIP}` starts from random weights of the model that --model describes")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CheckFailed, UsageError
-from cirbench.runs.predictions.read import read_rankings
+from cirbench.runs.predictions.lists import read_rankings
 from cirbench.submissions import circo, cirr, receipts
 from cirbench.submissions.check import check_values, protocol_loader
 from cirbench.submissions.receipts import Manifest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.folder import Run
-    from cirbench.runs.predictions.read import RankedLists
+    from cirbench.runs.predictions.lists import RankedLists
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cirbench.benchmarks import annotation_files
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, MissingData, UsageError
-from cirbench.runs.predictions.read import parse_json
+from cirbench.runs.predictions.lists import parse_json
 from cirbench.submissions import circo, cirr
 from cirbench.submissions.rules import Problem, kind
 from cirbench.support.files import write_bytes

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.runs.predictions.read import RankedLists
+    from cirbench.runs.predictions.lists import RankedLists
 
 TEST = "cirr/test1"
 VERSION = "rc2"

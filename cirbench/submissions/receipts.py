@@ -16,7 +16,7 @@ import msgspec
 from cirbench.benchmarks import circo, cirr
 from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CheckFailed, UnknownName, UsageError
-from cirbench.runs.predictions.read import parse_json
+from cirbench.runs.predictions.lists import parse_json
 from cirbench.support.files import read_versioned, sha256_of_file, write_versioned
 
 if TYPE_CHECKING:

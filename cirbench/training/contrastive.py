@@ -1,18 +1,39 @@
-"""Helpers for losses: rows and dropout over all processes, full precision, and CLIP's contrastive loss."""
+"""Contrastive losses over all processes, and pre-training of a CLIP (Radford et al., ICML 2021, figure 3).
+
+The objective and its recipe follow Radford et al., ICML 2021: figure 3 and section 2.5.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
+import math
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 import torch
 from torch import distributed
 from torch.nn import functional
 
+from cirbench.backbones import load_backbone
+from cirbench.backbones.catalogue import CONFIG_FILE
+from cirbench.backbones.interface import quietly
+from cirbench.backbones.source import MERGES_FILE, WEIGHTS_FILE, resolve
+from cirbench.errors import MissingData, UsageError
 from cirbench.support.distributed import get_context
+from cirbench.support.files import write_bytes
+from cirbench.training.interface import TrainingParameters
+from cirbench.training.train import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cirbench.backbones.interface import Backbone
+    from cirbench.training.data import Source
+    from cirbench.training.interface import Batch
 
 P = ParamSpec("P")
 
@@ -91,3 +112,107 @@ def contrastive_loss(
     own_B = torch.arange(first, first + len(images_BD), device=images_BD.device)
     to_texts = functional.cross_entropy(scale * images_BD @ texts_TD.T, own_B)
     return (to_texts + functional.cross_entropy(scale * texts_BD @ images_TD.T, own_B)) / 2
+
+
+CLIP = "clip"
+"""The name that stands for this training in the place of a method's."""
+
+CLIP_TRAINING = TrainingParameters(
+    steps=600, batch_size=256, lr=1e-3, weight_decay=0.1, decay="matrices", schedule="cosine", warmup=50
+)
+"""The parameters that are not set."""
+
+MAX_SCALE = 100.0
+"""The logit scale is kept from growing beyond this (section 2.5)."""
+
+
+class Contrastive:
+    """Both towers and the temperature, trained to match images with their captions."""
+
+    def __init__(self, backbone: Backbone, parameters: TrainingParameters) -> None:
+        self.backbone = backbone
+        self.module = backbone.model
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The symmetric cross-entropy of a batch."""
+        images_BD = self.backbone.encode_images(batch.pixels_B3SS)
+        texts_BD = self.backbone.encode_tokens(self.backbone.tokenize(batch.captions))
+        log_scale = self.module.get_parameter("logit_scale")
+        return contrastive_loss(images_BD, texts_BD, log_scale.clamp(max=math.log(MAX_SCALE)).exp(), batch.first)
+
+
+def clip_request(design: Path, source: Source, parameters: TrainingParameters, *, device: str = "auto") -> Request:
+    """Plan the pre-training of the model that a folder describes; its checkpoint is a model folder.
+
+    Raises:
+        MissingData: The folder describes no model.
+        CorruptFile: The configuration describes no model.
+        UsageError: It is not a valid configuration, or does not state its activation.
+    """
+    design = design_folder(design)
+    return Request(
+        method=CLIP,
+        objective=Contrastive,
+        parameters=parameters,
+        backbone=random_backbone(design, seed=parameters.seed, device=device),
+        source=source,
+        weights_file=WEIGHTS_FILE,
+        model_files=tuple(design / name for name in _DESIGN if (design / name).is_file()),
+    )
+
+
+_DESIGN = (CONFIG_FILE, MERGES_FILE)
+"""The files that describe a model."""
+
+
+def random_backbone(design: Path, *, seed: int, device: str) -> Backbone:
+    """Build the model that a folder describes, with random weights.
+
+    Args:
+        design: A folder with ``open_clip_config.json`` and, for a tokenizer of its own, ``merges.txt.gz``; weights in
+            it are left alone.
+        seed: Random seed of the weights.
+        device: Device it runs on.
+
+    Raises:
+        CorruptFile: The configuration describes no model.
+        UsageError: It is not a valid configuration, or does not state its activation.
+    """
+    with tempfile.TemporaryDirectory(prefix="cirbench-") as folder:
+        write_random_model(design, Path(folder), seed=seed)
+        backbone = load_backbone(folder, device=device)
+    backbone.identity = dataclasses.replace(backbone.identity, name=f"{design.name} with random weights")
+    return backbone
+
+
+def write_random_model(design: Path, folder: Path, *, seed: int) -> None:
+    """Write a model folder with random weights; see `random_backbone`."""
+    import open_clip
+    import torch
+    from safetensors.torch import save
+
+    source = resolve(str(design))
+    activation = next((stated for stated in source.activation.values() if stated is not None), None)
+    if activation is None:
+        raise UsageError(f"{design / CONFIG_FILE} does not state its activation.", hint='Add "activation": "gelu".')
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _DESIGN:
+        if (design / name).is_file():
+            with contextlib.suppress(shutil.SameFileError):
+                shutil.copyfile(design / name, folder / name)
+    with quietly(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = open_clip.create_model(source.spec, load_weights=False, quick_gelu=activation == "quick_gelu")
+    write_bytes(folder / WEIGHTS_FILE, save(model.state_dict(), {"format": "pt"}))
+
+
+def design_folder(design: Path) -> Path:
+    """The folder of a design that was given as a folder or as its configuration file.
+
+    Raises:
+        MissingData: There is no configuration.
+    """
+    folder = design.parent if design.is_file() else design
+    if not (folder / CONFIG_FILE).is_file() or (design.is_file() and design.name != CONFIG_FILE):
+        raise MissingData(f"{design} describes no model: a folder with {CONFIG_FILE} is needed.")
+    return folder.resolve()

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cirbench.benchmarks.crops import CutOut, SquareCrop, enlarged
-from cirbench.benchmarks.images import ImageFiles, LocatedImage
+from cirbench.benchmarks.images import CutOut, ImageFiles, LocatedImage, SquareCrop, enlarged
 
 if TYPE_CHECKING:
     from pathlib import Path

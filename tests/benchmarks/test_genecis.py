@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cirbench.benchmarks.crops import SquareCrop
 from cirbench.benchmarks.genecis import EXPECTED, QUERIES, TASKS, genecis_protocol, load
-from cirbench.benchmarks.images import image_files
+from cirbench.benchmarks.images import SquareCrop, image_files
 from cirbench.errors import CorruptFile, MissingData, UnknownName
 from tests.annotation_files import read, write, write_genecis
 

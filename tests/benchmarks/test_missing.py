@@ -16,9 +16,9 @@ from cirbench.benchmarks.missing import Lost, find_lost
 from cirbench.comparison.report import Report
 from cirbench.errors import MissingData
 from cirbench.methods.evaluate import count_missing_as_zero, evaluate
+from cirbench.runs.config import resolve
 from cirbench.runs.folder import load_run
 from cirbench.runs.ground import Ground
-from cirbench.runs.resolve import resolve
 from cirbench.runs.session import Session
 from cirbench.support.console import silent
 from tests import annotation_files

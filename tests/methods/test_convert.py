@@ -19,12 +19,11 @@ from cirbench.backbones import load_backbone
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.cli import execute
 from cirbench.errors import CorruptFile, MissingData, UsageError
-from cirbench.methods.conversion import convert
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
-from cirbench.methods.training import training_parameters
+from cirbench.methods.training import convert, training_parameters
 from cirbench.training.checkpoint import WEIGHTS, read_card
-from cirbench.training.clip import write_random_model
+from cirbench.training.contrastive import write_random_model
 from cirbench_methods.inversion.phi import Mapping, Phi
 from tests.methods.test_inversion import QUERIES
 from tests.tiny_clip import CONFIG, tiny_backbone, write_design

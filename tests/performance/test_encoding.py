@@ -19,8 +19,7 @@ from safetensors.torch import save_file
 
 from cirbench.backbones import load_backbone
 from cirbench.backbones.features.encoder import SHARD, Encoder
-from cirbench.backbones.features.space import FeatureSpace
-from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.features.store import FeatureSpace, FeatureStore
 from cirbench.backbones.images import FileImage, Preprocessing
 from cirbench.backbones.text import CausalText
 from cirbench.protocol import Item

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cirbench.backbones import load_backbone
-from cirbench.training.clip import write_random_model
+from cirbench.training.contrastive import write_random_model
 from tests.training_steps import matrix_operations, measure, steps_of
 
 if TYPE_CHECKING:

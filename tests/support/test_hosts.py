@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from cirbench.training.checkpoint import CARD
-from cirbench.training.clip import write_random_model
+from cirbench.training.contrastive import write_random_model
 from cirbench.training.state import STATE
 from tests.side_by_side import environment
 from tests.tiny_clip import write_design

@@ -14,7 +14,7 @@ from cirbench.backbones.features.store import FeatureStore
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.support import distributed
-from cirbench.training.clip import write_random_model
+from cirbench.training.contrastive import write_random_model
 from cirbench.training.train import train
 from tests.tiny_clip import tiny_backbone, write_design
 from tests.training.quick import quick_request, trained

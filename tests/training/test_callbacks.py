@@ -15,7 +15,7 @@ from cirbench.methods.registry import find_method
 from cirbench.runs.validation import validation_config
 from cirbench.training.callbacks import Score, ValidationConfig
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
-from cirbench.training.clip import Contrastive
+from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.training.clip import Contrastive
-from cirbench.training.contrastive import contrastive_loss
+from cirbench.training.contrastive import Contrastive, contrastive_loss
 from cirbench.training.data import Batches
 from cirbench.training.interface import TrainingParameters
 from tests.tiny_clip import some_pairs, tiny_backbone

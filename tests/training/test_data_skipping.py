@@ -8,7 +8,7 @@ import pytest
 
 from cirbench.errors import MissingData
 from cirbench.training.checkpoint import read_card
-from cirbench.training.clip import Contrastive
+from cirbench.training.contrastive import Contrastive
 from cirbench.training.data import Source
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.state import StateSaver

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from cirbench.backbones import load_backbone
 from cirbench.errors import CirbenchError, UsageError
 from cirbench.training.checkpoint import CARD
-from cirbench.training.clip import Contrastive
+from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.state import STATE, bound, diverges, is_good
 from cirbench.training.train import Request, train

@@ -29,7 +29,7 @@ FILES = {
     ),
     "my_method/method.py": "class Mine:\n    pass\n",
     "my_method/training.py": (
-        "from cirbench.training.clip import Contrastive\n"
+        "from cirbench.training.contrastive import Contrastive\n"
         "from shared_base.losses import scaled\n"
         "class Mine(Contrastive):\n"
         "    def loss(self, batch):\n        return scaled(super().loss(batch))\n"
@@ -41,7 +41,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a method of several modules, a base that it shares, a backbone, and a harness of its own."""
-    from cirbench.training.clip import write_random_model
+    from cirbench.training.contrastive import write_random_model
 
     folder = tmp_path_factory.mktemp("place")
     for name, content in FILES.items():

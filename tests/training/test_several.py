@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cirbench.training.checkpoint import CARD, read_card
-from cirbench.training.clip import write_random_model
+from cirbench.training.contrastive import write_random_model
 from tests.side_by_side import TORCHRUN, environment, start_two
 from tests.tiny_clip import write_design
 from tests.training import several

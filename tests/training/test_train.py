@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.training.checkpoint import CARD, WEIGHTS, open_checkpoint, read_card
-from cirbench.training.clip import Contrastive
+from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from cirbench.backbones import load_backbone
 from cirbench.cli import execute
-from cirbench.cli.train import command
+from cirbench.cli.train import train_command
 from cirbench.runs.training import TrainConfig, train
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
 from cirbench.training.state import STATE
@@ -73,7 +73,7 @@ def test_epochs_that_are_set_replace_the_steps_of_a_preset_or_a_default(
 
 
 def test_the_python_function_takes_the_options_of_the_command(model: Path, tmp_path: Path) -> None:
-    options = {param.name for param in command.params} - {"assignments", "config", "resume", "method"}
+    options = {param.name for param in train_command.params} - {"assignments", "config", "resume", "method"}
     assert set(inspect.signature(train).parameters) == options | {"method", "parameters", "restart"}
     assert {*TrainConfig.__struct_fields__} == options | {"method", "set"}
     folder = train("pli", backbone=model, data="scenes:64", parameters={"steps": 1, "batch_size": 16}, output=tmp_path)

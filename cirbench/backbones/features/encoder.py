@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 import PIL
 
-from cirbench.backbones.features.space import FeatureSpace, MemoryShelf
+from cirbench.backbones.features.store import FeatureSpace, MemoryShelf
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CirbenchError, MissingData
 from cirbench.support.console import silent
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.space import FeatureTable, OwnSpace, Rows, Space, Tower
-    from cirbench.backbones.features.store import FeatureStore
+    from cirbench.backbones.features.store import FeatureStore, FeatureTable, OwnSpace, Rows, Space, Tower
     from cirbench.backbones.interface import Backbone
     from cirbench.backbones.text import Occurrences
     from cirbench.protocol import ImageSource, Item

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from cirbench.benchmarks.catalogue import protocols
-from cirbench.leaderboard.site.naming import parse, swept
+from cirbench.leaderboard.site.frame import parse, swept
 from cirbench.metrics.table import short_label
 from cirbench.support.tables import Number
 from cirbench.support.tables.svg import (

@@ -18,8 +18,7 @@ from cirbench.leaderboard.entry import RANKS, read_entry
 from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, read_evidence, read_scores, spread
 from cirbench.leaderboard.site import figures
 from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
-from cirbench.leaderboard.site.frame import to_html
-from cirbench.leaderboard.site.naming import Heading, headings
+from cirbench.leaderboard.site.frame import Heading, headings, to_html
 from cirbench.methods.registry import GROUP, find_method, unimodal_baselines
 from cirbench.support.files import slug
 

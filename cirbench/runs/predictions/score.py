@@ -15,7 +15,7 @@ from cirbench.metrics.table import parse_label
 from cirbench.protocol import Gallery
 from cirbench.ranking import rank, unit_rows
 from cirbench.ranking.task import UNRANKED, ranking_task
-from cirbench.runs.predictions.read import read_features, read_ids
+from cirbench.runs.predictions.lists import read_features, read_ids
 from cirbench.support.arrays import Ragged
 from cirbench.support.textfiles import nfc
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol, Query
     from cirbench.ranking.task import Ranking
-    from cirbench.runs.predictions.read import RankedLists
+    from cirbench.runs.predictions.lists import RankedLists
 
 
 @dataclasses.dataclass(frozen=True)

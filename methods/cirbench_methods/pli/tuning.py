@@ -19,7 +19,7 @@ from cirbench.methods.evaluate import evaluate
 from cirbench.methods.training import training_parameters
 from cirbench.support.console import progress
 from cirbench.training.checkpoint import WEIGHTS as WEIGHTS_FILE
-from cirbench.training.clip import Contrastive
+from cirbench.training.contrastive import Contrastive
 from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
 from cirbench_methods.baselines import SumParameters

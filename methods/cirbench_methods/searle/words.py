@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.space import OwnSpace
+from cirbench.backbones.features.store import OwnSpace
 from cirbench.backbones.text import PLACEHOLDER, PseudoWords
 from cirbench.ranking import unit_rows
 from cirbench.support.files import digest

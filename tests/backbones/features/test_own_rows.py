@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.space import OwnSpace
-from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.features.store import FeatureStore, OwnSpace
 from tests.tiny_clip import tiny_backbone
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.backbones import BackboneIdentity
-from cirbench.backbones.features.space import FeatureSpace, MemoryShelf
-from cirbench.backbones.features.store import FeatureStore, cache_root, default_store
+from cirbench.backbones.features.store import FeatureSpace, FeatureStore, MemoryShelf, cache_root, default_store
 from cirbench.errors import CirbenchError, CorruptFile
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image, ImageFile
 
-from cirbench.benchmarks.crops import SquareCrop
 from cirbench.benchmarks.files import check as checking
 from cirbench.benchmarks.files.check import check_protocols
-from cirbench.benchmarks.images import ImageFiles
+from cirbench.benchmarks.images import ImageFiles, SquareCrop
 from cirbench.errors import CheckFailed, MissingData, UnknownName
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

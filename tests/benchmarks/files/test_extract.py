@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cirbench.benchmarks.files.extract import Limits, extract
+from cirbench.benchmarks.files.get import Limits, extract
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.leaderboard.site.cases import Outcomes, cases, choose, read_outcomes
 from cirbench.leaderboard.site.report import read_report, write_page
 from cirbench.runs.folder import load_run
-from cirbench.runs.identity import IDENTITY
+from cirbench.runs.record import IDENTITY
 
 if TYPE_CHECKING:
     from pathlib import Path

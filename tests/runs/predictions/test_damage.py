@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import InvalidPredictions, MissingData
-from cirbench.runs.predictions.read import read_features, read_ids, read_rankings
+from cirbench.runs.predictions.lists import read_features, read_ids, read_rankings
 from cirbench.runs.predictions.score import check
 from tests.runs.predictions.protocols import small_protocol
 

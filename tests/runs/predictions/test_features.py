@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cirbench.errors import InvalidPredictions, MissingData
-from cirbench.runs.predictions.read import RankedLists, read_features, read_ids
+from cirbench.runs.predictions.lists import RankedLists, read_features, read_ids
 from cirbench.runs.predictions.score import FeatureFiles, rank_features, score_features, score_lists
 from tests.runs.predictions.protocols import custom_protocol, small_protocol
 

@@ -10,7 +10,7 @@ import pytest
 
 from cirbench.errors import InvalidPredictions
 from cirbench.ranking.task import UNRANKED
-from cirbench.runs.predictions.read import RankedLists
+from cirbench.runs.predictions.lists import RankedLists
 from cirbench.runs.predictions.score import check, list_ranks
 from tests.runs.predictions.protocols import small_protocol, with_groups
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.errors import InvalidPredictions, MissingData, UsageError
-from cirbench.runs.predictions.read import MAX_BYTES, SERVER_LENGTH, read_rankings
+from cirbench.runs.predictions.lists import MAX_BYTES, SERVER_LENGTH, read_rankings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.runs.predictions.read import Column
+    from cirbench.runs.predictions.lists import Column
 
 JSON = '{"0": [11, 12], "1": ["12", 13]}'
 JSONL = '{"query_id": 0, "ranking": [11, "12"]}\n{"query_id": "1", "ranking": [12, 13], "scores": [2, 1]}\n'

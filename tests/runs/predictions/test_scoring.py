@@ -13,9 +13,8 @@ import pytest
 from cirbench.benchmarks.circo import ASPECTS, circo_protocol, load
 from cirbench.errors import UsageError
 from cirbench.ranking import rank, ranking_task
-from cirbench.runs.predictions.read import RankedLists, read_rankings
+from cirbench.runs.predictions.lists import RankedLists, read_rankings, write_jsonl
 from cirbench.runs.predictions.score import FeatureFiles, score_features, score_lists
-from cirbench.runs.predictions.write import write_jsonl
 from tests.circo_files import expected, labelled_rows, write
 from tests.runs.predictions.protocols import small_protocol, with_groups
 

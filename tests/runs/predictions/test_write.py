@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from cirbench.errors import CheckFailed, MissingData
 from cirbench.ranking import Ranking, rank, ranking_task
-from cirbench.runs.predictions.read import read_rankings
-from cirbench.runs.predictions.write import write_jsonl, write_qrels, write_trec
+from cirbench.runs.predictions.lists import read_rankings, write_jsonl, write_qrels, write_trec
 from tests.runs.predictions.protocols import custom_protocol, small_protocol, with_groups
 
 if TYPE_CHECKING:

@@ -1,0 +1,350 @@
+"""``cirbench list``, ``show`` and ``doctor``: what there is, everything about one thing, and what works here."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from cirbench.errors import UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Rows = list[dict[str, str]]
+    Facts = dict[str, Any]
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["methods", "datasets", "protocols", "backbones", "metrics", "runs"]))
+@click.option("--runs", "folder", default="runs", show_default=True, help="Folder that holds the runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(kind: str, folder: str, as_json: bool) -> None:
+    """List methods, datasets, protocols, backbones, metrics or runs."""
+    listings: dict[str, Callable[[], Rows]] = {
+        "methods": _methods,
+        "datasets": _datasets,
+        "protocols": _protocols,
+        "backbones": _backbones,
+        "metrics": _metrics,
+        "runs": lambda: _runs(folder),
+    }
+    rows = listings[kind]()
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif not rows:
+        click.echo(f"No {kind} here.", err=True)
+    else:
+        from rich.table import Table
+        from rich.text import Text
+
+        from cirbench.support.console import show
+        from cirbench.support.tables.model import visible
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in rows[0]:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(visible(value)) for value in row.values()))
+        show(table)
+
+
+def _methods() -> Rows:
+    from cirbench.methods.registry import load_methods
+
+    found, broken = load_methods()
+    ready = [
+        {
+            "name": spec.name,
+            "title": spec.title,
+            "supervision": spec.supervision,
+            "paper": spec.paper or "",
+            "state": "ready" if spec.trainer is None else "ready, is trained first",
+        }
+        for spec in found.values()
+    ]
+    failed = [
+        {"name": name, "title": "", "supervision": "", "paper": "", "state": f"broken: {error.message}"}
+        for name, error in broken.items()
+    ]
+    return ready + failed
+
+
+def _datasets() -> Rows:
+    from cirbench.benchmarks.catalogue import datasets
+
+    return [
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "splits": ", ".join(entry.splits),
+            "licence": entry.licence,
+            "needs": entry.needs or "nothing",
+        }
+        for entry in datasets().values()
+    ]
+
+
+def _protocols() -> Rows:
+    from cirbench.benchmarks.catalogue import protocols
+
+    return [
+        {
+            "id": entry.id,
+            "title": entry.title,
+            "queries": _count(entry.queries),
+            "gallery": _count(entry.gallery),
+            "labels": "public" if entry.labelled else "kept by a test server",
+        }
+        for entry in protocols().values()
+    ]
+
+
+def _count(number: int | None) -> str:
+    return "as in its file" if number is None else f"{number:,}"
+
+
+def _backbones() -> Rows:
+    from cirbench.backbones import list_backbones
+
+    return [{"name": entry.name, "note": entry.note} for entry in list_backbones()]
+
+
+def _metrics() -> Rows:
+    from cirbench.metrics.table import METRICS
+
+    return [
+        {
+            "name": metric.name,
+            "what it is": metric.title,
+            "better": "higher" if metric.higher_is_better else "lower",
+            "unit": metric.unit,
+            "source": metric.source,
+        }
+        for metric in METRICS.values()
+    ]
+
+
+def _runs(folder: str) -> Rows:
+    from pathlib import Path
+
+    from cirbench.errors import CirbenchError
+    from cirbench.runs.folder import RESULT, load_run
+
+    rows = []
+    for path in sorted(Path(folder).glob(f"*/*/{RESULT}")):
+        row = {"folder": str(path.parent), "protocol": "", "method": "", "backbone": "", "headline": "", "state": ""}
+        try:
+            result = load_run(path.parent).result
+        except CirbenchError as error:
+            rows.append(row | {"state": f"damaged: {error.message}"})
+            continue
+        headline = f"{result.metrics[0].label} {result.metrics[0].value:.2f}" if result.metrics else "labels hidden"
+        rows.append(
+            row
+            | {
+                "protocol": result.protocol.name,
+                "method": result.method.name,
+                "backbone": result.backbone.name,
+                "headline": headline,
+                "state": "partial" if result.counts.partial else "whole",
+            }
+        )
+    return rows
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--data-root", type=click.Path(path_type=Path), help="Folder of the annotations.  [default: CIRBENCH_DATA]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_command(name: str, data_root: Path | None, as_json: bool) -> None:
+    """Show everything about a method, data set, protocol, backbone, metric or run folder.
+
+    \b
+    cirbench show pli
+    cirbench show scenes/val
+    cirbench show runs/scenes/pli-0123abcd
+    """
+    facts = _facts(name, data_root)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(_lines(facts)))
+
+
+def _facts(name: str, data_root: Path | None) -> Facts:
+    from cirbench.backbones import list_backbones
+    from cirbench.benchmarks.catalogue import datasets, protocols
+    from cirbench.methods.registry import list_methods
+    from cirbench.metrics.table import METRICS
+
+    if (Path(name) / "result.json").is_file():
+        return _run(Path(name))
+    backbones = {entry.name: entry for entry in list_backbones()}
+    shelves: tuple[tuple[Any, Callable[[], Facts]], ...] = (
+        (list_methods(), lambda: _method(name)),
+        (datasets(), lambda: _plain(datasets()[name])),
+        (protocols(), lambda: _protocol(name, data_root)),
+        (backbones, lambda: _plain(backbones[name])),
+        (METRICS, lambda: _plain(METRICS[name])),
+    )
+    for names, facts in shelves:
+        if name in names:
+            return facts()
+    known = [known for names, _ in shelves for known in names]
+    raise UnknownName("method, data set, protocol, backbone, metric or run", name, known)
+
+
+def _method(name: str) -> Facts:
+    from cirbench.methods.registry import find_method
+    from cirbench.support.parameters import describe
+
+    spec = find_method(name)
+    apart = ("parameters", "training", "inference_presets", "training_presets")
+    facts: Facts = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    facts = {key: value for key, value in facts.items() if key not in apart}
+    if spec.trainer is None:
+        facts = {key: value for key, value in facts.items() if key not in ("trainer", "trains_on", "converter")}
+    for kind in ("parameters", "training"):
+        struct = getattr(spec, kind)
+        if struct is not None:
+            facts[kind] = {field.name: field.default for field in describe(struct)}
+            facts[f"meaning of {kind}"] = {field.name: field.text for field in describe(struct)}
+    for backbone, setting in spec.inference_presets.items():
+        facts[f"parameters on {backbone}"] = msgspec.to_builtins(setting)
+    for backbone, recipe in spec.training_presets.items():
+        facts[f"training on {backbone}"] = msgspec.to_builtins(recipe)
+    return facts
+
+
+def _protocol(name: str, data_root: Path | None) -> Facts:
+    from cirbench.benchmarks.catalogue import load_protocol
+    from cirbench.metrics.measure import ceilings
+    from cirbench.protocol import TIE_RULE
+
+    protocol = load_protocol(name, data_root)
+    labels = protocol.labels
+    clusters = protocol.clusters
+    return {
+        "name": protocol.name,
+        "title": protocol.title,
+        "queries": len(protocol.queries),
+        "gallery": None if protocol.gallery is None else len(protocol.gallery),
+        "ground truths": None if labels is None else sum(map(len, labels.relevant)),
+        "independent clusters of queries": len(protocol.queries if clusters is None else set(clusters)),
+        "reference": "removed from its own query's candidates" if protocol.exclude_reference else "kept",
+        "measures": [str(measure) for measure in protocol.measures],
+        "best any ranking can get": {best.label: f"{100 * best.value:.2f} %" for best in ceilings(protocol)},
+        "captions": protocol.captions,
+        "ties": TIE_RULE,
+        "licence": protocol.licence,
+        "digest": protocol.digest,
+        "digests of its parts": dict(protocol.fields),
+        "digests of the data": dict(protocol.data_digests),
+    }
+
+
+def _run(folder: Path) -> Facts:
+    from cirbench.runs.folder import load_run
+
+    facts: Facts = msgspec.to_builtins(load_run(folder).result)
+    facts["metrics"] = {
+        metric["label"]: f"{metric['value']:.2f} [{metric['low']:.2f}, {metric['high']:.2f}] n={metric['n']}"
+        + ("" if metric["optimistic"] is None else f", {metric['optimistic']:.2f} without lost queries")
+        for metric in facts["metrics"]
+    }
+    return facts
+
+
+def _plain(entry: Any) -> Facts:
+    return {
+        field.name: [each.id for each in value] if field.name == "protocols" else value
+        for field in dataclasses.fields(entry)
+        if (value := getattr(entry, field.name)) is not None
+    }
+
+
+def _lines(facts: Facts, indent: str = "") -> list[str]:
+    width = max((len(str(key)) for key in facts), default=0)
+    lines: list[str] = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
+        else:
+            text = ", ".join(map(_said, value)) if isinstance(value, list | tuple) else _said(value)
+            lines.append(f"{indent}{key!s:<{width}}  {text}")
+    return lines
+
+
+def _said(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scipy", "pillow", "safetensors", "rich", "msgspec")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor_command(as_json: bool) -> None:
+    """Say what is installed, what works and what does not."""
+    facts = {**_versions(), **_device(), **_places(), **_plugins()}
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def _versions() -> dict[str, str]:
+    from cirbench.runs.record import code_version
+
+    facts = {"cirbench": code_version(), "python": f"{platform.python_version()} on {platform.platform(terse=True)}"}
+    for name in _PACKAGES:
+        try:
+            facts[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            facts[name] = f"not installed: pip install {name}"
+    return facts
+
+
+def _device() -> dict[str, str]:
+    try:
+        import torch
+    except ImportError as error:
+        return {"device": f"torch cannot be imported: {error}"}
+    if not torch.cuda.is_available():
+        return {"device": f"cpu, {os.cpu_count()} cores, {torch.get_num_threads()} threads; no CUDA device"}
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {"device": f"cuda: {', '.join(names)}"}
+
+
+def _places() -> dict[str, str]:
+    from cirbench.backbones.features.store import cache_root
+
+    cache = cache_root()
+    size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0
+    root = os.environ.get("CIRBENCH_DATA")
+    data = "CIRBENCH_DATA is not set" if root is None else root + ("" if Path(root).is_dir() else " (is not a folder)")
+    existing = next(place for place in (cache, *cache.parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    return {"cache": f"{cache}, {size / 1e6:,.0f} MB used, {free / 1e9:,.0f} GB free", "data root": data}
+
+
+def _plugins() -> dict[str, str]:
+    from cirbench.methods.registry import load_methods
+
+    found, broken = load_methods()
+    facts = {"methods": ", ".join(found) or "none: is cirbench installed? pip install -e ."}
+    return facts | {f"method {name}": f"broken: {error.message}" for name, error in broken.items()}
