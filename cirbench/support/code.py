@@ -4,7 +4,8 @@ A method rests on every module of the package that implements it and on what tho
 worked on: of a package that extends cirbench, or of files that are not installed as a library. Imports are followed in
 the source, without executing it, so that an edit of one method leaves the results of its neighbours alone, and an edit
 of a base that they share does not. Of the harness itself every module counts. Libraries count by their version, which a
-result records elsewhere; files that are not modules count where a parameter names them.
+result records elsewhere; files that are not modules count where a parameter names them, or where the code names one
+that lies beside it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
@@ -116,6 +118,8 @@ def _closure(references: Iterable[str]) -> dict[str, str]:
         _refuse_hidden_siblings(module)
         for name in (module.name, *module.imports()):
             pending += (each for each in _chain(name) if _is_followed(each, extending))
+        for text, path in module.data_files():
+            found[f"{module.label}/{text}"] = _sha256(path, _state(path))
     return dict(sorted(found.items()))
 
 
@@ -136,9 +140,17 @@ class _Module:
     def imports(self) -> Iterator[str]:
         """The dotted name of everything that it imports when it runs, whether that is a module or what one holds."""
         parts = self.name.split(".") if self.is_package else self.name.split(".")[:-1]
-        for level, name in _imports(self.path, _state(self.path)):
+        for level, name in _named(self.path, _state(self.path)).imports:
             base = parts[: len(parts) - level + 1] if level else []
             yield ".".join([*base, *([name] if name else [])])
+
+    def data_files(self) -> Iterator[tuple[str, Path]]:
+        """The files beside it that a text in it names, as it names them, other than modules."""
+        for text in _named(self.path, _state(self.path)).texts:
+            path = self.path.parent / text.lstrip("/")  # folder + "/name" is common
+            # Not Path.is_file, which fails for texts that are no possible path.
+            if os.path.isfile(path) and path.suffix != ".pyc" and path.resolve() != self.path:  # noqa: PTH113
+                yield text, path
 
 
 _LOADED: dict[str, tuple[ModuleSpec, str]] = {}
@@ -156,29 +168,62 @@ def _sha256(path: Path, _state: tuple[int, int, int]) -> str:
     return sha256_of_file(path)
 
 
+class _Named(msgspec.Struct, frozen=True):
+    """What the source of a module names.
+
+    Attributes:
+        imports: Level (0 for an absolute import) and dotted name of everything that is imported when the code runs.
+        texts: Texts that may name a file.
+    """
+
+    imports: tuple[tuple[int, str], ...] = ()
+    texts: tuple[str, ...] = ()
+
+
 @functools.lru_cache(maxsize=4096)
-def _imports(path: Path, _state: tuple[int, int, int]) -> tuple[tuple[int, str], ...]:
-    """Level (0 for an absolute import) and dotted name of everything that is imported when the code runs."""
+def _named(path: Path, _state: tuple[int, int, int]) -> _Named:
     if path.suffix != ".py":
-        return ()
+        return _Named()
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # importing it will say so
-        return ()
-    found: list[tuple[int, str]] = []
+        return _Named()
+    imports: list[tuple[int, str]] = []
+    texts: list[str] = []
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             pending += node.orelse
             continue
         pending += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
-            found += [(0, alias.name) for alias in node.names]
+            imports += [(0, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
-            found += [(node.level, base), *((node.level, f"{base}.{alias.name}".lstrip(".")) for alias in node.names)]
-    return tuple(found)
+            imports += [(node.level, base), *((node.level, f"{base}.{alias.name}".lstrip(".")) for alias in node.names)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            imports += [(len(text) - len(text.lstrip(".")), text.lstrip(".")) for text in _constants(node.args[:1])]
+        texts += _paths(node)
+    return _Named(tuple(imports), tuple(sorted({*texts})))
+
+
+def _paths(node: ast.AST) -> list[str]:
+    """The texts of a constant, of ``folder / "a" / "b"`` and of ``join(folder, "a", "b")``, as paths."""
+    if isinstance(node, ast.Constant):
+        return [text for text in _constants([node]) if 0 < len(text) <= 255 and "\0" not in text]
+    parts: list[ast.expr] = []
+    if isinstance(node, ast.Call):
+        parts = node.args
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        parts = [node.right, *parts]
+        node = node.left
+    joined = "/".join(_constants(parts))
+    return [joined] if len(parts) > 1 and 0 < len(joined) <= 1000 and "\0" not in joined else []
+
+
+def _constants(nodes: Iterable[ast.expr]) -> list[str]:
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
 def _referenced(reference: str) -> _Module | None:

@@ -80,10 +80,10 @@ def test_an_edit_of_the_harness_is_other_code_for_every_method(name: str, copied
     ("name", "whose"),
     [
         ("__init__", {PLI, LINCIR, SEARLE}),
-        ("pli/masking", {PLI}),
+        ("pli/tuning", {PLI}),
         ("pli/train", {PLI}),
         ("baselines/method", {PLI}),
-        ("inversion/prompts", {LINCIR, SEARLE}),
+        ("inversion/phi", {LINCIR, SEARLE}),
         ("lincir/method", {LINCIR}),
         ("searle/words", {SEARLE}),
         ("captioning/method", set()),
@@ -121,6 +121,41 @@ def test_of_the_files_beside_a_method_in_a_file_those_that_it_imports_count(
 ) -> None:
     (mine / "one.py").write_text("import late\nclass Mine: ...\n")
     assert bool(edited(mine / name, f"{mine / 'one.py'}:Mine", root=mine)) == counts
+
+
+@pytest.mark.parametrize("reference", ["my_method.method:Mine", "alone.py:Mine"])
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("import typing\nif not typing.TYPE_CHECKING:\n    import late", "late.py"),
+        ("TYPE_CHECKING = 0\nif X or TYPE_CHECKING:\n    import late", "late.py"),
+        ("import importlib\nlate = importlib.import_module('late')", "late.py"),
+        ("late = __import__('late')", "late.py"),
+        ("from pathlib import Path\nTEXT = (Path(__file__).parent / 'words.txt').read_text()", "words.txt"),
+        ("from pathlib import Path\nTEXT = Path(__file__).with_name('words.txt')", "words.txt"),
+        ("from pathlib import Path\nTEXT = Path(__file__).parent / 'parts' / 'words.txt'", "parts/words.txt"),
+        ("import os\nTEXT = os.path.join(os.path.dirname(__file__), 'parts', 'words.txt')", "parts/words.txt"),
+        ("TEXT = files(__package__).joinpath('parts/words.txt')", "parts/words.txt"),
+        ("exec(open(HERE + '/words.txt').read())", "words.txt"),
+    ],
+)
+def test_what_code_names_in_other_ways_than_by_import_counts(code: str, name: str, reference: str, mine: Path) -> None:
+    module = mine / "my_method" / "method.py" if "my_method" in reference else mine / "alone.py"
+    module.write_text(f"{code}\nclass Mine: ...\n")
+    (module.parent / "parts").mkdir()
+    for text in ("words.txt", "parts/words.txt", "unrelated.txt"):
+        (module.parent / text).write_text("a\n")
+    path = mine / name if name == "late.py" else module.parent / name
+    assert edited(path, reference, root=mine) == {reference}
+    assert edited(module.parent / "unrelated.txt", reference, root=mine) == set()
+
+
+def test_a_module_named_relative_to_its_package_counts(mine: Path) -> None:
+    (mine / "my_method" / "sub").mkdir()
+    (mine / "my_method" / "sub" / "__init__.py").write_text("")
+    (mine / "my_method" / "other.py").write_text("")
+    (mine / "my_method" / "sub" / "method.py").write_text("import_module('..other', __package__)\n")
+    assert edited(mine / "my_method" / "other.py", "my_method.sub.method", root=mine)
 
 
 def test_neither_the_place_nor_the_time_of_a_file_counts(mine: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
