@@ -58,7 +58,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         limit: How many queries, where not all.
         seed: Random seed for training and intervals.
         code: The source code of the method and of the harness.
-        files: Sha256 of each file that a parameter names, by the parameter.
+        files: Digest of each file and folder that a parameter names, by its path.
         lost: Ids of the images that were missing or broken, where that was allowed.
     """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,8 @@ from cirbench.runs.record import (
 from cirbench.support import console
 from cirbench.support.code import Code, current_code
 from cirbench.support.distributed import barrier, broadcast_object, get_context
-from cirbench.support.files import locked, sha256_of_file
+from cirbench.support.files import locked
+from cirbench.support.parameters import named_files
 from cirbench.training.checkpoint import CARD, open_checkpoint
 from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
@@ -38,7 +38,7 @@ from cirbench.training.train import Request, train
 if TYPE_CHECKING:
     from cirbench.benchmarks.entry import ProtocolEntry
     from cirbench.methods.evaluate import Evaluation
-    from cirbench.methods.interface import Disclosure, Method, Parameters
+    from cirbench.methods.interface import Disclosure, Method
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.config import RunConfig
 
@@ -107,7 +107,7 @@ class Session:
             limit=config.limit,
             seed=config.seed,
             code=_code_of(spec),
-            files=_named_files(entrant.parameters),
+            files=named_files(entrant.parameters),
             lost=sorted(self.ground.lost.images),
         )
         folder = Path(config.output) / self.resolved.entry.dataset / f"{spec.name}-{identity.digest[:8]}"
@@ -235,10 +235,3 @@ def _digest_of_answers(evaluation: Evaluation) -> str:
 
 def _code_of(spec: MethodSpec) -> Code:
     return current_code(spec.implementation, spec.parameters.__module__)
-
-
-def _named_files(parameters: Parameters) -> dict[str, str]:
-    """Sha256 of each file that a parameter names, so that a run on a changed file is another run."""
-    texts = {name: value for name, value in msgspec.to_builtins(parameters).items() if isinstance(value, str)}
-    # Not Path.is_file, which fails for texts that are too long for a path.
-    return {name: sha256_of_file(Path(text)) for name, text in texts.items() if os.path.isfile(text)}  # noqa: PTH113

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
 import re
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 
 from cirbench.errors import MissingData, UnknownName, UsageError, excerpt, quoted
+from cirbench.support.files import digest, sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +117,28 @@ def settings_of(parameters: Parameters) -> dict[str, Any]:
         if any(name in values for name in group if name in nullable):
             inert.update(name for name in group if name not in nullable)
     return {name: value for name, value in values.items() if name not in inert}
+
+
+def named_files(parameters: Parameters) -> dict[str, str]:
+    """Return a digest of each file and folder that a parameter names, also within a list, by the text that names it.
+
+    A file counts by its content; a folder, which may hold a data set, by the names, sizes and times of its files.
+    """
+    found: dict[str, str] = {}
+    pending = [msgspec.to_builtins(parameters)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.values()
+        elif isinstance(value, list | tuple):
+            pending += value
+        # Not Path.is_file, which fails for texts that are too long for a path.
+        elif isinstance(value, str) and os.path.isfile(value):  # noqa: PTH113
+            found[value] = sha256_of_file(Path(value))
+        elif isinstance(value, str) and value and os.path.isdir(value):  # noqa: PTH112
+            states = {str(path.relative_to(value)): path.stat() for path in Path(value).rglob("*") if path.is_file()}
+            found[value] = digest([[name, each.st_size, each.st_mtime_ns] for name, each in sorted(states.items())])
+    return found
 
 
 def _groups(kind: type[Parameters]) -> list[tuple[str, ...]]:

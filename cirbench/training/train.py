@@ -24,6 +24,7 @@ from cirbench.support import console
 from cirbench.support.code import current_code
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
 from cirbench.support.files import digest, locked, remove_partial, sha256_of_file, write_bytes
+from cirbench.support.parameters import named_files
 from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 from cirbench.training.data import Batches, Kind, Source
@@ -94,6 +95,7 @@ class Request:
                 "data": self.source.digest,
                 "kind": self.kind,
                 "code": msgspec.to_builtins(self.code),
+                "files": named_files(self.parameters),
                 "validation": self.validation.asked,
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 import pytest
@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirbench.errors import UnknownName, UsageError
-from cirbench.support.parameters import Parameters, describe, pairs, parse, settings_of
+from cirbench.support.parameters import Parameters, describe, named_files, pairs, parse, settings_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Knobs(Parameters, frozen=True):
@@ -180,3 +183,26 @@ def test_a_number_that_is_not_finite_is_refused(text: str) -> None:
 
     with pytest.raises(UsageError, match=f"The parameter weight of a method cannot be '{text}'"):
         parse(Weighted, {"weight": text}, owner="a method")
+
+
+class Naming(Parameters, frozen=True):
+    """Parameters that may name files."""
+
+    one: str | None = None
+    some: tuple[str, ...] = ()
+
+
+def test_files_and_folders_that_parameters_name_are_found_wherever_they_are_named(tmp_path: Path) -> None:
+    file, folder = tmp_path / "a.txt", tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    for path in (file, folder / "sub" / "b.txt"):
+        path.write_text("1")
+    parameters = Naming(one=str(folder), some=(str(file), "a photo of", "x" * 5000, "\0", ""))
+    before = named_files(parameters)
+    assert set(before) == {str(file), str(folder)}
+    assert named_files(parameters) == before
+    (folder / "sub" / "b.txt").write_text("12")
+    changed = named_files(parameters)
+    assert changed[str(folder)] != before[str(folder)]
+    file.write_text("2")
+    assert named_files(parameters)[str(file)] != before[str(file)]
