@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from cirbench.backbones.features.store import cache_root
 from cirbench.errors import CorruptFile, UsageError
-from cirbench.support.files import digest, sha256_of_file, write_bytes, write_json
+from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

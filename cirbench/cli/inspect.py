@@ -331,7 +331,7 @@ def _device() -> dict[str, str]:
 
 
 def _places() -> dict[str, str]:
-    from cirbench.backbones.features.store import cache_root
+    from cirbench.support.files import cache_root
 
     cache = cache_root()
     size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cirbench.backbones.features.store import cache_root
 from cirbench.errors import UsageError
 from cirbench.methods.registry import load_object
-from cirbench.support.files import digest, sha256_of_file, write_bytes
+from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes
 from cirbench.support.parameters import parse
 from cirbench.training.checkpoint import CARD, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 

@@ -264,6 +264,14 @@ def slug(name: str) -> str:
     return plain[:80] or hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
+def cache_root() -> Path:
+    """Return the folder of everything that can be computed again: ``CIRBENCH_CACHE``, or the user's cache folder."""
+    import platformdirs
+
+    chosen = os.environ.get("CIRBENCH_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("cirbench", appauthor=False))
+
+
 def typed(path: Path) -> str:
     """Write a path as an argument of a printed command: absolute and quoted, so that it works from any folder."""
     return shlex.quote(str(path.absolute()))

@@ -18,12 +18,11 @@ import msgspec
 import torch
 from safetensors.torch import save
 
-from cirbench.backbones.features.store import cache_root
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.support import console
 from cirbench.support.code import current_code
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
-from cirbench.support.files import digest, locked, remove_partial, sha256_of_file, write_bytes
+from cirbench.support.files import cache_root, digest, locked, remove_partial, sha256_of_file, write_bytes
 from cirbench.support.parameters import named_files
 from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card

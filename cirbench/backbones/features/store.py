@@ -19,19 +19,18 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from cirbench.errors import CorruptFile
-from cirbench.support.files import digest, write_bytes, write_json
+from cirbench.support.files import cache_root, digest, write_bytes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -259,14 +258,6 @@ _SHARDS_IN_MEMORY = 4
 def default_store() -> FeatureStore:
     """The store under ``CIRBENCH_CACHE``, or under the user's cache directory."""
     return FeatureStore(cache_root() / "features")
-
-
-def cache_root() -> Path:
-    """The folder of everything that can be computed again."""
-    import platformdirs
-
-    chosen = os.environ.get("CIRBENCH_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("cirbench", appauthor=False))
 
 
 @dataclasses.dataclass(frozen=True)

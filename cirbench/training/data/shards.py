@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from cirbench.backbones.features.store import cache_root
 from cirbench.backbones.images.decode import decode_bytes, image_suffixes
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, some
 from cirbench.support.download import fetch
-from cirbench.support.files import digest, locked, write_bytes
+from cirbench.support.files import cache_root, digest, locked, write_bytes
 from cirbench.support.textfiles import decode_utf8, nfc, refuse_placeholder
 from cirbench.training.data.source import Lazy
 

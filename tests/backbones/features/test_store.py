@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.backbones import BackboneIdentity
-from cirbench.backbones.features.store import FeatureSpace, FeatureStore, MemoryShelf, cache_root, default_store
+from cirbench.backbones.features.store import FeatureSpace, FeatureStore, MemoryShelf, default_store
 from cirbench.errors import CirbenchError, CorruptFile
+from cirbench.support.files import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
