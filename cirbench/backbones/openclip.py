@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.images.preprocess import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
-    from cirbench.backbones.source import Source
+    from cirbench.backbones.source import ModelSource
 
 
 def load(
@@ -50,7 +50,7 @@ def load(
 
 
 def _build(
-    source: Source,
+    source: ModelSource,
     path: Path,
     activation: Activation,
     preprocessing: str | None,
@@ -75,7 +75,7 @@ def _build(
     return OpenClipBackbone(source, identity, model.eval().to(device), pipeline, device)
 
 
-def _architecture(source: Source, activation: Activation, precision: Precision) -> Any:
+def _architecture(source: ModelSource, activation: Activation, precision: Precision) -> Any:
     """The model with the activation its weights were trained with, and weights at random.
 
     open_clip would only warn that it builds another activation than the tag's; here the tag's is built.
@@ -103,7 +103,7 @@ class OpenClipBackbone:
 
     def __init__(
         self,
-        source: Source,
+        source: ModelSource,
         identity: BackboneIdentity,
         model: torch.nn.Module,
         preprocessing: Preprocessing,
@@ -180,7 +180,7 @@ class OpenClipBackbone:
         return 0 if inner is None else int(inner.pad_token_id)
 
 
-def _tokenizer(source: Source) -> Any:
+def _tokenizer(source: ModelSource) -> Any:
     import open_clip
 
     text = source.config["text_cfg"]

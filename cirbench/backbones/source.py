@@ -108,7 +108,7 @@ CARD_FILE = "card.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a backbone comes from, resolved from what the user typed.
 
     Attributes:
@@ -163,7 +163,7 @@ class Source:
         return _download(self.spec, self.tag)
 
 
-def resolve(name: str) -> Source:
+def resolve(name: str) -> ModelSource:
     """Find what a name means.
 
     Raises:
@@ -204,13 +204,13 @@ def architectures() -> frozenset[str]:
     return frozenset(path.stem for folder in folders for path in (Path(folder) / "model_configs").glob("*.json"))
 
 
-def _of_hub(name: str) -> Source:
+def _of_hub(name: str) -> ModelSource:
     """A model that its owner put on the hub in open_clip's form."""
     files = open_folder(name.removeprefix(HUB), config=CONFIG_FILE, needs_tokenizer=False)
     return dataclasses.replace(_of_folder(name, files.path), on_hub=files)
 
 
-def _of_open_clip(name: str, architecture: str, tag: str) -> Source:
+def _of_open_clip(name: str, architecture: str, tag: str) -> ModelSource:
     import open_clip
 
     config = open_clip.get_model_config(architecture)
@@ -218,16 +218,16 @@ def _of_open_clip(name: str, architecture: str, tag: str) -> Source:
     plain = architecture.removesuffix(QUICK_GELU_SUFFIX)
     stated: dict[str, Activation | None] = {"the name": "quick_gelu" if plain != architecture else None}
     if not tag:
-        return Source(name, architecture, config, {}, stated)
+        return ModelSource(name, architecture, config, {}, stated)
     known = open_clip.list_pretrained_tags_by_model(plain)
     if tag not in known:
         raise UnknownName(f"pretrained tag of {plain}", tag, known)
     pretrained = open_clip.get_pretrained_cfg(plain, tag)
     stated["the tag"] = of_tag(plain, tag, _activation(pretrained.get("quick_gelu", False)))
-    return Source(name, architecture, config, pretrained, stated, tag=tag)
+    return ModelSource(name, architecture, config, pretrained, stated, tag=tag)
 
 
-def _of_folder(name: str, folder: Path) -> Source:
+def _of_folder(name: str, folder: Path) -> ModelSource:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise MissingData(f"{folder} is not a model folder: it has no {CONFIG_FILE}.")
@@ -236,7 +236,7 @@ def _of_folder(name: str, folder: Path) -> Source:
     if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise CorruptFile(f"{path} describes no model: model_cfg needs embed_dim, vision_cfg and text_cfg.")
     config.pop("quick_gelu", None)
-    return Source(name, f"local-dir:{folder}", config, record.preprocess_cfg, record.stated(path), folder=folder)
+    return ModelSource(name, f"local-dir:{folder}", config, record.preprocess_cfg, record.stated(path), folder=folder)
 
 
 def recorded_beside(weights: Path) -> dict[str, Activation | None]:

@@ -87,17 +87,17 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """One category.
+class Category:
+    """The queries of one category and what they rank.
 
     Attributes:
-        category: Its name.
+        name: Its name.
         gallery: The ids that its queries rank.
         pairs: Per query, reference and target.
         captions: Per query, what reaches the method.
     """
 
-    category: str
+    name: str
     gallery: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
     captions: tuple[tuple[str, ...], ...]
@@ -139,7 +139,7 @@ def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> Eva
 def assemble(
     id: str,
     title: str,
-    parts: Sequence[Part],
+    categories: Sequence[Category],
     data_root: Path,
     *,
     cutoffs: Sequence[int],
@@ -147,13 +147,13 @@ def assemble(
     exclude_reference: bool = False,
 ) -> EvaluationProtocol:
     """Make a protocol of categories: one gallery of all their images, in which each query ranks its category's pool."""
-    names = [part.category for part in parts]
-    ids = tuple(dict.fromkeys(name for part in parts for name in part.gallery))
+    names = [category.name for category in categories]
+    ids = tuple(dict.fromkeys(name for category in categories for name in category.gallery))
     images = ImageFiles("fashioniq", ids, data_root, CHECK)
     rows = [
-        (place, f"{part.category}-{number}", pair, texts)
-        for place, part in enumerate(parts)
-        for number, (pair, texts) in enumerate(zip(part.pairs, part.captions, strict=True))
+        (place, f"{category.name}-{number}", pair, texts)
+        for place, category in enumerate(categories)
+        for number, (pair, texts) in enumerate(zip(category.pairs, category.captions, strict=True))
     ]
     return EvaluationProtocol(
         id=id,
@@ -167,7 +167,7 @@ def assemble(
         labels=Labels(tuple((target,) for _, _, (_, target), _ in rows)),
         measures=tuple(Measure("Recall", k, by="category", macro=True, labels=tuple(names)) for k in cutoffs),
         exclude_reference=exclude_reference,
-        pools=tuple(part.gallery for part in parts),
+        pools=tuple(category.gallery for category in categories),
         pool_of_query=tuple(place for place, _, _, _ in rows),
         slices={"category": tuple((names[place],) for place, _, _, _ in rows)},
         clusters=tuple(f"{names[place]} {reference}" for place, _, (reference, _), _ in rows),
@@ -176,13 +176,13 @@ def assemble(
     )
 
 
-def _read(category: str, variant: Variant, data_root: Path, expected: Expected) -> Part:
+def _read(category: str, variant: Variant, data_root: Path, expected: Expected) -> Category:
     path = locate(data_root, f"fashioniq/captions/cap.{category}.val.json")
     rows = decode(path, list[_Row])
     union = tuple(dict.fromkeys(name for row in rows for name in (row.candidate, row.target)))
     split = None if variant.union else _split(category, data_root, expected)
     refuse(path, _broken(rows, union, split, expected))
-    return Part(
+    return Category(
         category,
         union if split is None else split,
         tuple((row.candidate, row.target) for row in rows),
@@ -257,7 +257,7 @@ def load_pli(data_root: Path, expected: Mapping[str, Expected]) -> EvaluationPro
     )
 
 
-def _read_pairs(category: str, data_root: Path, expected: Expected) -> Part:
+def _read_pairs(category: str, data_root: Path, expected: Expected) -> Category:
     path = locate(
         data_root,
         PLI_FILE.format(category=category),
@@ -271,7 +271,7 @@ def _read_pairs(category: str, data_root: Path, expected: Expected) -> Part:
     gallery = tuple(dict.fromkeys(name for reference, target, _ in rows for name in (reference, target)))
     refuse(path, wrong_counts({QUERIES: len(rows), IMAGES: len(gallery)}, expected))
     captions = [caption for _, _, caption in rows]
-    return Part(
+    return Category(
         category,
         gallery,
         tuple((reference, target) for reference, target, _ in rows),

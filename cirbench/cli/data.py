@@ -17,7 +17,7 @@ from cirbench.support.files import make_folder, typed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cirbench.benchmarks.files.check import Report, Touched
+    from cirbench.benchmarks.files.check import DataCheck, Touched
     from cirbench.benchmarks.files.describe import Description, Spread
     from cirbench.benchmarks.files.plan import Plan, PlannedFile
 
@@ -168,7 +168,7 @@ def _file_line(file: PlannedFile) -> str:
     return f"  {file.path}  {size}, {pinned}{there}  {file.url}"
 
 
-def _check_lines(report: Report) -> Iterator[str]:
+def _check_lines(report: DataCheck) -> Iterator[str]:
     yield f"images: {report.whole:,} of {report.needed:,} are there and whole ({amount(report.bytes, 'B')})"
     if report.missing:
         yield f"missing: {_some(report.missing)}"

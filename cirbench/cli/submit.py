@@ -13,7 +13,7 @@ from cirbench.errors import CheckFailed, UsageError
 if TYPE_CHECKING:
     import datetime
 
-    from cirbench.submissions.check import Report
+    from cirbench.submissions.check import SubmissionCheck
 
 _SHOWN = 20
 _FILE = click.Path(path_type=Path)
@@ -113,7 +113,7 @@ def record(file: Path, scores: str, date: datetime.datetime | None, data_root: P
     click.echo(path.read_text().rstrip() if as_json else path)
 
 
-def _as_text(report: Report) -> str:
+def _as_text(report: SubmissionCheck) -> str:
     what = " ".join(filter(None, (report.protocol, report.metric))) or "unknown"
     verdict = "ok" if report.ok else f"{len(report.problems)} broken rules"
     lines = [f"{report.path}: {what}, {report.queries} queries: {verdict}"]
@@ -123,7 +123,7 @@ def _as_text(report: Report) -> str:
     return "\n".join([*lines, *(f"  note: {note}" for note in report.notes)])
 
 
-def _as_json(report: Report) -> dict[str, object]:
+def _as_json(report: SubmissionCheck) -> dict[str, object]:
     return {
         "file": str(report.path),
         "protocol": report.protocol,

@@ -15,7 +15,7 @@ from cirbench.benchmarks.catalogue import choose_protocol, datasets, load_protoc
 from cirbench.errors import CheckFailed, CirbenchError, MissingData, UsageError
 from cirbench.leaderboard.binding import KnownProtocol, binding_of, known_protocols, register_protocol
 from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, lists_name
-from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, Score, entry_id, sealed
+from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, EntryMetric, entry_id, sealed
 from cirbench.leaderboard.evidence import MOST_STORED, pack
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
@@ -169,9 +169,10 @@ def _entry(run: Run, config: RunConfig, files: dict[str, bytes], answers: Sequen
     result = run.result
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     scores = [
-        Score(label=each.label, value=each.value, low=each.low, high=each.high, n=each.n) for each in result.metrics
+        EntryMetric(label=each.label, value=each.value, low=each.low, high=each.high, n=each.n)
+        for each in result.metrics
     ]
-    scores += [Score(label=label, value=value) for answer in answers for label, value in answer.scores.items()]
+    scores += [EntryMetric(label=label, value=value) for answer in answers for label, value in answer.scores.items()]
     return sealed(
         Entry(
             id=entry_id(result.protocol.name, result.method.name, result.digest),

@@ -33,7 +33,7 @@ LISTS = re.compile(r"lists-[a-z_]+\.json\.gz")
 _LIMIT = 256 << 10
 
 
-class Score(Record, frozen=True):
+class EntryMetric(Record, frozen=True):
     """One number of an entry, in percent.
 
     Attributes:
@@ -85,7 +85,7 @@ class Entry(Record, frozen=True, kw_only=True):
     protocol: ProtocolRecord
     backbone: BackboneRecord
     counts: Counts
-    metrics: tuple[Score, ...]
+    metrics: tuple[EntryMetric, ...]
     seed: int
     commands: tuple[str, ...]
     environment: Environment
@@ -97,7 +97,7 @@ class Entry(Record, frozen=True, kw_only=True):
     lists: dict[str, str] | None = None
     note: str = ""
 
-    def __getitem__(self, label: str) -> Score:
+    def __getitem__(self, label: str) -> EntryMetric:
         """Return one number by its label.
 
         Raises:

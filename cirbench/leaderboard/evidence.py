@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from cirbench.errors import CorruptFile
-from cirbench.leaderboard.entry import RANKS, Score
+from cirbench.leaderboard.entry import RANKS, EntryMetric
 from cirbench.metrics.measure import measure
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import measures_of
@@ -76,12 +76,12 @@ class Evidence:
         groups = None if self.group_ranks_Q is None else self.group_ranks_Q.tolist()
         return digest([self.query_ids, [row.tolist() for row in self.relevant_ranks], groups])
 
-    def scores(self, labels: Sequence[str]) -> tuple[Score, ...]:
+    def scores(self, labels: Sequence[str]) -> tuple[EntryMetric, ...]:
         """Compute the numbers of these labels again, with their intervals; see `measured` for what it raises."""
         measured = self.measured(labels)
         found = intervals(measured, self.clusters)
         return tuple(
-            Score(
+            EntryMetric(
                 label=each.label,
                 value=100 * each.value,
                 low=100 * interval.low,
@@ -158,7 +158,7 @@ def read_evidence(path: Path) -> Evidence:
         raise CorruptFile(f"{path} does not fit together: {error}.") from error
 
 
-def read_scores(entry: Entry, folder: Path) -> tuple[Score, ...]:
+def read_scores(entry: Entry, folder: Path) -> tuple[EntryMetric, ...]:
     """Return the numbers of a valid entry, with intervals by the present method where its ranks are stored."""
     if not entry.ranks_stored or all(score.low is not None for score in entry.metrics):
         return entry.metrics

@@ -31,8 +31,8 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A part of the file."""
 
 
-class Source(_Part, frozen=True):
-    """Where a row was read.
+class Citation(_Part, frozen=True):
+    """Where the numbers of a row were published.
 
     Attributes:
         title: Of the paper, repository or page.
@@ -91,7 +91,7 @@ class PublishedRow(_Part, frozen=True):
         backbone: As printed, in one spelling.
         metrics: By the labels that `cirbench run` uses, in percent.
         provenance: The method's own paper (own), another paper's copy (quoted) or re-run (rerun), or a results site.
-        source: See `Source`.
+        source: See `Citation`.
         protocol: The protocol that it was measured on; ``None`` where there is none like it.
         not_comparable: Why there is no protocol.
         unranked: Why it is shown and not ranked, although there is a protocol.
@@ -109,7 +109,7 @@ class PublishedRow(_Part, frozen=True):
     backbone: str
     metrics: dict[str, Percent]
     provenance: Provenance
-    source: Source
+    source: Citation
     protocol: str | None = None
     not_comparable: str | None = None
     unranked: str | None = None

@@ -17,8 +17,8 @@ from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, reference_baseline
 from cirbench.support import console
 from cirbench.support.distributed import barrier, get_context
-from cirbench.training.callbacks import Score, ValidationConfig
-from cirbench.training.checkpoint import read_card
+from cirbench.training.callbacks import ValidationConfig
+from cirbench.training.checkpoint import CheckpointScore, read_card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ class _Evaluation:
     backbone: Backbone
     protocols: tuple[EvaluationProtocol, ...]
 
-    def __call__(self, checkpoint: Path) -> list[Score]:
+    def __call__(self, checkpoint: Path) -> list[CheckpointScore]:
         """Evaluate a checkpoint on every protocol; the features of its weights are forgotten afterwards."""
         passing = FeatureStore(checkpoint / "features")  # beside the weights, so that all processes see it
         scores = [self._score(checkpoint, protocol, passing) for protocol in self.protocols]
@@ -91,10 +91,16 @@ class _Evaluation:
             shutil.rmtree(passing.root, ignore_errors=True)
         return scores
 
-    def _score(self, checkpoint: Path, protocol: EvaluationProtocol, passing: FeatureStore) -> Score:
+    def _score(self, checkpoint: Path, protocol: EvaluationProtocol, passing: FeatureStore) -> CheckpointScore:
         headline = evaluate(self._method(checkpoint, passing), protocol).measurements[0]
-        score = Score(protocol.name, protocol.digest, headline.label, 100 * headline.value)
-        console.say(f"step {read_card(checkpoint).steps}: {protocol.name} {score.metric} {score.value:.2f} %")
+        score = CheckpointScore(
+            step=read_card(checkpoint).steps,
+            protocol=protocol.name,
+            digest=protocol.digest,
+            metric=headline.label,
+            value=100 * headline.value,
+        )
+        console.say(f"step {score.step}: {score.protocol} {score.metric} {score.value:.2f} %")
         return score
 
     def _method(self, checkpoint: Path, passing: FeatureStore) -> Method:

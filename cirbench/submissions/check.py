@@ -32,8 +32,8 @@ _READ_LIMIT = 10 * cirr.MAX_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What was found in a file.
+class SubmissionCheck:
+    """The outcome of checking one file by the rules of its server.
 
     Attributes:
         path: The file.
@@ -93,7 +93,7 @@ def protocol_loader(data_root: Path | None) -> ProtocolLoader:
 
 def check_files(
     paths: Sequence[Path], annotations: ProtocolLoader, protocol_id: str | None = None
-) -> tuple[Report, ...]:
+) -> tuple[SubmissionCheck, ...]:
     """Check files that are to be uploaded together; see `check_file`."""
     reports = [check_file(path, annotations, protocol_id) for path in paths]
     metrics = {report.metric for report in reports if report.protocol == cirr.TEST}
@@ -107,7 +107,7 @@ def check_files(
     )
 
 
-def check_file(path: Path, annotations: ProtocolLoader, protocol_id: str | None = None) -> Report:
+def check_file(path: Path, annotations: ProtocolLoader, protocol_id: str | None = None) -> SubmissionCheck:
     """Find what a file is for, and check every rule.
 
     Args:
@@ -122,33 +122,35 @@ def check_file(path: Path, annotations: ProtocolLoader, protocol_id: str | None 
     raw = _content(path)
     if raw is None:
         message = f"the file has {path.stat().st_size:,} bytes; no server takes more than {cirr.MAX_BYTES:,}"
-        return Report(path, protocol_id, problems=(Problem("size", message),))
+        return SubmissionCheck(path, protocol_id, problems=(Problem("size", message),))
     return check_content(path, raw, annotations, protocol_id)
 
 
-def check_content(path: Path, raw: bytes, annotations: ProtocolLoader, protocol_id: str | None = None) -> Report:
+def check_content(
+    path: Path, raw: bytes, annotations: ProtocolLoader, protocol_id: str | None = None
+) -> SubmissionCheck:
     """Check the bytes of a file, wherever they come from; see `check_file`."""
     values = _read(raw)
     if isinstance(values, Problem):
-        return Report(path, protocol_id, problems=(values,))
+        return SubmissionCheck(path, protocol_id, problems=(values,))
     return check_values(path, values, len(raw), annotations, protocol_id)
 
 
 def check_values(
     path: Path, values: Mapping[str, object], size: int, annotations: ProtocolLoader, protocol_id: str | None = None
-) -> Report:
+) -> SubmissionCheck:
     """Check the object of a file; see `check_file`."""
     of_cirr = cirr.looks_like(values) if values else protocol_id == cirr.TEST
     found_id = cirr.TEST if of_cirr else circo.split_of(values)
     protocol = protocol_id or found_id
     if of_cirr != (protocol == cirr.TEST):
         problem = Problem("benchmark", f"the file has the form of {found_id}, and is meant for {protocol}")
-        return Report(path, protocol, queries=len(values), problems=(problem,))
+        return SubmissionCheck(path, protocol, queries=len(values), problems=(problem,))
     known = annotations(protocol)
     if of_cirr:
         found = tuple(cirr.problems(values, size, known))
         queries = sum(name not in cirr.HEAD for name in values)
-        return Report(path, protocol, cirr.metric_of(values), queries, found, _unchecked(protocol, known))
+        return SubmissionCheck(path, protocol, cirr.metric_of(values), queries, found, _unchecked(protocol, known))
     numbers, texts = circo.with_numbers(values)
     found = tuple(circo.problems(numbers, protocol, known))
     notes = _unchecked(protocol, known)
@@ -157,7 +159,7 @@ def check_values(
         notes = (f"{texts:,} ids are text; {fix}", *notes)
     if protocol == circo.VAL:
         notes = ("this is val, and the server scores test only; val is scored by `cirbench score`", *notes)
-    return Report(path, protocol, None, len(values), found, notes)
+    return SubmissionCheck(path, protocol, None, len(values), found, notes)
 
 
 def write_corrected(path: Path) -> Path | None:

@@ -14,31 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cirbench.support.distributed import barrier, broadcast_object, get_context
-from cirbench.training.checkpoint import Evaluated
 from cirbench.training.loop import tf32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from cirbench.training.checkpoint import CheckpointScore
     from cirbench.training.state import TrainState
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """The headline metric of a protocol.
-
-    Attributes:
-        protocol: Its name.
-        digest: Sha256 of the protocol.
-        metric: The label of the metric.
-        value: In percent.
-    """
-
-    protocol: str
-    digest: str
-    metric: str
-    value: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +38,7 @@ class ValidationConfig:
     """
 
     protocols: tuple[str, ...] = ()
-    evaluate: Callable[[Path], Sequence[Score]] | None = None
+    evaluate: Callable[[Path], Sequence[CheckpointScore]] | None = None
     eval_every: int | None = None
     monitor: str | None = None
     keep_epochs: bool = False
@@ -105,13 +88,13 @@ class CheckpointCallback:
             self.write(self._checkpoint_folder(step))
         if evaluates:
             barrier()  # the others wait for the checkpoint
-            self.state.evaluations += [Evaluated(step=step, **dataclasses.asdict(score)) for score in self._scores()]
+            self.state.evaluations += self._scores()
         if get_context().is_main_process:
             self.state.save(self.folder)
             self._delete_all_but(self.best_folder)
 
     @property
-    def best(self) -> Evaluated | None:
+    def best(self) -> CheckpointScore | None:
         """The best evaluation on the monitored protocol, the earliest of several; none where none is monitored."""
         chosen = [each for each in self.state.evaluations if each.protocol == self.validation.monitor]
         return max(chosen, key=lambda each: each.value, default=None)
@@ -129,7 +112,7 @@ class CheckpointCallback:
         epoch, rest = divmod(step, self.steps_per_epoch)
         return self.folder / (f"epoch-{epoch}" if self.validation.keep_epochs and not rest else f"step-{step}")
 
-    def _scores(self) -> Sequence[Score]:
+    def _scores(self) -> Sequence[CheckpointScore]:
         """Evaluate as any other process would: in reference precision, and with the denormals that a training flushes.
 
         The thread that computes is a new one, since both the mode and the workers that inherit it belong to a thread.

@@ -31,14 +31,14 @@ CARD = "card.json"
 _MATTERS = ("architecture", "activation", "weights")
 
 
-class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training was worth on its way.
+class CheckpointScore(msgspec.Struct, frozen=True, kw_only=True):
+    """The headline metric of one protocol, for the weights after some steps of a training.
 
     Attributes:
-        step: Optimiser steps that were done.
-        protocol: What it was evaluated on.
-        digest: Sha256 of that protocol.
-        metric: The protocol's headline metric.
+        step: Optimiser steps that the weights have seen.
+        protocol: Name of the protocol.
+        digest: Sha256 of the protocol.
+        metric: Label of its headline metric.
         value: In percent.
     """
 
@@ -97,7 +97,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     threads: int
     packages: dict[str, str]
     created: str
-    evaluations: list[Evaluated] = []
+    evaluations: list[CheckpointScore] = []
     selected_on: str | None = None
     processes: int = 1
     skipped: int = 0

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from cirbench.errors import CorruptFile, UsageError
 from cirbench.support.distributed import get_context
 from cirbench.support.files import atomic_writer
-from cirbench.training.checkpoint import Evaluated
+from cirbench.training.checkpoint import CheckpointScore
 
 if TYPE_CHECKING:
     import threading
@@ -43,7 +43,7 @@ class TrainState:
         self.optimizer = optimizer
         self.request = request
         self.losses: list[float] = []
-        self.evaluations: list[Evaluated] = []
+        self.evaluations: list[CheckpointScore] = []
         self.skipped: set[int] = set()
         self.seconds = 0.0
 
@@ -96,7 +96,7 @@ class TrainState:
             raise other_training(folder)
         self.losses = tensors.pop("losses").tolist()
         self.seconds = float(metadata["seconds"])
-        self.evaluations = msgspec.json.decode(metadata["evaluations"], type=list[Evaluated])
+        self.evaluations = msgspec.json.decode(metadata["evaluations"], type=list[CheckpointScore])
         self.skipped = msgspec.json.decode(metadata["skipped"], type=set[int])
         self.module.load_state_dict(
             {name.removeprefix("module."): tensor for name, tensor in tensors.items() if name.startswith("module.")}

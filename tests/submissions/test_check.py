@@ -18,7 +18,7 @@ from tests.submissions import server_files
 from tests.submissions.server_files import CIRCO, CIRR, CIRR_SUBSET, Corruption, Whole, encode
 
 if TYPE_CHECKING:
-    from cirbench.submissions.check import Report
+    from cirbench.submissions.check import SubmissionCheck
 
 OFFICIAL = {
     "circo": ("circo/submission_examples/submission_test.json", "circo/test"),
@@ -61,13 +61,13 @@ def official() -> dict[str, Whole]:
     return wholes
 
 
-def broken(whole: Whole, corruption: Corruption, path: Path) -> Report:
+def broken(whole: Whole, corruption: Corruption, path: Path) -> SubmissionCheck:
     content = corruption.apply(whole)
     path.write_bytes(content if isinstance(content, bytes) else encode(content))
     return check_file(path, whole.annotations, whole.meant)
 
 
-def assert_told(report: Report, whole: Whole, corruption: Corruption) -> None:
+def assert_told(report: SubmissionCheck, whole: Whole, corruption: Corruption) -> None:
     assert not report.ok
     found = [problem for problem in report.problems if problem.rule == corruption.rule]
     assert found, [str(problem) for problem in report.problems[:5]]

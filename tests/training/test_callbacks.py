@@ -13,8 +13,8 @@ from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.registry import find_method
 from cirbench.runs.validation import validation_config
-from cirbench.training.callbacks import Score, ValidationConfig
-from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
+from cirbench.training.callbacks import ValidationConfig
+from cirbench.training.checkpoint import CARD, WEIGHTS, CheckpointScore, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.state import STATE
@@ -33,12 +33,15 @@ VALUES = {3: 10.0, 6: 30.0, 9: 20.0}
 SEEN: list[tuple[str, bool]] = []
 
 
-def judge(folder: Path) -> Sequence[Score]:
+def judge(folder: Path) -> Sequence[CheckpointScore]:
     """Scores of a made-up benchmark; remembers where it looked, and whether denormals were numbers there."""
     denormal = bool((torch.full((8,), 1e-39) * 1 != 0).all())
     SEEN.append((folder.name, denormal))
     step = read_card(folder).steps
-    return [Score("even@1", "e" * 64, "mAP@5", VALUES[step]), Score("odd@1", "o" * 64, "R@1", -VALUES[step])]
+    return [
+        CheckpointScore(step=step, protocol="even@1", digest="e" * 64, metric="mAP@5", value=VALUES[step]),
+        CheckpointScore(step=step, protocol="odd@1", digest="o" * 64, metric="R@1", value=-VALUES[step]),
+    ]
 
 
 def watched(**more: Any) -> Request:

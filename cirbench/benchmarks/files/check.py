@@ -148,8 +148,8 @@ class Touched(msgspec.Struct, frozen=True):
         return len({*self.lost_references, *self.lost_targets, *self.lost_candidates})
 
 
-class Report(msgspec.Struct, frozen=True):
-    """What a check found.
+class DataCheck(msgspec.Struct, frozen=True):
+    """The outcome of checking the images and annotations of a data set.
 
     Attributes:
         needed: Images that the protocols need.
@@ -188,7 +188,7 @@ class Report(msgspec.Struct, frozen=True):
     schema_version: int = 1
 
 
-def check(name: str, split: str | None, root: Path, data_root: Path, *, display: Display = silent) -> Report:
+def check(name: str, split: str | None, root: Path, data_root: Path, *, display: Display = silent) -> DataCheck:
     """Find and decode every image that a data set or protocol needs.
 
     Args:
@@ -215,7 +215,7 @@ def check(name: str, split: str | None, root: Path, data_root: Path, *, display:
 
 def check_protocols(
     protocols: Sequence[EvaluationProtocol], root: Path, data_root: Path, *, display: Display = silent
-) -> Report:
+) -> DataCheck:
     """Find and decode every image that some protocols need; see `check`."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise CheckFailed(
@@ -237,7 +237,7 @@ def check_protocols(
         if result.mode not in ("RGB", ""):
             not_rgb[result.mode].append(key[1])
     touched = [_touched(protocol, usable) for protocol in protocols]
-    return Report(
+    return DataCheck(
         needed=len(names),
         whole=len(usable),
         bytes=sum(inspected[key].size for key in usable),
@@ -362,7 +362,7 @@ def _touched(protocol: EvaluationProtocol, usable: set[Key]) -> Touched:
     )
 
 
-def _next_steps(report: Report, planned: Plan, absent: bool, root: Path, data_root: Path) -> Iterator[str]:
+def _next_steps(report: DataCheck, planned: Plan, absent: bool, root: Path, data_root: Path) -> Iterator[str]:
     unknown = any(touched.gallery is None for touched in report.protocols)
     name = shlex.quote(planned.name)
     get = f"cirbench data get {name} --data-root {typed(data_root)}"

@@ -38,8 +38,8 @@ _HOW = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What is to be seen of one or two runs.
+class QueryReport:
+    """One or two runs, query by query.
 
     Attributes:
         protocol: Theirs.
@@ -71,7 +71,7 @@ def read_report(
     *,
     top: int = 10,
     data_root: Path | None = None,
-) -> Report:
+) -> QueryReport:
     """Read runs and choose queries of them.
 
     Args:
@@ -92,10 +92,10 @@ def read_report(
     outcomes = (*asked, *beside)
     chosen = _HOW[choice].format(len(places), len(asked[0].query_ids), *(run.name for run in asked))
     title = f"{' and '.join(run.name for run in asked)} on {protocol.name}"
-    return Report(protocol, free, title, outcomes, cases(protocol, outcomes, places, top=top), chosen)
+    return QueryReport(protocol, free, title, outcomes, cases(protocol, outcomes, places, top=top), chosen)
 
 
-def write_page(report: Report, page: Path, *, thumbnails: bool = False) -> int:
+def write_page(report: QueryReport, page: Path, *, thumbnails: bool = False) -> int:
     """Write a report as one page, with the thumbnails in a folder beside it.
 
     Args:
@@ -113,7 +113,7 @@ def write_page(report: Report, page: Path, *, thumbnails: bool = False) -> int:
     return 0 if pictures is None else len(pictures.names)
 
 
-def summary(report: Report) -> Table:
+def summary(report: QueryReport) -> Table:
     """Lay a report out for the terminal: one row a query and run."""
     first = report.outcomes[0].result
     columns = (

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from cirbench.leaderboard.board import Board, BoardRow
-    from cirbench.leaderboard.entry import Entry, Score
+    from cirbench.leaderboard.entry import Entry, EntryMetric
     from cirbench.leaderboard.site.cases import Thumbnails
     from cirbench.leaderboard.site.figures import Figure
     from cirbench.methods.interface import MethodSpec
@@ -177,7 +177,7 @@ class RunView:
     row: BoardRow
     facts: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[EntryMetric, ...]
     figures: tuple[Figure, ...]
     identity: tuple[tuple[str, str], ...]
     cases: tuple[ShownCase, ...]
