@@ -16,8 +16,9 @@ import math
 import re
 import shlex
 import zlib
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+import msgspec
 import numpy as np
 
 from cirbench.benchmarks.catalogue import protocols
@@ -75,6 +76,7 @@ _SUPERVISION = get_args(Supervision)
 _FIRST_YEAR = 2020
 _MOST_PROBLEMS, _LONGEST_PROBLEM, _QUOTED = 20, 400, 120
 _LONGEST = {"title": 300, "note": 2000, "command": 4000}
+_LONGEST_WORD = 4000  # of any other text
 _MOST_COMMANDS = 8
 
 
@@ -214,11 +216,27 @@ def _words(entry: Entry, parse: Parser | None) -> Iterator[str]:
     for name, text in (("title", method.title), ("title", method.name), ("note", entry.note)):
         if len(text) > _LONGEST[name]:
             yield f"its {name} is longer than {_LONGEST[name]} characters"
+    yield from _unseen(msgspec.to_builtins(entry))
     if not 0 < len(entry.commands) <= _MOST_COMMANDS:
         yield f"it has {len(entry.commands)} commands, and must have 1 to {_MOST_COMMANDS}"
     for command in entry.commands[:_MOST_COMMANDS]:
         if (why := command_problem(command, parse)) is not None:
             yield f"the command {_quote(command)} {why}"
+
+
+def _unseen(values: dict[str, Any], within: str = "") -> Iterator[str]:
+    """Whether a text holds what a reader does not see: controls of a terminal, marks that turn or hide letters."""
+    for name, value in values.items():
+        place = f"{within}{name}"
+        plain = value.replace("\n", " ") if isinstance(value, str) and place == "note" else value
+        if not name.isprintable() or (isinstance(plain, str) and not plain.isprintable()):
+            yield f"its {_cut(place)!r} holds characters that cannot be seen"
+        elif len(name) > _LONGEST_WORD or (isinstance(value, str) and len(value) > _LONGEST_WORD):
+            yield f"its {_cut(place)!r} is longer than {_LONGEST_WORD} characters"
+        elif isinstance(value, dict):
+            yield from _unseen(value, f"{place}.")
+        elif isinstance(value, list) and name != "commands":  # commands have a rule of their own
+            yield from _unseen({str(index): each for index, each in enumerate(value)}, f"{place}.")
 
 
 def _date(what: str, text: str) -> Iterator[str]:
@@ -264,8 +282,13 @@ def command_problem(command: str, parse: Parser | None = None) -> str | None:
 
 
 def _leads_out(word: str) -> bool:
-    """Whether a word, or the value behind its equals sign, is a path from the root, the home folder or upwards."""
-    return any(part.startswith(("/", "~")) or ".." in part.split("/") for part in (word, word.partition("=")[2]))
+    """Whether a word, or a value in it, is a path from the root, the home folder or upwards.
+
+    Values lie behind an equals sign, between commas, and behind the letter of a short option.
+    """
+    values = re.split(r"[=,]", word)
+    values += [values[0][2:]] if re.match(r"-[A-Za-z]", word) else []
+    return any(value.strip().startswith(("/", "~")) or ".." in re.split(r"[/\\]", value.strip()) for value in values)
 
 
 def _protocol(entry: Entry, known: Mapping[str, KnownProtocol]) -> Iterator[str]:
@@ -292,6 +315,8 @@ def _protocol(entry: Entry, known: Mapping[str, KnownProtocol]) -> Iterator[str]
             break
     if min(counts.tied_relevant, counts.truncated_texts) < 0:
         yield "it counts less than nothing"
+    if bound is not None and counts.tied_relevant > bound.total:
+        yield f"it counts {counts.tied_relevant} tied ground truths, and the protocol has {bound.total}"
     yield from _kind(entry)
 
 

@@ -280,6 +280,32 @@ WORDS: dict[str, tuple[Callable[[Values], None], str]] = {
     "a file of the home folder": (command("cirbench run --output '~/.ssh'"), "names a file outside"),
     "a file from the root": (command("cirbench run --output=/etc/cron.d"), "names a file outside"),
     "a file above": (command("cirbench run --method ../evil.py:Method"), "names a file outside"),
+    "a file from the root behind a short option": (command("cirbench run -o/etc/cron.d"), "names a file outside"),
+    "a file from the root in a list": (command("cirbench run --method pli,/tmp/evil.py:M"), "names a file outside"),
+    "a file above in a list": (command("cirbench run --method pli,../evil.py:M"), "names a file outside"),
+    "a file from the root within a setting": (command("cirbench run --set a=b=/etc/passwd"), "names a file outside"),
+    "a title that is read backwards": (
+        lambda values: values["method"].update(title="PLI \u202eevil"),
+        "its 'method.title' holds characters that cannot be seen",
+    ),
+    "a name that ends early": (lambda values: values["method"].update(name="forger\0"), "its 'method.name' holds"),
+    "a note that clears the terminal": (lambda values: values.update(note="a\x1b[2Jb"), "its 'note' holds"),
+    "a data set with hidden letters": (
+        lambda values: values["method"].update(trained_on="sce\u200bnes"),
+        "its 'method.trained_on' holds",
+    ),
+    "a setting with a bell": (
+        lambda values: values["method"].update(parameters={"a\x07": 1}),
+        "holds characters that cannot be seen",
+    ),
+    "a setting without end": (
+        lambda values: values["method"].update(parameters={"a" * 9999: 1}),
+        "is longer than 4000 characters",
+    ),
+    "more ties than ground truths": (
+        lambda values: values["counts"].update(tied_relevant=10**12),
+        "tied ground truths, and the protocol has",
+    ),
     "torchrun of another module": (command("torchrun -m http.server"), "is not one of cirbench run"),
     "torchrun of a script": (command("torchrun evil.py -m cirbench run"), "other options"),
     "torchrun without python": (command("torchrun --no-python -m cirbench run"), "other options"),
