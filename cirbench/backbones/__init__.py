@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.backbones.catalogue import BackboneEntry, list_backbones
 from cirbench.backbones.interface import Activation, Backbone, BackboneIdentity, Precision
+from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ def load_backbone(
     name: str,
     *,
     weights: Path | None = None,
+    ema: bool = False,
     activation: Activation | None = None,
     preprocessing: str | None = None,
     precision: Precision = "fp32",
@@ -44,6 +46,7 @@ def load_backbone(
             ``merges.txt.gz``. Through the extra ``transformers``: ``"owner/model"`` of the hub (CLIP, SigLIP, ALIGN,
             AltCLIP, Chinese-CLIP ...), ``"blip-itm-base-coco"``, or the path of a folder as transformers saves it.
         weights: A weights file (safetensors, or a ``.pt`` that holds tensors only) to use in place of the model's own.
+        ema: Take the averaged weights (EMA) of that file; they are never taken unasked.
         activation: With which the weights were trained. Needed for a weights file unless the tag, the architecture's
             name or a ``card.json`` or ``open_clip_config.json`` beside the file says it.
         preprocessing: A declaration such as ``"targetpad(1.25)"``; see `cirbench.backbones.images.preprocess`.
@@ -53,17 +56,26 @@ def load_backbone(
 
     Raises:
         UnknownName: There is no such architecture, tag or bundled model.
-        UsageError: The activation is not known, or contradicts what is recorded; no such device.
+        UsageError: The activation is not known, or contradicts what is recorded; no such device; ``ema`` without
+            ``weights``, or with a file that holds no averaged weights.
         MissingData: The weights are not available and could not be downloaded.
         CorruptFile: The weights are damaged, do not fit the architecture, or are a pickle.
     """
     from cirbench.backbones import blip, hf, openclip, source
 
+    if ema and weights is None:
+        raise UsageError("--ema chooses among the weights of a file, and no --weights are given.", hint="Leave it out.")
     load: Callable[..., Backbone] = openclip.load
     if blip.is_blip(name):
         load = blip.load
     elif hf.is_transformers(name) and not source.names_architecture(name):
         load = hf.load
     return load(
-        name, weights=weights, activation=activation, preprocessing=preprocessing, precision=precision, device=device
+        name,
+        weights=weights,
+        ema=ema,
+        activation=activation,
+        preprocessing=preprocessing,
+        precision=precision,
+        device=device,
     )

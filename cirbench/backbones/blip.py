@@ -20,7 +20,7 @@ from cirbench.backbones.source import (
 from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.extras import require
-from cirbench.support.files import digest, sha256_of_file
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +94,7 @@ def load(
     name: str,
     *,
     weights: Path | None,
+    ema: bool,
     activation: Activation | None,
     preprocessing: str | None,
     precision: Precision,
@@ -112,7 +113,7 @@ def load(
     trained_with = resolve_activation(
         name, {"the option": activation, **stated_activation(source.path, config), **beside}
     )
-    return _build(source, config, path, trained_with, preprocessing, precision, find_device(device))
+    return _build(source, config, path, trained_with, preprocessing, precision, find_device(device), ema=ema)
 
 
 def _build(
@@ -123,13 +124,16 @@ def _build(
     preprocessing: str | None,
     precision: Precision,
     device: torch.device,
+    *,
+    ema: bool = False,
 ) -> BlipBackbone:
     import torch
     from transformers import BlipForImageTextRetrieval
 
-    from cirbench.backbones.weights import place, read_tensors
+    from cirbench.backbones.weights import place, read_weights
 
-    tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.endswith(".position_ids")}
+    found, weights = read_weights(path, ema=ema)
+    tensors = {name: tensor for name, tensor in found.items() if not name.endswith(".position_ids")}
     try:
         with quietly():
             model: Any = BlipForImageTextRetrieval(config)
@@ -150,7 +154,7 @@ def _build(
         name=source.name,
         architecture=architecture,
         activation=activation,
-        weights=sha256_of_file(path),
+        weights=weights,
         preprocessing=str(pipeline),
         precision=precision,
     )

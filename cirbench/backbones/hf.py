@@ -20,10 +20,10 @@ from cirbench.backbones.source import declared_preprocessing, recorded_beside, r
 from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.extras import require
-from cirbench.support.files import digest, sha256_of_file
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -58,6 +58,7 @@ def load(
     name: str,
     *,
     weights: Path | None,
+    ema: bool,
     activation: Activation | None,
     preprocessing: str | None,
     precision: Precision,
@@ -66,7 +67,7 @@ def load(
     """Build a backbone; see `cirbench.backbones.load_backbone`."""
     require("transformers", extra="transformers", purpose=f"The backbone {name}")
     folder = open_folder(name)
-    return _build(folder, weights, activation, preprocessing, precision, find_device(device))
+    return _build(folder, weights, activation, preprocessing, precision, find_device(device), ema=ema)
 
 
 def _build(
@@ -76,10 +77,15 @@ def _build(
     preprocessing: str | None,
     precision: Precision,
     device: torch.device,
+    *,
+    ema: bool = False,
 ) -> TransformersBackbone:
     import torch
 
-    model, tokenizer = _model(folder, weights), _tokenizer(folder)
+    from cirbench.backbones.weights import read_weights
+
+    tensors, digest_of_weights = (None, None) if weights is None else read_weights(weights, ema=ema)
+    model, tokenizer = _model(folder, weights, tensors), _tokenizer(folder)
     beside = recorded_beside(weights) if weights is not None else {}
     trained_with = resolve_activation(
         folder.name, {"the option": activation, **_stated_activation(folder, model.config), **beside}
@@ -100,7 +106,7 @@ def _build(
         name=folder.name,
         architecture=f"transformers:{model.config.model_type}@{digest(content)[:16]}",
         activation=trained_with,
-        weights=weights_digest(folder.weights()) if weights is None else sha256_of_file(weights),
+        weights=digest_of_weights or weights_digest(folder.weights()),
         preprocessing=str(pipeline),
         precision=precision,
     )
@@ -108,16 +114,13 @@ def _build(
     return TransformersBackbone(folder, identity, model, tokenizer, pipeline, device)
 
 
-def _model(folder: ModelFolder, weights: Path | None) -> Any:
+def _model(folder: ModelFolder, weights: Path | None, tensors: Mapping[str, torch.Tensor] | None) -> Any:
     import torch
     import transformers
 
-    from cirbench.backbones.weights import read_tensors
-
-    if weights is None:
+    if tensors is None:
         folder.weights()  # fetched, so that what is missing is named by our message
     auto: Any = transformers
-    tensors = None if weights is None else read_tensors(weights)
     try:
         with quietly():
             config = auto.AutoConfig.from_pretrained(folder.path, local_files_only=True)

@@ -17,7 +17,6 @@ from cirbench.backbones.source import (
 )
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.extras import require
-from cirbench.support.files import sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +35,7 @@ def load(
     name: str,
     *,
     weights: Path | None,
+    ema: bool,
     activation: Activation | None,
     preprocessing: str | None,
     precision: Precision,
@@ -46,7 +46,7 @@ def load(
     path = weights if weights is not None else source.default_weights()
     beside = recorded_beside(path) if weights is not None else {}
     trained_with = resolve_activation(name, {"the option": activation, **source.activation, **beside})
-    return _build(source, path, trained_with, preprocessing, precision, find_device(device))
+    return _build(source, path, trained_with, preprocessing, precision, find_device(device), ema=ema)
 
 
 def _build(
@@ -56,10 +56,12 @@ def _build(
     preprocessing: str | None,
     precision: Precision,
     device: torch.device,
+    *,
+    ema: bool = False,
 ) -> OpenClipBackbone:
-    from cirbench.backbones.weights import fit, read_tensors
+    from cirbench.backbones.weights import fit, read_weights
 
-    tensors = read_tensors(path)
+    tensors, weights = read_weights(path, ema=ema)
     model = _architecture(source, activation, precision)
     fit(model, tensors, path=path, architecture=source.architecture.partition("@")[0])
     own = model_preprocessing(source.preprocess, model.visual.image_size, source.name)
@@ -68,7 +70,7 @@ def _build(
         name=source.name,
         architecture=source.architecture,
         activation=activation,
-        weights=sha256_of_file(path),
+        weights=weights,
         preprocessing=str(pipeline),
         precision=precision,
     )

@@ -5,6 +5,8 @@ Safetensors, or ``torch.load(weights_only=True)``; a pickle that would run code 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 import re
 import warnings
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, quoted, some
 from cirbench.support.console import say_once
+from cirbench.support.files import sha256_of_file
 from cirbench.support.textfiles import refuse_placeholder
 
 if TYPE_CHECKING:
@@ -37,17 +40,38 @@ _SWA = "n_averaged"
 """A tensor by which ``torch.optim.swa_utils.AveragedModel`` is known."""
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path, *, ema: bool = False) -> tuple[dict[str, torch.Tensor], str]:
+    """Read a backbone's weights, and what identifies them: the file's sha256, or with ``ema`` that of what was taken.
+
+    Raises:
+        CirbenchError: As `read_tensors`.
+    """
+    tensors = read_tensors(path, ema=ema)
+    return tensors, _sha256_of(tensors) if ema else sha256_of_file(path)
+
+
+def _sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    import torch
+
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        hasher.update(json.dumps([name, str(tensor.dtype), [*tensor.shape]]).encode())
+        hasher.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def read_tensors(path: Path, *, ema: bool = False) -> dict[str, torch.Tensor]:
     """Read a state dict, out of the wrappers and without the prefixes that training codes add.
 
-    Averaged weights (EMA) beside others are left out, and that is said.
+    Averaged weights (EMA) beside others are left out, and that is said; with ``ema`` they are taken instead.
 
     Raises:
         MissingData: The file is absent or cannot be read.
         CorruptFile: It is damaged, holds more than tensors, is a TorchScript archive, holds no state dict or averaged
             weights alone, or a tensor is not finite.
+        UsageError: ``ema`` is set, and there are no averaged weights.
     """
-    content = choose_average(read_content(path), path, ema=False)
+    content = choose_average(read_content(path), path, ema=ema)
     tensors = state_dict_of(content, path)
     require_finite(tensors, path)
     return tensors
@@ -67,7 +91,7 @@ def choose_average(content: Any, path: Path, *, ema: bool) -> Any:
         if not _holds_tensors(plain):
             raise CorruptFile(
                 f"The weights file {path} holds averaged weights (EMA) alone, and they are never taken unasked.",
-                hint="`cirbench convert` takes them with --ema; for a backbone, save them in a file of their own.",
+                hint="Give --ema to take them.",
             )
         say_once(f"{path} holds averaged weights (EMA) too; they are not used.")
     return averaged if ema else plain

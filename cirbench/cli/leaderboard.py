@@ -125,6 +125,7 @@ _ENTRIES_PATH = click.Path(path_type=Path)
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
 @click.option("-b", "--backbone", help="Backbone to use instead of the row's.")
 @click.option("--weights", help="A local file with the backbone's weights.")
+@click.option("--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights.")
 @click.option(
     "--activation",
     type=click.Choice(["gelu", "quick_gelu"]),

@@ -32,6 +32,7 @@ _WHERE = (
     click.option("--protocol", help="Protocol id.  [default: that of the split]"),
     click.option("-b", "--backbone", help="Backbone: a name, MODEL/TAG or a model folder."),
     click.option("--weights", help="A local file with the backbone's weights."),
+    click.option("--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights."),
     click.option(
         "--activation",
         type=click.Choice(["gelu", "quick_gelu"]),

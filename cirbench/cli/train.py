@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--model", help="Model to train with clip: a folder with open_clip_config.json (and merges.txt.gz).")
 @click.option("-b", "--backbone", help="Backbone: a name, MODEL/TAG or a model folder.")
 @click.option("--weights", help="A local file with the backbone's weights.")
+@click.option("--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights.")
 @click.option(
     "--activation",
     type=click.Choice(["gelu", "quick_gelu"]),

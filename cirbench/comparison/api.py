@@ -80,6 +80,7 @@ def evaluate(
     protocol: str | None = None,
     backbone: str | Path | Backbone | None = None,
     weights: str | Path | None = None,
+    ema: bool = False,
     activation: Literal["gelu", "quick_gelu"] | None = None,
     preprocessing: str | None = None,
     checkpoint: str | Path | None = None,
@@ -111,6 +112,7 @@ def evaluate(
         backbone: A name, ``MODEL/TAG``, a model folder, or a backbone that is loaded; the usual one of the data set if
             not given. For an object: the backbone that it is built on, on which the baselines are evaluated beside it.
         weights: A file with the backbone's weights.
+        ema: Take the averaged weights (EMA) of that file.
         activation: Activation that a weights file was trained with.
         preprocessing: Preprocessing of images: clip, targetpad(1.25) or squash.
         checkpoint: Folder of a trained method's checkpoint.
@@ -154,6 +156,7 @@ def evaluate(
         "protocol": protocol,
         "backbone": loaded.identity.name if loaded is not None else _text(backbone),
         "weights": _text(weights),
+        "ema": ema,
         "activation": activation,
         "preprocessing": preprocessing,
         "checkpoint": _text(checkpoint),

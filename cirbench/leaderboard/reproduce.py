@@ -263,7 +263,13 @@ class Reproduction:
 
         assert self.config.backbone is not None
         weights = None if self.config.weights is None else Path(self.config.weights)
-        load_backbone(self.config.backbone, weights=weights, activation=self.config.activation, device="cpu")
+        load_backbone(
+            self.config.backbone,
+            weights=weights,
+            ema=self.config.ema,
+            activation=self.config.activation,
+            device="cpu",
+        )
 
     def _open_checkpoint(self) -> None:
         if self.config.checkpoint is None:

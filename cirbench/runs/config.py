@@ -38,6 +38,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         protocol: A protocol id, instead of the data set's default one for the split.
         backbone: Name, ``model/tag``, or a model folder; the data set's default one if not given.
         weights: A local file with the backbone's weights.
+        ema: Take the averaged weights (EMA) of that file.
         activation: Activation that a local weights file was trained with, where nothing beside it says so.
         preprocessing: Preprocessing of images; the one the backbone was trained with if not given.
         checkpoint: Folder of a trained method's checkpoint.
@@ -60,6 +61,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     protocol: str | None = None
     backbone: str | None = None
     weights: str | None = None
+    ema: bool = False
     activation: Literal["gelu", "quick_gelu"] | None = None
     preprocessing: str | None = None
     checkpoint: str | None = None

@@ -71,6 +71,7 @@ class Ground:
         return load_backbone(
             self._resolved.backbone,
             weights=None if config.weights is None else Path(config.weights),
+            ema=config.ema,
             activation=config.activation,
             preprocessing=config.preprocessing,
             precision=config.precision,

@@ -36,6 +36,7 @@ class TrainConfig(Parameters, frozen=True):
         model: With ``clip``, the folder that describes the model.
         backbone: Name, ``model/tag``, or a model folder.
         weights: A local file with the backbone's weights.
+        ema: Take the averaged weights (EMA) of that file.
         activation: Activation function of a local weights file.
         data: Training data; see `cirbench.training.data.open_source`.
         captions: The captions of a folder of images.
@@ -55,6 +56,7 @@ class TrainConfig(Parameters, frozen=True):
     model: str | None = None
     backbone: str | None = None
     weights: str | None = None
+    ema: bool = False
     activation: Literal["gelu", "quick_gelu"] | None = None
     data: str | None = None
     captions: str | None = None
@@ -86,6 +88,7 @@ def train(
     keep_epochs: bool = False,
     model: str | Path | None = None,
     weights: str | Path | None = None,
+    ema: bool = False,
     activation: Literal["gelu", "quick_gelu"] | None = None,
     device: str = "auto",
     seed: int | None = None,
@@ -110,6 +113,7 @@ def train(
         keep_epochs: Keep a checkpoint of each epoch.
         model: With ``clip``, the folder that describes the model.
         weights: A local file with the backbone's weights.
+        ema: Take the averaged weights (EMA) of that file.
         activation: Activation function of a local weights file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Random seed of the training.
@@ -125,6 +129,7 @@ def train(
         "model": model,
         "backbone": backbone,
         "weights": weights,
+        "ema": ema,
         "activation": activation,
         "data": data,
         "captions": captions,
@@ -186,14 +191,16 @@ def _method_request(spec: MethodSpec, config: TrainConfig, source: Source) -> Re
     _refuse(config, ("model",), "a method is trained from a --backbone; --model is for `cirbench train clip`")
     name = config.backbone or _usual_backbone(source)
     parameters = training_parameters(spec, name, _settings(config))
-    backbone = load_backbone(name, weights=_path(config.weights), activation=config.activation, device=config.device)
+    backbone = load_backbone(
+        name, weights=_path(config.weights), ema=config.ema, activation=config.activation, device=config.device
+    )
     return training_request(spec, backbone, source, parameters)
 
 
 def _clip_request(config: TrainConfig, source: Source) -> Request:
     from cirbench.training.contrastive import CLIP, CLIP_TRAINING, clip_request
 
-    unused = ("backbone", "weights", "activation")
+    unused = ("backbone", "weights", "ema", "activation")
     _refuse(config, unused, f"`cirbench train {CLIP}` starts from random weights of the model that --model describes")
     if config.model is None:
         raise UsageError("--model is missing.", hint="Give a folder with open_clip_config.json.")
@@ -228,7 +235,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
 def _refuse(config: TrainConfig, options: Iterable[str], why: str) -> None:
     """Refuse options that would have no effect."""
     for option in options:
-        if getattr(config, option) is not None:
+        if getattr(config, option) not in (None, False):
             raise UsageError(f"--{option} would have no effect: {why}.", hint=f"Leave out --{option}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -128,6 +129,31 @@ def test_a_weights_file_takes_the_activation_of_its_card(architecture: str, tmp_
 def test_weights_tuned_from_a_tag_have_its_activation(tag: str, tmp_path: Path) -> None:
     backbone = load_backbone(tag, weights=weights(tmp_path / "tuned.safetensors", seed=5), device="cpu")
     torch.testing.assert_close(features(backbone), expected(quick_gelu=True, seed=5))
+
+
+def test_averaged_weights_of_a_file_are_taken_with_ema_and_are_another_backbone(
+    architecture: str, tmp_path: Path
+) -> None:
+    plain, averaged = state(model()), state(model(seed=5))
+    torch.save({"model": plain, "model_ema": averaged}, tmp_path / "both.pt")
+    torch.save({"epoch": 3, "ema": averaged}, tmp_path / "alone.pt")
+    load = functools.partial(load_backbone, architecture, activation="quick_gelu", device="cpu")
+    unasked, asked = load(weights=tmp_path / "both.pt"), load(weights=tmp_path / "both.pt", ema=True)
+    torch.testing.assert_close(features(unasked), expected(quick_gelu=True))
+    torch.testing.assert_close(features(asked), expected(quick_gelu=True, seed=5))
+    assert unasked.identity.weights == hashlib.sha256((tmp_path / "both.pt").read_bytes()).hexdigest()
+    assert asked.identity.weights != unasked.identity.weights
+    assert load(weights=tmp_path / "alone.pt", ema=True).identity == asked.identity
+    with pytest.raises(CorruptFile, match="Give --ema to take them"):
+        load(weights=tmp_path / "alone.pt")
+
+
+def test_ema_is_refused_where_there_is_nothing_to_choose(architecture: str, tag: str, tmp_path: Path) -> None:
+    path = weights(tmp_path / "plain.safetensors")
+    with pytest.raises(UsageError, match=r"plain.safetensors holds no averaged weights \(EMA\)"):
+        load_backbone(architecture, weights=path, ema=True, activation="quick_gelu", device="cpu")
+    with pytest.raises(UsageError, match="no --weights are given"):
+        load_backbone(tag, ema=True, device="cpu")
 
 
 def test_an_image_tower_of_timm_cannot_run_with_quick_gelu(tmp_path: Path) -> None:

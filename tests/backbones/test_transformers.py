@@ -210,6 +210,11 @@ def test_the_identity_names_the_implementation_and_changes_with_the_weights(fold
     assert other.identity.architecture == backbone.identity.architecture
     assert other.identity.digest != backbone.identity.digest
     assert backbone.with_weights(tmp_path / "other.safetensors").identity == other.identity
+    torch.save({"ema": load_file(tmp_path / "other.safetensors")}, tmp_path / "average.pt")
+    average = load_backbone(str(folder), weights=tmp_path / "average.pt", ema=True, device="cpu")
+    assert average.identity.digest not in (backbone.identity.digest, other.identity.digest)
+    tokens = other.tokenize(["a red ball"])
+    torch.testing.assert_close(average.encode_tokens(tokens), other.encode_tokens(tokens))
 
 
 def test_texts_that_are_cut_are_known(folder: Path) -> None:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import cirbench
 from cirbench import cli
+from cirbench.backbones.catalogue import BUNDLED
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import CorruptFile, MissingData
 from cirbench.runs.folder import load_run
@@ -296,3 +299,31 @@ def test_a_training_that_cannot_be_is_refused_before_anything_runs(
     assert cli.execute([*TINY, *arguments, "--output", str(tmp_path / "runs")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_run_on_the_averaged_weights_of_a_file_is_another_run_than_on_its_others(tmp_path: Path) -> None:
+    plain = load_file(BUNDLED / "scenes-vit" / "model.safetensors")
+    torch.save({"model": plain, "ema": {name: tensor * 1.01 for name, tensor in plain.items()}}, tmp_path / "both.pt")
+    options = [*TINY, "--method", "image-only", "--weights", str(tmp_path / "both.pt"), "--output", str(tmp_path)]
+    for ema in ([], ["--ema"]):
+        assert cli.execute([*options, *ema]) == 0
+    runs = [load_run(folder) for folder in tmp_path.glob("scenes/image-only-*")]
+    assert len({run.result.backbone.weights for run in runs}) == len(runs) == 2
+    assert sorted("ema = true" in (run.folder / "config.toml").read_text() for run in runs) == [False, True]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*TINY, "--method", "image-only"],
+        ["train", "pli", "--data", "scenes:32"],
+        ["train", "clip", "--data", "scenes:32", "--model", "anywhere"],
+    ],
+)
+def test_ema_without_a_weights_file_is_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.execute([*command, "--ema", "--output", str(tmp_path / "out")]) == 2
+    assert "error: --ema" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
