@@ -180,13 +180,13 @@ def test_the_encoding_loop_reaches_its_serial_bound(
 def test_kept_features_of_a_large_gallery_load_at_once(benchmark: Any, tmp_path: Path) -> None:
     """CIRCO's gallery, 123,403 x 768: finding the rows, checking every shard, gathering."""
     space, asked = FeatureSpace(IDENTITY, "image", 768), contents(range(123_403))
-    writer = FeatureStore(tmp_path).shelf(space)
+    writer = FeatureStore(tmp_path).table(space)
     for start in range(0, len(asked), SHARD):
         some = asked[start : start + SHARD]
         writer.write(some, np.random.default_rng(start).standard_normal((len(some), 768), dtype=np.float32), {})
 
     def load() -> None:
-        assert FeatureStore(tmp_path).shelf(space).rows(asked)[:].shape == (123_403, 768)
+        assert FeatureStore(tmp_path).table(space).rows(asked)[:].shape == (123_403, 768)
 
     taken = alternate(benchmark, load=load)
     assert taken["load"] < 5

@@ -14,17 +14,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import PIL
 
-from cirbench.backbones.features.store import FeatureSpace, MemoryShelf
+from cirbench.backbones.features.store import FeatureSpace, MemoryTable
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CirbenchError, MissingData
 from cirbench.support.console import silent
@@ -42,14 +43,20 @@ if TYPE_CHECKING:
     from cirbench.protocol import ImageSource, Item
     from cirbench.support.console import Display
 
-Make = Callable[[list[str], Callable[[int], None]], "NDArray[np.float32]"]
-"""Makes the rows of some contents, and tells how many more are done."""
+Batch: TypeAlias = "NDArray[np.intp]"
+"""The positions of the things that share a forward pass."""
+
+Advance = Callable[[int], None]
+"""Told how many more are done, for a progress bar; a negative number takes some back."""
+
+MakeRows = Callable[[list[str], Advance], "NDArray[np.float32]"]
+"""Makes one row for each of some contents."""
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 SHARD = 2048
-"""Items a shard, and so the most that a killed process loses."""
+"""Items in a shard, and so the most work that is lost when a process is killed."""
 
 
 class Encoder:
@@ -57,10 +64,15 @@ class Encoder:
 
     Attributes:
         backbone: What encodes.
-        batch_size: Rows of every forward pass; see the module's docstring.
+        batch_size: Rows of every forward pass; see the module's docstring. Where it is chosen automatically and the
+            device's memory turns out to be too small, it is halved.
 
-    Features are kept in a store, if one is given; those of other weights (`with_weights`) in another one, if that is
-    given too. Processes that have joined (`cirbench.support.distributed`) share what is to be encoded into a store.
+    Args:
+        store: Where features are kept; in memory only if there is none.
+        progress: Shows the progress.
+        tuned: Where those of other weights (`with_weights`) are kept, if elsewhere.
+
+    Processes that have joined (`cirbench.support.distributed`) share what is to be encoded into a store.
     """
 
     def __init__(
@@ -78,19 +90,19 @@ class Encoder:
         self._store = store
         self._tuned = tuned or store
         self._progress = progress or silent
-        self._shelves: dict[str, FeatureTable] = {}
-        self._cut: set[str] = set()
+        self._tables: dict[str, FeatureTable] = {}
+        self._truncated: set[str] = set()
 
     @property
     def truncated_texts(self) -> int:
         """How many different texts were too long for the text tower and were cut."""
-        return len(self._cut)
+        return len(self._truncated)
 
     def with_weights(self, weights: Path) -> Encoder:
         """The same encoder on other weights of the same architecture."""
         backbone = self.backbone.with_weights(weights)
         other = Encoder(backbone, self._tuned, batch_size=self._asked_batch_size, progress=self._progress)
-        other._cut = self._cut  # counted together: it is one method that asks
+        other._truncated = self._truncated  # counted together, since one method asks for both
         return other
 
     def images(self, items: Sequence[Item]) -> NDArray[np.float32]:
@@ -109,19 +121,19 @@ class Encoder:
         For galleries larger than memory. Raises what `images` raises.
         """
         contents = [item.image.content for item in items]
-        sources = dict(zip(contents, (item.image for item in items), strict=True))
-        shelf = self._fill(
+        image_of = dict(zip(contents, (item.image for item in items), strict=True))
+        table = self._fill(
             self._space("image"),
-            list(sources),
-            lambda wanted, advance: self._retried(lambda: self._encode_images([sources[c] for c in wanted]), advance),
+            list(image_of),
+            lambda missing, advance: self._encode_images([image_of[content] for content in missing], advance),
             title="Encoding images",
             shard=SHARD,
         )
-        return shelf.rows(contents)
+        return table.rows(contents)
 
     def count_new(self, items: Sequence[Item]) -> int:
         """How many different images of ``items`` have no features yet."""
-        return len(self._shelf(self._space("image")).missing(list({item.image.content for item in items})))
+        return len(self._table(self._space("image")).missing(list({item.image.content for item in items})))
 
     def seconds_per_image(self) -> float:
         """Time one warm batch of blank images: a lower bound, since decoding is left out."""
@@ -142,33 +154,34 @@ class Encoder:
             CorruptFile: Kept features are damaged.
             CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
         """
-        contents = [_content(text) for text in texts]
-        different = dict(zip(contents, texts, strict=True))
-        self._count_cut(list(different.values()))
-        shelf = self._fill(
+        contents = [_sha256(text) for text in texts]
+        text_of = dict(zip(contents, texts, strict=True))
+        self._count_truncated(list(text_of.values()))
+        table = self._fill(
             self._space("text"),
-            list(different),
-            lambda wanted, advance: self._retried(lambda: self._encode_texts([different[c] for c in wanted]), advance),
+            list(text_of),
+            lambda missing, advance: self._encode_texts([text_of[content] for content in missing], advance),
             title="Encoding texts",
             shard=SHARD,
         )
-        return shelf.rows(contents)[:]
+        return table.rows(contents)[:]
 
     def composed(
         self, texts: Sequence[str], words_NE: NDArray[np.float32], occurrences: Occurrences = "first"
     ) -> NDArray[np.float32]:
-        """Encode texts in each of which a word of its own stands for the placeholder, (N, D), not normalised.
+        """Encode texts whose placeholder is replaced by a pseudo-word, one for each text, (N, D), not normalised.
 
-        Nothing of it is kept: such words are a method's own. Over-long texts are cut and counted, as in `texts`.
+        The rows are not kept, since the words are a method's own. Over-long texts are cut and counted, as in `texts`.
 
         Raises:
             UsageError: The text tower cannot read pseudo-words, or a text has no placeholder.
+            CirbenchError: One batch does not fit into the device's memory.
         """
         import torch
 
         tower = PseudoWords(self.backbone)
         tokens_NL, words = tower.tokenize(texts), torch.from_numpy(words_NE)
-        self._count_cut(texts)
+        self._count_truncated(texts)
         with self._progress("Encoding composed texts", len(texts)) as advance:
             return self.rowwise(
                 lambda rows: tower(tokens_NL[rows], words[rows], occurrences), tower.lengths(tokens_NL), advance
@@ -176,46 +189,43 @@ class Encoder:
 
     def rowwise(
         self,
-        compute: Callable[[NDArray[np.intp]], torch.Tensor],
+        compute: Callable[[Batch], torch.Tensor],
         shapes_N: NDArray[np.int64],
-        advance: Callable[[int], None] = lambda amount: None,
+        advance: Advance = lambda amount: None,
     ) -> NDArray[np.float32]:
         """Compute a row for each of N things, in passes of fixed shape; see the module's docstring.
 
         Args:
-            compute: Turns the numbers of `batch_size` things, some of which may repeat, into their rows; without
+            compute: Turns the positions of `batch_size` things, some of which may repeat, into their rows; without
                 gradients.
             shapes_N: Equal for things that may share a pass.
             advance: Called with the number that is done.
+
+        Raises:
+            CirbenchError: One batch does not fit into the device's memory.
         """
-        import torch
 
-        batches = [
-            same[start : start + self.batch_size]
-            for same in (np.flatnonzero(shapes_N == shape) for shape in np.unique(shapes_N))
-            for start in range(0, len(same), self.batch_size)
-        ]
+        def forward(batch: Batch) -> NDArray[np.float32]:
+            import torch
 
-        def one_pass(places: NDArray[np.intp]) -> NDArray[np.float32]:
             with torch.inference_mode():
-                return compute(np.resize(places, self.batch_size))[: len(places)].cpu().numpy()
+                return compute(np.resize(batch, self.batch_size))[: len(batch)].cpu().numpy()
 
-        on_cpu = self.backbone.device.type == "cpu"
-        rows: list[NDArray[np.float32]] = []
-        for computed in _one_thread_each(one_pass, batches) if on_cpu else map(one_pass, batches):
-            rows.append(computed)
-            advance(len(computed))
-        return np.concatenate(rows)[np.argsort(np.concatenate(batches))]
+        return self._in_batches(
+            lambda batches: _one_thread_each(forward, batches) if self._on_cpu else map(forward, batches),
+            shapes_N,
+            advance,
+        )
 
-    def _count_cut(self, texts: Sequence[str]) -> None:
+    def _count_truncated(self, texts: Sequence[str]) -> None:
         overlong = self.backbone.overlong(texts)
-        self._cut.update(_content(text) for text, cut in zip(texts, overlong, strict=True) if cut)
+        self._truncated.update(_sha256(text) for text, cut in zip(texts, overlong, strict=True) if cut)
 
     def own(
         self,
         space: OwnSpace,
         contents: Sequence[str],
-        make: Make,
+        make: MakeRows,
         *,
         shard: int,
     ) -> NDArray[np.float32]:
@@ -224,8 +234,7 @@ class Encoder:
         Args:
             space: What fixes their meaning.
             contents: Sha256 of what else decides each row.
-            make: Makes the rows of some of ``contents``, and tells how many more are done; a row must not depend on
-                the others.
+            make: Makes the rows of some of ``contents``; a row must not depend on the others.
             shard: How many are made before they are kept.
 
         Raises:
@@ -237,77 +246,98 @@ class Encoder:
     def _space(self, tower: Tower) -> FeatureSpace:
         return FeatureSpace(self.backbone.identity, tower, self.backbone.dim)
 
-    def _shelf(self, space: Space) -> FeatureTable:
-        if space.digest not in self._shelves:
-            self._shelves[space.digest] = MemoryShelf(space) if self._store is None else self._store.shelf(space)
-        return self._shelves[space.digest]
+    def _table(self, space: Space) -> FeatureTable:
+        if space.digest not in self._tables:
+            self._tables[space.digest] = MemoryTable(space) if self._store is None else self._store.table(space)
+        return self._tables[space.digest]
 
-    def _fill(self, space: Space, contents: Sequence[str], make: Make, *, title: str, shard: int) -> FeatureTable:
-        """Make what the shelf lacks, a shard at a time, and keep it."""
-        shelf = self._shelf(space)
-        plan = _plan(shelf, contents, shard, together=self._store is not None)
+    def _fill(self, space: Space, contents: Sequence[str], make: MakeRows, *, title: str, shard: int) -> FeatureTable:
+        """Make the rows that the table of a space lacks, and keep them shard by shard."""
+        table = self._table(space)
+        plan = _plan(table, contents, shard, together=self._store is not None)
         if plan.missing:
             with self._progress(title, sum(map(len, plan.own_shards))) as advance:
-                for wanted in plan.own_shards:
-                    shelf.write(wanted, make(wanted, advance), self._metadata())
+                for missing in plan.own_shards:
+                    rows_ND = make(missing, advance)
+                    table.write(missing, rows_ND, self._metadata())
             if plan.together:
-                _await_others(shelf, plan)
-        return shelf
+                _await_others(table, plan)
+        return table
 
-    def _retried(
-        self, encode: Callable[[], Iterator[NDArray[np.float32]]], advance: Callable[[int], None]
+    def _encode_texts(self, texts: Sequence[str], advance: Advance) -> NDArray[np.float32]:
+        tokens_NL = self.backbone.tokenize(texts)
+        return self.rowwise(
+            lambda batch: self.backbone.encode_tokens(tokens_NL[batch]), self.backbone.token_lengths(tokens_NL), advance
+        )
+
+    def _encode_images(self, sources: Sequence[ImageSource], advance: Advance) -> NDArray[np.float32]:
+        one_shape = np.zeros(len(sources), dtype=np.int64)
+        return self._in_batches(lambda batches: self._image_passes(sources, batches), one_shape, advance)
+
+    def _image_passes(self, sources: Sequence[ImageSource], batches: Sequence[Batch]) -> Iterator[NDArray[np.float32]]:
+        """Decode and encode images: on a CPU a batch in each thread; for a GPU, which must not wait, decoded ahead."""
+        if self._on_cpu:
+            yield from _one_thread_each(lambda batch: self._forward(self._pixels(sources[n]) for n in batch), batches)
+            return
+        ordered = [sources[n] for batch in batches for n in batch]
+        workers = min(16, os.cpu_count() or 1)
+        with contextlib.closing(_ahead(self._pixels, ordered, workers, 2 * self.batch_size)) as decoded:
+            for batch in batches:
+                yield self._forward(itertools.islice(decoded, len(batch)))
+
+    def _pixels(self, source: ImageSource) -> torch.Tensor:
+        return self.backbone.preprocess(source.open())
+
+    def _forward(self, pixels: Iterable[torch.Tensor]) -> NDArray[np.float32]:
+        """Encode at most `batch_size` images in a batch that is filled up with blank ones."""
+        import torch
+
+        size, count = self.backbone.image_size, 0
+        batch_B3SS = torch.zeros((self.batch_size, 3, size, size))
+        for image_3SS in pixels:
+            batch_B3SS[count] = image_3SS
+            count += 1
+        with torch.inference_mode():
+            return self.backbone.encode_images(batch_B3SS)[:count].cpu().numpy()
+
+    def _in_batches(
+        self,
+        passes: Callable[[Sequence[Batch]], Iterable[NDArray[np.float32]]],
+        shapes_N: NDArray[np.int64],
+        advance: Advance,
     ) -> NDArray[np.float32]:
-        """Encode one shard; where the device's memory is too small, again in batches of half the size."""
+        """Compute a row for each of N things; where the device's memory is too small, in batches of half the size.
+
+        Args:
+            passes: Computes the rows of each batch, in order.
+            shapes_N: Equal for things that may share a batch.
+            advance: Called with the number that is done.
+        """
         import torch
 
         while True:
-            batches: list[NDArray[np.float32]] = []
+            batches = _batches(shapes_N, self.batch_size)
+            rows: list[NDArray[np.float32]] = []
             try:
-                for rows_BD in encode():
-                    batches.append(rows_BD)
-                    advance(len(rows_BD))
-                return np.concatenate(batches)
+                for computed in passes(batches):
+                    rows.append(computed)
+                    advance(len(computed))
+                return np.concatenate(rows)[np.argsort(np.concatenate(batches))]
             except torch.OutOfMemoryError as error:
                 if self._asked_batch_size != "auto" or self.batch_size == 1:
                     raise CirbenchError(
                         f"A batch of {self.batch_size} does not fit into the memory of {self.backbone.device}.",
                         hint="Use --batch-size auto, a smaller one, --precision bf16 or --device cpu.",
                     ) from error
-                self.batch_size //= 2
-                advance(-sum(map(len, batches)))
+            self.batch_size //= 2
+            advance(-sum(map(len, rows)))
 
-    def _encode_images(self, sources: Sequence[ImageSource]) -> Iterator[NDArray[np.float32]]:
-        batches = [sources[start : start + self.batch_size] for start in range(0, len(sources), self.batch_size)]
-        if self.backbone.device.type == "cpu":
-            yield from _one_thread_each(lambda batch: self._forward(map(self._pixels, batch), len(batch)), batches)
-            return
-        workers = min(16, os.cpu_count() or 1)  # a GPU has to be fed
-        with contextlib.closing(_ahead(self._pixels, sources, workers, 2 * self.batch_size)) as decoded:
-            for batch in batches:
-                yield self._forward(decoded, len(batch))
-
-    def _pixels(self, source: ImageSource) -> torch.Tensor:
-        return self.backbone.preprocess(source.open())
-
-    def _forward(self, pixels: Iterator[torch.Tensor], count: int) -> NDArray[np.float32]:
-        """Encode the next ``count`` images in a batch of the full size."""
-        import torch
-
-        size = self.backbone.image_size
-        batch_B3SS = torch.zeros((self.batch_size, 3, size, size))
-        for row in range(count):
-            batch_B3SS[row] = next(pixels)
-        with torch.inference_mode():
-            return self.backbone.encode_images(batch_B3SS)[:count].cpu().numpy()
-
-    def _encode_texts(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
-        tokens_NL = self.backbone.tokenize(texts)
-        yield self.rowwise(
-            lambda rows: self.backbone.encode_tokens(tokens_NL[rows]), self.backbone.token_lengths(tokens_NL)
-        )
+    @property
+    def _on_cpu(self) -> bool:
+        return self.backbone.device.type == "cpu"
 
     def _metadata(self) -> dict[str, str]:
-        """What could move the last bits of a feature, kept in each shard for whoever has to explain a difference."""
+        """What could move the last bits of a feature, kept in each shard to explain a difference by."""
         import torch
 
         return {
@@ -323,9 +353,9 @@ class _Plan:
     """Which rows have to be made, and by whom.
 
     Attributes:
-        missing: The contents that the shelf lacks, the same list in every process.
+        missing: The contents that have no row yet, the same list in every process.
         own_shards: The share of this process.
-        together: Whether the other processes make the rest. What is held in memory, every process makes whole.
+        together: Whether the other processes make the rest; without a store, each process makes every row.
     """
 
     missing: list[str]
@@ -333,9 +363,9 @@ class _Plan:
     together: bool
 
 
-def _plan(shelf: FeatureTable, contents: Sequence[str], shard: int, *, together: bool) -> _Plan:
+def _plan(table: FeatureTable, contents: Sequence[str], shard: int, *, together: bool) -> _Plan:
     """Share the shards that one process alone would make, so that the store comes to hold the same bytes."""
-    missing = [contents[position] for position in shelf.missing(contents)]
+    missing = [contents[position] for position in table.missing(contents)]
     context = get_context() if together else DistributedContext()
     if together:
         missing = broadcast_object(missing)
@@ -343,12 +373,12 @@ def _plan(shelf: FeatureTable, contents: Sequence[str], shard: int, *, together:
     return _Plan(missing, shards[context.rank :: context.world_size], together)
 
 
-def _await_others(shelf: FeatureTable, plan: _Plan) -> None:
+def _await_others(table: FeatureTable, plan: _Plan) -> None:
     barrier()
-    if shelf.missing(plan.missing):
+    if table.missing(plan.missing):
         raise MissingData(
-            "What another process has encoded is not in the feature store of this one.",
-            hint="Let CIRBENCH_CACHE be a folder that all machines share.",
+            "The features that another process has encoded are not in the feature store of this one.",
+            hint="Set CIRBENCH_CACHE to a folder that all machines share.",
         )
 
 
@@ -360,12 +390,21 @@ def sensible_batch_size(backbone: Backbone) -> int:
     return int(np.clip(2 ** round(np.log2(4096 / patches)), 8, 32))
 
 
-def _content(text: str) -> str:
+def _batches(shapes_N: NDArray[np.int64], size: int) -> list[Batch]:
+    """Divide N positions into batches of at most ``size`` things of one shape each."""
+    return [
+        same[start : start + size]
+        for same in (np.flatnonzero(shapes_N == shape) for shape in np.unique(shapes_N))
+        for start in range(0, len(same), size)
+    ]
+
+
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _one_thread_each(work: Callable[[S], T], batches: Sequence[S]) -> Iterator[T]:
-    """A `map` in order over batches that are computed by one thread each, on as many cores as torch may use."""
+    """Map over batches in order, each computed by one thread, on as many cores as torch may use."""
     import torch
 
     cores = torch.get_num_threads()
@@ -382,7 +421,7 @@ def _one_thread_each(work: Callable[[S], T], batches: Sequence[S]) -> Iterator[T
 def _ahead(
     work: Callable[[S], T], items: Sequence[S], workers: int, depth: int, start: Callable[[], None] | None = None
 ) -> Generator[T]:
-    """A `map` in order, up to ``depth`` results of which are computed ahead in threads; each begins by ``start``."""
+    """Map over items in order, with up to ``depth`` results computed ahead by threads; each thread calls ``start``."""
     with ThreadPoolExecutor(max_workers=workers, initializer=start) as pool:
         waiting = deque(pool.submit(work, item) for item in items[:depth])
         try:

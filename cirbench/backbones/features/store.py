@@ -1,7 +1,7 @@
 """The feature store: rows kept by content, in shards that are written once and verified.
 
 A shard is a safetensors file with two tensors, "content" (N, 32) uint8, the sha256 of each item, and "features" (N, D)
-float32; its header tells the space and the circumstances it was computed in.
+float32; its header names the space, and the batch size, device and versions it was computed with.
 
 One folder per `FeatureSpace` (everything that fixes what a row means), and in it only whole, immutable shards:
 
@@ -106,10 +106,8 @@ class FeatureTable(Protocol):
         """The positions in ``contents`` that have no row yet."""
         ...
 
-    def write(
-        self, contents: Sequence[str], features_ND: NDArray[np.float32], circumstances: Mapping[str, str]
-    ) -> None:
-        """Keep one row per content, and in which circumstances they were computed."""
+    def write(self, contents: Sequence[str], features_ND: NDArray[np.float32], metadata: Mapping[str, str]) -> None:
+        """Keep one row per content, and the metadata of how they were computed."""
         ...
 
     def rows(self, contents: Sequence[str]) -> Rows:
@@ -117,7 +115,7 @@ class FeatureTable(Protocol):
         ...
 
 
-class MemoryShelf:
+class MemoryTable:
     """The rows of one space, for as long as the encoder lives."""
 
     def __init__(self, space: Space) -> None:
@@ -128,9 +126,7 @@ class MemoryShelf:
         """The positions in ``contents`` that have no row yet."""
         return [position for position, content in enumerate(contents) if content not in self._rows]
 
-    def write(
-        self, contents: Sequence[str], features_ND: NDArray[np.float32], circumstances: Mapping[str, str]
-    ) -> None:
+    def write(self, contents: Sequence[str], features_ND: NDArray[np.float32], metadata: Mapping[str, str]) -> None:
         """Keep one row per content."""
         self._rows.update(zip(contents, features_ND, strict=True))
 
@@ -266,12 +262,12 @@ class FeatureStore:
 
     root: Path
 
-    def shelf(self, space: Space) -> StoredShelf:
+    def table(self, space: Space) -> StoredTable:
         """Open the rows of one space."""
-        return StoredShelf(self.root / space.digest, space)
+        return StoredTable(self.root / space.digest, space)
 
 
-class StoredShelf:
+class StoredTable:
     """The rows of one space on disk."""
 
     def __init__(self, folder: Path, space: Space) -> None:
@@ -291,9 +287,7 @@ class StoredShelf:
         shards, _ = self._index.find(keys(contents))
         return [int(position) for position in np.flatnonzero(shards < 0)]
 
-    def write(
-        self, contents: Sequence[str], features_ND: NDArray[np.float32], circumstances: Mapping[str, str]
-    ) -> None:
+    def write(self, contents: Sequence[str], features_ND: NDArray[np.float32], metadata: Mapping[str, str]) -> None:
         """Add a shard; it is there whole when this returns.
 
         Raises:
@@ -302,7 +296,7 @@ class StoredShelf:
         if not (self.folder / "space.json").is_file():
             write_json(self.folder / "space.json", {"schema": SCHEMA, **dataclasses.asdict(self.space)})
         self._sweep()
-        header = {"schema": str(SCHEMA), "space": self.space.digest, **circumstances}
+        header = {"schema": str(SCHEMA), "space": self.space.digest, **metadata}
         write_shard(self.folder, contents, features_ND, header)
 
     def rows(self, contents: Sequence[str]) -> StoredRows:
@@ -352,7 +346,7 @@ class StoredShelf:
 class StoredRows:
     """Rows on disk. A slice needs the memory of its result and of a few shards, whatever the size of the whole."""
 
-    _shelf: StoredShelf
+    _table: StoredTable
     _shards: tuple[Path, ...]
     _shard_N: NDArray[np.int32]
     _row_N: NDArray[np.int32]
@@ -360,7 +354,7 @@ class StoredRows:
     @property
     def shape(self) -> tuple[int, int]:
         """N and D."""
-        return len(self._shard_N), self._shelf.space.dim
+        return len(self._shard_N), self._table.space.dim
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
@@ -372,8 +366,8 @@ class StoredRows:
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
         shard_n, row_n = self._shard_N[rows], self._row_N[rows]
-        features_nD = np.empty((len(shard_n), self._shelf.space.dim), dtype=np.float32)
+        features_nD = np.empty((len(shard_n), self._table.space.dim), dtype=np.float32)
         for shard in np.unique(shard_n):
             wanted = np.flatnonzero(shard_n == shard)
-            features_nD[wanted] = self._shelf.features(self._shards[shard])[row_n[wanted]]
+            features_nD[wanted] = self._table.features(self._shards[shard])[row_n[wanted]]
         return features_nD

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from cirbench.backbones import Backbone
 
 
@@ -230,24 +232,63 @@ def test_a_shard_records_what_could_move_its_last_bits(backbone: Backbone, store
 class SmallMemory:
     """A backbone whose device cannot hold more than a few rows."""
 
-    def __init__(self, backbone: Backbone, rows: int) -> None:
-        self._backbone, self._rows = backbone, rows
+    def __init__(self, backbone: Backbone, rows: int, device: str = "cpu") -> None:
+        self._backbone, self._rows, self.device = backbone, rows, torch.device(device)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backbone, name)
 
     def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
-        if len(pixels_B3HW) > self._rows:
+        return self._backbone.encode_images(self._fitting(pixels_B3HW))
+
+    def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        return self._backbone.encode_tokens(self._fitting(tokens_BL))
+
+    def _fitting(self, batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > self._rows:
             raise torch.OutOfMemoryError("out of memory")
-        return self._backbone.encode_images(pixels_B3HW)
+        return batch
 
 
-def test_a_full_device_gets_smaller_batches(backbone: Backbone) -> None:
-    small: Any = SmallMemory(backbone, 4)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # what is computed on, and how images are fed to it
+@pytest.mark.parametrize("kind", ["images", "texts", "own rows"])
+def test_a_full_device_gets_smaller_batches(backbone: Backbone, kind: str, device: str) -> None:
+    def rows(encoder: Encoder) -> NDArray[np.float32]:
+        if kind == "images":
+            return encoder.images(items(*range(10)))
+        if kind == "texts":
+            return encoder.texts(captions(10))
+        tokens_NL = backbone.tokenize(captions(10))
+        return encoder.rowwise(lambda batch: encoder.backbone.encode_tokens(tokens_NL[batch]), np.zeros(10, np.int64))
+
+    small: Any = SmallMemory(backbone, 4, device)
     encoder = Encoder(small, None)
-    rows = encoder.images(items(*range(10)))
+    found = rows(encoder)
     assert encoder.batch_size == 4
-    assert np.array_equal(rows, Encoder(backbone, None, batch_size=4).images(items(*range(10))))
+    expected = rows(Encoder(backbone, None, batch_size=4))
+    assert np.array_equal(found, expected) if device == "cpu" else np.allclose(found, expected, atol=1e-5)
+
+
+def test_progress_takes_back_what_is_computed_again(backbone: Backbone) -> None:
+    class FullLater(SmallMemory):
+        def _fitting(self, batch: torch.Tensor) -> torch.Tensor:
+            passes.append(len(batch))
+            if len(batch) > 4 and len(passes) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return batch
+
+    passes: list[int] = []
+    done: list[int] = []
+
+    @contextlib.contextmanager
+    def progress(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
+        yield done.append
+
+    small: Any = FullLater(backbone, 4, "cuda")
+    encoder = Encoder(small, None, progress=progress)
+    encoder.batch_size = 8
+    encoder.images(items(*range(10)))
+    assert done == [8, -8, 4, 4, 2]
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(0, "auto"), (4, 8)])

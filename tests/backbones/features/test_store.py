@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.backbones import BackboneIdentity
-from cirbench.backbones.features.store import FeatureSpace, FeatureStore, MemoryShelf, default_store
+from cirbench.backbones.features.store import FeatureSpace, FeatureStore, MemoryTable, default_store
 from cirbench.errors import CirbenchError, CorruptFile
 from cirbench.support.files import cache_root
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.store import StoredShelf
+    from cirbench.backbones.features.store import StoredTable
 
 IDENTITY = BackboneIdentity("small", "small@0", "gelu", "f" * 64, "clip(32)", "fp32")
 DIM = 5
@@ -44,17 +44,17 @@ def features(numbers: Sequence[int], dim: int = DIM) -> NDArray[np.float32]:
     return np.array([np.random.default_rng(n).standard_normal(dim, dtype=np.float32) for n in numbers]).reshape(-1, dim)
 
 
-def put(shelf: StoredShelf | MemoryShelf, numbers: Sequence[int]) -> None:
-    shelf.write(contents(numbers), features(numbers), {"batch_size": "8"})
+def put(table: StoredTable | MemoryTable, numbers: Sequence[int]) -> None:
+    table.write(contents(numbers), features(numbers), {"batch_size": "8"})
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> StoredShelf:
-    return FeatureStore(tmp_path).shelf(space())
+def table(tmp_path: Path) -> StoredTable:
+    return FeatureStore(tmp_path).table(space())
 
 
-def shards(shelf: StoredShelf) -> list[Path]:
-    return sorted(shelf.folder.glob("*.safetensors"))
+def shards(table: StoredTable) -> list[Path]:
+    return sorted(table.folder.glob("*.safetensors"))
 
 
 operations = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True), max_size=6)
@@ -65,29 +65,29 @@ operations = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8, uniqu
 def test_the_store_behaves_like_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory, writes: list[list[int]], asked: list[int]
 ) -> None:
-    stored = FeatureStore(tmp_path_factory.mktemp("store")).shelf(space())
-    memory = MemoryShelf(space())
+    stored = FeatureStore(tmp_path_factory.mktemp("store")).table(space())
+    memory = MemoryTable(space())
     for numbers in writes:
         put(stored, numbers)
         put(memory, numbers)
-    for shelf in (stored, memory):
+    for table in (stored, memory):
         known = {number for numbers in writes for number in numbers}
-        assert shelf.missing(contents(asked)) == [at for at, number in enumerate(asked) if number not in known]
+        assert table.missing(contents(asked)) == [at for at, number in enumerate(asked) if number not in known]
         there = [number for number in asked if number in known]
-        assert shelf.rows(contents(there)).shape == (len(there), DIM)
-        assert np.array_equal(shelf.rows(contents(there))[:], features(there))
+        assert table.rows(contents(there)).shape == (len(there), DIM)
+        assert np.array_equal(table.rows(contents(there))[:], features(there))
 
 
-def test_a_row_that_is_not_there_is_a_key_error(shelf: StoredShelf) -> None:
-    put(shelf, [1, 2])
+def test_a_row_that_is_not_there_is_a_key_error(table: StoredTable) -> None:
+    put(table, [1, 2])
     with pytest.raises(KeyError, match=contents([3])[0]):
-        shelf.rows(contents([1, 3]))
+        table.rows(contents([1, 3]))
 
 
-def test_a_content_that_is_no_digest_is_refused(shelf: StoredShelf) -> None:
+def test_a_content_that_is_no_digest_is_refused(table: StoredTable) -> None:
     for content in ("abc", "ab", "z" * 64):
         with pytest.raises(ValueError, match="hexadecimal"):
-            shelf.missing([content])
+            table.missing([content])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_towers_are_kept_apart_and_names_do_not_matter() -> None:
 
 
 def test_another_process_sees_a_shard_as_soon_as_it_is_whole(tmp_path: Path) -> None:
-    writer, reader = FeatureStore(tmp_path).shelf(space()), FeatureStore(tmp_path).shelf(space())
+    writer, reader = FeatureStore(tmp_path).table(space()), FeatureStore(tmp_path).table(space())
     assert reader.missing(contents([1])) == [0]
     put(writer, [1, 2])
     assert reader.missing(contents([1, 2, 3])) == [2]
@@ -118,27 +118,27 @@ def test_another_process_sees_a_shard_as_soon_as_it_is_whole(tmp_path: Path) -> 
     assert np.array_equal(writer.rows(contents([3, 1]))[:], features([3, 1]))
 
 
-def test_equal_shards_land_on_one_name(shelf: StoredShelf) -> None:
-    put(shelf, [1, 2])
-    put(shelf, [1, 2])
-    assert len(shards(shelf)) == 1
+def test_equal_shards_land_on_one_name(table: StoredTable) -> None:
+    put(table, [1, 2])
+    put(table, [1, 2])
+    assert len(shards(table)) == 1
 
 
-def test_the_folder_says_what_it_holds(shelf: StoredShelf) -> None:
-    put(shelf, [1])
-    told = json.loads((shelf.folder / "space.json").read_text())
+def test_the_folder_says_what_it_holds(table: StoredTable) -> None:
+    put(table, [1])
+    told = json.loads((table.folder / "space.json").read_text())
     assert told["backbone"]["preprocessing"] == "clip(32)"
     assert told["tower"] == "image"
 
 
 @pytest.mark.parametrize("part", np.linspace(0, 0.999, 24).tolist())
-def test_a_flipped_byte_is_detected_and_the_file_is_named(shelf: StoredShelf, part: float) -> None:
-    put(shelf, [1, 2, 3])
-    (path,) = shards(shelf)
+def test_a_flipped_byte_is_detected_and_the_file_is_named(table: StoredTable, part: float) -> None:
+    put(table, [1, 2, 3])
+    (path,) = shards(table)
     content = bytearray(path.read_bytes())
     content[int(len(content) * part)] ^= 1
     path.write_bytes(content)
-    damaged = FeatureStore(shelf.folder.parent).shelf(space())
+    damaged = FeatureStore(table.folder.parent).table(space())
     with pytest.raises(CorruptFile, match=str(path)) as caught:
         # A flipped key hides its item, which is then encoded again; the others still lead to the damaged shard.
         here = [number for number in (1, 2, 3) if not damaged.missing(contents([number]))]
@@ -147,27 +147,27 @@ def test_a_flipped_byte_is_detected_and_the_file_is_named(shelf: StoredShelf, pa
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
-def test_a_truncated_shard_is_detected(shelf: StoredShelf, keep: int) -> None:
-    put(shelf, [1, 2, 3])
-    (path,) = shards(shelf)
+def test_a_truncated_shard_is_detected(table: StoredTable, keep: int) -> None:
+    put(table, [1, 2, 3])
+    (path,) = shards(table)
     path.write_bytes(path.read_bytes()[:keep])
-    damaged = FeatureStore(shelf.folder.parent).shelf(space())
+    damaged = FeatureStore(table.folder.parent).table(space())
     with pytest.raises(CorruptFile, match=str(path)):
         damaged.missing(contents([1]))
 
 
-def test_after_a_damaged_shard_is_removed_its_items_are_missing_again(shelf: StoredShelf) -> None:
-    put(shelf, [1, 2])
-    put(shelf, [3])
-    assert shelf.missing(contents([1, 2, 3])) == []
-    next(path for path in shards(shelf) if path.stat().st_size == max(p.stat().st_size for p in shards(shelf))).unlink()
-    assert shelf.missing(contents([1, 2, 3])) == [0, 1]
-    put(shelf, [1, 2])
-    assert np.array_equal(shelf.rows(contents([3, 2, 1]))[:], features([3, 2, 1]))
+def test_after_a_damaged_shard_is_removed_its_items_are_missing_again(table: StoredTable) -> None:
+    put(table, [1, 2])
+    put(table, [3])
+    assert table.missing(contents([1, 2, 3])) == []
+    next(path for path in shards(table) if path.stat().st_size == max(p.stat().st_size for p in shards(table))).unlink()
+    assert table.missing(contents([1, 2, 3])) == [0, 1]
+    put(table, [1, 2])
+    assert np.array_equal(table.rows(contents([3, 2, 1]))[:], features([3, 2, 1]))
 
 
 def test_a_shard_of_another_space_is_refused(tmp_path: Path) -> None:
-    here, there = FeatureStore(tmp_path).shelf(space()), FeatureStore(tmp_path).shelf(space(precision="bf16"))
+    here, there = FeatureStore(tmp_path).table(space()), FeatureStore(tmp_path).table(space(precision="bf16"))
     put(here, [1])
     put(there, [2])
     shards(there)[0].rename(here.folder / shards(there)[0].name)
@@ -175,14 +175,14 @@ def test_a_shard_of_another_space_is_refused(tmp_path: Path) -> None:
         here.missing(contents([1]))
 
 
-def test_what_a_killed_process_left_is_ignored_and_swept_after_a_day(shelf: StoredShelf) -> None:
-    put(shelf, [1])
-    old, fresh = shelf.folder / f".{'a' * 64}.safetensors.x.part", shelf.folder / f".{'b' * 64}.safetensors.y.part"
+def test_what_a_killed_process_left_is_ignored_and_swept_after_a_day(table: StoredTable) -> None:
+    put(table, [1])
+    old, fresh = table.folder / f".{'a' * 64}.safetensors.x.part", table.folder / f".{'b' * 64}.safetensors.y.part"
     old.write_bytes(b"half a sh")
     fresh.write_bytes(b"half a sh")
     os.utime(old, (0, 0))
-    assert shelf.missing(contents([1, 2])) == [1]
-    put(shelf, [2])
+    assert table.missing(contents([1, 2])) == [1]
+    put(table, [2])
     assert not old.exists()
     assert fresh.exists()
 
@@ -191,24 +191,24 @@ def test_what_a_killed_process_left_is_ignored_and_swept_after_a_day(shelf: Stor
     ("code", "message"), [(errno.ENOSPC, "No space is left"), (errno.EACCES, "No permission"), (errno.EIO, "could not")]
 )
 def test_a_disk_that_cannot_be_written_is_one_clear_error(
-    shelf: StoredShelf, monkeypatch: pytest.MonkeyPatch, code: int, message: str
+    table: StoredTable, monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
-    put(shelf, [1])
+    put(table, [1])
 
     def full(handle: int) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CirbenchError, match=message):
-        put(shelf, [2])
-    assert [path.suffix for path in shelf.folder.iterdir() if path.name != "space.json"] == [".safetensors"]
+        put(table, [2])
+    assert [path.suffix for path in table.folder.iterdir() if path.name != "space.json"] == [".safetensors"]
 
 
-def test_slices_read_what_the_whole_holds(shelf: StoredShelf) -> None:
+def test_slices_read_what_the_whole_holds(table: StoredTable) -> None:
     for start in range(0, 60, 7):
-        put(shelf, range(start, start + 7))
+        put(table, range(start, start + 7))
     order = np.random.default_rng(0).integers(0, 60, 200).tolist()
-    rows = shelf.rows(contents(order))
+    rows = table.rows(contents(order))
     assert rows.shape == (200, DIM)
     assert len(rows) == 200
     assert rows.dtype == np.float32
@@ -216,21 +216,21 @@ def test_slices_read_what_the_whole_holds(shelf: StoredShelf) -> None:
         assert np.array_equal(rows[part], features(order)[part])
 
 
-def test_rows_stay_right_while_shards_come_and_go(shelf: StoredShelf) -> None:
-    put(shelf, [1, 2])
-    rows = shelf.rows(contents([2, 1]))
-    put(shelf, [3])
-    shelf.missing(contents([3]))
+def test_rows_stay_right_while_shards_come_and_go(table: StoredTable) -> None:
+    put(table, [1, 2])
+    rows = table.rows(contents([2, 1]))
+    put(table, [3])
+    table.missing(contents([3]))
     assert np.array_equal(rows[:], features([2, 1]))
 
 
 def test_reading_needs_the_memory_of_the_result_and_of_a_few_shards(tmp_path: Path) -> None:
     wide = FeatureSpace(IDENTITY, "image", 512)
-    shelf = FeatureStore(tmp_path).shelf(wide)
+    table = FeatureStore(tmp_path).table(wide)
     for start in range(0, 8000, 500):
-        shelf.write(contents(range(start, start + 500)), np.zeros((500, 512), np.float32), {})
+        table.write(contents(range(start, start + 500)), np.zeros((500, 512), np.float32), {})
     asked = contents(range(8000))
-    rows = FeatureStore(tmp_path).shelf(wide).rows(asked)
+    rows = FeatureStore(tmp_path).table(wide).rows(asked)
     shard = 500 * 512 * 4
     for part, result in ((slice(None), 8000 * 512 * 4), (slice(0, 500), shard)):
         tracemalloc.start()
