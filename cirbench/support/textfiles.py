@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=msgspec.Struct)
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_BINARY = {
+    b"\x1f\x8b": "compressed by gzip",
+    b"PK\x03\x04": "a zip archive, as spreadsheets (.xlsx) are too",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\xfd7zXZ\x00": "compressed by xz",
+    b"BZh91AY&SY": "compressed by bzip2",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"PAR1\x15": "a Parquet file",
+    b"SQLite format 3\x00": "an SQLite data base",
+    b"\xd0\xcf\x11\xe0": "an old Office file, as spreadsheets (.xls) are",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF-": "a PDF file",
+    b"\x80\x04\x95": "a pickle",
+}
+"""How files begin that are not text, and what they are."""
 _WEB_PAGE = (b"<!doctype html", b"<html")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 HEAD = 512
@@ -102,6 +118,9 @@ def decode_utf8(content: bytes, source: str) -> str:
     """
     if (found := placeholder(content[:HEAD])) is not None:
         raise CorruptFile(f"{source} is {found[0]}.", hint=found[1])
+    for start, what in _BINARY.items():
+        if content.startswith(start):
+            raise CorruptFile(f"{source} is {what}, not text.", hint="Unpack or export it as text in UTF-8.")
     head = content[:HEAD]
     if content.startswith(_UTF_16) or head.count(0) * 4 > len(head):
         raise CorruptFile(f"{source} is not UTF-8 but looks like UTF-16.", hint=_ENCODING)
@@ -180,6 +199,9 @@ def csv_rows(
 def _out_of_order(source: str, text: str, first: int, last: int, error: csv.Error) -> CorruptFile:
     """Say what is wrong with a row that begins and ends in these lines, or where the quote opens that swallows them."""
     why = str(error)
+    if "field limit" in why:
+        hint = "Shorten it; or a double quote opens there that is not closed."
+        return refused(f"{source}, line {first}", f"a cell holds more than {csv.field_size_limit():,} characters", hint)
     opened = _open_quote(text.split("\n")[first - 1 : last], first)
     if opened < last or "unexpected end of data" in why:
         why = f"a double quote opens here, and at line {last} it is not closed as it should be ({why})"

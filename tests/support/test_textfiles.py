@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +59,13 @@ def test_a_fault_is_told_with_the_line_in_which_it_begins(text: str, line: int, 
     assert raised.value.message.startswith(f"pairs.csv, line {line}: {told}")
 
 
+def test_a_cell_beyond_the_limit_is_named_with_the_limit() -> None:
+    with pytest.raises(CorruptFile) as raised:
+        rows("a,b\n1,2\n3," + "x" * 200_000 + "\n")
+    assert raised.value.message == "pairs.csv, line 3: a cell holds more than 131,072 characters."
+    assert "a double quote opens there" in (raised.value.hint or "")
+
+
 def test_lines_end_at_line_feeds_and_nothing_else() -> None:
     odd = "a\u2028b\x0cc\x0bd\x85e\x1cf"
     assert list(numbered_lines(f"{odd}\r\n\n two\n")) == [(1, odd), (3, " two")]
@@ -71,6 +80,11 @@ def test_lines_end_at_line_feeds_and_nothing_else() -> None:
         ("a\nb".encode("utf-16-le"), "x is not UTF-8 but looks like UTF-16"),
         ("a\nb".encode("utf-16-be"), "x is not UTF-8 but looks like UTF-16"),
         (b"a\rb\r", "x ends its lines by carriage returns alone"),
+        (gzip.compress(b"image,caption\n"), "x is compressed by gzip"),
+        (b"PK\x03\x04" + bytes(200), "x is a zip archive, as spreadsheets (.xlsx) are too"),
+        (b"PAR1\x15\x04\x15", "x is a Parquet file"),
+        (pickle.dumps([{"image": "a.png"}], protocol=4), "x is a pickle"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), "x is a PNG image"),
         (b"\n <!DOCTYPE HTML><p>", "x is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "x is a pointer of git-lfs"),
     ],

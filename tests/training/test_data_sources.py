@@ -412,11 +412,11 @@ def test_files_of_a_folder_that_are_not_used_are_counted_and_named(tmp_path: Pat
 def test_what_a_list_holds_beside_images_and_captions_is_told(tmp_path: Path) -> None:
     write_files(tmp_path, {"1.png": picture(1), "l.csv": "id,image,caption,url\n7,1.png,one,x\n"})
     write_files(tmp_path, {"l.jsonl": '{"image": "1.png", "caption": "one", "url": "x"}\n'})
-    assert opened(tmp_path / "l.csv")[1] == f"{tmp_path}/l.csv: not used are the column id, the column url."
-    assert opened(tmp_path / "l.jsonl")[1] == f"{tmp_path}/l.jsonl: not used are the field url."
+    assert opened(tmp_path / "l.csv")[1] == f"{tmp_path}/l.csv: not used: the column id, the column url."
+    assert opened(tmp_path / "l.jsonl")[1] == f"{tmp_path}/l.jsonl: not used: the field url."
     images = [*COCO["images"], {"id": 9, "file_name": "9.png"}]
     write_files(tmp_path, {"7.png": picture(7), "8.png": picture(8), "c.json": json.dumps(COCO | {"images": images})})
-    assert "not used are 1 of 3 images, which have no caption" in opened(tmp_path, tmp_path / "c.json")[1]
+    assert "not used: 1 of 3 images, which have no caption" in opened(tmp_path, tmp_path / "c.json")[1]
 
 
 LISTS: dict[str, tuple[str, bytes | str, str]] = {

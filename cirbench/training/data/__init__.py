@@ -104,7 +104,7 @@ def _captioned(name: str, folder: Path, captions: Path, say: Callable[[str], Non
 
 def _listed(name: str, path: Path, samples: Listed, say: Callable[[str], None]) -> Source:
     if samples.unused:
-        say(f"{path}: not used are {some(samples.unused)}.")
+        say(f"{path}: not used: {some(samples.unused)}.")
     return identified(name, samples, listing=sha256_of_file(path))
 
 

@@ -200,7 +200,9 @@ def _csv(source: str, text: str) -> _Columns:
     if not header:
         raise CorruptFile(f"{source} is empty.", hint="Its first line names columns: image, caption or both.")
     rows = itertools.chain(first, rows)
-    return _columns(source, columns, rows, [f"the column {excerpt(name)}" for name in header if name not in columns])
+    return _columns(
+        source, columns, rows, [f"the column {excerpt(name) or quoted(name)}" for name in header if name not in columns]
+    )
 
 
 def _chosen(place: str, names: Collection[str]) -> list[str]:
@@ -229,7 +231,9 @@ def _jsonl(source: str, text: str) -> _Columns:
             if name not in columns and row[name] is not None:
                 raise refused(f"{source}, line {number}", f"it has {name}, and line {rows[0][0]} has none")
     keys = msgspec.json.decode(next(numbered_lines(text))[1], type=dict[str, msgspec.Raw])
-    return _columns(source, columns, rows, [f"the field {excerpt(name)}" for name in keys if name not in columns])
+    return _columns(
+        source, columns, rows, [f"the field {excerpt(name) or quoted(name)}" for name in keys if name not in columns]
+    )
 
 
 def _columns(
