@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import cirbench
-from cirbench.errors import CirbenchError, MissingData, UsageError
+from cirbench.errors import CirbenchError, InvalidPredictions, MissingData, UsageError
 
 if typing.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,11 @@ def test_the_examples_of_the_document_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert run.to_frame().loc["mAP@5", "value"] == run.result["mAP@5"].value
     assert set(comparison.to_frame()["folder"]) == {str(row.run.folder) for row in comparison.rows}
     assert names["again"].result == run.result
-    for shown in (run, comparison, names["report"]):
+    scored, by_chance = names["scored"], names["by_chance"]
+    assert scored.to_frame().loc["mAP@5", "value"] == pytest.approx(100 * scored.measurements[0].value)
+    assert list(by_chance.to_frame()["n"]) == [measured.count for measured in by_chance.measurements]
+    assert "mAP@5" in repr(scored)
+    for shown in (run, comparison, names["report"], scored):
         assert "<table" in shown._repr_html_()
     assert "mAP@5" in repr(comparison)
 
@@ -145,11 +149,103 @@ class NoSpec:
     """A class with nothing that says what it is."""
 
 
+class Given(typing.NamedTuple):
+    """Features of the tiny scenes, with their ids."""
+
+    queries: Any
+    gallery: Any
+    query_ids: Any
+    gallery_ids: Any
+
+    def score(self) -> Any:
+        return cirbench.score(
+            (self.queries, self.gallery), "scenes/tiny", query_ids=self.query_ids, gallery_ids=self.gallery_ids
+        )
+
+
+def some_features(dtype: str = "float32") -> Given:
+    protocol = cirbench.load_protocol("scenes/tiny")
+    assert protocol.gallery is not None
+    random = np.random.default_rng(0)
+    rows = [random.normal(size=(count, 8)).astype(dtype) for count in (len(protocol.queries), len(protocol.gallery))]
+    return Given(rows[0], rows[1], [query.id for query in protocol.queries], [*protocol.gallery.ids])
+
+
+def test_features_score_the_same_as_arrays_files_and_the_lists_that_they_rank(tmp_path: Path) -> None:
+    given = some_features()
+    scored = given.score()
+    files = Given(*(tmp_path / f"{name}.npy" for name in Given._fields))
+    for path, content in zip(files, given, strict=True):
+        np.save(path, np.asarray(content))
+    mixed = Given(str(files.queries), given.gallery, np.array(given.query_ids), files.gallery_ids)
+    backwards = Given(given.queries[::-1], given.gallery, list(np.array(given.query_ids))[::-1], given.gallery_ids)
+    values = {each.label: each.value for each in scored.measurements}
+    for other in (files, mixed, backwards):
+        assert {each.label: each.value for each in other.score().measurements} == values
+
+    protocol = cirbench.load_protocol("scenes/tiny")
+    unit_QD, unit_ND = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in given[:2])
+    order_QN = np.argsort(-(unit_QD @ unit_ND.T), axis=1)
+    names = np.array(given.gallery_ids)
+    excluded = {query.id: query.reference.id if protocol.exclude_reference else None for query in protocol.queries}
+    lists = {
+        query: [str(name) for name in names[row] if name != excluded[query]]
+        for query, row in zip(given.query_ids, order_QN, strict=True)
+    }
+    by_lists = {each.label: each.value for each in cirbench.score(lists, protocol).measurements}
+    assert by_lists == {label: values[label] for label in by_lists}  # the lists do not rank the groups
+    assert len(by_lists) >= 8
+
+
+def test_features_of_torch_are_taken_and_what_numpy_cannot_read_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    given = some_features()
+    tensors = given._replace(queries=torch.from_numpy(given.queries), gallery=torch.from_numpy(given.gallery))
+    assert tensors.score().measurements[0].value == given.score().measurements[0].value
+    learned = given._replace(queries=torch.from_numpy(given.queries).requires_grad_())
+    with pytest.raises(InvalidPredictions, match="queries is a Tensor that NumPy cannot read") as caught:
+        learned.score()
+    assert "detach" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"query_ids": None}, "Features need query_ids and gallery_ids"),
+        ({"gallery_ids": ["nothing"]}, "gallery_ids: 1 unknown gallery ids"),
+        ({"gallery_ids": [1.5]}, "gallery_ids: 1.5 is not a valid id"),
+        ({"query_ids": ["twice", "twice"]}, "query_ids: the id 'twice' is at places 1 and 2"),
+        ({"query_ids": []}, "query_ids holds no ids"),
+        ({"gallery": np.ones((2, 8))}, "gallery holds 2 rows, and gallery_ids"),
+        ({"gallery": np.ones((2, 3))}, "queries has 8 columns and gallery 3"),
+        ({"queries": np.ones((2, 8), dtype=int)}, "queries holds int64, not float16"),
+        ({"queries": [[1.0], [1.0, 2.0]]}, "queries is a list that NumPy cannot read"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused_by_the_name_of_the_argument(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(CirbenchError, match=said):
+        some_features()._replace(**change).score()
+
+
+@pytest.mark.parametrize(
+    ("predictions", "options", "said"),
+    [
+        (3, {}, "An object of type int is not something to score"),
+        ((1, 2, 3), {}, "An object of type tuple is not something to score"),
+        ({}, {"query_ids": ["a"]}, "query_ids and gallery_ids are for features"),
+        ({}, {"trust": "ranks"}, "trust is for a TREC run in a file"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(predictions: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        cirbench.score(predictions, "scenes/tiny", **options)
+
+
 @pytest.mark.parametrize(
     ("method", "said"),
     [
         (NoSpec, "The class NoSpec has no SPEC"),
-        (3, "A int is not a method: it has no encode_gallery and encode_queries"),
+        (3, "An object of type int is not a method: it has no encode_gallery and encode_queries"),
         ([Constant(), Constant()], "An object is evaluated by itself"),
         ("no-such-method", "There is no method called 'no-such-method'"),
     ],

@@ -94,7 +94,7 @@ def _score(
 def _as_json(score: Score, entry: ProtocolEntry) -> str:
     import json
 
-    protocol, best = score.protocol, _ceilings(score)
+    protocol, best = score.protocol, score.ceilings
     content = {
         "schema_version": 1,
         "protocol": {"name": protocol.name, "digest": protocol.digest, "fields": dict(protocol.fields)},
@@ -131,7 +131,7 @@ def _print(score: Score, entry: ProtocolEntry) -> None:
 
     table = Table()
     table.add_column("metric", no_wrap=True)
-    best = _ceilings(score)
+    best = score.ceilings
     limited = any(value < 1 for value in best.values())
     for name in ("%", "95 % interval", "queries", *(("at most",) if limited else ())):
         table.add_column(name, justify="right", no_wrap=True)
@@ -162,13 +162,6 @@ def _title(score: Score, entry: ProtocolEntry) -> str:
             gallery += " · PARTIAL"
     queries = f"queries {len(protocol.queries)}/{_expected(entry.queries, len(protocol.queries))}"
     return f"{protocol.name} ({protocol.digest[:8]}) · {queries}, {gallery}"
-
-
-def _ceilings(score: Score) -> dict[str, float]:
-    """What the best ranking would get, by label."""
-    from cirbench.metrics.measure import ceilings
-
-    return {best.label: best.value for best in ceilings(score.protocol)}
 
 
 def _expected(published: int | None, counted: int) -> int:

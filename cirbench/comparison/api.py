@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -20,18 +21,22 @@ from cirbench.protocol import EvaluationProtocol
 from cirbench.runs.config import RunConfig, read_config
 from cirbench.runs.folder import Run, load_run
 from cirbench.support.extras import data_frame
+from cirbench.support.files import slug
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import pandas
+    from numpy.typing import ArrayLike
 
     from cirbench.backbones.interface import Backbone
     from cirbench.comparison.report import Report
     from cirbench.methods.interface import Method
-    from cirbench.runs.predictions.score import Score
+    from cirbench.runs.predictions.score import Features, Score
 
     AnyMethod: TypeAlias = str | MethodSpec | type[Any] | Method
+    Rows: TypeAlias = ArrayLike | str | Path
+    Ids: TypeAlias = Iterable[str | int] | str | Path
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -141,16 +146,16 @@ def evaluate(
     from cirbench.runs.ground import Ground
     from cirbench.runs.session import Session
 
-    given, entry = (benchmark, _entry(benchmark)) if isinstance(benchmark, EvaluationProtocol) else (None, None)
-    dataset, protocol = _names(benchmark, protocol)
-    methods: list[Any] = [method] if _is_one(method) else _sequence(method)
+    methods = _methods(method)
     objects = [each for each in methods if _is_object(each)]
     if objects and len(methods) > 1:
         raise UsageError("An object is evaluated by itself.", hint="Call evaluate once for each.")
     specs = {} if objects else dict(map(_named, methods))
+    dataset, protocol = _names(benchmark, protocol)
+    given = benchmark if isinstance(benchmark, EvaluationProtocol) else None
     loaded = backbone if backbone is not None and not isinstance(backbone, str | Path) else None
     options = {
-        "method": [_slug(name or type(objects[0]).__name__)] if objects else [*specs],
+        "method": [_method_name(name or type(objects[0]).__name__)] if objects else [*specs],
         "dataset": dataset,
         "split": split,
         "protocol": protocol,
@@ -174,39 +179,45 @@ def evaluate(
     }
     config = read_config(None, options)
     if objects:
-        return _evaluate_object(objects[0], config, given, entry, loaded, force=force)
-    resolved = resolve(config, {name: spec for name, spec in specs.items() if spec is not None}, entry)
+        return _evaluate_object(objects[0], config, given, loaded, force=force)
+    found = {name: spec for name, spec in specs.items() if spec is not None}
+    resolved = resolve(config, found, None if given is None else _entry(given))
     session = Session(resolved, Ground(resolved, given, loaded))
     return Report(session.run(force=force), resolved.asked)
 
 
 def score(
-    predictions: str | Path | Mapping[str, Sequence[str]],
+    predictions: str | Path | Mapping[str, Sequence[str]] | tuple[Rows, Rows],
     benchmark: str | Path | EvaluationProtocol,
     *,
+    query_ids: Ids | None = None,
+    gallery_ids: Ids | None = None,
     split: str | None = None,
     protocol: str | None = None,
     trust: Literal["ranks", "scores"] | None = None,
     data_root: str | Path | None = None,
 ) -> Score:
-    """Score ranked lists that were made elsewhere; needs no torch.
+    """Score ranked lists or features that were made elsewhere; needs no torch.
 
     Args:
-        predictions: A file as ``cirbench score --predictions`` takes it, or per query id the ids of the gallery, best
-            first.
+        predictions: A file as ``cirbench score --predictions`` takes it; or per query id the ids of the gallery, best
+            first; or the features ``(queries, gallery)``, two arrays (N, D) or ``.npy`` files, which are ranked by
+            cosine similarity.
         benchmark: As for `evaluate`.
+        query_ids: The query id of each row of the first features, or a file with them; rows may be in any order.
+        gallery_ids: The gallery id of each row of the second.
         split: Split of the data set; its default one if not given.
         protocol: Protocol id, for a data set with several.
         trust: Column that orders a TREC run whose ranks contradict its scores.
         data_root: Folder of the annotations; ``CIRBENCH_DATA`` if not given.
 
     Raises:
-        UsageError: The protocol's labels are not public.
-        InvalidPredictions: The lists break a rule of the protocol.
+        UsageError: The protocol's labels are not public, or ids are missing, or given for ranked lists.
+        InvalidPredictions: The lists break a rule of the protocol, or the features do not fit it.
         MissingData: A file is missing.
     """
     from cirbench.runs.predictions.lists import RankedLists, read_rankings
-    from cirbench.runs.predictions.score import score_lists
+    from cirbench.runs.predictions.score import require_labels, score_features, score_lists
 
     if isinstance(benchmark, EvaluationProtocol):
         opened = benchmark
@@ -214,6 +225,13 @@ def score(
         dataset, protocol = _names(benchmark, protocol)
         entry = choose_protocol(dataset, split=split, protocol=protocol)
         opened = load_protocol(entry.address, None if data_root is None else Path(data_root))
+    require_labels(opened)
+    if trust is not None and not isinstance(predictions, str | Path):
+        raise UsageError("trust is for a TREC run in a file.", hint="Leave it out.")
+    if not isinstance(predictions, str | Path | Mapping):
+        return score_features(*_features(predictions, query_ids, gallery_ids), opened)
+    if query_ids is not None or gallery_ids is not None:
+        raise UsageError("query_ids and gallery_ids are for features; ranked lists have ids.", hint="Leave them out.")
     if isinstance(predictions, str | Path):
         return score_lists(read_rankings(Path(predictions), trust=trust), opened)
     ranked = {query: tuple(ids) for query, ids in predictions.items()}
@@ -264,30 +282,59 @@ def list_metrics() -> list[str]:
     return [*METRICS]
 
 
+def _features(pair: Any, query_ids: Ids | None, gallery_ids: Ids | None) -> tuple[Features, Features]:
+    from cirbench.runs.predictions.score import Features
+
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise UsageError(
+            f"An object of type {type(pair).__name__} is not something to score.",
+            hint="Give a file, ranked lists by query id, or features as a pair (queries, gallery).",
+        )
+    if query_ids is None or gallery_ids is None:
+        raise UsageError(
+            "Features need query_ids and gallery_ids.", hint="They say what the rows are: one id for each row."
+        )
+    queries, gallery = map(_path_or_data, pair)
+    return (
+        Features.of(queries, _path_or_data(query_ids), "queries", "query_ids"),
+        Features.of(gallery, _path_or_data(gallery_ids), "gallery", "gallery_ids"),
+    )
+
+
+def _path_or_data(given: Any) -> Any:
+    return Path(given) if isinstance(given, str) else given
+
+
 def _evaluate_object(
     method: Method,
     config: RunConfig,
     protocol: EvaluationProtocol | None,
-    entry: ProtocolEntry | None,
     backbone: Backbone | None,
     *,
     force: bool,
 ) -> Report:
+    """Evaluate an object and, where its backbone is given, the untrained baselines on that."""
     from cirbench.comparison.report import Report
     from cirbench.runs.config import resolve
     from cirbench.runs.ground import Ground
     from cirbench.runs.session import Session, run_object
 
-    entry = entry or choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
-    baselines = find_baselines() if config.backbone is not None and entry.labelled else {}
-    beside = msgspec.structs.replace(config, method=tuple(spec.name for spec in baselines.values()), set={})
-    resolved = resolve(beside, entry=entry) if baselines else None
-    ground = None if resolved is None else Ground(resolved, protocol, backbone)
-    runs = () if resolved is None else Session(resolved, ground).run(force=force)
+    if protocol is None:
+        entry = choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
+    else:
+        entry = _entry(protocol)
+    runs: tuple[Run, ...] = ()
+    ground = None
+    if config.backbone is not None and entry.labelled and (baselines := find_baselines()):
+        names = tuple(spec.name for spec in baselines.values())
+        resolved = resolve(msgspec.structs.replace(config, method=names, set={}), entry=entry)
+        ground = Ground(resolved, protocol, backbone)
+        runs = Session(resolved, ground).run(force=force)
     return Report((*runs, run_object(method, config, entry, protocol, ground)), config.method)
 
 
 def _entry(protocol: EvaluationProtocol) -> ProtocolEntry:
+    """What the catalogue would say of a protocol."""
     return ProtocolEntry(
         id=protocol.id,
         title=protocol.title,
@@ -324,24 +371,22 @@ def _is_object(method: object) -> bool:
     return not isinstance(method, type) and hasattr(method, "encode_gallery") and hasattr(method, "encode_queries")
 
 
-def _is_one(method: object) -> bool:
-    return isinstance(method, str | MethodSpec | type) or _is_object(method)
-
-
-def _sequence(methods: Any) -> list[Any]:
+def _methods(given: Any) -> list[Any]:
+    """The methods that are given, one or several."""
+    if isinstance(given, str | MethodSpec | type) or _is_object(given):
+        return [given]
     try:
-        return list(methods)
+        return list(given)
     except TypeError as error:
         raise UsageError(
-            f"A {type(methods).__name__} is not a method: it has no encode_gallery and encode_queries.",
+            f"An object of type {type(given).__name__} is not a method: it has no encode_gallery and encode_queries.",
             hint="Give a name, a MethodSpec, a class with one as SPEC, or an object with these two functions.",
         ) from error
 
 
-def _slug(name: str) -> str:
+def _method_name(name: str) -> str:
     """``MyMethod`` as ``my-method``."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
-    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") or "method"
+    return slug(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name))
 
 
 def _text(value: object) -> str | None:

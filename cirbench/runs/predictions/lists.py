@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from cirbench.protocol import EvaluationProtocol
     from cirbench.ranking.task import Ranking
@@ -390,10 +390,29 @@ def read_features(path: Path) -> NDArray[np.floating]:
     if not isinstance(array, np.ndarray):
         array.close()
         raise InvalidPredictions(f"{path} is an archive of arrays.", hint="Write one array with numpy.save.")
+    return _features(str(path), array)
+
+
+def features_of(source: str, rows: ArrayLike) -> NDArray[np.floating]:
+    """Take features that are in memory; ``source`` is what messages call them.
+
+    Raises:
+        InvalidPredictions: They are not rows of float16, float32 or float64.
+    """
+    try:
+        return _features(source, np.asarray(rows))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidPredictions(
+            f"{source} is a {type(rows).__name__} that NumPy cannot read: {excerpt(error)}.",
+            hint="Give a NumPy array; of a torch tensor, tensor.detach().float().cpu().numpy().",
+        ) from error
+
+
+def _features(source: str, array: NDArray[Any]) -> NDArray[np.floating]:
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-        raise InvalidPredictions(f"{path} holds {array.dtype}, not float16, float32 or float64.")
+        raise InvalidPredictions(f"{source} holds {array.dtype}, not float16, float32 or float64.")
     if array.ndim != 2 or 0 in array.shape:
-        raise InvalidPredictions(f"{path} has the shape {array.shape}, not (rows, columns).")
+        raise InvalidPredictions(f"{source} has the shape {array.shape}, not (rows, columns).")
     return array
 
 
@@ -420,15 +439,29 @@ def read_ids(path: Path) -> tuple[str, ...]:
     """
     content = _content(path)
     names = _ids_of_array(path) if content.startswith(_NUMPY) else _ids_of_text(path, _decoded(path, content))
+    return _distinct(str(path), names)
+
+
+def ids_of(source: str, ids: Iterable[Any]) -> tuple[str, ...]:
+    """Take ids that are in memory, texts or whole numbers; ``source`` is what messages call them.
+
+    Raises:
+        InvalidPredictions: There are none, one is neither, or one is there twice.
+    """
+    plain = (each.item() if isinstance(each, np.generic) else each for each in ids)
+    return _distinct(source, _ids(_id(source, each) for each in plain))
+
+
+def _distinct(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
-        raise InvalidPredictions(f"{path} holds no ids.", hint=_ID_FORMS)
+        raise InvalidPredictions(f"{source} holds no ids.", hint=_ID_FORMS)
     if "" in names:
-        raise InvalidPredictions(f"{path}: the id at place {names.index('') + 1} is empty.")
+        raise InvalidPredictions(f"{source}: the id at place {names.index('') + 1} is empty.")
     if len(set(names)) < len(names):
         seen: dict[str, int] = {}
         for place, name in enumerate(names, start=1):
             if name in seen:
-                raise InvalidPredictions(f"{path}: the id {quoted(name)} is at places {seen[name]} and {place}.")
+                raise InvalidPredictions(f"{source}: the id {quoted(name)} is at places {seen[name]} and {place}.")
             seen[name] = place
     return names
 

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cirbench.errors import InvalidPredictions, MethodFailed, UsageError, quoted, some
-from cirbench.metrics.measure import measure
+from cirbench.metrics.measure import ceilings, measure
 from cirbench.metrics.statistics.intervals import intervals
 from cirbench.metrics.table import parse_label
 from cirbench.protocol import Gallery
 from cirbench.ranking import rank, unit_rows
 from cirbench.ranking.task import UNRANKED, ranking_task
-from cirbench.runs.predictions.lists import read_features, read_ids
+from cirbench.runs.predictions.lists import features_of, ids_of, read_features, read_ids
 from cirbench.support.arrays import Ragged
+from cirbench.support.extras import data_frame
+from cirbench.support.tables import Column, Number, Table, render
 from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
-    from numpy.typing import NDArray
+    import pandas
+    from numpy.typing import ArrayLike, NDArray
 
     from cirbench.metrics.measure import Measurement, Ranked
     from cirbench.metrics.statistics.intervals import Interval
@@ -33,9 +36,9 @@ if TYPE_CHECKING:
     from cirbench.runs.predictions.lists import RankedLists
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Score:
-    """The measurements of given rankings under a protocol.
+    """The measurements of given rankings under a protocol; displays as a table, and becomes a data frame.
 
     Attributes:
         protocol: As scored; from features, with the gallery that was ranked.
@@ -56,6 +59,48 @@ class Score:
         taken = {(each.label.partition("[")[0], parse_label(each.label).by) for each in self.measurements}
         return tuple(asked for asked in self.protocol.measures if (asked.label, asked.by) not in taken)
 
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """What the best ranking would get, by label."""
+        return {best.label: best.value for best in ceilings(self.protocol)}
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one row for each metric, in percent, with its interval and the number of queries.
+
+        Raises:
+            MissingData: pandas is not installed.
+        """
+        best = self.ceilings
+        columns = {
+            "label": [measured.label for measured in self.measurements],
+            "value": [100 * measured.value for measured in self.measurements],
+            "low": [100 * interval.low for interval in self.intervals],
+            "high": [100 * interval.high for interval in self.intervals],
+            "n": [measured.count for measured in self.measurements],
+            "at_most": [100 * best[measured.label] for measured in self.measurements],
+        }
+        return data_frame(columns).set_index("label")
+
+    @property
+    def table(self) -> Table:
+        """The numbers with their intervals, for people."""
+        columns = (Column("metric", "metric"), Column("value", "%  [95 % interval]"), Column("n", "queries"))
+        rows = tuple(
+            (
+                measured.label,
+                Number(100 * measured.value, 100 * interval.low, 100 * interval.high),
+                Number(measured.count, digits=0),
+            )
+            for measured, interval in zip(self.measurements, self.intervals, strict=True)
+        )
+        return Table(f"{self.protocol.name}, queries {len(self.protocol.queries)}", columns, rows)
+
+    def __repr__(self) -> str:
+        return render(self.table, "rich")
+
+    def _repr_html_(self) -> str:
+        return render(self.table, "html")
+
 
 def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
     """Check ranked lists against a protocol and measure them; a ground truth that is not listed counts as not found.
@@ -70,7 +115,9 @@ def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
     return _score(list_ranks(lists, protocol), protocol)
 
 
-def score_features(queries: FeatureFiles, gallery: FeatureFiles, protocol: EvaluationProtocol) -> Score:
+def score_features(
+    queries: FeatureFiles | Features, gallery: FeatureFiles | Features, protocol: EvaluationProtocol
+) -> Score:
     """Rank features (`rank_features`) and measure the ranking.
 
     Raises:
@@ -306,8 +353,40 @@ class FeatureFiles:
     ids: Path
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """One side's features and their ids, as they were given.
+
+    Attributes:
+        rows_ND: Of float16, float32 or float64.
+        ids: The id of each row.
+        rows_source: What messages call the rows: their file, or a name.
+        ids_source: What messages call the ids.
+    """
+
+    rows_ND: NDArray[np.floating]
+    ids: tuple[str, ...]
+    rows_source: str
+    ids_source: str
+
+    @classmethod
+    def of(
+        cls, rows: Path | ArrayLike, ids: Path | Iterable[str | int], rows_name: str = "", ids_name: str = ""
+    ) -> Features:
+        """Read files, or take what is in memory under the given names.
+
+        Raises:
+            MissingData: A file is not there or cannot be read.
+            InvalidPredictions: The rows or ids have not the right form.
+        """
+        names, ids_source = (read_ids(ids), str(ids)) if isinstance(ids, Path) else (ids_of(ids_name, ids), ids_name)
+        if isinstance(rows, Path):
+            return cls(read_features(rows), names, str(rows), ids_source)
+        return cls(features_of(rows_name, rows), names, rows_name, ids_source)
+
+
 def rank_features(
-    queries: FeatureFiles, gallery: FeatureFiles, protocol: EvaluationProtocol
+    queries: FeatureFiles | Features, gallery: FeatureFiles | Features, protocol: EvaluationProtocol
 ) -> tuple[EvaluationProtocol, Ranking]:
     """Rank the gallery for each query by the dot product of the L2-normalised rows, in float32.
 
@@ -321,31 +400,37 @@ def rank_features(
         InvalidPredictions: A file does not fit the protocol; the message names the file and the rows or ids.
     """
     wanted = tuple(query.id for query in protocol.queries)
-    query_ids = tuple(map(_speller(wanted), read_ids(queries.ids)))
-    gallery_ids = tuple(map(_speller(_item_ids(protocol)), read_ids(gallery.ids)))
-    check_ids(query_ids, wanted, "query", str(queries.ids), protocol)
+    queries, gallery = _spelled(queries, wanted), _spelled(gallery, _item_ids(protocol))
+    check_ids(queries.ids, wanted, "query", queries.ids_source, protocol)
     if protocol.gallery is None:
-        _check_new_gallery(gallery_ids, gallery.ids, protocol)
-        protocol = dataclasses.replace(protocol, gallery=Gallery(gallery_ids))
+        _check_new_gallery(gallery, protocol)
+        protocol = dataclasses.replace(protocol, gallery=Gallery(gallery.ids))
     else:
-        check_ids(gallery_ids, protocol.gallery.ids, "gallery", str(gallery.ids), protocol)
+        check_ids(gallery.ids, protocol.gallery.ids, "gallery", gallery.ids_source, protocol)
     assert protocol.gallery is not None
-    queries_QD, gallery_ND = read_features(queries.rows), read_features(gallery.rows)
-    if queries_QD.shape[1] != gallery_ND.shape[1]:
+    widths = queries.rows_ND.shape[1], gallery.rows_ND.shape[1]
+    if widths[0] != widths[1]:
         raise InvalidPredictions(
-            f"{queries.rows} has {queries_QD.shape[1]} columns and {gallery.rows} {gallery_ND.shape[1]}.",
+            f"{queries.rows_source} has {widths[0]} columns and {gallery.rows_source} {widths[1]}.",
             hint="Queries and gallery need features of the same width.",
         )
-    queries_QD = _unit(queries_QD, query_ids, wanted, queries, "query")
-    gallery_ND = _unit(gallery_ND, gallery_ids, protocol.gallery.ids, gallery, "gallery item")
+    queries_QD = _unit(queries, wanted, "query")
+    gallery_ND = _unit(gallery, protocol.gallery.ids, "gallery item")
     return protocol, rank(queries_QD, gallery_ND, ranking_task(protocol))
 
 
-def _check_new_gallery(names: tuple[str, ...], path: Path, protocol: EvaluationProtocol) -> None:
+def _spelled(features: FeatureFiles | Features, known: Collection[str]) -> Features:
+    """Read features whose ids are written as the protocol writes them."""
+    opened = features if isinstance(features, Features) else Features.of(features.rows, features.ids)
+    return dataclasses.replace(opened, ids=tuple(map(_speller(known), opened.ids)))
+
+
+def _check_new_gallery(features: Features, protocol: EvaluationProtocol) -> None:
     """Refuse ids that cannot be the whole gallery of ``protocol``."""
+    names, source = features.ids, features.ids_source
     if (odd := check_form(names, protocol)) is not None:
         raise InvalidPredictions(
-            f"{path}: {quoted(odd)} cannot be a gallery id of {protocol.name}; "
+            f"{source}: {quoted(odd)} cannot be a gallery id of {protocol.name}; "
             f"{example([protocol.queries[0].reference.id])}."
         )
     needed = {query.reference.id: "references" for query in protocol.queries}
@@ -355,17 +440,19 @@ def _check_new_gallery(names: tuple[str, ...], path: Path, protocol: EvaluationP
     for kind in ("ground truths", "references"):
         if missing := sorted(name for name, role in needed.items() if role == kind and name not in given):
             raise InvalidPredictions(
-                f"{path}: {len(missing)} {kind} of {protocol.name} are not in the gallery: {some(missing, 5, quoted)}.",
+                f"{source}: {len(missing)} {kind} of {protocol.name} are not in the gallery: "
+                f"{some(missing, 5, quoted)}.",
                 hint="Give the features of every image of the gallery.",
             )
 
 
-def _unit(
-    rows_ND: NDArray[np.floating], names: tuple[str, ...], order: tuple[str, ...], files: FeatureFiles, kind: str
-) -> NDArray[np.float32]:
+def _unit(features: Features, order: tuple[str, ...], kind: str) -> NDArray[np.float32]:
     """Bring rows into ``order`` and to unit length."""
+    rows_ND, names = features.rows_ND, features.ids
     if len(rows_ND) != len(names):
-        raise InvalidPredictions(f"{files.rows} holds {len(rows_ND)} rows, and {files.ids} {len(names)} ids.")
+        raise InvalidPredictions(
+            f"{features.rows_source} holds {len(rows_ND)} rows, and {features.ids_source} {len(names)} ids."
+        )
     if names != order:
         row_of = {name: row for row, name in enumerate(names)}
         rows_ND = rows_ND[[row_of[name] for name in order]]
@@ -373,4 +460,4 @@ def _unit(
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and that is refused by name
             return unit_rows(rows_ND, [f"{kind} {name}" for name in order])
     except MethodFailed as error:
-        raise InvalidPredictions(f"{files.rows}: {error.message}") from error
+        raise InvalidPredictions(f"{features.rows_source}: {error.message}") from error
