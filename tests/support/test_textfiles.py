@@ -49,8 +49,8 @@ def test_csv_is_read_as_it_was_written_and_each_row_names_its_first_line(table: 
         ("a,b\n1,x\n2,y, z\n", 3, "it has 3 cells, and the header has 2"),
         ('a,b\n"1\n1",x\n2\n', 4, "it has 1 cells, and the header has 2"),
         ("a,a\n1,2\n", 1, "the column 'a' occurs twice"),
-        ("image;caption\na.png;red\n", 1, "its columns are separated by semicolons, not commas"),
-        ("image\tcaption\na.png\tred\n", 1, "its columns are separated by tabs, not commas"),
+        ("image;caption\na.png;red\n", 1, "its columns are separated by semicolons, not by commas"),
+        ("image\tcaption\na.png\tred\n", 1, "its columns are separated by tabs, not by commas"),
     ],
 )
 def test_a_fault_is_told_with_the_line_in_which_it_begins(text: str, line: int, told: str) -> None:

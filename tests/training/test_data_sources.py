@@ -51,6 +51,9 @@ def tar_of(files: Mapping[str, bytes | str]) -> bytes:
     return content.getvalue()
 
 
+THREE = tar_of({"a.txt": "one", "b.txt": "two", "c.txt": "three"})
+
+
 def grey(sample: Sample) -> int | None:
     return None if sample.image is None else int(np.asarray(sample.image.open())[0, 0, 0])
 
@@ -274,6 +277,22 @@ BAD: list[tuple[Mapping[str, bytes | str], str, str | None, type[CirbenchError],
         None,
         CorruptFile,
         "half.tar is not a complete tar file",
+    ),
+    ({"cut.tar": THREE[:2048]}, "cut.tar", None, CorruptFile, "cut.tar is cut off: it ends at byte 2,048"),
+    ({"cut.tar": THREE[:2148]}, "cut.tar", None, CorruptFile, "cut.tar is cut off: it ends at byte 2,148"),
+    (
+        {"flipped.tar": THREE[:1024] + b"\xff" + THREE[1025:]},
+        "flipped.tar",
+        None,
+        CorruptFile,
+        "flipped.tar is damaged: at byte 1,024 there is neither a member nor the end",
+    ),
+    (
+        {"joined.tar": THREE + tar_of({"d.txt": "four"})},
+        "joined.tar",
+        None,
+        CorruptFile,
+        "joined.tar goes on after its end at byte 3,072",
     ),
     ({"no.tar": "words"}, "no.tar", None, CorruptFile, "no.tar is not a complete tar file"),
 ]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cirbench.support.console import Display
     from cirbench.training.data.source import Part
 
-SCHEMA = 2
+SCHEMA = 3
 TEXTS = ("txt", "json")
 _NUMBERED = ("jpg", "jpeg", "png", "webp", *TEXTS)
 """Suffixes with a number of their own in an index; further ones are numbered by each index as they come."""
@@ -222,6 +222,8 @@ def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
                     members.append(
                         _Member(nfc(f"{folder}{slash}{stem}"), suffix.lower(), member.offset_data, member.size)
                     )
+            end = file.offset
+        _require_end(path, end)
     except (tarfile.TarError, EOFError) as error:
         refuse_placeholder(path, "shard")
         raise CorruptFile(
@@ -231,6 +233,30 @@ def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
     except OSError as error:
         raise MissingData(f"The shard {path} cannot be read: {error.strerror}.") from error
     return members, unused
+
+
+def _require_end(path: Path, end: int) -> None:
+    """Refuse a tar file whose members do not end by its end: `tarfile` stops in silence where a header is no header."""
+    with path.open("rb") as file:
+        file.seek(end)
+        marker = file.read(tarfile.BLOCKSIZE)
+        rest = iter(lambda: file.read(1 << 20), b"")
+        followed = not any(marker) and any(any(block) for block in rest)
+    if len(marker) < tarfile.BLOCKSIZE:
+        raise CorruptFile(
+            f"The shard {path} is cut off: it ends at byte {end + len(marker):,} without the end of a tar file.",
+            hint="Copy it again; if it is whole, unpack it and pack it again.",
+        )
+    if any(marker):
+        raise CorruptFile(
+            f"The shard {path} is damaged: at byte {end:,} there is neither a member nor the end of a tar file.",
+            hint="Copy it again.",
+        )
+    if followed:
+        raise CorruptFile(
+            f"The shard {path} goes on after its end at byte {end:,}, as tar files do that cat has joined.",
+            hint="Give each tar file by itself, or join them by `tar --concatenate`.",
+        )
 
 
 def _count(unused: dict[str, tuple[int, str]], kind: str, name: str) -> None:
