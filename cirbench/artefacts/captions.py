@@ -1,7 +1,7 @@
 """Captions of images: kept by content, made for images that have none, and written to files with a card.
 
-One folder for each captioner, and in it one immutable file for each batch: a killed process loses the batch that it was
-at, and two processes can write side by side.
+The store has one folder for each captioner, and in it one immutable file for each batch: a killed process loses one
+batch, and two processes can write side by side. What is written for users is
 
 <name>.jsonl        one line an image: ``{"image": path relative to this file, "caption": words}``
 <name>.card.json    a `CaptionsCard`; written last, so a file with a card is whole

@@ -91,7 +91,7 @@ class _Samples(msgspec.Struct):
     schema: int = 1
 
 
-class _Kept(msgspec.Struct):
+class _CachedIndex(msgspec.Struct):
     """The form of an index in the cache."""
 
     samples: _Samples
@@ -144,7 +144,7 @@ def index(path: Path) -> Index:
     place = cache_root() / "shards" / f"{key[:32]}.json"
     if not place.is_file():
         write_bytes(place, msgspec.json.encode(_look_into(path)))
-    kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
+    kept = msgspec.json.decode(place.read_bytes(), type=_CachedIndex)
     samples = kept.samples
     hasher = hashlib.sha256(msgspec.json.encode(samples))
     if kept.suffixes:
@@ -168,7 +168,7 @@ class _Member(NamedTuple):
         return f"{folder}{slash}{base.partition('.')[0]}"
 
 
-def _look_into(path: Path) -> _Kept:
+def _look_into(path: Path) -> _CachedIndex:
     members, unused = _members(path)
     plain = {member.stem for member in members if member.stem == member.first}
     suffixes = list(_NUMBERED)
@@ -197,7 +197,7 @@ def _look_into(path: Path) -> _Kept:
             hint=f"{held} A sample is an image and a .txt or .json of one name, or one of them.",
         )
     numbers = [number for spans in samples.values() for span in spans for number in span]
-    return _Kept(_Samples([*samples], numbers), suffixes[len(_NUMBERED) :], unused)
+    return _CachedIndex(_Samples([*samples], numbers), suffixes[len(_NUMBERED) :], unused)
 
 
 def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
