@@ -16,6 +16,7 @@ prints it in that order without a traceback, and exits with the code of its clas
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -29,19 +30,39 @@ QUOTED = 200
 def excerpt(text: object) -> str:
     """Show foreign text in a message: the first `QUOTED` characters, those that act without being seen as escapes."""
     whole = str(text)
-    shown = _visible(whole[:QUOTED])
+    shown = _printable(whole[:QUOTED])
     return shown if len(shown) <= QUOTED and len(whole) <= QUOTED else f"{shown[: QUOTED - 1]}…"
 
 
 def excerpt_of_path(path: object) -> str:
     """Show a foreign path in a message, as `excerpt`; of one that is longer the end, where the file's name is."""
     whole = str(path)
-    shown = _visible(whole[-QUOTED:])
+    shown = _printable(whole[-QUOTED:])
     return shown if len(shown) <= QUOTED and len(whole) <= QUOTED else f"…{shown[1 - QUOTED :]}"
 
 
-def _visible(text: str) -> str:
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+_JOINERS = "\u200c\u200d"  # parts of words and of emoji
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def visible(text: str) -> str:
+    r"""Show each control, bidirectional, invisible or broken character as an escape, ``\x1b`` or ``\u202e``."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(sign) if hidden(sign) else sign for sign in text)
+
+
+def hidden(sign: str) -> bool:
+    """Whether a character acts without being seen: C0 and C1 controls, bidi controls, separators, lone surrogates."""
+    return unicodedata.category(sign) in _HIDDEN and sign not in _JOINERS
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else _escape(sign) for sign in text)
+
+
+def _escape(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
 
 
 def quoted(value: object, most: int = QUOTED) -> str:
@@ -77,7 +98,8 @@ class CirbenchError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+        hint = () if self.hint is None else self.hint.split("\n")
+        return "\n".join(map(visible, (self.message, *hint)))
 
 
 class UsageError(CirbenchError):

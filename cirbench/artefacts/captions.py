@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from cirbench.errors import CorruptFile, UsageError
+from cirbench.support.console import typed
 from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ def require_jsonl(output: Path) -> None:
     """
     if output.suffix != ".jsonl":
         raise UsageError(
-            f"A captions file must end in .jsonl: {output}.", hint=f"For instance: --output {output.stem}.jsonl"
+            f"A captions file must end in .jsonl: {output}.",
+            hint=f"For instance: --output {typed(output.stem + '.jsonl')}",
         )
 
 

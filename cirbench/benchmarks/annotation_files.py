@@ -12,7 +12,7 @@ import msgspec
 
 from cirbench.benchmarks.files.remote import DATASET_FILES, Archive
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, some
-from cirbench.support.files import typed
+from cirbench.support.console import typed
 from cirbench.support.textfiles import numbered_lines, read_bytes, read_text, refuse_placeholder
 
 if TYPE_CHECKING:

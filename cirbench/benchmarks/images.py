@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from cirbench.backbones.images.decode import FileImage, decode, image_suffixes
 from cirbench.benchmarks.annotation_files import dataset_folders
 from cirbench.errors import MissingData, some
-from cirbench.support.files import digest, typed
+from cirbench.support.console import typed
+from cirbench.support.files import digest
 from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:

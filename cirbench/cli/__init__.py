@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cirbench.errors import CirbenchError, UnknownName
+from cirbench.errors import CirbenchError, UnknownName, visible
 from cirbench.support import distributed
 
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ def execute(arguments: Sequence[str] | None = None) -> int:
             click.echo(error.format_message())
             return 0
         except click.ClickException as error:
-            error.show()
+            shown = io.StringIO()
+            error.show(shown)
+            click.echo("\n".join(map(visible, shown.getvalue().expandtabs().split("\n"))), err=True, nl=False)
             return error.exit_code
         except BrokenPipeError:
             sys.stderr.close()
@@ -170,7 +172,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
             if "--debug" in arguments:
                 raise
             distributed.log_once(
-                f"error: cirbench itself failed: {type(error).__name__}: {error}\n"
+                f"error: cirbench itself failed: {type(error).__name__}: {visible(str(error))}\n"
                 "Run `cirbench --debug ...` for the traceback, and please report it."
             )
             return 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from cirbench.errors import MissingData, UsageError
+from cirbench.support.console import print_lines, typed
 from cirbench.support.tables import FORMATS
 
 if TYPE_CHECKING:
@@ -101,10 +102,12 @@ def _absent(which: str, standings: Standings) -> MissingData:
     protocol = run.result.protocol.name
     if which == "slices":
         return MissingData(f"{protocol} reports nothing by slice.")
+    dataset, protocol_id = protocol.partition("/")[0], protocol.partition("@")[0]
     return MissingData(
         "No unimodal baselines of the same protocol, backbone and queries lie beside these runs.",
-        hint=f"Make them: cirbench run --method image-only,text-only --dataset {protocol.split('/')[0]} --protocol "
-        f"{protocol.split('@')[0]} --backbone {run.result.backbone.name} --output {run.folder.parent.parent}",
+        hint=f"Make them: cirbench run --method image-only,text-only --dataset {typed(dataset)} --protocol "
+        f"{typed(protocol_id)} --backbone {typed(run.result.backbone.name)} --output "
+        f"{typed(run.folder.parent.parent)}",
     )
 
 
@@ -222,4 +225,4 @@ def report_command(
         console.show(to_rich(summary(report)))
         return
     shown = write_page(report, html, thumbnails=thumbnails)
-    click.echo(f"{html}: {len(report.cases)} queries, {shown} thumbnails")
+    print_lines([f"{html}: {len(report.cases)} queries, {shown} thumbnails"])

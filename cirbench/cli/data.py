@@ -10,9 +10,10 @@ import click
 
 from cirbench.benchmarks.annotation_files import VARIABLE, place_of
 from cirbench.benchmarks.annotation_files import data_root as locate_root
-from cirbench.errors import MissingData
-from cirbench.support.console import amount, progress, say
-from cirbench.support.files import make_folder, typed
+from cirbench.benchmarks.files.plan import typed_name
+from cirbench.errors import MissingData, visible
+from cirbench.support.console import amount, progress, say, typed
+from cirbench.support.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +54,7 @@ def plan(name: str, split: str | None, data_root: Path | None, as_json: bool) ->
 
     root = locate_root(data_root) if data_root is not None or VARIABLE in os.environ else None
     made = planning.plan(name, split, root)
-    click.echo(_as_json(made) if as_json else "\n".join(_plan_lines(made, root)))
+    click.echo(_as_json(made) if as_json else "\n".join(map(visible, _plan_lines(made, root))))
 
 
 @data_command.command()
@@ -83,7 +84,7 @@ def get(
                 say(f"By hand: {images.title}, into {place_of(root, images.folder)}. {images.by_hand}")
     if parts.by_hand is not None:
         say(f"By hand: {parts.by_hand}")
-    say(f"Next: cirbench data check {name} --root {typed(root)}")
+    say(f"Next: cirbench data check {typed_name(name)} --root {typed(root)}")
 
 
 @data_command.command()
@@ -103,7 +104,7 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
         raise MissingData(f"{root} is not a folder.", hint="Give --root the folder that holds the images.")
     at = _root(name, data_root if data_root is not None or VARIABLE in os.environ else root)
     report = checking.check(name, split, root or at, at, display=progress)
-    click.echo(_as_json(report) if as_json else "\n".join(_check_lines(report)))
+    click.echo(_as_json(report) if as_json else "\n".join(map(visible, _check_lines(report))))
     return 0 if report.complete else MissingData.exit_code
 
 
@@ -119,7 +120,11 @@ def describe(name: str, split: str | None, data_root: Path | None, as_json: bool
 
     protocols, lacking = load(name, split, _root(name, data_root))
     described = [describing.describe(protocol) for protocol in protocols]
-    click.echo(_as_json(described) if as_json else "\n\n".join("\n".join(_describe_lines(each)) for each in described))
+    click.echo(
+        _as_json(described)
+        if as_json
+        else "\n\n".join("\n".join(map(visible, _describe_lines(each))) for each in described)
+    )
     for id, why in lacking.items():
         say(f"{id} is left out: {why}")
 
@@ -158,7 +163,7 @@ def _plan_lines(made: Plan, root: Path | None) -> Iterator[str]:
     yield f"to fetch: {amount(sum(filter(None, sizes)), 'B')}{unknown} in {len(sizes)} files"
     if made.left:
         where = "DIR" if root is None else typed(root)
-        yield f"next: cirbench data get {made.name} --data-root {where}"
+        yield f"next: cirbench data get {typed_name(made.name)} --data-root {where}"
 
 
 def _file_line(file: PlannedFile) -> str:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from cirbench.errors import UnknownName
+from cirbench.errors import UnknownName, visible
+from cirbench.support.console import print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,6 @@ def list_command(kind: str, folder: str, as_json: bool) -> None:
         from rich.text import Text
 
         from cirbench.support.console import show
-        from cirbench.support.tables.model import visible
 
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in rows[0]:
@@ -179,7 +179,7 @@ def show_command(name: str, data_root: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(_lines(facts)))
+        print_lines(_lines(facts))
 
 
 def _facts(name: str, data_root: Path | None) -> Facts:
@@ -304,7 +304,7 @@ def doctor_command(as_json: bool) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {value}")
+        print_lines([f"{name:<{width}}  {value}"])
 
 
 def _versions() -> dict[str, str]:

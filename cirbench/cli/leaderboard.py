@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cirbench.cli import command_error
-from cirbench.errors import CheckFailed, CirbenchError, UsageError
+from cirbench.errors import CheckFailed, CirbenchError, UsageError, visible
+from cirbench.support.console import print_lines, print_path, say, typed
 from cirbench.support.parameters import pairs
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def add(runs: tuple[Path, ...], entries: Path, note: str, receipts: tuple[Path, 
     if receipts and len(runs) > 1:
         raise UsageError("A receipt belongs to one run.", hint="Add the runs one by one.")
     for run in runs:
-        click.echo(add_run(run, entries, note=note, receipts=receipts, data_root=data_root))
+        print_path(add_run(run, entries, note=note, receipts=receipts, data_root=data_root))
 
 
 @leaderboard_command.command()
@@ -57,7 +58,6 @@ def add(runs: tuple[Path, ...], entries: Path, note: str, receipts: tuple[Path, 
 def check(entries: Path, as_json: bool) -> None:
     """Compute the numbers of every entry again from its ranks, and hold everything else against its digests."""
     from cirbench.leaderboard.check import check_entries
-    from cirbench.support.tables.model import visible
 
     verdicts = check_entries(entries, command_error)
     if as_json:
@@ -70,7 +70,7 @@ def check(entries: Path, as_json: bool) -> None:
             click.echo(f"{visible(each.name)}: {'ok' if each.ok else 'not valid'}")
             for line in (*each.problems, *(f"note: {note}" for note in each.notes)):
                 click.echo(f"  {visible(line)}")
-        click.echo(f"{len(verdicts)} entries in {entries}", err=True)
+        say(f"{len(verdicts)} entries in {entries}")
     if failed := [each for each in verdicts if not each.ok]:
         raise CheckFailed(
             f"{len(failed)} of {len(verdicts)} entries are not valid.",
@@ -97,15 +97,14 @@ def build(entries: Path, output: Path, boards: Path | None) -> None:
     An entry that is not valid is left out of both, and named on stderr.
     """
     from cirbench.leaderboard.site.build import build_site
-    from cirbench.support.tables.model import visible
 
     built = build_site(entries, output, boards or entries.parent / "boards", command_error)
-    click.echo(output / "index.html")
+    print_path(output / "index.html")
     files = built.manifest.files
     click.echo(f"{sum(name.endswith('.html') for name in files)} pages, {len(files)} files", err=True)
-    click.echo(f"{len(built.boards)} tables in {boards or entries.parent / 'boards'}", err=True)
+    say(f"{len(built.boards)} tables in {boards or entries.parent / 'boards'}")
     for verdict in built.left_out:
-        click.echo(visible(f"left out: {verdict.name}: {'; '.join(verdict.problems)}"), err=True)
+        say(f"left out: {verdict.name}: {'; '.join(verdict.problems)}")
 
 
 _ENTRIES_PATH = click.Path(path_type=Path)
@@ -168,21 +167,21 @@ def reproduce_command(
     again = Reproduction(found, published, {**options, "set": pairs(parameters)})
     if plan:
         for line in (*again.needs(), *(f"note        {note}" for note in again.plan.notes)):
-            click.echo(line)
+            print_lines([str(line)])
         return
     outcome = again.run()
     if outcome.upload:
         for path in outcome.upload:
-            click.echo(path)
+            print_path(path)
         click.echo(outcome.hint, err=True)
         click.echo("Record the answer with `cirbench submit record`, then run this again.", err=True)
         return
     click.echo(render(as_table(found, outcome.found, again.plan.notes), form), nl=False)
-    click.echo(f"run: {outcome.run.folder}", err=True)
+    say(f"run: {outcome.run.folder}")
     if any(each.verdict == DIFFERS for each in outcome.found):
         raise CheckFailed(
             f"{sum(each.verdict == DIFFERS for each in outcome.found)} of {len(outcome.found)} numbers differ.",
-            hint=f"`cirbench reproduce {row} --plan` says what is known about how the row was made.",
+            hint=f"`cirbench reproduce {typed(row)} --plan` says what is known about how the row was made.",
         )
 
 

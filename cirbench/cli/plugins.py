@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.errors import CheckFailed
+from cirbench.support.console import print_path, say, typed
 from cirbench.support.parameters import pairs
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def new_method(name: str, parent: Path) -> None:
 
     files = write_method(name, parent)
     for file in files:
-        click.echo(file)
-    click.echo(f"It works already: cirbench check method {files[0]}:SPEC", err=True)
+        print_path(file)
+    say(f"It works already: cirbench check method {typed(f'{files[0].absolute()}:SPEC')}")
 
 
 @new_command.command("dataset")
@@ -55,8 +56,8 @@ def new_dataset(path: Path) -> None:
     from cirbench.benchmarks.example import write_example
 
     for file in write_example(path):
-        click.echo(file)
-    click.echo(f"It runs already: cirbench run --method image-text --dataset {path} --backbone scenes-vit", err=True)
+        print_path(file)
+    say(f"It runs already: cirbench run --method image-text --dataset {typed(path)} --backbone scenes-vit")
 
 
 ITEMS, QUERIES = 16, 8

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cirbench.errors import UsageError
+from cirbench.support.console import print_lines, typed
 from cirbench.support.parameters import pairs
 from cirbench.support.tables import FORMATS
 
@@ -109,7 +110,7 @@ def run_command(
 
     session = Session(settings)
     if plan:
-        click.echo(session.plan())
+        print_lines(session.plan())
         return
     report = Report(session.run(force=force), session.resolved.asked)
     if as_json:
@@ -130,7 +131,7 @@ def _submit(report: Report, session: Session) -> None:
             say(f"{run.folder} is partial, so no files were written for the test server.")
             continue
         for path in build_submission(run, Path("submissions"), protocol=session.ground.protocol):
-            say(f"to submit: {path}")
+            say(f"to submit: {typed(path)}")
     say(upload_hint(session.resolved.entry.dataset))
 
 

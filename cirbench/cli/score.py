@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.benchmarks import choose_protocol, load_protocol
-from cirbench.errors import UsageError
+from cirbench.errors import UsageError, visible
+from cirbench.support.console import print_lines
 
 if TYPE_CHECKING:
     from cirbench.benchmarks import ProtocolEntry
@@ -141,13 +142,13 @@ def _print(score: Score, entry: ProtocolEntry) -> None:
             table.add_section()
         previous = parse_label(measured.label).by
         table.add_row(
-            Text(measured.label),
+            Text(visible(measured.label)),
             f"{100 * measured.value:.4f}",
             f"{100 * interval.low:.4f} to {100 * interval.high:.4f}",
             str(measured.count),
             *((f"{100 * best[measured.label]:.2f}",) if limited else ()),
         )
-    click.echo(_title(score, entry))
+    print_lines([_title(score, entry)])
     show(table)
     click.echo(_notes(score))
 

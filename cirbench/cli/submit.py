@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.errors import CheckFailed, UsageError
+from cirbench.support.console import print_lines, print_path
 
 if TYPE_CHECKING:
     import datetime
@@ -55,7 +56,7 @@ def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> Non
         click.echo(json.dumps({"schema_version": 1, **written}, indent=2))
         return
     for path in paths:
-        click.echo(path)
+        print_path(path)
     click.echo(upload_hint(name.partition("/")[0]), err=True)
     click.echo("Then keep the answer: cirbench submit record FILE --scores NAME=PERCENT,...", err=True)
 
@@ -82,7 +83,7 @@ def check(files: tuple[Path, ...], protocol: str | None, fix: bool, data_root: P
         click.echo(json.dumps({"schema_version": 1, "files": [_as_json(report) for report in reports]}, indent=2))
     else:
         for report in reports:
-            click.echo(_as_text(report))
+            print_lines(_as_text(report))
     # A file with a corrected copy is judged by the copy.
     if failed := [report for report in reports if not report.ok and report.path not in written]:
         raise CheckFailed(
@@ -113,14 +114,14 @@ def record(file: Path, scores: str, date: datetime.datetime | None, data_root: P
     click.echo(path.read_text().rstrip() if as_json else path)
 
 
-def _as_text(report: SubmissionCheck) -> str:
+def _as_text(report: SubmissionCheck) -> list[str]:
     what = " ".join(filter(None, (report.protocol, report.metric))) or "unknown"
     verdict = "ok" if report.ok else f"{len(report.problems)} broken rules"
     lines = [f"{report.path}: {what}, {report.queries} queries: {verdict}"]
     lines += [f"  {problem}" for problem in report.problems[:_SHOWN]]
     if len(report.problems) > _SHOWN:
         lines.append(f"  and {len(report.problems) - _SHOWN} more; --json lists all of them")
-    return "\n".join([*lines, *(f"  note: {note}" for note in report.notes)])
+    return [*lines, *(f"  note: {note}" for note in report.notes)]
 
 
 def _as_json(report: SubmissionCheck) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from cirbench.support.console import print_path
 from cirbench.support.parameters import pairs, parse, read_options
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def train_command(
     """
     from cirbench.runs.training import execute
 
-    click.echo(execute(_configuration(method, config, {**given, "set": pairs(assignments)}), restart=not resume))
+    print_path(execute(_configuration(method, config, {**given, "set": pairs(assignments)}), restart=not resume))
 
 
 def _configuration(method: str, file: Path | None, given: dict[str, Any]) -> TrainConfig:
@@ -130,7 +131,7 @@ def convert_command(
     from cirbench.methods.training import convert
 
     model = load_backbone(backbone, weights=weights, activation=activation, device="cpu")
-    click.echo(convert(spec, file, model, parameters, output=output, ema=ema))
+    print_path(convert(spec, file, model, parameters, output=output, ema=ema))
 
 
 @click.command()
@@ -178,4 +179,4 @@ def caption_command(
     if card.speechless:
         shown = ", ".join(card.speechless[:10])
         console.say(f"The captioner said nothing of {len(card.speechless)} images, which are left out: {shown}")
-    click.echo(output)
+    print_path(output)

@@ -7,7 +7,6 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 
 from cirbench.comparison.baselines import Diagnosis, Unimodal, diagnose, unimodal_of
@@ -20,12 +19,12 @@ from cirbench.comparison.tables import (
     thin_notes,
     title,
 )
+from cirbench.errors import visible
 from cirbench.methods.registry import reference_baseline, unimodal_baselines
 from cirbench.metrics.table import short_label
-from cirbench.support.console import print_table
+from cirbench.support.console import print_lines, print_table
 from cirbench.support.tables import Column, Number, Row, Table, render
 from cirbench.support.tables.html import escape
-from cirbench.support.tables.model import visible
 from cirbench.support.tables.plain import inert_json
 
 if TYPE_CHECKING:
@@ -208,9 +207,8 @@ class Report:
             print_table(self.table)
         else:
             name = self.runs[0].result.protocol.name
-            click.echo(f"The ground truths of {name} are not available: rankings, and no numbers.")
-        for line in self._places:
-            click.echo(line)
+            print_lines([f"The ground truths of {name} are not available: rankings, and no numbers."])
+        print_lines(self._places)
 
     @property
     def _places(self) -> list[str]:

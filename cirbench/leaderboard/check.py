@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from cirbench.benchmarks.catalogue import protocols
-from cirbench.errors import CheckFailed, CirbenchError, MissingData
+from cirbench.errors import CheckFailed, CirbenchError, MissingData, visible
 from cirbench.leaderboard.binding import (
     Binding,
     KnownProtocol,
@@ -51,7 +51,6 @@ from cirbench.ranking.task import UNRANKED
 from cirbench.submissions.check import check_content
 from cirbench.submissions.receipts import RECEIPT_LIMIT, parse_receipt, score_labels
 from cirbench.support.files import digest, sha256_of_file
-from cirbench.support.tables.model import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -15,6 +15,7 @@ from cirbench.runs.config import read_config
 from cirbench.runs.session import Session
 from cirbench.submissions.build import build_submission, upload_hint
 from cirbench.submissions.receipts import read_receipt, receipt_path
+from cirbench.support.console import typed
 from cirbench.support.tables import Column, Number, Table
 from cirbench.training.checkpoint import read_card
 
@@ -243,7 +244,7 @@ class Reproduction:
     def _incomplete(self) -> MissingData:
         needs = [need for need in self.needs() if need.missing]
         lines = "\n".join(f"  {need.what}: {need.which}\n    {need.missing}" for need in needs)
-        return MissingData(f"{self.row.id} needs {len(needs)} things that are not here:\n{lines}")
+        return MissingData(f"{self.row.id} needs {len(needs)} things that are not here:", hint=lines)
 
     @property
     def how_to_train(self) -> str:
@@ -251,8 +252,8 @@ class Reproduction:
         ways, backbone = self.spec.checkpoints, self.config.backbone or self.plan.backbone
         usual = "train one: cirbench train {method} --backbone {backbone} --data DATA{training} --output CHECKPOINT"
         way = ways.get(backbone, ways.get("*", usual))
-        training = "".join(f" --set {name}={value}" for name, value in self.plan.recipe.training.items())
-        return way.format(method=self.spec.name, backbone=backbone, training=training)
+        training = "".join(f" --set {typed(f'{name}={value}')}" for name, value in self.plan.recipe.training.items())
+        return way.format(method=typed(self.spec.name), backbone=typed(backbone), training=training)
 
     def _open_data(self) -> None:
         root = None if self.config.data_root is None else Path(self.config.data_root)

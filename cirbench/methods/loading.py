@@ -9,6 +9,7 @@ import numpy as np
 from cirbench.errors import CirbenchError, MethodFailed, UnknownName, UsageError
 from cirbench.methods.interface import Scorer
 from cirbench.methods.registry import load_object
+from cirbench.support.console import typed
 from cirbench.support.parameters import parse
 from cirbench.training.checkpoint import open_checkpoint
 
@@ -85,7 +86,7 @@ class Checked:
     def _failed(self, function: str, what: str) -> MethodFailed:
         return MethodFailed(
             f"The method {self._name} failed: {function} {what}",
-            hint=f"`cirbench check method {self._name}` looks for more of this kind.",
+            hint=f"`cirbench check method {typed(self._name)}` looks for more of this kind.",
         )
 
 
@@ -120,12 +121,13 @@ def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str 
     for name in values:
         fields = spec.parameters.__struct_fields__
         if name not in fields and spec.training is not None and name in spec.training.__struct_fields__:
+            setting = typed(f"{name}={values[name]}")
             raise UnknownName(
                 f"parameter of {spec.name} for inference",
                 name,
                 fields,
-                hint=f"It belongs to training: cirbench run --train {name}={values[name]}, or cirbench train "
-                f"{spec.name} --set {name}={values[name]}",
+                hint=f"It belongs to training: cirbench run --train {setting}, or cirbench train {typed(spec.name)} "
+                f"--set {setting}",
             )
     base = None if backbone is None else spec.inference_presets.get(backbone)
     return parse(spec.parameters, values, owner=spec.name, base=base)
@@ -143,8 +145,8 @@ def build(spec: MethodSpec, encoder: Encoder, parameters: Parameters, checkpoint
     if spec.trainer is not None and checkpoint is None:
         raise UsageError(
             f"The method {spec.name} has to be trained first.",
-            hint=f"Give --checkpoint FOLDER, or train one: cirbench train {spec.name} "
-            f"--backbone {encoder.backbone.identity.name} --data FILE.csv",
+            hint=f"Give --checkpoint FOLDER, or train one: cirbench train {typed(spec.name)} "
+            f"--backbone {typed(encoder.backbone.identity.name)} --data FILE.csv",
         )
     if checkpoint is not None:
         if spec.trainer is None:
@@ -158,6 +160,6 @@ def build(spec: MethodSpec, encoder: Encoder, parameters: Parameters, checkpoint
     except Exception as error:
         raise MethodFailed(
             f"The method {spec.name} cannot be built: {type(error).__name__}: {error}",
-            hint=f"`cirbench check method {spec.name}` says more.",
+            hint=f"`cirbench check method {typed(spec.name)}` says more.",
         ) from error
     return checked(method, spec.name)

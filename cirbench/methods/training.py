@@ -9,6 +9,7 @@ import msgspec
 
 from cirbench.errors import UsageError
 from cirbench.methods.registry import load_object
+from cirbench.support.console import typed
 from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes
 from cirbench.support.parameters import parse
 from cirbench.training.checkpoint import CARD, WEIGHTS, Card, packages, read_card, verify_weights, write_card
@@ -33,7 +34,9 @@ def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, An
         UnknownName: There is no such parameter.
     """
     if spec.training is None:
-        raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
+        raise UsageError(
+            f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {typed(spec.name)}"
+        )
     return parse(spec.training, values, owner=f"{spec.name}'s training", base=spec.training_presets.get(backbone))
 
 
@@ -47,7 +50,9 @@ def training_request(spec: MethodSpec, backbone: Backbone, source: Source, param
     from cirbench.training.train import Request
 
     if spec.trainer is None:
-        raise UsageError(f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {spec.name}")
+        raise UsageError(
+            f"The method {spec.name} is not trained.", hint=f"Run it: cirbench run --method {typed(spec.name)}"
+        )
     objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
     if parameters.samples is not None:
         source = source.first(parameters.samples)

@@ -13,6 +13,7 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import parse_parameters
 from cirbench.methods.registry import find_baselines, find_method
 from cirbench.methods.training import training_parameters
+from cirbench.support.console import typed
 from cirbench.support.parameters import read_options, require_numbers
 
 if TYPE_CHECKING:
@@ -187,7 +188,8 @@ def resolve(
     if trained and data is None:
         raise MissingData(
             f"The method {trained[0].name} is trained, and no checkpoint is given.",
-            hint=f"Give --checkpoint FOLDER, or train one: cirbench train {trained[0].name} --backbone {backbone} "
+            hint=f"Give --checkpoint FOLDER, or train one: cirbench train "
+            f"{typed(references.get(trained[0].name, trained[0].name))} --backbone {typed(backbone)} "
             "--data PAIRS.csv",
         )
     if config.train and not any(spec.name in references for spec in trained):

@@ -80,9 +80,9 @@ class Session:
         self.resolved = config if isinstance(config, Resolved) else resolve(config)
         self.ground = ground or Ground(self.resolved)
 
-    def plan(self) -> str:
-        """Say what `run` would do, and do none of it."""
-        return "\n".join([*self.ground.describe(), *map(self._planned, self.resolved.entrants)])
+    def plan(self) -> list[str]:
+        """Say what `run` would do, line by line, and do none of it."""
+        return [*self.ground.describe(), *map(self._planned, self.resolved.entrants)]
 
     def run(self, *, force: bool = False) -> tuple[Run, ...]:
         """Evaluate what is not finished yet; return every run, the baselines first."""

@@ -12,6 +12,7 @@ from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.registry import find_method
 from cirbench.runs.folder import choose_label
 from cirbench.runs.session import Session
+from cirbench.support.console import typed
 from cirbench.support.parameters import takes_list
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def run_sweep(
     if not swept:
         raise UsageError(
             "Nothing is swept: no parameter has several values.",
-            hint=f"For instance: cirbench sweep {spec.name} --set {_example(spec)}=VALUE,VALUE",
+            hint=f"For instance: cirbench sweep {typed(spec.name)} --set {_example(spec)}=VALUE,VALUE",
         )
     combinations = [*itertools.product(*(parameter.values for parameter in parameters))]
     sessions: list[Session] = []

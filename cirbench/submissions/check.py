@@ -14,6 +14,7 @@ from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, Missin
 from cirbench.runs.predictions.lists import parse_json
 from cirbench.submissions import circo, cirr
 from cirbench.submissions.rules import Problem, kind
+from cirbench.support.console import typed
 from cirbench.support.files import write_bytes
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class SubmissionCheck:
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             raise CheckFailed(
                 f"{self.path}: {self.problems[0]}{more}.",
-                hint=f"`cirbench submit check {self.path}` lists all of them.",
+                hint=f"`cirbench submit check {typed(self.path)}` lists all of them.",
             )
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from cirbench.errors import hidden, visible
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from rich.table import Table as RichTable
@@ -56,6 +60,7 @@ def progress(description: str, total: int, *, unit: str = "") -> Iterator[Callab
 @contextlib.contextmanager
 def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -74,7 +79,7 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], No
     done = DownloadColumn() if unit == "B" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), done, Rate(""), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(escape(visible(description)), total=total)
         yield lambda more: bar.advance(task, more)
 
 
@@ -92,16 +97,13 @@ def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], 
         if now - last >= _LINE_SECONDS:
             rate = done / (now - started)
             left = max(0, total - done) / rate
-            click.echo(
-                f"{description}: {amount(done, bytes_only)}/{whole}, {amount(rate, unit)}/s, {left:.0f} s left",
-                err=True,
-            )
+            say(f"{description}: {amount(done, bytes_only)}/{whole}, {amount(rate, unit)}/s, {left:.0f} s left")
             last = now
 
     yield advance
     elapsed = time.monotonic() - started
     if elapsed >= _QUIET_SECONDS:
-        click.echo(f"{description}: {amount(done, bytes_only)}/{whole} in {elapsed:.1f} s", err=True)
+        say(f"{description}: {amount(done, bytes_only)}/{whole} in {elapsed:.1f} s")
 
 
 def amount(number: float, unit: str = "") -> str:
@@ -115,8 +117,38 @@ def amount(number: float, unit: str = "") -> str:
 
 
 def say(line: str) -> None:
-    """Tell the person something that is not data."""
-    click.echo(line, err=True)
+    """Tell the person something that is not data, in one line."""
+    click.echo(visible(line), err=True)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout, for people."""
+    click.echo("\n".join(map(visible, lines)))
+
+
+def print_path(path: Path) -> None:
+    """Print a path on stdout: as it is for a program, and on a terminal without characters that act unseen."""
+    click.echo(visible(str(path)) if sys.stdout.isatty() else path)
+
+
+def typed(word: str | Path) -> str:
+    r"""Write an argument of a printed command as a shell takes it; a path is absolute, so that it works anywhere.
+
+    What acts without being seen is written in octal, ``$'a\033b'``: POSIX has it since 2024, bash and zsh always had.
+    """
+    text = str(word.absolute()) if isinstance(word, Path) else word
+    if not any(map(hidden, text)):
+        return shlex.quote(text)
+    return f"$'{''.join(map(_in_octal, text))}'"
+
+
+def _in_octal(sign: str) -> str:
+    if not hidden(sign):
+        return f"\\{sign}" if sign in "\\'" else sign
+    from_a_name = "\udc80" <= sign <= "\udcff"  # a byte that is not UTF-8
+    return "".join(
+        f"\\{byte:03o}" for byte in sign.encode("utf-8", "surrogateescape" if from_a_name else "surrogatepass")
+    )
 
 
 @functools.cache

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -270,8 +269,3 @@ def cache_root() -> Path:
 
     chosen = os.environ.get("CIRBENCH_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("cirbench", appauthor=False))
-
-
-def typed(path: Path) -> str:
-    """Write a path as an argument of a printed command: absolute and quoted, so that it works from any folder."""
-    return shlex.quote(str(path.absolute()))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import msgspec
 
 from cirbench.errors import MissingData, UnknownName, UsageError, excerpt, quoted
+from cirbench.support.console import typed
 from cirbench.support.files import digest, sha256_of_file
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _cleared(kind: type[Parameters], given: Mapping[str, Any], owner: str) -> di
         if len(chosen) > 1:
             raise UsageError(
                 f"The parameters {' and '.join(chosen)} of {owner} exclude each other.",
-                hint=f"Set one of them only: {' or '.join(f'{name}={_text(given[name])}' for name in chosen)}",
+                hint=f"Set one of them only: {' or '.join(typed(f'{name}={_text(given[name])}') for name in chosen)}",
             )
         if chosen:
             cleared |= {name: None for name in group if name in nullable and name not in given}

@@ -18,6 +18,7 @@ import msgspec
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.code import Code
+from cirbench.support.console import typed
 from cirbench.support.extras import MODELS, versions
 from cirbench.support.files import sha256_of_file, write_bytes
 from cirbench.training.interface import rename_parameters
@@ -163,7 +164,7 @@ def open_checkpoint(folder: Path, *, method: str, backbone: BackboneIdentity) ->
             raise UsageError(
                 f"The checkpoint {folder} was trained on {card.backbone.name}, and the backbone here is "
                 f"{backbone.name}: {field} {theirs[field][:40]} against {ours[field][:40]}.",
-                hint=f"Use --backbone {card.backbone.name}, or train on {backbone.name}.",
+                hint=f"Use --backbone {typed(card.backbone.name)}, or train on {backbone.name}.",
             )
     verify_weights(folder, card)
     return card

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.support import console
 from cirbench.support.code import current_code
+from cirbench.support.console import typed
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
 from cirbench.support.files import cache_root, digest, locked, remove_partial, sha256_of_file, write_bytes
 from cirbench.support.parameters import named_files
@@ -74,7 +75,7 @@ class Request:
             raise UsageError(
                 f"A training runs in fp32, and {self.backbone.identity.name} was loaded in "
                 f"{self.backbone.identity.precision}.",
-                hint=f"Train first (cirbench train {self.method}), then give --checkpoint.",
+                hint=f"Train first (cirbench train {typed(self.method)}), then give --checkpoint.",
             )
 
     @cached_property

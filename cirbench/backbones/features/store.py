@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from cirbench.errors import CorruptFile
+from cirbench.support.console import typed
 from cirbench.support.files import cache_root, digest, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def read_keys(path: Path, space: str) -> NDArray[np.bytes_]:
     except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
         raise _damaged(path) from error
     if its_space != space:
-        raise CorruptFile(f"The feature shard {path} belongs to another backbone.", hint=f"Remove it: rm {path}")
+        raise CorruptFile(f"The feature shard {path} belongs to another backbone.", hint=f"Remove it: rm {typed(path)}")
     found: NDArray[np.bytes_] = content_N32.view("S32").reshape(-1)
     return found
 
@@ -211,7 +212,7 @@ def read_features(path: Path) -> NDArray[np.float32]:
 def _damaged(path: Path) -> CorruptFile:
     return CorruptFile(
         f"The feature shard {path} is damaged: its content does not match its checksum.",
-        hint=f"Remove it and run again; its items are encoded again: rm {path}",
+        hint=f"Remove it and run again; its items are encoded again: rm {typed(path)}",
     )
 
 

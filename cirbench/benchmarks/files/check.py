@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import shlex
 import warnings
 import zlib
 from collections import defaultdict
@@ -23,12 +22,12 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from cirbench.backbones.images import FileImage
 from cirbench.backbones.images.decode import MAX_PIXELS, undeclared_range
 from cirbench.benchmarks.annotation_files import place_of
-from cirbench.benchmarks.files.plan import choose, load, plan
+from cirbench.benchmarks.files.plan import choose, load, plan, typed_name
 from cirbench.benchmarks.images import FOLDERS, find_images, image_files, image_folders
 from cirbench.benchmarks.missing import SMALL_POOL
 from cirbench.errors import CheckFailed
-from cirbench.support.console import silent
-from cirbench.support.files import sha256_of_file, typed
+from cirbench.support.console import silent, typed
+from cirbench.support.files import sha256_of_file
 from cirbench.support.textfiles import HEAD, placeholder
 
 if TYPE_CHECKING:
@@ -364,7 +363,7 @@ def _touched(protocol: EvaluationProtocol, usable: set[Key]) -> Touched:
 
 def _next_steps(report: DataCheck, planned: Plan, absent: bool, root: Path, data_root: Path) -> Iterator[str]:
     unknown = any(touched.gallery is None for touched in report.protocols)
-    name = shlex.quote(planned.name)
+    name = typed_name(planned.name)
     get = f"cirbench data get {name} --data-root {typed(data_root)}"
     if absent or unknown:
         yield f"{get} --annotations-only"
@@ -387,7 +386,7 @@ def _next_steps(report: DataCheck, planned: Plan, absent: bool, root: Path, data
             yield f"cirbench run --method pli --dataset {name}"
         else:
             chosen = f" --protocol {name}" if planned.name == entry.id else ""
-            yield f"cirbench run --method pli --dataset {entry.dataset}{chosen} --data-root {typed(data_root)}"
+            yield f"cirbench run --method pli --dataset {typed(entry.dataset)}{chosen} --data-root {typed(data_root)}"
 
 
 def link_command(folder: Path, collection: str, data_root: Path) -> str:

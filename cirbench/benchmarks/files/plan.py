@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,11 +14,10 @@ from cirbench.benchmarks.catalogue import datasets, find_dataset, is_folder, loa
 from cirbench.benchmarks.files.remote import DATASET_FILES, Archive, DatasetFiles
 from cirbench.benchmarks.images import find_images, image_files, image_folders
 from cirbench.errors import CorruptFile, MissingData, UnknownName
-from cirbench.support.files import typed
+from cirbench.support.console import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from cirbench.benchmarks.entry import ProtocolEntry
     from cirbench.benchmarks.files.remote import ImageSet, RemoteFile
@@ -43,6 +42,11 @@ def choose(name: str, split: str | None = None) -> tuple[ProtocolEntry, ...]:
     if split is not None and split not in splits:
         raise UnknownName(f"split of {name}", split, splits)
     return tuple(protocol for protocol in chosen if split in (None, protocol.split))
+
+
+def typed_name(name: str) -> str:
+    """Write the name of a data set or protocol, or the folder of the user's own, as an argument of a command."""
+    return typed(Path(name) if is_folder(name) else name)
 
 
 def dataset_files(name: str, split: str | None = None) -> DatasetFiles:
@@ -167,7 +171,7 @@ def load(name: str, split: str | None, root: Path) -> tuple[list[EvaluationProto
     if not loaded:
         raise MissingData(
             "; ".join(f"{id}: {why}" for id, why in lacking.items()),
-            hint=f"Type `cirbench data get {shlex.quote(name)} --data-root {typed(root)} --annotations-only`.",
+            hint=f"Type `cirbench data get {typed_name(name)} --data-root {typed(root)} --annotations-only`.",
         )
     return loaded, lacking
 

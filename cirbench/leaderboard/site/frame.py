@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from cirbench.errors import visible
 from cirbench.leaderboard.board import SETTING
 from cirbench.metrics.table import METRICS, Label, parse_label, short_label
 from cirbench.support.files import slug
-from cirbench.support.tables.model import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,6 +20,7 @@ from cirbench.leaderboard.site import figures
 from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
 from cirbench.leaderboard.site.frame import Heading, headings, to_html
 from cirbench.methods.registry import GROUP, find_method, unimodal_baselines
+from cirbench.support.console import typed
 from cirbench.support.files import slug
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def _method(name: str, rows: tuple[tuple[BoardView, BoardRow], ...], spec: Metho
     facts: list[tuple[str, str]] = []
     if spec is not None:
         facts += [("supervision", spec.supervision)] + ([("paper", spec.paper)] if spec.paper else [])
-        facts.append(("run it", f"cirbench run --method {spec.name} --dataset DATASET"))
+        facts.append(("run it", f"cirbench run --method {typed(spec.name)} --dataset DATASET"))
     printed = [*dict.fromkeys(row.title for _, row in rows if not row.is_run)]
     if len(printed) > 1 or (printed and spec is not None):
         facts.append(("printed as", ", ".join(printed)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape as escape_html
 from typing import TYPE_CHECKING
 
-from cirbench.support.tables.model import Number, visible
+from cirbench.errors import visible
+from cirbench.support.tables.model import Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

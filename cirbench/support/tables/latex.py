@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.support.tables.model import Number, visible
+from cirbench.errors import visible
+from cirbench.support.tables.model import Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

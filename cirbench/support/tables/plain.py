@@ -8,7 +8,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from cirbench.support.tables.model import Number, hidden, visible
+from cirbench.errors import hidden, visible
+from cirbench.support.tables.model import Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from cirbench.support.tables.model import visible
+from cirbench.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

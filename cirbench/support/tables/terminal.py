@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cirbench.support.tables.model import Number, visible
+from cirbench.errors import visible
+from cirbench.support.tables.model import Number
 
 if TYPE_CHECKING:
     from cirbench.support.tables.model import Cell, Row, Table

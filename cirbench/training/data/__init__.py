@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.scenes import training_pairs
 from cirbench.errors import MissingData, UsageError, quoted, some
-from cirbench.support.console import say_once, silent
+from cirbench.support.console import say_once, silent, typed
 from cirbench.support.files import digest, sha256_of_file
 from cirbench.training.data.batches import Batches
 from cirbench.training.data.listed import LISTS, Listed, read_folder, read_list
@@ -77,7 +77,7 @@ def open_source(
     path = Path(data)
     if path.suffix.lower() == ".json":
         raise UsageError(
-            f"{data} needs the folder of its images.", hint=f"For instance: --data train2017/ --captions {data}"
+            f"{data} needs the folder of its images.", hint=f"For instance: --data train2017/ --captions {typed(data)}"
         )
     if path.suffix.lower() in LISTS:
         return _listed(name, path, read_list(path, path.parent), say)

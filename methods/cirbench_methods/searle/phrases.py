@@ -15,6 +15,7 @@ from cirbench.benchmarks.scenes.language import GROUND_WORDS, STYLE_WORDS, VIEWP
 from cirbench.benchmarks.scenes.sampling import Dice
 from cirbench.benchmarks.scenes.world import COLOURS, SHAPES
 from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.support.console import typed
 from cirbench.support.files import digest
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def _read(path: Path) -> dict[str, tuple[str, ...]]:
     if not path.is_file():
         raise MissingData(
             f"The file of phrases {path} does not exist.",
-            hint=f"Write one: python -m cirbench_methods.searle.generate CONCEPTS.txt {path.with_suffix('.jsonl')}",
+            hint="Write one: python -m cirbench_methods.searle.generate CONCEPTS.txt "
+            f"{typed(path.with_suffix('.jsonl'))}",
         )
     try:
         if path.suffix == ".json":

@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cirbench.errors import UnknownName
+from cirbench.errors import UnknownName, hidden
 from cirbench.support.console import show
 from cirbench.support.tables import FORMATS, Column, Mark, Number, Table, render
-from cirbench.support.tables.model import hidden
 from cirbench.support.tables.terminal import to_rich
 from tests.support.tables.parsers import PARSERS, html_cells, of_model
 
