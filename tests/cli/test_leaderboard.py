@@ -60,7 +60,10 @@ def test_check_says_what_is_wrong_and_exits_with_4(
 def test_hostile_words_do_nothing_to_a_terminal(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add(runs[:1], tmp_path, "--note", HOSTILE)
+    assert add(runs[:1], tmp_path, "--note", HOSTILE) != 0  # such a note is refused, by words that do nothing either
+    refused = capsys.readouterr()
+    assert not {"\x1b", "\u202e"} & {*refused.out, *refused.err}
+    assert add(runs[:1], tmp_path) == 0
     folder = next(path for path in tmp_path.iterdir() if path.is_dir())
     shutil.move(folder, tmp_path / "odd\x1b[31m\u202ename")
     (tmp_path / "odd\x1b[31m\u202ename" / "\x1b]0;title\x07.txt").write_text("x")

@@ -77,7 +77,7 @@ def first(place: Path) -> str:
         ("my_method/settings.py", "my_method.settings"),
         ("shared_base/losses.py", "shared_base.losses"),
         ("cirbench/training/loop.py", "cirbench.training.loop"),
-        ("cirbench/metrics/functions.py", "cirbench.metrics.functions"),
+        ("cirbench/metrics/measure.py", "cirbench.metrics.measure"),
     ],
 )
 def test_an_edit_of_any_module_that_a_training_rests_on_is_another_checkpoint(

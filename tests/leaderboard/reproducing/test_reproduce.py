@@ -88,7 +88,7 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command_that_gets
     )
     with pytest.raises(MissingData) as caught:
         again.run()
-    told = caught.value.message
+    told = f"{caught.value.message}\n{caught.value.hint}"
     assert "needs 3 things that are not here" in told
     assert "data: CIRR val, reference removed" in told
     assert "cirbench data get cirr" in told
