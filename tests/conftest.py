@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import signal
 import socket
@@ -45,6 +46,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the cache of the tests away from the user's, and remove every temporary file, those of torchrun included."""
     os.environ["CIRBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    multiprocessing.util.get_temp_dir()  # made now and elsewhere, since it is removed when the process ends
     with tempfile.TemporaryDirectory(prefix="cirbench-", ignore_cleanup_errors=True) as folder:
         os.environ["TMPDIR"] = tempfile.tempdir = folder
         yield

@@ -51,7 +51,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(undisturbed: dict
     for _ in range(3):
         process = start(tmp_path, tmp_path / "cache")
         assert process.stderr is not None
-        assert "image-only on scenes/tiny@1" in process.stderr.readline()
+        assert "image-only" in process.stderr.readline()  # evaluated, or reused where an earlier one finished it
         time.sleep(moments.uniform(0, 1))
         process.kill()
         process.communicate()
