@@ -7,10 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cirbench.backbones.catalogue import BLIP_NAMES, BLIP_OWNER
-from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, open_folder, read_json
+from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, longer_than, open_folder, padded_tokens, read_json
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import (
     declared_preprocessing,
@@ -25,6 +23,7 @@ from cirbench.support.files import digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
     from PIL import Image
@@ -253,15 +252,11 @@ class BlipBackbone:
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
         """Turn texts into token ids, (B, L) int64."""
-        import torch
-
-        cut = {"padding": "max_length", "truncation": True, "max_length": self.context_length}
-        return torch.tensor(self._tokenizer(list(texts), verbose=False, **cut)["input_ids"])
+        return padded_tokens(self._tokenizer, list(texts), self.context_length)
 
     def overlong(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Say which texts have to be cut, (B,)."""
-        whole = self._tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
-        return np.asarray([len(tokens) > self.context_length for tokens in whole], dtype=np.bool_)
+        return longer_than(self._tokenizer, list(texts), self.context_length)
 
     def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project tokenised texts, (B, D) float32, not normalised; padding is not attended to."""

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cirbench.backbones.catalogue import CONFIG_FILE as OPEN_CLIP_CONFIG
-from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, is_hub_id, open_folder, read_json, weights_digest
+from cirbench.backbones.hub import (
+    CONFIG_FILE,
+    Config,
+    ModelFolder,
+    is_hub_id,
+    longer_than,
+    open_folder,
+    padded_tokens,
+    read_json,
+    weights_digest,
+)
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
@@ -210,17 +220,11 @@ class TransformersBackbone:
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
         """Turn texts into token ids, (B, L) int64."""
-        import torch
-
-        if not texts:
-            return torch.zeros(0, self.context_length, dtype=torch.int64)
-        cut = {"padding": "max_length", "truncation": True, "max_length": self.context_length}
-        return torch.tensor(self._tokenizer(self._written(texts), verbose=False, **cut)["input_ids"])
+        return padded_tokens(self._tokenizer, self._written(texts), self.context_length)
 
     def overlong(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Say which texts have to be cut, (B,)."""
-        whole = self._tokenizer(self._written(texts), verbose=False)["input_ids"] if texts else []
-        return np.asarray([len(tokens) > self.context_length for tokens in whole], dtype=np.bool_)
+        return longer_than(self._tokenizer, self._written(texts), self.context_length)
 
     def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project tokenised texts, (B, D) float32, not normalised; padding is read only where it was in training."""

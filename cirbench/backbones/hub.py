@@ -9,14 +9,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from cirbench.backbones.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing
 from cirbench.backbones.interface import quietly
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.files import digest, sha256_of_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -189,6 +196,22 @@ def weights_digest(files: tuple[Path, ...]) -> str:
     """Return the sha256 of a weights file, or one over those of all parts."""
     parts = [sha256_of_file(file) for file in files]
     return parts[0] if len(parts) == 1 else digest(parts)
+
+
+def padded_tokens(tokenizer: Any, texts: Sequence[str], length: int) -> torch.Tensor:
+    """Turn texts into token ids by a tokenizer of transformers, padded or cut to ``length``, (B, L) int64."""
+    import torch
+
+    if not texts:
+        return torch.zeros(0, length, dtype=torch.int64)
+    cut = {"padding": "max_length", "truncation": True, "max_length": length}
+    return torch.tensor(tokenizer(list(texts), verbose=False, **cut)["input_ids"])
+
+
+def longer_than(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.bool_]:
+    """Say which texts have more than ``length`` tokens, (B,)."""
+    whole = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+    return np.asarray([len(tokens) > length for tokens in whole], dtype=np.bool_)
 
 
 def read_json(path: Path, kind: type[T]) -> T:
