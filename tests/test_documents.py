@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     path
-    for pattern in ("*.md", "docs/*.md", "leaderboards/*.md", "methods/*/*/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/guides/*.md", "leaderboards/*.md", "methods/*/*/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
 GUIDES = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # whose commands are those of their time
