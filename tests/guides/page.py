@@ -1,4 +1,4 @@
-"""Follow a page of `docs/guides` as its reader would: type its commands, save its files, run its Python, in one folder."""
+"""Follow a page of `docs/guides` as its reader would: type its commands, save its files, run its Python."""
 
 from __future__ import annotations
 
