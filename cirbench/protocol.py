@@ -242,3 +242,37 @@ class ImageTextPair:
 
     image: ImageSource
     caption: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Triplet:
+    """A query whose answer is known, to be trained on.
+
+    Attributes:
+        reference: The image to start from.
+        captions: What to change, as annotated (FashionIQ has two); some may be empty.
+        target: The image that is asked for.
+        negatives: Images that are known to be wrong answers.
+        group: A label shared by triplets that belong together (CIRR's image set); parts that are held out are cut
+            between groups, or between references where there are none.
+        category: The part of the data it belongs to (FashionIQ's garment).
+        weight: How much it counts in a loss.
+    """
+
+    reference: Item
+    captions: Sequence[str]
+    target: Item
+    negatives: tuple[Item, ...] = ()
+    group: str | None = None
+    category: str | None = None
+    weight: float = 1.0
+
+    @property
+    def image(self) -> None:
+        """Nothing: a triplet is no pair of an image and its caption."""
+        return
+
+    @property
+    def caption(self) -> None:
+        """Nothing; see `image`."""
+        return

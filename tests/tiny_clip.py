@@ -58,6 +58,12 @@ def some_pairs(count: int = 48) -> Source:
     return open_source(f"scenes:{count}")
 
 
+@cache
+def some_triplets(count: int = 48) -> Source:
+    """The first training triplets of scenes."""
+    return open_source(f"scenes:triplets:{count}")
+
+
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple")
 
 

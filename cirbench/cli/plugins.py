@@ -136,5 +136,6 @@ def _checkpoint(spec: MethodSpec, backbone: Backbone, given: Path | None) -> Ite
     from cirbench.training.data import open_source
 
     brief = training_parameters(spec, backbone.identity.name, {"steps": 2, "batch_size": 8})
+    source = open_source("scenes:triplets:64" if spec.needs_triplets else "scenes:64")
     with tempfile.TemporaryDirectory(prefix="cirbench-") as folder:
-        yield train_method(spec, backbone, open_source("scenes:64"), brief, output=Path(folder) / spec.name)
+        yield train_method(spec, backbone, source, brief, output=Path(folder) / spec.name)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
 
 Disclosure = Literal["yes", "no", "unknown"]
-TrainsOn = Literal["pairs", "images", "texts", "features"]
+TrainsOn = Literal["pairs", "images", "texts", "features", "triplets", "triplet-features"]
 Baseline = Literal["image", "text", "image+text"]
 Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets", "unknown"]
 
@@ -49,8 +49,9 @@ class MethodSpec:
         supervision: What it is trained with.
         trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
         training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
-        trains_on: What the training looks at: images with captions, images alone, texts alone, or features: images
-            that its objective has prepared (`cirbench.training.interface.NeedsPreparation`).
+        trains_on: What the training looks at: images with captions, images alone, texts alone, triplets of a
+            reference, a text and a target; or features: images or triplets that its objective has prepared
+            (`cirbench.training.interface.NeedsPreparation`), so that a step opens none.
         converter: ``"package.module:function"`` that reads the checkpoints its authors published, a `Converter`, or
             ``None`` where there are none.
         checkpoints: For backbones, by name, how to get a checkpoint, with ``*`` for every other one; ``{backbone}`` and
@@ -81,6 +82,11 @@ class MethodSpec:
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"
     uses_triplets: Disclosure = "no"
+
+    @property
+    def needs_triplets(self) -> bool:
+        """Whether it is trained on triplets."""
+        return self.trains_on in ("triplets", "triplet-features")
 
 
 class Method(Protocol):

@@ -45,7 +45,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         checkpoint: Folder of a trained method's checkpoint.
         set: Parameters of the methods.
         train: Parameters of the training, for a method that is trained first.
-        train_data: What it is trained on; the pairs that come with ``scenes`` if not given there.
+        train_data: What it is trained on; what comes with ``scenes`` if not given there.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: Number format in which the towers compute.
         batch_size: Images or texts at once; 0 chooses one.
@@ -120,7 +120,7 @@ def _toml(value: Any) -> str:
 
 
 TRAINABLE_DATASET = "scenes"
-"""The data set that brings image-caption pairs of its own, so that `run` can train a method by itself."""
+"""The data set that brings training data of its own, pairs and triplets, so that `run` can train a method by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Resolved:
         backbone: The name of the backbone that was asked for, or of the data set's usual one.
         entrants: The untrained baselines, which everything else is compared with, and then what was asked for.
         asked: The names of the methods that were asked for.
-        training_data: What methods are trained on; ``None`` where there is nothing.
+        training_data: What methods are trained on; ``None`` where there is nothing but what the data set brings.
     """
 
     config: RunConfig
@@ -159,6 +159,16 @@ class Resolved:
     entrants: tuple[Entrant, ...]
     asked: tuple[str, ...]
     training_data: str | None
+
+    def data_for(self, spec: MethodSpec) -> str | None:
+        """What a method is trained on: what was asked for, or what the data set brings; ``None`` for nothing."""
+        return self.training_data or _brought(self.config.dataset, spec)
+
+
+def _brought(dataset: str, spec: MethodSpec) -> str | None:
+    if dataset != TRAINABLE_DATASET:
+        return None
+    return f"{dataset}:triplets" if spec.needs_triplets else dataset
 
 
 def resolve(
@@ -182,15 +192,13 @@ def resolve(
     references = {spec.name: name for name, spec in asked.items()}
     baselines = [spec for spec in find_baselines().values() if entry.labelled or spec.name in references]
     specs = {spec.name: spec for spec in [*baselines, *asked.values()]}
-    brought = TRAINABLE_DATASET if config.dataset == TRAINABLE_DATASET else None
-    data = config.train_data or brought
     trained = [spec for spec in specs.values() if spec.trainer is not None and config.checkpoint is None]
-    if trained and data is None:
+    if trained and config.train_data is None and _brought(config.dataset, trained[0]) is None:
         raise MissingData(
             f"The method {trained[0].name} is trained, and no checkpoint is given.",
             hint=f"Give --checkpoint FOLDER, or train one: cirbench train "
             f"{typed(references.get(trained[0].name, trained[0].name))} --backbone {typed(backbone)} "
-            "--data PAIRS.csv",
+            f"--data {'TRIPLETS' if trained[0].needs_triplets else 'PAIRS'}.csv",
         )
     if config.train and not any(spec.name in references for spec in trained):
         raise UsageError(
@@ -208,4 +216,4 @@ def resolve(
                 training_parameters(spec, backbone, {"seed": config.seed, **training}) if spec in trained else None,
             )
         )
-    return Resolved(config, entry, backbone, tuple(entrants), tuple(references), data)
+    return Resolved(config, entry, backbone, tuple(entrants), tuple(references), config.train_data)

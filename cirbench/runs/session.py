@@ -134,9 +134,10 @@ class Session:
         return None if given is None or entrant.spec.trainer is None else Path(given)
 
     def _training(self, entrant: Entrant) -> Request:
-        assert self.resolved.training_data is not None
         assert entrant.training is not None
-        source = open_source(self.resolved.training_data)
+        data = self.resolved.data_for(entrant.spec)
+        assert data is not None
+        source = open_source(data)
         return training_request(entrant.spec, self.ground.backbone, source, entrant.training)
 
     def _finished(self, job: Job, *, force: bool) -> Run:

@@ -168,6 +168,7 @@ def plan(config: TrainConfig) -> Request:
     """Resolve a configuration against what there is, and check all of it; nothing is written."""
     from cirbench.runs.validation import validation_config
     from cirbench.training.contrastive import CLIP
+    from cirbench.training.data.source import OPENED
 
     spec = None if config.method == CLIP else find_method(config.method)
     source = _source(config)
@@ -180,7 +181,7 @@ def plan(config: TrainConfig) -> Request:
         monitor=config.monitor,
         keep_epochs=config.keep_epochs,
     )
-    if request.kind in ("pairs", "texts"):
+    if "caption" in OPENED[request.kind]:
         _say_truncation(source, request.backbone)
     return dataclasses.replace(request, validation=validation, skip_broken=config.skip_broken)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.backbones.interface import Backbone
+    from cirbench.protocol import Triplet
     from cirbench.support.console import Display
     from cirbench.training.data.source import Source
 
@@ -79,6 +80,45 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
         return self.steps if self.steps is not None else self.epochs * steps_per_epoch
 
 
+CaptionPolicy = Literal["joined", "shuffled", "one", "four-ways"]
+CaptionForm = Literal["annotated", "sentence"]
+Duplicates = Literal["keep", "mask", "once"]
+Augmentation = Literal["crop", "flip"]
+
+
+class TripletTraining(TrainingParameters, frozen=True, kw_only=True):
+    """The parameters of every training on triplets, beside those of all trainings.
+
+    Attributes:
+        captions: The text of a triplet with several captions: all joined by " and " (joined), the same in random order
+            (shuffled), one of them (one), or joined in either order or one alone (four-ways). Empty ones are left out.
+        caption_form: Captions as annotated; or, of several, without . ? , and blanks at both ends, the first one with a
+            capital letter and otherwise small (sentence), as CLIP4Cir has it on FashionIQ.
+        duplicates: Where a batch asks for one target several times, the others are taken for wrong answers (keep) or
+            are left out of the loss (mask); or an epoch asks for each target once, by one of its triplets (once).
+        negatives: How many of a triplet's own negatives take part, beside the other targets of the batch.
+    """
+
+    captions: CaptionPolicy = "joined"
+    caption_form: CaptionForm = "annotated"
+    duplicates: Duplicates = "mask"
+    negatives: Natural = 0
+
+
+class TripletImageTraining(TripletTraining, frozen=True, kw_only=True):
+    """The parameters of trainings that open the images of triplets in each step.
+
+    Attributes:
+        augment_reference: What is done to references: crop, flip, or both. A flip contradicts "left" and "right".
+        augment_target: What is done to targets.
+        crop_scale: The smallest share of its area that a crop keeps.
+    """
+
+    augment_reference: tuple[Augmentation, ...] = ()
+    augment_target: tuple[Augmentation, ...] = ()
+    crop_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
+
+
 _RENAMED = {"accumulate": "grad_accum_steps", "checkpointing": "activation_checkpointing"}
 
 
@@ -92,11 +132,15 @@ class Batch:
     """The samples of one step, or this process's shard of them.
 
     Attributes:
-        pixels_B3SS: Preprocessed images on the backbone's device; none, (0, 3, S, S), where texts are trained on.
-        captions: Their captions; empty where images are trained on.
+        pixels_B3SS: Preprocessed images on the backbone's device, the references of triplets; none, (0, 3, S, S), where
+            no images are opened.
+        captions: Their captions, of a triplet the text that was drawn; empty where images are trained on.
         positions_B: Positions of the samples in the source.
         first: Where this shard begins in the whole batch.
         total: How many samples the whole batch has, T.
+        triplets: The triplets, each with the text and the negatives that were drawn; empty for other samples.
+        target_pixels_B3SS: Preprocessed targets of triplets; none, (0, 3, S, S), where none are opened.
+        negative_pixels_BK3SS: The K negatives of each triplet.
     """
 
     pixels_B3SS: torch.Tensor
@@ -104,6 +148,9 @@ class Batch:
     positions_B: NDArray[np.int64]
     first: int
     total: int
+    triplets: tuple[Triplet, ...] = ()
+    target_pixels_B3SS: torch.Tensor | None = None
+    negative_pixels_BK3SS: torch.Tensor | None = None
 
     def local_shard(self, drawn_T: torch.Tensor) -> torch.Tensor:
         """This process's rows of what was drawn for the whole batch.

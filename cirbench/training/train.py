@@ -28,7 +28,7 @@ from cirbench.support.parameters import named_files
 from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
 from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
 from cirbench.training.data import Batches, Kind, Source
-from cirbench.training.interface import NeedsPreparation
+from cirbench.training.interface import NeedsPreparation, TripletTraining
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, tf32
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
@@ -233,6 +233,7 @@ def _train(request: Request, display: Display, saver: StateSaver, workers: int) 
         world_size=context.world_size,
         grad_accum_steps=parameters.grad_accum_steps,
         skip_broken=request.skip_broken,
+        view=parameters if isinstance(parameters, TripletTraining) else None,
     )
     if parameters.activation_checkpointing:
         enable_activation_checkpointing(backbone.model, backbone.identity.name)

@@ -10,7 +10,7 @@ from cirbench.support.parameters import parse
 from cirbench.training.contrastive import CLIP, Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.train import Request
-from tests.tiny_clip import some_pairs, tiny_backbone
+from tests.tiny_clip import some_pairs, some_triplets, tiny_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,4 +36,5 @@ def quick_request(name: str, **settings: str) -> Request:
         return Request(CLIP, Contrastive, parameters, tiny_backbone(), some_pairs())
     spec = find_method(name)
     parameters = training_parameters(spec, "", {**values, **OF_METHODS.get(name, {})})
-    return training_request(spec, tiny_backbone(), some_pairs(), parameters)
+    source = some_triplets() if spec.needs_triplets else some_pairs()
+    return training_request(spec, tiny_backbone(), source, parameters)

@@ -36,12 +36,16 @@ def greys(count: int, *broken: int) -> Source:
 
 @contextmanager
 def one_worker() -> Iterator[Workers]:
-    with Workers(1, Decoder("texts", Preprocessing(size=32)), (4, 3, 32, 32)) as workers:
+    with Workers(1, Decoder("texts", Preprocessing(size=32)), (4, 1, 3, 32, 32)) as workers:
         yield workers
 
 
 def captions(workers: Workers, *samples: Sample) -> list[str]:
-    return [outcome for outcome in workers.begin(samples).finish()[1] if isinstance(outcome, str)]
+    return [
+        outcome
+        for outcome in workers.begin([(sample, (0, 0, 0)) for sample in samples]).finish()[1]
+        if isinstance(outcome, str)
+    ]
 
 
 def is_alive(process: int) -> bool:
@@ -103,8 +107,8 @@ from cirbench.training.data.batches import Decoder
 from cirbench.training.data.batches import Workers
 from tests.training.plain_samples import Process
 if __name__ == "__main__":
-    with Workers(1, Decoder("texts", Preprocessing(size=8)), (1, 3, 8, 8)) as workers:
-        print(workers.begin([Process()]).finish()[1][0].split()[0], flush=True)
+    with Workers(1, Decoder("texts", Preprocessing(size=8)), (1, 1, 3, 8, 8)) as workers:
+        print(workers.begin([(Process(), (0, 0, 0))]).finish()[1][0].split()[0], flush=True)
         time.sleep(600)
 """
 
@@ -132,7 +136,8 @@ def test_workers_end_with_a_parent_that_is_killed(end: signal.Signals, tmp_path:
 
 
 def test_a_batch_smaller_than_the_number_of_workers_is_whole() -> None:
-    with Workers(3, Decoder("pairs", Preprocessing(size=32)), (2, 3, 32, 32)) as workers:
-        pixels_B3SS, outcomes = workers.begin([GreySample(0), GreySample(255)]).finish()
+    with Workers(3, Decoder("pairs", Preprocessing(size=32)), (2, 1, 3, 32, 32)) as workers:
+        samples: list[tuple[Sample, tuple[int, int, int]]] = [(GreySample(0), (0, 0, 0)), (GreySample(255), (0, 0, 1))]
+        pixels_BI3SS, outcomes = workers.begin(samples).finish()
     assert outcomes == ["grey 0", "grey 255"]
-    assert bool(np.all(pixels_B3SS[0] < pixels_B3SS[1]))
+    assert bool(np.all(pixels_BI3SS[0] < pixels_BI3SS[1]))

@@ -7,6 +7,6 @@ predicate on every scene, so that no false negatives exist. docs/scenes.md has t
 
 from __future__ import annotations
 
-from cirbench.benchmarks.scenes.benchmark import TrainingPairs, scenes_protocol, training_pairs
+from cirbench.benchmarks.scenes.benchmark import scenes_protocol, training_pairs, training_triplets
 
-__all__ = ["TrainingPairs", "scenes_protocol", "training_pairs"]
+__all__ = ["scenes_protocol", "training_pairs", "training_triplets"]

@@ -1,4 +1,4 @@
-"""The benchmark as data: its gallery, its queries with every relevant scene, its protocols, and training pairs.
+"""The benchmark as data: its gallery, its queries with every relevant scene, its protocols, and training data.
 
 Relevance is a predicate, evaluated on every gallery scene: the facts of the shared concept and those of the relative
 caption. An index by the shapes and colours in a scene spares most of the pairs; the tests do without it.
@@ -9,16 +9,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar, overload
 
-from cirbench.benchmarks.scenes.families import Blueprint, Family, evaluation_scene, make_family
+from cirbench.benchmarks.scenes.families import (
+    QUERIES_PER_FAMILY,
+    Blueprint,
+    Family,
+    evaluation_scene,
+    make_family,
+)
 from cirbench.benchmarks.scenes.language import caption
 from cirbench.benchmarks.scenes.sampling import Dice, random_scene
 from cirbench.benchmarks.scenes.world import Count
 from cirbench.errors import UnknownName
 from cirbench.metrics.table import Measure
-from cirbench.protocol import EvaluationProtocol, Gallery, ImageTextPair, Item, Labels, Query
+from cirbench.protocol import EvaluationProtocol, Gallery, ImageTextPair, Item, Labels, Query, Triplet
 from cirbench.support.files import digest
 
 if TYPE_CHECKING:
@@ -246,30 +252,34 @@ def scenes_protocol(split: str) -> EvaluationProtocol:
 _TRAINING_THINGS = ((1, 1), (2, 5), (3, 5), (4, 1))
 
 
-class TrainingPairs(Sequence[ImageTextPair]):
-    """A sequence of pairs, each made when it is asked for; pair ``i`` is the same whatever the length."""
+T_co = TypeVar("T_co", covariant=True)
 
-    def __init__(self, count: int) -> None:
+
+class Endless(Sequence[T_co]):
+    """The start of an endless stream of samples, each made when it is asked for; the length changes none of them."""
+
+    def __init__(self, make: Callable[[int], T_co], count: int) -> None:
+        self._make = make
         self._count = count
 
     def __len__(self) -> int:
         return self._count
 
     @overload
-    def __getitem__(self, index: int) -> ImageTextPair: ...
+    def __getitem__(self, index: int) -> T_co: ...
     @overload
-    def __getitem__(self, index: slice) -> list[ImageTextPair]: ...
-    def __getitem__(self, index: int | slice) -> ImageTextPair | list[ImageTextPair]:
+    def __getitem__(self, index: slice) -> list[T_co]: ...
+    def __getitem__(self, index: int | slice) -> T_co | list[T_co]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self._count))]
         if not -self._count <= index < self._count:
-            raise IndexError(f"There are {self._count} training pairs, so {index} is out of range.")
-        return _pair(index % self._count)
+            raise IndexError(f"There are {self._count} training samples, so {index} is out of range.")
+        return self._make(index % self._count)
 
 
-def training_pairs(count: int = 60_000) -> TrainingPairs:
+def training_pairs(count: int = 60_000) -> Endless[ImageTextPair]:
     """Return the first ``count`` training pairs of the endless stream of them."""
-    return TrainingPairs(count)
+    return Endless(_pair, count)
 
 
 def _pair(index: int) -> ImageTextPair:
@@ -277,3 +287,34 @@ def _pair(index: int) -> ImageTextPair:
     while not (scene := random_scene(dice, things=dice.weighted(_TRAINING_THINGS))).is_for_training:
         pass
     return ImageTextPair(SceneImage(scene), caption(scene, dice))
+
+
+def training_triplets(count: int = 10_000) -> Endless[Triplet]:
+    """Return the first ``count`` training triplets of the endless stream of them.
+
+    They are made like the queries of the evaluation splits, from training scenes alone and from a seed of their own:
+    two share each reference, and their negatives lack the change, a half of it, or the concept.
+    """
+    return Endless(_triplet, count)
+
+
+def _triplet(index: int) -> Triplet:
+    number, which = divmod(index, QUERIES_PER_FAMILY)
+    family = _training_family(number)
+    blueprint = family.blueprints[which]
+    wrong = [scene for scene in (*blueprint.decoys, *family.neighbours) if not blueprint.accepts(scene)]
+    return Triplet(
+        reference=_item(family.reference),
+        captions=(blueprint.caption,),
+        target=_item(blueprint.planted[0]),
+        negatives=tuple(map(_item, wrong)),
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _training_family(number: int) -> Family:
+    return make_family(Dice("scenes", "triplets", number), for_training=True)
+
+
+def _item(scene: Scene) -> Item:
+    return Item(scene.digest, SceneImage(scene))

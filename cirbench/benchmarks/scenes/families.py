@@ -6,7 +6,7 @@ What fills the gallery is a matter of taste, and is calibrated; what is relevant
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from cirbench.benchmarks.scenes.changes import Change, change, joined
 from cirbench.benchmarks.scenes.edits import drifted, swapped
@@ -65,6 +65,9 @@ class Blueprint:
         return all(fact.holds(scene) for fact in self.facts)
 
 
+Wanted: TypeAlias = "Callable[[Scene], bool]"
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """A reference with its queries.
@@ -86,10 +89,14 @@ class Family:
         return [self.reference, *made, *self.neighbours]
 
 
-def make_family(dice: Dice) -> Family:
-    """Draw a reference, queries on it and the scenes around it."""
+def make_family(dice: Dice, *, for_training: bool = False) -> Family:
+    """Draw a reference, queries on it and the scenes around it, all of the evaluation splits or all for training."""
+
+    def belongs(scene: Scene) -> bool:
+        return scene.is_for_training == for_training
+
     while True:
-        reference = evaluation_scene(dice, things=dice.weighted(((2, 3), (3, 7))))
+        reference = drawn_scene(dice, things=dice.weighted(((2, 3), (3, 7))), belongs=belongs)
         blueprints: list[Blueprint] = []
         used: frozenset[str] = frozenset()
         while len(blueprints) < QUERIES_PER_FAMILY:
@@ -98,21 +105,26 @@ def make_family(dice: Dice) -> Family:
             parts = [asked]
             if dice.chance(_CONJUNCTIONS):
                 parts.append(change(reference, dice, unlike=asked.topics))
-            if (blueprint := _blueprint(reference, parts, dice)) is None:
+            if (blueprint := _blueprint(reference, parts, dice, belongs)) is None:
                 break
             blueprints.append(blueprint)
         else:
-            return Family(reference, tuple(blueprints), _neighbours(reference, dice))
+            return Family(reference, tuple(blueprints), _neighbours(reference, dice, belongs))
 
 
 def evaluation_scene(dice: Dice, *, things: int) -> Scene:
     """Draw a scene of the evaluation splits."""
-    while (scene := random_scene(dice, things=things)).is_for_training:
+    return drawn_scene(dice, things=things, belongs=lambda scene: not scene.is_for_training)
+
+
+def drawn_scene(dice: Dice, *, things: int, belongs: Wanted) -> Scene:
+    """Draw scenes until one belongs."""
+    while not belongs(scene := random_scene(dice, things=things)):
         pass
     return scene
 
 
-def _blueprint(reference: Scene, parts: list[Change], dice: Dice) -> Blueprint | None:
+def _blueprint(reference: Scene, parts: list[Change], dice: Dice, belongs: Wanted) -> Blueprint | None:
     """Word a query and plant its ground truths; ``None`` where none can be made."""
     whole = parts[0] if len(parts) == 1 else joined(*parts)
     orders = dice.chance(0.5)
@@ -128,7 +140,13 @@ def _blueprint(reference: Scene, parts: list[Change], dice: Dice) -> Blueprint |
 
         return make
 
-    planted = [_made(changed(whole), dice, blueprint.accepts) for _ in range(dice.weighted(_GROUND_TRUTHS))]
+    def relevant(scene: Scene) -> bool:
+        return belongs(scene) and blueprint.accepts(scene)
+
+    def confusing(scene: Scene) -> bool:
+        return belongs(scene) and not blueprint.accepts(scene)
+
+    planted = [_made(changed(whole), dice, relevant) for _ in range(dice.weighted(_GROUND_TRUTHS))]
     kept = tuple(scene for scene in planted if scene is not None)
     if not kept:
         return None
@@ -136,13 +154,9 @@ def _blueprint(reference: Scene, parts: list[Change], dice: Dice) -> Blueprint |
     def another_place() -> Scene:
         return swapped(changed(whole)(), dice)
 
-    decoys = [_made(another_place, dice, lambda scene: not blueprint.accepts(scene)) for _ in range(_OTHER_CONCEPTS)]
+    decoys = [_made(another_place, dice, confusing) for _ in range(_OTHER_CONCEPTS)]
     if len(parts) > 1:
-        decoys += [
-            _made(changed(part), dice, lambda scene: not blueprint.accepts(scene))
-            for part in parts
-            for _ in range(_HALF_CHANGED)
-        ]
+        decoys += [_made(changed(part), dice, confusing) for part in parts for _ in range(_HALF_CHANGED)]
     return dataclasses.replace(blueprint, planted=kept, decoys=tuple(scene for scene in decoys if scene is not None))
 
 
@@ -157,20 +171,20 @@ def _concept(reference: Scene, asked: Change) -> tuple[tuple[Fact, ...], str]:
     return (*things, Setting("ground", reference.ground)), f"{words} {GROUND_WORDS[reference.ground][0]}"
 
 
-def _neighbours(reference: Scene, dice: Dice) -> tuple[Scene, ...]:
+def _neighbours(reference: Scene, dice: Dice, belongs: Wanted) -> tuple[Scene, ...]:
     def near() -> Scene:
         return drifted(reference, dice, steps=dice.weighted(_DRIFT_OF_UNCHANGED))
 
-    made = [_made(near, dice, lambda scene: True) for _ in range(_UNCHANGED)]
+    made = [_made(near, dice, belongs) for _ in range(_UNCHANGED)]
     return tuple(scene for scene in made if scene is not None)
 
 
-def _made(make: Callable[[], Scene], dice: Dice, wanted: Callable[[Scene], bool]) -> Scene | None:
-    """Make scenes until one is sound, wanted and of the evaluation splits; ``None`` after many attempts."""
+def _made(make: Callable[[], Scene], dice: Dice, wanted: Wanted) -> Scene | None:
+    """Make scenes until one is sound and wanted; ``None`` after many attempts."""
     for _ in range(_ATTEMPTS):
         scene = make()
         if is_sound(scene):
             scene = settled(scene, dice)
-            if wanted(scene) and not scene.is_for_training:
+            if wanted(scene):
                 return scene
     return None

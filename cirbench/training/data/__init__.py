@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.scenes import training_pairs
+from cirbench.benchmarks.scenes import training_pairs, training_triplets
 from cirbench.errors import MissingData, UsageError, quoted, some
 from cirbench.support.console import say_once, silent, typed
 from cirbench.support.files import digest, sha256_of_file
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Batches", "Kind", "Sample", "Source", "open_source"]
 
 SCENES_PAIRS = 60_000
+SCENES_TRIPLETS = 10_000
 _KNOWN = "Give scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or .tar shards."
 
 
@@ -37,6 +39,7 @@ def open_source(
     | data                          | captions              | samples                                             |
     |-------------------------------|-----------------------|-----------------------------------------------------|
     | ``scenes``, ``scenes:N``      |                       | 60,000 or N pairs that are drawn                    |
+    | ``scenes:triplets``, ``:N``   |                       | 10,000 or N triplets that are drawn                 |
     | ``pairs.csv``, ``pairs.jsonl`` |                      | rows of ``image`` and ``caption``, or of one alone  |
     | ``names.lst``                 |                       | images, one path a line                             |
     | ``texts.txt``                 |                       | texts, one a line                                   |
@@ -62,11 +65,8 @@ def open_source(
     name = data if captions is None else f"{data} + {captions}"
     if captions is not None:
         return _captioned(name, _folder(data, "--captions goes with a folder of images"), Path(captions), say)
-    kind, _, count = data.partition(":")
-    if kind == "scenes":
-        if count and not count.isdecimal():
-            raise UsageError(f"{quoted(data)} is not training data.", hint="For instance: --data scenes:60000")
-        return identified(name, training_pairs(int(count or SCENES_PAIRS)), listing="scenes")
+    if data.partition(":")[0] == "scenes":
+        return _scenes(data)
     if data.endswith(".tar"):
         shards = read_shards(data, display=display, say=say)
         if shards.unused:
@@ -84,6 +84,19 @@ def open_source(
     folder = read_folder(_folder(data, f"{quoted(data)} is not training data"), None)
     _say_unused(folder.unused, say)
     return identified(name, folder, listing=digest(folder.images))
+
+
+def _scenes(data: str) -> Source:
+    """The pairs or triplets that are drawn for the embedded benchmark."""
+    match = re.fullmatch(r"scenes(:triplets)?(?::(\d+))?", data)
+    if match is None:
+        raise UsageError(
+            f"{quoted(data)} is not training data.", hint="For instance: --data scenes:60000, or --data scenes:triplets"
+        )
+    triplets, count = match.groups()
+    if triplets:
+        return identified(data, training_triplets(int(count or SCENES_TRIPLETS)), listing="scenes triplets")
+    return identified(data, training_pairs(int(count or SCENES_PAIRS)), listing="scenes")
 
 
 def _captioned(name: str, folder: Path, captions: Path, say: Callable[[str], None]) -> Source:

@@ -18,13 +18,15 @@ import signal
 import threading
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from cirbench.errors import CirbenchError, MissingData, UsageError
+from cirbench.protocol import Triplet
+from cirbench.training.data import triplets
 from cirbench.training.data.source import OPENED
-from cirbench.training.interface import Batch
+from cirbench.training.interface import Batch, TripletImageTraining
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,6 +39,14 @@ if TYPE_CHECKING:
     from cirbench.backbones.images.preprocess import Preprocessing
     from cirbench.backbones.interface import Backbone
     from cirbench.training.data.source import Kind, Sample, Source
+    from cirbench.training.interface import TripletTraining
+
+
+Outcome: TypeAlias = "str | Triplet | MissingData"
+"""What came of a sample: its caption, the triplet with what was drawn of it, or why it cannot be used."""
+
+Draw: TypeAlias = "tuple[int, int, int]"
+"""Seed, step and place in the whole batch, from which everything random of a sample is drawn."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,27 +56,45 @@ class Decoder:
     Attributes:
         kind: What is looked at of a sample.
         preprocessing: The backbone's.
+        view: How triplets are looked at.
     """
 
     kind: Kind
     preprocessing: Preprocessing
+    view: TripletTraining | None = None
 
-    def __call__(self, sample: Sample, pixels_3SS: NDArray[np.float32]) -> str | MissingData:
-        """Write the pixels of a sample, and return its caption, or why the sample cannot be used.
+    @property
+    def images(self) -> int:
+        """How many images a sample has, I."""
+        return 1 if self.view is None else 2 + self.view.negatives
+
+    def __call__(self, sample: Sample, draw: Draw, pixels_I3SS: NDArray[np.float32]) -> Outcome:
+        """Write the pixels of a sample, and return its caption or drawn triplet, or why the sample cannot be used.
 
         Without images or without captions the pixels are left alone or the caption is empty.
         """
         try:
+            if isinstance(sample, Triplet):
+                return self._triplet(sample, draw, pixels_I3SS)
             caption = sample.caption if "caption" in OPENED[self.kind] else ""
             if caption is None or ("caption" in OPENED[self.kind] and not caption.strip()):
                 return MissingData("it has no caption.")
             if "image" in OPENED[self.kind]:
                 if sample.image is None:
                     return MissingData("it has no image.")
-                pixels_3SS[:] = self.preprocessing(sample.image.open())
+                pixels_I3SS[0] = self.preprocessing(sample.image.open())
         except MissingData as error:
             return error
         return caption
+
+    def _triplet(self, triplet: Triplet, draw: Draw, pixels_I3SS: NDArray[np.float32]) -> Triplet:
+        assert self.view is not None
+        generator = np.random.default_rng(draw)
+        drawn = triplets.draw(triplet, self.view, generator)
+        if isinstance(self.view, TripletImageTraining):
+            for place, image in enumerate(triplets.open_images(drawn, self.view, generator)):
+                pixels_I3SS[place] = self.preprocessing(image)
+        return drawn
 
 
 AHEAD = 2
@@ -85,17 +113,17 @@ class Workers:
     Args:
         count: How many processes.
         decoder: What they do with a sample.
-        shape: (B, 3, S, S) of the largest batch.
+        shape: (B, I, 3, S, S) of the largest batch.
     """
 
-    def __init__(self, count: int, decoder: Decoder, shape: tuple[int, int, int, int]) -> None:
+    def __init__(self, count: int, decoder: Decoder, shape: tuple[int, ...]) -> None:
         spawn = multiprocessing.get_context("spawn")
         _start_resource_tracker()
         shape = (AHEAD * shape[0], *shape[1:])
         memory = spawn.RawArray(ctypes.c_float, int(np.prod(shape)))
         self._count = count
         self._rows = shape[0] // AHEAD
-        self._pixels_R3SS = _as_array(memory, shape)
+        self._pixels_RI3SS = _as_array(memory, shape)
         self._begun = 0
         self._pool = ProcessPoolExecutor(count, spawn, initializer=_start, initargs=(decoder, memory, shape))
 
@@ -107,14 +135,14 @@ class Workers:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def begin(self, samples: Sequence[Sample]) -> Begun:
+    def begin(self, samples: Sequence[tuple[Sample, Draw]]) -> Begun:
         """Share out a batch; at most `AHEAD` may be begun and not finished."""
         first = self._begun % AHEAD * self._rows
         self._begun += 1
         bounds = np.linspace(0, len(samples), self._count + 1).astype(int)
         parts = [(int(start), int(stop)) for start, stop in itertools.pairwise(bounds) if start < stop]
         waiting = [self._pool.submit(_decode, first + start, samples[start:stop]) for start, stop in parts]
-        return Begun(self._pixels_R3SS[first : first + len(samples)], waiting)
+        return Begun(self._pixels_RI3SS[first : first + len(samples)], waiting)
 
 
 def _start_resource_tracker() -> None:
@@ -129,12 +157,12 @@ def _start_resource_tracker() -> None:
 class Begun:
     """A batch on its way."""
 
-    def __init__(self, pixels_B3SS: NDArray[np.float32], waiting: list[Future[list[str | MissingData]]]) -> None:
-        self._pixels_B3SS = pixels_B3SS
+    def __init__(self, pixels_BI3SS: NDArray[np.float32], waiting: list[Future[list[Outcome]]]) -> None:
+        self._pixels_BI3SS = pixels_BI3SS
         self._waiting = waiting
 
-    def finish(self) -> tuple[NDArray[np.float32], list[str | MissingData]]:
-        """Wait for the pixels, (B, 3, S, S), and what the decoder says of each sample.
+    def finish(self) -> tuple[NDArray[np.float32], list[Outcome]]:
+        """Wait for the pixels, (B, I, 3, S, S), and what the decoder says of each sample.
 
         Raises:
             CirbenchError: A process died.
@@ -146,11 +174,11 @@ class Begun:
                 "A decoding process died; most likely the memory did not suffice.",
                 hint="Run again with fewer of them: --workers 1, or --workers 0 for none.",
             ) from error
-        return self._pixels_B3SS.copy(), outcomes
+        return self._pixels_BI3SS.copy(), outcomes
 
 
 _decoder: Decoder
-_pixels_R3SS: NDArray[np.float32]
+_pixels_RI3SS: NDArray[np.float32]
 
 
 _GRACE = 20.0
@@ -159,13 +187,13 @@ _GRACE = 20.0
 
 def _start(decoder: Decoder, memory: Any, shape: tuple[int, ...]) -> None:
     """Make a new process ready, and end it with the process that started it, even where that one is killed."""
-    global _decoder, _pixels_R3SS
+    global _decoder, _pixels_RI3SS
     # These reach every process of a terminal or job, and the parent decides. The pool sends SIGTERM where one has died.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: threading.Timer(_GRACE, os._exit, (1,)).start())
     threading.Thread(target=_follow_parent, daemon=True).start()
-    _decoder, _pixels_R3SS = decoder, _as_array(memory, shape)
+    _decoder, _pixels_RI3SS = decoder, _as_array(memory, shape)
 
 
 def _follow_parent() -> None:
@@ -175,12 +203,37 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-def _decode(first: int, samples: Sequence[Sample]) -> list[str | MissingData]:
-    return [_decoder(sample, _pixels_R3SS[first + row]) for row, sample in enumerate(samples)]
+def _decode(first: int, samples: Sequence[tuple[Sample, Draw]]) -> list[Outcome]:
+    return [_decoder(sample, draw, _pixels_RI3SS[first + row]) for row, (sample, draw) in enumerate(samples)]
 
 
 def _as_array(memory: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.frombuffer(memory, dtype=np.float32).reshape(shape)
+
+
+_TARGETS = 1
+"""Distinguishes the draw of the triplets of targets from the others of a step."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chosen:
+    """The samples that a process looks at in a micro-batch.
+
+    Attributes:
+        positions_B: Their positions in the source.
+        seed: Of the training.
+        step: The step.
+        first: The place of the first of them in the whole batch.
+    """
+
+    positions_B: NDArray[np.int64]
+    seed: int
+    step: int
+    first: int
+
+    def draw(self, row: int) -> Draw:
+        """What everything random of a sample is drawn from."""
+        return self.seed, self.step, self.first + row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +254,7 @@ class Batches:
         grad_accum_steps: How many micro-batches a batch is split into.
         skip_broken: How many samples that cannot be used are left out. The next one in the source takes the place of
             such a sample, whatever the order, so that a batch stays the same wherever a training is resumed.
+        view: How triplets are looked at.
         skipped: The positions of those that were left out so far.
 
     Raises:
@@ -217,13 +271,15 @@ class Batches:
     world_size: int = 1
     grad_accum_steps: int = 1
     skip_broken: int = 0
+    view: TripletTraining | None = None
     skipped: set[int] = dataclasses.field(default_factory=set, compare=False)
 
     def __post_init__(self) -> None:
-        held = len(self.source.samples)
+        held = self._held
         if not self.per_epoch:
+            what = "distinct targets" if self._asks_for_targets else "samples"
             raise UsageError(
-                f"{self.source.name} holds {held} samples, fewer than one batch of {self.batch_size}.",
+                f"{self.source.name} holds {held} {what}, fewer than one batch of {self.batch_size}.",
                 hint=f"For instance: --set batch_size={held}",
             )
         self.source.require_parts(self.kind, allowed=self.skip_broken)
@@ -240,13 +296,36 @@ class Batches:
     @property
     def per_epoch(self) -> int:
         """Whole batches an epoch."""
-        return len(self.source.samples) // self.batch_size
+        return self._held // self.batch_size
+
+    @property
+    def _asks_for_targets(self) -> bool:
+        return self.view is not None and self.view.duplicates == "once"
+
+    @functools.cached_property
+    def _triplets_of_targets(self) -> tuple[tuple[int, ...], ...]:
+        """The positions of the triplets of each target."""
+        members: dict[str, list[int]] = {}
+        for position, sample in enumerate(self.source.samples):
+            assert isinstance(sample, Triplet)
+            members.setdefault(sample.target.id, []).append(position)
+        return tuple(map(tuple, members.values()))
+
+    @property
+    def _held(self) -> int:
+        """How many samples an epoch has."""
+        return len(self._triplets_of_targets if self._asks_for_targets else self.source.samples)
 
     def positions(self, step: int) -> NDArray[np.int64]:
         """The positions of the samples of a step, (B,)."""
         epoch, batch = divmod(step, self.per_epoch)
-        order = _order(self.seed, epoch, len(self.source.samples))
-        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        order = _order(self.seed, epoch, self._held)
+        chosen_B = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        if not self._asks_for_targets:
+            return chosen_B
+        drawn_B = np.random.default_rng([self.seed, step, _TARGETS]).random(len(chosen_B))
+        members = [self._triplets_of_targets[int(target)] for target in chosen_B]
+        return np.array([m[int(drawn * len(m))] for m, drawn in zip(members, drawn_B, strict=True)], dtype=np.int64)
 
     def __getitem__(self, step: int) -> Batch:
         """This process's part of the first micro-batch of a step; the whole batch, where there is one of each."""
@@ -258,11 +337,13 @@ class Batches:
         Raises:
             MissingData: A sample cannot be used, and no more may be skipped; the message names it.
         """
-        positions_B = self._local_positions(step, micro_batch)
-        pixels_B3SS = np.empty((len(positions_B), *self._shape), np.float32)
-        samples = self._samples(positions_B)
-        outcomes = [self._decoder(*each) for each in zip(samples, pixels_B3SS, strict=True)]
-        return self._whole(positions_B, pixels_B3SS, outcomes)
+        chosen = self._chosen(step, micro_batch)
+        pixels_BI3SS = np.empty((self._count, *self._shape), np.float32)
+        outcomes = [
+            self._decoder(*each, pixels_I3SS)
+            for each, pixels_I3SS in zip(self._samples(chosen), pixels_BI3SS, strict=True)
+        ]
+        return self._whole(chosen, pixels_BI3SS, outcomes)
 
     @contextlib.contextmanager
     def stream(self, start: int, stop: int, *, workers: int = 0) -> Iterator[Iterator[Batch]]:
@@ -285,56 +366,63 @@ class Batches:
             yield self._ahead(wanted, pool)
 
     def _ahead(self, wanted: Sequence[tuple[int, int]], pool: Workers) -> Iterator[Batch]:
-        parts = itertools.starmap(self._local_positions, wanted)
+        parts = itertools.starmap(self._chosen, wanted)
         begun = collections.deque(
-            (positions_B, pool.begin(self._samples(positions_B))) for positions_B in itertools.islice(parts, AHEAD)
+            (chosen, pool.begin(self._samples(chosen))) for chosen in itertools.islice(parts, AHEAD)
         )
         while begun:
-            positions_B, batch = begun.popleft()
-            pixels_B3SS, outcomes = batch.finish()
-            begun.extend((after_B, pool.begin(self._samples(after_B))) for after_B in itertools.islice(parts, 1))
-            yield self._whole(positions_B, pixels_B3SS, outcomes)
+            chosen, batch = begun.popleft()
+            pixels_BI3SS, outcomes = batch.finish()
+            begun.extend((after, pool.begin(self._samples(after))) for after in itertools.islice(parts, 1))
+            yield self._whole(chosen, pixels_BI3SS, outcomes)
 
     @property
     def _decoder(self) -> Decoder:
-        return Decoder(self.kind, self.backbone.preprocessing)
+        return Decoder(self.kind, self.backbone.preprocessing, self.view)
 
     @property
-    def _shape(self) -> tuple[int, int, int]:
+    def _shape(self) -> tuple[int, int, int, int]:
         size = self.backbone.image_size
-        return 3, size, size
+        return self._decoder.images, 3, size, size
 
     @property
     def _count(self) -> int:
         return self.batch_size // (self.world_size * self.grad_accum_steps)
 
-    def _local_positions(self, step: int, micro_batch: int) -> NDArray[np.int64]:
+    def _chosen(self, step: int, micro_batch: int) -> Chosen:
+        """What this process looks at in a micro-batch of a step."""
         first = (micro_batch * self.world_size + self.rank) * self._count
-        return self.positions(step)[first : first + self._count]
+        return Chosen(self.positions(step)[first : first + self._count], self.seed, step, first)
 
-    def _samples(self, positions_B: NDArray[np.int64]) -> list[Sample]:
-        return [self.source.samples[int(position)] for position in positions_B]
+    def _samples(self, chosen: Chosen) -> list[tuple[Sample, Draw]]:
+        return [
+            (self.source.samples[int(position)], chosen.draw(row)) for row, position in enumerate(chosen.positions_B)
+        ]
 
-    def _whole(
-        self, positions_B: NDArray[np.int64], pixels_B3SS: NDArray[np.float32], outcomes: Sequence[str | MissingData]
-    ) -> Batch:
+    def _whole(self, chosen: Chosen, pixels_BI3SS: NDArray[np.float32], outcomes: Sequence[Outcome]) -> Batch:
         """A batch of what was decoded, once every sample that cannot be used has been replaced."""
         import torch
 
-        positions_B, captions = positions_B.copy(), []
+        positions_B, usable = chosen.positions_B.copy(), list[str | Triplet]()
         for row, outcome in enumerate(outcomes):
             while isinstance(outcome, MissingData):
                 self._skip(int(positions_B[row]), outcome)
                 positions_B[row] = (positions_B[row] + 1) % len(self.source.samples)
-                outcome = self._decoder(self.source.samples[int(positions_B[row])], pixels_B3SS[row])
-            captions.append(outcome)
-        count = len(captions) if "image" in OPENED[self.kind] else 0
+                outcome = self._decoder(self.source.samples[int(positions_B[row])], chosen.draw(row), pixels_BI3SS[row])
+            usable.append(outcome)
+        drawn = tuple(outcome for outcome in usable if isinstance(outcome, Triplet))
+        captions = tuple(outcome.captions[0] if isinstance(outcome, Triplet) else outcome for outcome in usable)
+        count = len(usable) if "image" in OPENED[self.kind] else 0
+        images = torch.from_numpy(pixels_BI3SS[:count]).to(self.backbone.device)
         return Batch(
-            pixels_B3SS=torch.from_numpy(pixels_B3SS[:count]).to(self.backbone.device),
-            captions=tuple(captions) if "caption" in OPENED[self.kind] else (),
+            pixels_B3SS=images[:, 0].contiguous(),
+            captions=captions if "caption" in OPENED[self.kind] else (),
             positions_B=positions_B,
-            first=self.rank * len(captions),
-            total=self.world_size * len(captions),
+            first=self.rank * len(usable),
+            total=self.world_size * len(usable),
+            triplets=drawn,
+            target_pixels_B3SS=images[:, 1].contiguous() if drawn else None,
+            negative_pixels_BK3SS=images[:, 2:].contiguous() if drawn else None,
         )
 
     def skip(self, positions: Iterable[int]) -> None:

@@ -6,11 +6,12 @@ import contextlib
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
 from cirbench.errors import MissingData, UsageError
+from cirbench.protocol import Triplet
 from cirbench.support.files import digest
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from cirbench.protocol import ImageSource
 
-Kind = Literal["pairs", "images", "texts", "features"]
+Kind = Literal["pairs", "images", "texts", "features", "triplets", "triplet-features"]
 """What a training looks at; with features, images that its objective has prepared, so that a step opens none."""
 Part = Literal["image", "caption"]
 OPENED: Mapping[Kind, tuple[Part, ...]] = {
@@ -26,20 +27,30 @@ OPENED: Mapping[Kind, tuple[Part, ...]] = {
     "images": ("image",),
     "texts": ("caption",),
     "features": (),
+    "triplets": ("image", "caption"),
+    "triplet-features": ("caption",),
 }
 """What a step opens of its samples."""
 
 FIRST = " (the first {})"
 """What follows the name of a source that is the start of another."""
 
-_WANTED = {"pairs": "images with captions", "images": "images", "texts": "texts", "features": "images"}
-_PARTS: Mapping[Kind, tuple[Part, ...]] = {**OPENED, "features": ("image",)}
+TRIPLETS: tuple[Kind, ...] = ("triplets", "triplet-features")
+
+_WANTED = {
+    "pairs": "images with captions",
+    "images": "images",
+    "texts": "texts",
+    "features": "images",
+    **dict.fromkeys(TRIPLETS, "triplets"),
+}
+_PARTS: Mapping[Kind, tuple[Part, ...]] = {**OPENED, "features": ("image",), "triplet-features": ("image", "caption")}
 SAMPLE_SIZE = 64
 _SHOWN = 10
 
 
 class Sample(Protocol):
-    """An image, a caption, or both. Reading a part that is damaged raises `MissingData`."""
+    """An image, a caption, or both; or a `Triplet`. Reading a part that is damaged raises `MissingData`."""
 
     @property
     def image(self) -> ImageSource | None: ...  # noqa: D102
@@ -84,9 +95,17 @@ class Source:
         """Refuse to go on where the samples lack what ``owner`` is trained on.
 
         Raises:
-            UsageError: There are images where texts are needed, or the other way round.
+            UsageError: There are images where texts are needed, or the other way round; or triplets where pairs are.
         """
-        if not self._holds(kind):
+        if isinstance(self.samples[0], Triplet) != (kind in TRIPLETS):
+            held = "no triplets" if kind in TRIPLETS else "triplets"
+            raise UsageError(
+                f"{owner} is trained on {_WANTED[kind]}, and {self.name} holds {held}.",
+                hint="Triplets: --data scenes:triplets, cirr:train, or a table of reference, text and target."
+                if kind in TRIPLETS
+                else None,
+            )
+        if kind not in TRIPLETS and not self._holds(kind):
             missing = "images" if self.samples[0].image is None else "captions"
             raise UsageError(f"{owner} is trained on {_WANTED[kind]}, and {self.name} holds no {missing}.")
 
@@ -114,10 +133,11 @@ class Source:
 
     def some_captions(self, most: int) -> list[str]:
         """Captions at even distances, at most so many; samples that cannot be read are passed over."""
-        found = []
+        found: list[str | None] = []
         for place in _spread(len(self.samples), most):
             with contextlib.suppress(MissingData):  # a training says which samples cannot be used, or skips them
-                found.append(self.samples[place].caption)
+                sample = self.samples[place]
+                found += [" and ".join(sample.captions)] if isinstance(sample, Triplet) else [sample.caption]
         return [caption for caption in found if caption is not None]
 
     def first(self, count: int) -> Source:
@@ -153,7 +173,7 @@ def identified(
     """
     if not len(samples):
         raise UsageError(f"{name} holds no samples.")
-    looked_at: list[list[str | None] | None] = []
+    looked_at: list[list[Any] | None] = []
     failure: MissingData | None = None
     for place in _spread(len(samples), SAMPLE_SIZE):
         try:
@@ -170,9 +190,15 @@ def _spread(total: int, count: int) -> list[int]:
     return [int(place) for place in np.unique(np.linspace(0, total - 1, count).astype(int))]
 
 
-def _content(sample: Sample) -> list[str | None]:
+def _content(sample: Sample) -> list[Any]:
+    if isinstance(sample, Triplet):
+        items = [sample.reference, sample.target, *sample.negatives]
+        labels = [sample.group, sample.category, sample.weight]
+        return [[[item.id, item.image.content] for item in items], list(sample.captions), labels]
     return [None if sample.image is None else sample.image.content, sample.caption]
 
 
 def _name(sample: Sample, place: int) -> str:
+    if isinstance(sample, Triplet):
+        return f"triplet {place + 1} ({sample.reference.id} to {sample.target.id})"
     return f"sample {place + 1}" if sample.image is None else str(sample.image)

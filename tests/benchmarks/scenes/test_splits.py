@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from cirbench.benchmarks.scenes.benchmark import SceneImage, scenes_benchmark, training_pairs
+from cirbench.benchmarks.scenes.benchmark import SceneImage, scenes_benchmark, training_pairs, training_triplets
 
 
 @pytest.mark.slow
@@ -29,6 +29,26 @@ def test_every_scene_of_training_and_none_of_evaluation_has_the_parity_that_tell
     assert all(isinstance(image, SceneImage) and image.scene.is_for_training for image in trained)
 
 
+def test_training_triplets_show_training_scenes_alone_so_none_of_them_is_ever_evaluated() -> None:
+    evaluated = {scene.structure for split in ("val", "tiny") for scene in scenes_benchmark(split).gallery}
+    for triplet in training_triplets(600):
+        for item in (triplet.reference, triplet.target, *triplet.negatives):
+            assert isinstance(item.image, SceneImage)
+            assert item.image.scene.is_for_training
+            assert item.image.scene.structure not in evaluated
+
+
+def test_training_triplets_are_queries_with_a_right_answer_and_wrong_ones() -> None:
+    triplets = training_triplets(200)[:]
+    for number, triplet in enumerate(triplets):
+        assert triplet.reference == triplets[number - number % 2].reference  # two queries start from each reference
+        ids = [triplet.reference.id, triplet.target.id, *(item.id for item in triplet.negatives)]
+        assert triplet.target.id not in (triplet.reference.id, *ids[2:])
+        assert len(triplet.captions) == 1
+    assert sum(bool(triplet.negatives) for triplet in triplets) > 190
+    assert training_triplets(3)[2] == triplets[2]
+
+
 def test_the_two_evaluation_splits_are_drawn_from_different_streams() -> None:
     val, tiny = ({scene.digest for scene in scenes_benchmark(split).gallery} for split in ("val", "tiny"))
     assert not val & tiny
@@ -43,5 +63,5 @@ def test_a_pair_does_not_depend_on_how_many_are_asked_for() -> None:
 
 
 def test_asking_for_a_pair_beyond_the_last_is_an_error_that_says_how_many_there_are() -> None:
-    with pytest.raises(IndexError, match="There are 5 training pairs, so 5 is out of range"):
+    with pytest.raises(IndexError, match="There are 5 training samples, so 5 is out of range"):
         training_pairs(5)[5]

@@ -1,0 +1,124 @@
+"""How a training looks at triplets: what is drawn of each in a step, by the rules of its parameters.
+
+Everything is drawn from the seed of the training, the step and the place in its whole batch. So it is the same on one
+process and on many, with any number of workers, and where a training is resumed. Importing this takes no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from cirbench.errors import MissingData
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from cirbench.protocol import ImageSource, Item, Triplet
+    from cirbench.training.interface import (
+        Augmentation,
+        CaptionForm,
+        CaptionPolicy,
+        TripletImageTraining,
+        TripletTraining,
+    )
+
+_ENDS = ".?, "
+"""What CLIP4Cir takes off both ends of each of FashionIQ's two captions."""
+
+
+def caption_variants(captions: Sequence[str], policy: CaptionPolicy, form: CaptionForm = "annotated") -> list[str]:
+    """Every text that a policy makes of a triplet's captions, each as often as its share of the draws says.
+
+    Empty captions are left out first, so that no text begins or ends with "and", and none is empty.
+
+    Args:
+        captions: As annotated.
+        policy: ``joined``: all by " and ", in order. ``shuffled``: the same in any order. ``one``: one of them alone.
+            ``four-ways``: joined in order, joined in reverse, or one alone, with the shares 1/4, 1/4 and 1/2.
+        form: ``sentence`` takes . ? , and blanks off both ends of each of several captions and writes the first one
+            with a capital letter and the rest of it small (CLIP4Cir on FashionIQ). A single caption stays as it is.
+
+    Raises:
+        MissingData: All of them are empty.
+    """
+    clean = form == "sentence" and len(captions) > 1
+    parts = [caption.strip(_ENDS) if clean else caption for caption in captions if caption.strip(_ENDS)]
+    if not parts:
+        raise MissingData("all its captions are empty.")
+    return [" and ".join([order[0].capitalize(), *order[1:]] if clean else order) for order in _orders(parts, policy)]
+
+
+def _orders(parts: Sequence[str], policy: CaptionPolicy) -> list[Sequence[str]]:
+    alone = [[part] for part in parts]
+    if policy == "one" or len(parts) == 1:
+        return [*alone]
+    if policy == "joined":
+        return [parts]
+    if policy == "shuffled":
+        return [*itertools.permutations(parts)]
+    return [parts, parts[::-1]] * len(parts) + [*alone, *alone]
+
+
+def draw(triplet: Triplet, view: TripletTraining, generator: np.random.Generator) -> Triplet:
+    """The triplet with one text, and with as many negatives as are looked at.
+
+    Raises:
+        MissingData: It has no text, or too few negatives.
+    """
+    texts = caption_variants(triplet.captions, view.captions, view.caption_form)
+    text = texts[int(generator.random() * len(texts))]
+    return dataclasses.replace(triplet, captions=(text,), negatives=_some_negatives(triplet, view.negatives, generator))
+
+
+def _some_negatives(triplet: Triplet, count: int, generator: np.random.Generator) -> tuple[Item, ...]:
+    if len(triplet.negatives) < count:
+        raise MissingData(f"it has {len(triplet.negatives)} negatives, and {count} are to be looked at.")
+    chosen = generator.permutation(len(triplet.negatives))[:count] if count else ()
+    return tuple(triplet.negatives[int(place)] for place in chosen)
+
+
+def open_images(drawn: Triplet, view: TripletImageTraining, generator: np.random.Generator) -> list[Image.Image]:
+    """Decode reference, target and negatives, and augment the first two.
+
+    Raises:
+        MissingData: An image is absent or damaged.
+    """
+    reference = _augmented(drawn.reference.image, view.augment_reference, view.crop_scale, generator)
+    target = _augmented(drawn.target.image, view.augment_target, view.crop_scale, generator)
+    return [reference, target, *(item.image.open() for item in drawn.negatives)]
+
+
+def _augmented(
+    source: ImageSource, asked: tuple[Augmentation, ...], scale: float, generator: np.random.Generator
+) -> Image.Image:
+    image = source.open()
+    if "crop" in asked:
+        image = _crop(image, scale, generator)
+    if "flip" in asked and generator.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image
+
+
+_RATIO = 4 / 3
+_ATTEMPTS = 10
+
+
+def _crop(image: Image.Image, scale: float, generator: np.random.Generator) -> Image.Image:
+    """A random part with at least ``scale`` of the area and a side ratio of 3:4 to 4:3 times that of the image.
+
+    The whole image after ten draws that do not fit into it.
+    """
+    width, height = image.size
+    for _ in range(_ATTEMPTS):
+        area, ratio = generator.uniform(scale, 1.0), _RATIO ** generator.uniform(-1, 1)
+        wide, high = round(width * (area * ratio) ** 0.5), round(height * (area / ratio) ** 0.5)
+        if 0 < wide <= width and 0 < high <= height:
+            left, top = (int(generator.integers(0, room + 1)) for room in (width - wide, height - high))
+            return image.crop((left, top, left + wide, top + high))
+    return image
