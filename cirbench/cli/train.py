@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--captions", help="Captions of a folder of images: a folder of .txt, or a .csv, .jsonl or COCO's .json file."
 )
+@click.option("--data-root", help="Folder of the data sets, for data by name.  [default: CIRBENCH_DATA]")
 @click.option("--skip-broken", type=click.IntRange(min=0), metavar="N", help="Leave out and count N unusable samples.")
 @click.option("--workers", type=click.IntRange(min=0), help="Number of processes that decode.  [default: 0 on a CPU]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a training parameter.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -18,7 +19,6 @@ from cirbench.support.parameters import read_options, require_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from cirbench.benchmarks.entry import ProtocolEntry
     from cirbench.methods.interface import MethodSpec, Parameters
@@ -159,6 +159,11 @@ class Resolved:
     entrants: tuple[Entrant, ...]
     asked: tuple[str, ...]
     training_data: str | None
+
+    @property
+    def data_root(self) -> Path | None:
+        """The folder of the data sets that was asked for; ``None`` for the one that ``CIRBENCH_DATA`` names."""
+        return None if self.config.data_root is None else Path(self.config.data_root)
 
     def data_for(self, spec: MethodSpec) -> str | None:
         """What a method is trained on: what was asked for, or what the data set brings; ``None`` for nothing."""

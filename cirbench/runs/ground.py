@@ -42,8 +42,7 @@ class Ground:
             MissingData: Annotations or images are missing; the message lists the images.
         """
         config = self._resolved.config
-        root = None if config.data_root is None else Path(config.data_root)
-        protocol = self._given or load_protocol(self._resolved.entry.address, root)
+        protocol = self._given or load_protocol(self._resolved.entry.address, self._resolved.data_root)
         require_images(protocol, allow_missing=config.allow_missing)
         return protocol
 

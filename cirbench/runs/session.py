@@ -137,7 +137,7 @@ class Session:
         assert entrant.training is not None
         data = self.resolved.data_for(entrant.spec)
         assert data is not None
-        source = open_source(data)
+        source = open_source(data, data_root=self.resolved.data_root, kind=entrant.spec.trains_on)
         return training_request(entrant.spec, self.ground.backbone, source, entrant.training)
 
     def _finished(self, job: Job, *, force: bool) -> Run:

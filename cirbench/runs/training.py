@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import MethodSpec
-    from cirbench.training.data import Source
+    from cirbench.training.data import Kind, Source
     from cirbench.training.train import Request
 
 SAMPLE_SIZE = 256
@@ -40,6 +40,7 @@ class TrainConfig(Parameters, frozen=True):
         activation: Activation function of a local weights file.
         data: Training data; see `cirbench.training.data.open_source`.
         captions: The captions of a folder of images.
+        data_root: Folder of the data sets, for data by name; CIRBENCH_DATA if not given.
         skip_broken: How many samples that cannot be used may be left out.
         workers: Processes that decode images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -60,6 +61,7 @@ class TrainConfig(Parameters, frozen=True):
     activation: Literal["gelu", "quick_gelu"] | None = None
     data: str | None = None
     captions: str | None = None
+    data_root: str | None = None
     skip_broken: Annotated[int, msgspec.Meta(ge=0)] = 0
     workers: Annotated[int, msgspec.Meta(ge=0)] | None = None
     device: str = "auto"
@@ -81,6 +83,7 @@ def train(
     output: str | Path | None = None,
     restart: bool = False,
     captions: str | Path | None = None,
+    data_root: str | Path | None = None,
     skip_broken: int = 0,
     evaluate: Sequence[str] = (),
     eval_every: int | None = None,
@@ -106,6 +109,7 @@ def train(
         output: The folder of the checkpoint; one in the cache if not given.
         restart: Replace whatever training ``output`` holds.
         captions: The captions of a folder of images.
+        data_root: Folder of the data sets, for data by name; CIRBENCH_DATA if not given.
         skip_broken: How many samples that cannot be used may be left out.
         evaluate: Ids of protocols to evaluate on during training.
         eval_every: Steps between two evaluations; the end of each epoch if not given.
@@ -133,6 +137,7 @@ def train(
         "activation": activation,
         "data": data,
         "captions": captions,
+        "data_root": data_root,
         "skip_broken": skip_broken,
         "workers": workers,
         "device": device,
@@ -171,7 +176,7 @@ def plan(config: TrainConfig) -> Request:
     from cirbench.training.data.source import OPENED
 
     spec = None if config.method == CLIP else find_method(config.method)
-    source = _source(config)
+    source = _source(config, None if spec is None else spec.trains_on)
     request = _clip_request(config, source) if spec is None else _method_request(spec, config, source)
     validation = validation_config(
         spec,
@@ -209,12 +214,15 @@ def _clip_request(config: TrainConfig, source: Source) -> Request:
     return clip_request(Path(config.model), source, parameters, device=config.device)
 
 
-def _source(config: TrainConfig) -> Source:
+def _source(config: TrainConfig, kind: Kind | None) -> Source:
     from cirbench.training.data import open_source
 
     if config.data is None:
         raise UsageError("--data is missing.", hint="For instance: --data scenes, or --data pairs.csv")
-    return open_source(config.data, config.captions, display=console.progress, say=console.say)
+    root = _path(config.data_root)
+    return open_source(
+        config.data, config.captions, data_root=root, kind=kind, display=console.progress, say=console.say
+    )
 
 
 def _usual_backbone(source: Source) -> str:

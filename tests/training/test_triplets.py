@@ -183,7 +183,7 @@ def test_a_method_of_pairs_refuses_triplets_and_the_other_way_round() -> None:
 def test_a_misspelt_part_of_scenes_is_refused_with_an_example(name: str) -> None:
     with pytest.raises(UsageError, match="is not training data") as caught:
         open_source(name)
-    assert caught.value.hint == "For instance: --data scenes:60000, or --data scenes:triplets"
+    assert "--data scenes:triplets" in str(caught.value.hint)
 
 
 def test_the_digest_of_triplets_follows_their_content() -> None:

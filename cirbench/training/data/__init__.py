@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.scenes import training_pairs, training_triplets
 from cirbench.errors import MissingData, UsageError, quoted, some
 from cirbench.support.console import say_once, silent, typed
 from cirbench.support.files import digest, sha256_of_file
 from cirbench.training.data.batches import Batches
 from cirbench.training.data.listed import LISTS, Listed, read_folder, read_list
+from cirbench.training.data.named import find_named, named_sources
 from cirbench.training.data.shards import read_shards
-from cirbench.training.data.source import Kind, Sample, Source, identified
+from cirbench.training.data.source import Asked, Kind, NamedSource, Sample, Source, identified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cirbench.support.console import Display
 
-__all__ = ["Batches", "Kind", "Sample", "Source", "open_source"]
+__all__ = ["Batches", "Kind", "NamedSource", "Sample", "Source", "named_sources", "open_source"]
 
-SCENES_PAIRS = 60_000
-SCENES_TRIPLETS = 10_000
 _KNOWN = "Give scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or .tar shards."
 
 
@@ -31,6 +28,8 @@ def open_source(
     data: str,
     captions: str | None = None,
     *,
+    data_root: Path | None = None,
+    kind: Kind | None = None,
     display: Display = silent,
     say: Callable[[str], None] = say_once,
 ) -> Source:
@@ -54,6 +53,8 @@ def open_source(
     Args:
         data: What is typed after ``--data``.
         captions: What is typed after ``--captions``.
+        data_root: The folder of the data sets, for a source by name; ``CIRBENCH_DATA`` where it is ``None``.
+        kind: What a training looks at, so that a source by name needs no more; ``None`` for all there is.
         display: Shows how far the fetching of shards is.
         say: Tells the user what is fetched where to, and what is there and not used.
 
@@ -65,8 +66,8 @@ def open_source(
     name = data if captions is None else f"{data} + {captions}"
     if captions is not None:
         return _captioned(name, _folder(data, "--captions goes with a folder of images"), Path(captions), say)
-    if data.partition(":")[0] == "scenes":
-        return _scenes(data)
+    if (found := find_named(data)) is not None:
+        return found[0].open(Asked(data, found[1], data_root, kind, display, say))
     if data.endswith(".tar"):
         shards = read_shards(data, display=display, say=say)
         if shards.unused:
@@ -84,19 +85,6 @@ def open_source(
     folder = read_folder(_folder(data, f"{quoted(data)} is not training data"), None)
     _say_unused(folder.unused, say)
     return identified(name, folder, listing=digest(folder.images))
-
-
-def _scenes(data: str) -> Source:
-    """The pairs or triplets that are drawn for the embedded benchmark."""
-    match = re.fullmatch(r"scenes(:triplets)?(?::(\d+))?", data)
-    if match is None:
-        raise UsageError(
-            f"{quoted(data)} is not training data.", hint="For instance: --data scenes:60000, or --data scenes:triplets"
-        )
-    triplets, count = match.groups()
-    if triplets:
-        return identified(data, training_triplets(int(count or SCENES_TRIPLETS)), listing="scenes triplets")
-    return identified(data, training_pairs(int(count or SCENES_PAIRS)), listing="scenes")
 
 
 def _captioned(name: str, folder: Path, captions: Path, say: Callable[[str], None]) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
@@ -12,12 +12,17 @@ import numpy as np
 
 from cirbench.errors import MissingData, UsageError
 from cirbench.protocol import Triplet
+from cirbench.support.console import say_once, silent
 from cirbench.support.files import digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from cirbench.protocol import ImageSource
+    from cirbench.support.console import Display
 
 Kind = Literal["pairs", "images", "texts", "features", "triplets", "triplet-features"]
 """What a training looks at; with features, images that its objective has prepared, so that a step opens none."""
@@ -202,3 +207,48 @@ def _name(sample: Sample, place: int) -> str:
     if isinstance(sample, Triplet):
         return f"triplet {place + 1} ({sample.reference.id} to {sample.target.id})"
     return f"sample {place + 1}" if sample.image is None else str(sample.image)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """How a named source is asked for.
+
+    Attributes:
+        name: As typed.
+        count: N of ``NAME:N``; ``None`` where it was not typed.
+        data_root: The folder of the data sets; the one that ``CIRBENCH_DATA`` names where it is ``None``.
+        kind: What a training looks at, so that images are not needed for texts; ``None`` for all there is.
+        display: Shows how far longer work is.
+        say: Tells the user what is there and not used.
+    """
+
+    name: str
+    count: int | None = None
+    data_root: Path | None = None
+    kind: Kind | None = None
+    display: Display = silent
+    say: Callable[[str], None] = say_once
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedSource(ABC):
+    """Training data that a name stands for; `cirbench.training.data.named` lists them.
+
+    Attributes:
+        name: What is typed after ``--data``, for instance ``"coco:train2017"``.
+        title: One line for people.
+        counted: Whether ``NAME:N`` asks for N samples of it.
+    """
+
+    name: str
+    title: str
+    counted: bool = False
+
+    @abstractmethod
+    def open(self, asked: Asked) -> Source:
+        """Open it.
+
+        Raises:
+            MissingData: It is not there; the hint is the command that gets it.
+            CorruptFile: It is there, and is damaged.
+        """

@@ -1,0 +1,61 @@
+"""Training data by name, each found without loading anything; what a benchmark or a corpus brings is one entry here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cirbench.benchmarks.scenes import training_pairs, training_triplets
+from cirbench.errors import UsageError, quoted
+from cirbench.training.data.source import Asked, NamedSource, Source, identified
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCENES_PAIRS = 60_000
+SCENES_TRIPLETS = 10_000
+
+
+class ScenesPairs(NamedSource):
+    """Image-caption pairs that are drawn."""
+
+    def open(self, asked: Asked) -> Source:
+        """Draw so many pairs as were asked for."""
+        return identified(asked.name, training_pairs(asked.count or SCENES_PAIRS), listing="scenes")
+
+
+class ScenesTriplets(NamedSource):
+    """Triplets that are drawn."""
+
+    def open(self, asked: Asked) -> Source:
+        """Draw so many triplets as were asked for."""
+        return identified(asked.name, training_triplets(asked.count or SCENES_TRIPLETS), listing="scenes triplets")
+
+
+_SOURCES: tuple[NamedSource, ...] = (
+    ScenesPairs("scenes", f"{SCENES_PAIRS:,} image-caption pairs that are drawn, or N of them", counted=True),
+    ScenesTriplets("scenes:triplets", f"{SCENES_TRIPLETS:,} triplets that are drawn, or N of them", counted=True),
+)
+
+
+def named_sources() -> Mapping[str, NamedSource]:
+    """Return every named source by its name."""
+    return {source.name: source for source in _SOURCES}
+
+
+def find_named(data: str) -> tuple[NamedSource, int | None] | None:
+    """Return the source that ``NAME`` or ``NAME:N`` stands for, and N; ``None`` where the name is of no source.
+
+    Raises:
+        UsageError: What follows a name is not what may follow it.
+    """
+    sources = named_sources()
+    if data in sources:
+        return sources[data], None
+    name, _, count = data.rpartition(":")
+    if name in sources and sources[name].counted and count.isdecimal() and int(count):
+        return sources[name], int(count)
+    family = data.partition(":")[0]
+    alike = [f"{each.name}[:N]" if each.counted else each.name for each in sources.values()]
+    if examples := [f"--data {each}" for each in alike if each.partition("[")[0].partition(":")[0] == family]:
+        raise UsageError(f"{quoted(data)} is not training data.", hint=f"For instance: {', or '.join(examples)}")
+    return None
