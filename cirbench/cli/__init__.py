@@ -61,6 +61,10 @@ MODULES = {
 INTERRUPTED = 130
 
 
+WIDE = click.option("--wide", is_flag=True, help="Show every column, also where the terminal is narrower.")
+"""For every verb that prints a table."""
+
+
 def command_error(words: Sequence[str]) -> str | None:
     """Say why the command line does not take a verb with these arguments, or ``None`` where it does.
 

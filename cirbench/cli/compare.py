@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from cirbench.cli import WIDE
 from cirbench.errors import MissingData, UsageError
 from cirbench.support.console import print_lines, typed
 from cirbench.support.tables import FORMATS
@@ -127,7 +128,8 @@ _MOST = 20
     type=click.Choice(DIFF_TABLES),
     help="Table to print.  [default: both as rich, settings in any other form]",
 )
-def diff_command(one: Path, other: Path, form: str, which: str | None) -> None:
+@WIDE
+def diff_command(one: Path, other: Path, form: str, which: str | None, wide: bool) -> None:
     """Show what differs between two runs: their settings, and the queries with a hit in the top k of only one of them.
 
     \b
@@ -143,7 +145,7 @@ def diff_command(one: Path, other: Path, form: str, which: str | None) -> None:
     first, second = run_names(runs)
     asked = DIFF_TABLES if which is None and form == "rich" else (which or DIFF_TABLES[0],)
     for name in asked:
-        print_table(_diff_table(name, runs, (first, second), form), form)
+        print_table(_diff_table(name, runs, (first, second), form), form, wide=wide)
 
 
 def _diff_table(which: str, runs: tuple[Run, Run], names: tuple[str, str], form: str) -> Table:
@@ -185,6 +187,7 @@ _DEFAULT = 8
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead of a table.")
 @click.option("--thumbnails", is_flag=True, help="Show images whose licence you have to judge yourself.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the benchmark.  [default: as in the run]")
+@WIDE
 def report_command(
     run: Path,
     run2: Path | None,
@@ -195,6 +198,7 @@ def report_command(
     html: Path | None,
     thumbnails: bool,
     data_root: Path | None,
+    wide: bool,
 ) -> None:
     """Look at what one or two runs retrieved: reference, caption, first images, ground truths and their ranks.
 
@@ -219,10 +223,9 @@ def report_command(
     folders = [run] if run2 is None else [run, run2]
     report = read_report(folders, cast("Choice", choice), count, top=top, data_root=data_root)
     if html is None:
-        from cirbench.support import console
-        from cirbench.support.tables.terminal import to_rich
+        from cirbench.support.console import print_table
 
-        console.show(to_rich(summary(report)))
+        print_table(summary(report), wide=wide)
         return
     shown = write_page(report, html, thumbnails=thumbnails)
     print_lines([f"{html}: {len(report.cases)} queries, {shown} thumbnails"])

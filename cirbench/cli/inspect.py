@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from cirbench.errors import UnknownName, visible
+from cirbench.cli import WIDE
+from cirbench.errors import UnknownName
 from cirbench.support.console import print_lines
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 @click.argument("kind", type=click.Choice(["methods", "datasets", "protocols", "backbones", "metrics", "runs"]))
 @click.option("--runs", "folder", default="runs", show_default=True, help="Folder that holds the runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_command(kind: str, folder: str, as_json: bool) -> None:
+@WIDE
+def list_command(kind: str, folder: str, as_json: bool, wide: bool) -> None:
     """List methods, datasets, protocols, backbones, metrics or runs."""
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
@@ -44,17 +46,11 @@ def list_command(kind: str, folder: str, as_json: bool) -> None:
     elif not rows:
         click.echo(f"No {kind} here.", err=True)
     else:
-        from rich.table import Table
-        from rich.text import Text
+        from cirbench.support.console import print_table
+        from cirbench.support.tables import Column, Table
 
-        from cirbench.support.console import show
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in rows[0]:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(visible(value)) for value in row.values()))
-        show(table)
+        columns = tuple(Column(name, name) for name in rows[0])
+        print_table(Table("", columns, tuple(tuple(row.values()) for row in rows)), wide=wide, borders=False)
 
 
 def _methods() -> Rows:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cirbench.cli import command_error
-from cirbench.errors import CheckFailed, CirbenchError, UsageError, visible
+from cirbench.cli import WIDE, command_error
+from cirbench.errors import CheckFailed, CirbenchError, UnknownName, UsageError, visible
 from cirbench.support.console import print_lines, print_path, say, typed
 from cirbench.support.parameters import pairs
+from cirbench.support.tables import FORMATS
 
 if TYPE_CHECKING:
     from cirbench.leaderboard.published import Published
@@ -31,6 +32,7 @@ def leaderboard_command() -> None:
     cirbench leaderboard add runs/scenes/pli-d2c078bf
     cirbench leaderboard check
     cirbench leaderboard build
+    cirbench leaderboard show circo/test --format latex > board.tex
     """
 
 
@@ -107,7 +109,22 @@ def build(entries: Path, output: Path, boards: Path | None) -> None:
         say(f"left out: {verdict.name}: {'; '.join(verdict.problems)}")
 
 
-_ENTRIES_PATH = click.Path(path_type=Path)
+@leaderboard_command.command()
+@click.argument("board")
+@_ENTRIES
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Format of the table."
+)
+@WIDE
+def show(board: str, entries: Path, form: str, wide: bool) -> None:
+    """Print the BOARD of a protocol, such as circo/test: entries and published rows, by backbone."""
+    from cirbench.leaderboard.board import board_table, read_leaderboard
+    from cirbench.support.console import print_table
+
+    boards = {each.id: each for each in read_leaderboard(entries, parse=command_error).boards}
+    if board not in boards:
+        raise UnknownName("board", board, boards)
+    print_table(board_table(boards[board]), form, wide=wide)
 
 
 @click.command()
@@ -136,13 +153,14 @@ _ENTRIES_PATH = click.Path(path_type=Path)
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["rich", "md", "csv", "json", "latex", "html"]),
+    type=click.Choice(FORMATS),
     default="rich",
     show_default=True,
     help="Format of the table.",
 )
+@WIDE
 def reproduce_command(
-    row: str | None, listing: bool, plan: bool, parameters: tuple[str, ...], form: str, **options: Any
+    row: str | None, listing: bool, plan: bool, parameters: tuple[str, ...], form: str, wide: bool, **options: Any
 ) -> None:
     """Run a published row again and compare the numbers; or list exactly what is missing for that.
 
@@ -152,11 +170,11 @@ def reproduce_command(
     cirbench reproduce cirr-val/pic2word/not-stated/rerun --checkpoint checkpoints/pic2word
     """
     from cirbench.leaderboard.published import load_published
-    from cirbench.support.tables import render
+    from cirbench.support.console import print_table
 
     published = load_published()
     if listing:
-        click.echo(render(_listing(published, row or ""), form), nl=False)
+        print_table(_listing(published, row or ""), form, wide=wide)
         return
     if row is None:
         raise UsageError("Say which row.", hint="`cirbench reproduce --list` names them.")
@@ -176,7 +194,7 @@ def reproduce_command(
         click.echo(outcome.hint, err=True)
         click.echo("Record the answer with `cirbench submit record`, then run this again.", err=True)
         return
-    click.echo(render(as_table(found, outcome.found, again.plan.notes), form), nl=False)
+    print_table(as_table(found, outcome.found, again.plan.notes), form, wide=wide)
     say(f"run: {outcome.run.folder}")
     if any(each.verdict == DIFFERS for each in outcome.found):
         raise CheckFailed(

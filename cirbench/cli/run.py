@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cirbench.cli import WIDE
 from cirbench.errors import UsageError
 from cirbench.support.console import print_lines, typed
 from cirbench.support.parameters import pairs
@@ -84,6 +85,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--plan", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and nothing else.")
+@WIDE
 def run_command(
     config: Path | None,
     parameters: tuple[str, ...],
@@ -91,6 +93,7 @@ def run_command(
     plan: bool,
     force: bool,
     as_json: bool,
+    wide: bool,
     **options: Any,
 ) -> None:
     """Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
@@ -116,7 +119,7 @@ def run_command(
     if as_json:
         click.echo(report.as_json())
     else:
-        report.print()
+        report.print(wide=wide)
     if not session.resolved.entry.labelled and session.resolved.entry.folder is None:
         _submit(report, session)
 
@@ -149,8 +152,9 @@ def _submit(report: Report, session: Session) -> None:
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the table."
 )
+@WIDE
 def sweep_command(
-    method: str, assignments: tuple[str, ...], metric: str | None, form: str, force: bool, **options: Any
+    method: str, assignments: tuple[str, ...], metric: str | None, form: str, wide: bool, force: bool, **options: Any
 ) -> None:
     """Run METHOD once for each value, or each combination of values, and compare the runs.
 
@@ -177,5 +181,5 @@ def sweep_command(
     folder = first.folder.parent.parent / "sweeps" / f"{first.result.method.name}-{name[:8]}"
     write_text(folder / "table.json", render(table, "json"))
     write_text(folder / "plot.svg", to_svg(sweep_plot(sweep)))
-    print_table(table, form)
+    print_table(table, form, wide=wide)
     say(f"table and plot: {folder}")

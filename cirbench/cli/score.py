@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.benchmarks import choose_protocol, load_protocol
-from cirbench.errors import UsageError, visible
-from cirbench.support.console import print_lines
+from cirbench.cli import WIDE
+from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
     from cirbench.benchmarks import ProtocolEntry
@@ -35,6 +35,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--gallery-ids", type=_FILE, help="Gallery id of each row of --features.")
 @click.option("--data-root", type=_FILE, help="Folder of the annotations.  [default: CIRBENCH_DATA]")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout, and nothing else.")
+@WIDE
 def score_command(
     dataset: str,
     split: str | None,
@@ -46,6 +47,7 @@ def score_command(
     gallery_ids: Path | None,
     data_root: Path | None,
     as_json: bool,
+    wide: bool,
 ) -> None:
     """Score anyone's ranked lists, or features, by a benchmark's exact protocol.
 
@@ -68,7 +70,7 @@ def score_command(
     if as_json:
         click.echo(_as_json(score, entry))
     else:
-        _print(score, entry)
+        _print(score, entry, wide=wide)
 
 
 def _score(
@@ -123,34 +125,30 @@ def _as_json(score: Score, entry: ProtocolEntry) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _print(score: Score, entry: ProtocolEntry) -> None:
-    from rich.table import Table
-    from rich.text import Text
+def _print(score: Score, entry: ProtocolEntry, *, wide: bool) -> None:
+    from cirbench.support.console import print_table
+    from cirbench.support.tables import Column, Number, Table
 
-    from cirbench.metrics.table import parse_label
-    from cirbench.support.console import show
-
-    table = Table()
-    table.add_column("metric", no_wrap=True)
     best = score.ceilings
     limited = any(value < 1 for value in best.values())
-    for name in ("%", "95 % interval", "queries", *(("at most",) if limited else ())):
-        table.add_column(name, justify="right", no_wrap=True)
-    previous = None
-    for measured, interval in zip(score.measurements, score.intervals, strict=True):
-        if previous is not None and parse_label(measured.label).by != previous:
-            table.add_section()
-        previous = parse_label(measured.label).by
-        table.add_row(
-            Text(visible(measured.label)),
-            f"{100 * measured.value:.4f}",
+    columns = (
+        Column("metric", "metric"),
+        Column("value", "%"),
+        Column("interval", "95 % interval"),
+        Column("queries", "queries", optional=2),
+        *((Column("at_most", "at most", optional=1),) if limited else ()),
+    )
+    rows = tuple(
+        (
+            measured.label,
+            Number(100 * measured.value, digits=4),
             f"{100 * interval.low:.4f} to {100 * interval.high:.4f}",
-            str(measured.count),
-            *((f"{100 * best[measured.label]:.2f}",) if limited else ()),
+            Number(measured.count, digits=0),
+            *((Number(100 * best[measured.label]),) if limited else ()),
         )
-    print_lines([_title(score, entry)])
-    show(table)
-    click.echo(_notes(score))
+        for measured, interval in zip(score.measurements, score.intervals, strict=True)
+    )
+    print_table(Table(_title(score, entry), columns, rows, notes=tuple(_notes(score))), wide=wide)
 
 
 def _title(score: Score, entry: ProtocolEntry) -> str:
@@ -170,11 +168,11 @@ def _expected(published: int | None, counted: int) -> int:
     return counted if published is None else published
 
 
-def _notes(score: Score) -> str:
+def _notes(score: Score) -> list[str]:
     lines = ["Intervals: 95 %; queries that share an image do not count as independent."]
     if score.tied_relevant:
         lines.append(f"{score.tied_relevant} ground truths share their exact score with another candidate.")
     if score.not_measured:
         names = ", ".join(str(measure) for measure in score.not_measured)
         lines.append(f"Not measured, since these predictions do not rank the groups: {names}.")
-    return "\n".join(lines)
+    return lines

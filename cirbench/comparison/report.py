@@ -58,9 +58,12 @@ def overview_table(
     columns = [Column("method", "method"), Column("headline", f"{short_label(headline.label)} [95 % interval]")]
     if partly:
         columns.append(Column("optimistic", f"{short_label(headline.label)} without lost queries"))
-    columns += [Column(label, short_label(label)) for label in labels]
+    columns += [Column(label, short_label(label), optional=3 + at) for at, label in enumerate(labels)]
     if unimodal is not None:
-        columns += [Column("composition", "composition subset"), Column("gain", "gain over better unimodal")]
+        columns += [
+            Column("composition", "composition subset", optional=2),
+            Column("gain", "gain over better unimodal", optional=1),
+        ]
     if plain is not None:
         columns.append(Column("plain", f"against {reference}"))
     rows = []
@@ -201,10 +204,10 @@ class Report:
         }
         return inert_json(content)
 
-    def print(self) -> None:
-        """Print the table, and where the results lie, on stdout."""
+    def print(self, *, wide: bool = False) -> None:
+        """Print the table, and where the results lie, on stdout; ``wide`` as in `print_table`."""
         if self.measured:
-            print_table(self.table)
+            print_table(self.table, wide=wide)
         else:
             name = self.runs[0].result.protocol.name
             print_lines([f"The ground truths of {name} are not available: rankings, and no numbers."])

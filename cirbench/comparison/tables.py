@@ -40,13 +40,13 @@ def standings_table(standings: Standings, *, significance_marks: bool = False) -
     backbones = {row.run.result.backbone.digest for row in rows}
     columns = [Column("run", "run")]
     if len(backbones) > 1:
-        columns.append(Column("backbone", "backbone"))
+        columns.append(Column("backbone", "backbone", optional=2))
     columns += [Column("rank", "rank"), Column("value", standings.label)]
     if not significance_marks:
         columns += [
             Column("difference", f"against {standings.baseline.name}"),
-            Column("p", "p (Holm)"),
-            *(Column(name, name) for name in ("wins", "ties", "losses")),
+            Column("p", "p (Holm)", optional=1),
+            *(Column(name, name, optional=3) for name in ("wins", "ties", "losses")),
         ]
     return Table(
         title=title(standings.baseline.run, backbone=len(backbones) == 1),
@@ -79,9 +79,9 @@ def diagnostics_table(named: Sequence[tuple[str, Run]], label: str) -> Table | N
             Column("value", label),
             Column("gain", "gain over better unimodal"),
             Column("composition", "composition subset"),
-            Column("composition_queries", "its queries"),
-            Column("image_hits", f"image-only, hit in top {k}"),
-            Column("text_hits", f"text-only, hit in top {k}"),
+            Column("composition_queries", "its queries", optional=2),
+            Column("image_hits", f"image-only, hit in top {k}", optional=1),
+            Column("text_hits", f"text-only, hit in top {k}", optional=1),
         ),
         rows=tuple(rows[at] for at in sorted(rows)),
         caption=f"Percent; differences in points; 95 % intervals. {composition_definition(label)} Image-only retrieval "
@@ -121,7 +121,12 @@ def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = Fals
             by_slice.setdefault(label, []).append((name, value))
     if not by_slice:
         return None
-    columns = (Column("slice", "slice"), Column("queries", "queries"), Column("run", "run"), Column("value", "value"))
+    columns = (
+        Column("slice", "slice"),
+        Column("queries", "queries", optional=1),
+        Column("run", "run"),
+        Column("value", "value"),
+    )
     rows: list[Row] = []
     for label, values in by_slice.items():
         for at, (name, value) in enumerate(values):
@@ -129,7 +134,7 @@ def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = Fals
             rows.append((*head, name, number(value), *((bar(value.value),) if bars else ())))
     return Table(
         title="By slice",
-        columns=(*columns, *((Column("bar", "0 to 100"),) if bars else ())),
+        columns=(*columns, *((Column("bar", "0 to 100", optional=2),) if bars else ())),
         rows=tuple(rows),
         caption="Percent, with 95 % intervals.",
     )
@@ -268,8 +273,8 @@ def sweep_table(sweep: Sweep) -> Table:
             Column("value", label),
             Column("rank", "rank"),
             Column("difference", "against the highest"),
-            Column("p", "p (Holm)"),
-            Column("run", "run"),
+            Column("p", "p (Holm)", optional=1),
+            Column("run", "run", optional=2, aside=True),
         ),
         rows=rows,
         caption=f"{statistics_caption(first, len(standings.pairs))} Rank: the ranks that a setting may have, as far as "

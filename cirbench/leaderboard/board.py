@@ -27,9 +27,9 @@ from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
 from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
 from cirbench.leaderboard.published import Published, load_published
 from cirbench.metrics.statistics import RankRange, compare_all
-from cirbench.metrics.table import short_label
+from cirbench.metrics.table import printed_labels, short_label
 from cirbench.support.files import slug
-from cirbench.support.tables import Column, Number, Table, render
+from cirbench.support.tables import BEST, Column, Number, Table, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -500,8 +500,14 @@ def distinct(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
 
 
 def board_table(board: Board) -> Table:
-    """Lay a board out as a table, with every number that its rows have."""
-    return _table(board, board.metrics, [(group.backbone, row) for group in board.groups for row in group.rows])
+    """Lay a board out as a table, with every number that its rows have; on a printed page, those that papers print."""
+    table = _table(board, board.metrics, [(group.backbone, row) for group in board.groups for row in group.rows])
+    marked = dataclasses.replace(table, sections="backbone").with_best(board.metrics)
+    return dataclasses.replace(
+        marked,
+        caption=f"Percent. {BEST}",
+        summary=f"{board.title}, in percent. {BEST}",
+    )
 
 
 _SUMMARY_ROWS, _SUMMARY_METRICS = 3, 4
@@ -521,16 +527,20 @@ def summary_table(board: Board) -> Table:
 
 
 def _table(board: Board, labels: Sequence[str], rows: Sequence[tuple[str, BoardRow]]) -> Table:
+    printed = printed_labels(board.metrics)
     columns = (
         Column("backbone", "backbone"),
         Column("method", "method"),
         Column("rank", "rank"),
-        *(Column(label, short_label(label)) for label in labels),
-        Column("supervision", "supervision"),
-        Column("evidence", "evidence"),
-        Column("year", "year"),
-        Column("source", "source"),
-        Column("id", "id"),
+        *(
+            Column(label, short_label(label), optional=at, aside=label not in printed)
+            for at, label in enumerate(labels)
+        ),
+        Column("supervision", "supervision", optional=len(labels)),
+        Column("evidence", "evidence", optional=len(labels) + 1, aside=True),
+        Column("year", "year", optional=len(labels) + 2, aside=True),
+        Column("source", "source", optional=len(labels) + 3, aside=True),
+        Column("id", "id", optional=len(labels) + 3, aside=True),
     )
     cells = tuple(
         (

@@ -175,6 +175,33 @@ def parts_of(label: str, labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(each for each in labels if mean and each.startswith(f"{start}[{by.removesuffix(']')}="))
 
 
+def printed_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return, of the numbers that a protocol reports, those that papers print in their tables, in the papers' order.
+
+    Numbers on all queries come first, then each slice with its cut-offs, then the means over slices: R@10 and R@50 of
+    dress, shirt and top-tee and their averages for FashionIQ, R@1, R@2 and R@3 of each task for GeneCIS. Slices that
+    no mean is taken over, such as CIRCO's aspects, are left out, and where mAP leads, so are recall and hit rate.
+    """
+    sliced = {label: _slice(label) for label in labels}
+    averaged = {by for by, part in sliced.values() if by and not part}
+    parts = [*dict.fromkeys(part for by, part in sliced.values() if by in averaged and part)]
+
+    def place(label: str) -> int:
+        by, part = sliced[label]
+        return 0 if not by else 1 + parts.index(part) if part else 1 + len(parts)
+
+    less = ("Recall@", "Hit_rate@") if labels and labels[0].startswith("mAP") else ()
+    chosen = (label for label, (by, _) in sliced.items() if by in averaged or (not by and not label.startswith(less)))
+    return tuple(sorted(chosen, key=place))
+
+
+def _slice(label: str) -> tuple[str, str]:
+    """The kind of slice and the slice that a label is about, ``""`` for all; without a look at the metric."""
+    inside = label.partition("[")[2].removesuffix("]")
+    by, _, part = ("", "", "") if not inside else inside.removeprefix(_MEAN).partition("=")
+    return by, part
+
+
 def measures_of(labels: Sequence[str]) -> tuple[Measure, ...]:
     """Return what a protocol asked for, from the labels of all that it reports, in their order.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import shlex
 import sys
 import time
@@ -18,12 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from rich.table import Table as RichTable
-
     from cirbench.support.tables import Table
-
-WIDTH = 160
-"""Columns of a table where no terminal says how many there are."""
 
 _QUIET_SECONDS = 2.0
 _LINE_SECONDS = 10.0
@@ -157,27 +153,32 @@ def say_once(line: str) -> None:
     say(line)
 
 
-def show(table: RichTable) -> None:
-    """Print a table on stdout, as wide as it needs to be where there is no terminal; a narrow one cuts nothing off."""
-    from rich.console import Console
-    from rich.segment import Segment
-
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    # Rich overruns a width where the least widths of columns come to more than it had shared out, so it is given less.
-    for width in range(console.width, console.width * 3 // 4, -1):
-        lines = Segment.split_lines(console.render(table, console.options.update(width=width)))
-        if max(map(Segment.get_line_length, lines), default=0) <= console.width:
-            break
-    console.print(table, width=width, crop=False)
+def width() -> int | None:
+    """Return how many columns a line has: ``COLUMNS``, else the terminal's; ``None`` where there is none."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return (os.get_terminal_size(sys.stdout.fileno()).columns or None) if sys.stdout.isatty() else None
+    except (OSError, ValueError):  # a stream of a notebook or a test
+        return None
 
 
-def print_table(table: Table, form: str = "rich") -> None:
-    """Print a table in one of `cirbench.support.tables.FORMATS`."""
-    if form == "rich":
-        from cirbench.support.tables.terminal import to_rich
-
-        show(to_rich(table))
-    else:
+def print_table(table: Table, form: str = "rich", *, wide: bool = False, borders: bool = True) -> None:
+    """Print a table in one of `cirbench.support.tables.FORMATS`; as rich it fits the terminal, unless ``wide``."""
+    if form != "rich":
         from cirbench.support.tables import render
 
         click.echo(render(table, form), nl=False)
+        return
+    from rich.console import Console
+
+    from cirbench.support.tables.terminal import to_lines
+
+    lines = to_lines(table, None if wide else width(), borders=borders)
+    if not sys.stdout.isatty():
+        click.echo("\n".join(line.plain for line in lines))
+        return
+    console = Console(width=max(line.cell_len for line in lines) + 1)
+    for line in lines:
+        console.print(line, no_wrap=True, overflow="ignore", crop=False)

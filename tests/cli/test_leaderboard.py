@@ -104,3 +104,17 @@ def test_the_command_of_an_entry_finds_the_run_that_it_was_made_of(
     assert execute([*shlex.split(entry.commands[0])[1:], *output, "--json"]) == 0
     assert {*(tmp_path / "runs" / "scenes").iterdir()} == folders
     assert entry.run in capsys.readouterr().out
+
+
+def test_a_board_is_shown_as_papers_print_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CIRCO's mAP by backbone, with the best in bold; sources and ids are comments."""
+    show = ["leaderboard", "show", "--entries", str(tmp_path)]
+    assert execute([*show, "circo/test", "--format", "latex"]) == 0
+    source = capsys.readouterr().out
+    (heading,) = [line for line in source.splitlines() if line.startswith("backbone &")]
+    assert heading == r"backbone & method & rank & mAP@5 & mAP@10 & mAP@25 & mAP@50 & supervision \\"
+    assert r"\textbf{" in source and r"\underline{" in source and "% evidence: " in source
+    (caption,) = [line for line in source.splitlines() if line.startswith(r"\caption")]
+    assert len(caption) < 160
+    assert execute([*show, "circo/testt"]) == 2
+    assert "There is no board called 'circo/testt'.\nNearest: circo/test" in capsys.readouterr().err

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from cirbench.errors import UnknownName
 from cirbench.support.tables.html import to_html
 from cirbench.support.tables.latex import to_latex
-from cirbench.support.tables.model import Cell, Column, Mark, Number, Row, Table
+from cirbench.support.tables.model import BEST, Cell, Column, Mark, Number, Row, Table
 from cirbench.support.tables.plain import to_csv, to_json, to_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FORMATS", "Cell", "Column", "Mark", "Number", "Row", "Table", "render"]
+__all__ = ["BEST", "FORMATS", "Cell", "Column", "Mark", "Number", "Row", "Table", "render"]
 
 
 def _text(table: Table) -> str:

@@ -20,7 +20,7 @@ def to_html(table: Table) -> str:
     """Write a ``figure`` with the table and its notes.
 
     A number carries ``data-value``, its interval ``data-low`` and ``data-high``; the first column heads its rows.
-    Classes are ``number``, ``interval`` and ``note``.
+    Classes are ``number``, ``sd``, ``interval`` and ``note``.
     """
     return "\n".join(_lines(table)) + "\n"
 
@@ -35,13 +35,17 @@ def _lines(table: Table) -> Iterator[str]:
     yield "<table>"
     if table.title:
         yield f"<caption>{escape(table.title)}</caption>"
+    if table.spans:
+        over = (f'<th scope="colgroup" colspan="{count}">{escape(group)}</th>' for group, count in table.spans)
+        yield f"<thead><tr>{''.join(over)}</tr>"
     headings = (
         f'<th scope="col"{_class(table, at)}>{escape(column.heading)}</th>' for at, column in enumerate(table.columns)
     )
-    yield f"<thead><tr>{''.join(headings)}</tr></thead>"
-    yield "<tbody>"
-    yield from (_row(row, table) for row in table.rows)
-    yield "</tbody>"
+    yield f"{'' if table.spans else '<thead>'}<tr>{''.join(headings)}</tr></thead>"
+    for rows in table.divided or ((),):
+        yield "<tbody>"
+        yield from (_row(row, table) for row in rows)
+        yield "</tbody>"
     if table.foot:
         yield "<tfoot>"
         yield from (_row(row, table) for row in table.foot)
@@ -76,6 +80,8 @@ def _data(cell: Cell) -> str:
 def _content(cell: Cell) -> str:
     if not isinstance(cell, Number):
         return escape(cell or "")
+    sign = f"<sup>{escape(cell.sign)}</sup>" if cell.sign else ""
+    sd = "" if cell.sd is None else f' <span class="sd">± {cell.sd_text}</span>'
     interval = "" if cell.ends_text is None else f' <span class="interval">[{", ".join(cell.ends_text)}]</span>'
-    note = f'<span class="note">{escape(cell.note_text)}</span>' if cell.note else ""
-    return f"{_FRAMES[cell.mark].format(cell.text)}{interval}{note}"
+    note = f' <span class="note">{escape(cell.note)}</span>' if cell.note else ""
+    return f"{_FRAMES[cell.mark].format(cell.text)}{sign}{sd}{interval}{note}"

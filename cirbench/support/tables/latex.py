@@ -8,7 +8,7 @@ from cirbench.errors import visible
 from cirbench.support.tables.model import Number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from cirbench.support.tables.model import Cell, Row, Table
 
@@ -52,31 +52,72 @@ _SIGNS = {
 _FRAMES = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
 
 
+_RAISED = dict(zip("ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", "abcdefghijklmnoprstuvwxyz", strict=True))
+
+_ALONE = r"""% Compiles alone, and by \input in a document with \usepackage{booktabs}.
+\expandafter\ifx\csname @nodocument\endcsname\relax\else
+\documentclass{article}\usepackage{booktabs}\begin{document}
+\def\cirbenchend{\end{document}}
+\fi"""
+
+_WIDE = 8
+"""A table of more columns spans both columns of a page, in small print."""
+
+
 def to_latex(table: Table) -> str:
     r"""Write a ``table`` environment; best is bold, second best underlined.
 
-    Needs ``\usepackage{booktabs}``. The title opens the caption, so that the protocol stands in it; notes follow below
-    the rules.
+    Printed are the summary as the caption, and every column that is not aside. Title, caption, notes and the columns
+    aside are comments.
     """
-    aligned = "".join("r" if table.numeric(at) else "l" for at in range(len(table.columns)))
-    caption = " ".join(escape(_sentence(text)) for text in (table.title, table.caption) if text)
+    places = [at for at, column in enumerate(table.columns) if not column.aside]
+    shown = table.only(places)
+    wide = len(places) > _WIDE
+    environment = "table*" if wide else "table"
+    caption = escape(_sentence(table.summary or table.title))
+    signs = [_longest_sign(shown, at) for at in range(len(places))]
+    asides = iter([_aside(table, row) for row in table.all_rows])
+    bodies = [[f"{_row(row, signs)}{next(asides)}" for row in rows] for rows in (*shown.divided, shown.foot) if rows]
     lines = [
-        r"% \usepackage{booktabs}",
-        r"\begin{table}[t]",
-        r"\centering",
+        *(f"% {visible(text)}" for text in (table.title, table.caption, *table.notes) if text),
+        _ALONE,
+        rf"\begin{{{environment}}}[t]",
+        r"\centering" + (r"\small\setlength{\tabcolsep}{3pt}" if wide else ""),
         *([rf"\caption{{{caption}}}"] if caption else []),
-        rf"\begin{{tabular}}{{{aligned}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if shown.numeric(at) else 'l' for at in range(len(places)))}}}",
         r"\toprule",
-        _line(escape(column.heading) for column in table.columns),
-        r"\midrule",
-        *map(_row, table.rows),
-        *([r"\midrule", *map(_row, table.foot)] if table.foot else []),
+        *_over(shown),
+        _line(escape(column.heading) for column in shown.columns),
+        *(line for body in bodies for line in (r"\midrule", *body)),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\smallskip{{\footnotesize {escape(note)}}}" for note in table.notes),
-        r"\end{table}",
+        rf"\end{{{environment}}}",
+        r"\csname cirbenchend\endcsname",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _over(table: Table) -> list[str]:
+    """The headings over groups of columns, each with its rule."""
+    if not table.spans:
+        return []
+    cells, rules, at = [], [], 1
+    for group, count in table.spans:
+        cells.append(rf"\multicolumn{{{count}}}{{c}}{{{escape(group)}}}" if group else "")
+        if group:
+            rules.append(rf"\cmidrule(lr){{{at}-{at + count - 1}}}")
+        at += count
+    return [_line(cells), "".join(rules)]
+
+
+def _aside(table: Table, row: Row) -> str:
+    """What a row says in columns that are not printed, as a comment at the end of its line."""
+    said = [
+        f"{column.label}: {visible(str(cell))}"
+        for column, cell in zip(table.columns, row, strict=True)
+        if column.aside and cell
+    ]
+    return f" % {'; '.join(map(visible, said))}" if said else ""
 
 
 def escape(text: str) -> str:
@@ -95,16 +136,28 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _row(row: Row) -> str:
-    return _line(map(_cell, row))
+def _row(row: Row, signs: Sequence[str]) -> str:
+    return _line(map(_cell, row, signs))
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, longest_sign: str) -> str:
     if not isinstance(cell, Number):
         return escape(cell or "")
+    sign = rf"\textsuperscript{{{_sign(cell.sign)}}}" if cell.sign else ""
+    room = longest_sign[len(cell.sign) :]  # so that numbers stand below each other
+    sign += rf"\hphantom{{\textsuperscript{{{_sign(room)}}}}}" if room else ""
+    sd = "" if cell.sd is None else rf" {{\scriptsize$\pm$ {cell.sd_text}}}"
     interval = "" if cell.ends_text is None else f" [{', '.join(map(_minus, cell.ends_text))}]"
-    note = rf"\textsuperscript{{{escape(cell.note)}}}" if cell.note_is_sign else escape(cell.note_text)
-    return f"{_FRAMES[cell.mark].format(_minus(cell.text))}{interval}{note}"
+    note = f" {escape(cell.note)}" if cell.note else ""
+    return f"{_FRAMES[cell.mark].format(_minus(cell.text))}{sign}{sd}{interval}{note}"
+
+
+def _sign(text: str) -> str:
+    return escape("".join(_RAISED.get(sign, sign) for sign in text))
+
+
+def _longest_sign(table: Table, at: int) -> str:
+    return max((cell.sign for row in table.all_rows if isinstance(cell := row[at], Number)), key=len, default="")
 
 
 def _minus(number: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 Mark: TypeAlias = Literal["", "best", "second"]
-
-_ATTACHED = "*†‡§"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,7 +24,9 @@ class Number:
         digits: After the decimal point.
         signed: Whether a positive number, and its interval, carry a plus sign; for differences.
         mark: Whether it is the best, or the second best, of its column.
-        note: Stands behind it: ``"p=0.0364"``, or a sign such as ``"*"``.
+        sd: Standard deviation over replicates, or ``None``.
+        sign: Close behind it, raised where that can be: ``"*"`` or ``"†"``.
+        note: Behind it, after a space: ``"p=0.0364"``.
     """
 
     value: float
@@ -31,12 +35,14 @@ class Number:
     digits: int = 2
     signed: bool = False
     mark: Mark = ""
+    sd: float | None = None
+    sign: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
             raise ValueError("an interval has two ends")
-        if not all(map(math.isfinite, self.ends or (self.value,))) or not math.isfinite(self.value):
+        if not all(map(math.isfinite, (self.value, *(self.ends or ()), self.sd or 0.0))):
             raise ValueError("a cell without a finite number is None")
 
     @property
@@ -55,22 +61,25 @@ class Number:
         return None if self.ends is None else (self._decimals(self.ends[0]), self._decimals(self.ends[1]))
 
     @property
-    def note_text(self) -> str:
-        """The note with the space before it that it needs; a sign stands close."""
-        return self.note if not self.note or self.note_is_sign else f" {self.note}"
+    def sd_text(self) -> str:
+        """The standard deviation, written like the number; empty without one."""
+        return "" if self.sd is None else f"{self.sd:z.{self.digits}f}"
 
     @property
-    def note_is_sign(self) -> bool:
-        """Whether the note is made of signs only, as those of significance are."""
-        return bool(self.note) and not self.note.strip(_ATTACHED)
+    def spread(self) -> str:
+        """Standard deviation and interval, as far as there are any, each after a space."""
+        sd = "" if self.sd is None else f" ± {self.sd_text}"
+        return sd if self.ends_text is None else f"{sd} [{', '.join(self.ends_text)}]"
 
     def __str__(self) -> str:
-        interval = "" if self.ends_text is None else f" [{', '.join(self.ends_text)}]"
-        return f"{self.text}{interval}{self.note_text}"
+        return f"{self.text}{self.sign}{self.spread}{f' {self.note}' if self.note else ''}"
 
     def _decimals(self, value: float) -> str:
         return f"{value:{'+' if self.signed else ''}z.{self.digits}f}"
 
+
+BEST = "Bold: the highest of its backbone; underlined: the second highest."
+"""What `Table.with_best` marks, where backbones divide the rows."""
 
 Cell: TypeAlias = str | Number | None
 Row: TypeAlias = tuple[Cell, ...]
@@ -84,11 +93,17 @@ class Column:
         key: Its name in CSV and JSON.
         label: Its heading for people.
         unit: Behind the heading, in parentheses; empty where the caption says it.
+        group: Heading over this column and its neighbours of the same group.
+        optional: How soon a narrow terminal leaves it out: the highest first, 0 as the last resort.
+        aside: Whether it says where a row comes from, such as an id: LaTeX keeps it in a comment.
     """
 
     key: str
     label: str
     unit: str = ""
+    group: str = ""
+    optional: int = 0
+    aside: bool = False
 
     @property
     def heading(self) -> str:
@@ -107,6 +122,8 @@ class Table:
         caption: How the numbers came about: unit, intervals, tests.
         notes: What the reader should know before trusting a comparison, one sentence each.
         foot: Rows below a rule, which take no part in the comparison.
+        summary: The caption on a printed page, where title, caption and notes are a comment; empty for the title.
+        sections: Key of the column whose values divide the rows, such as ``"backbone"``; empty where nothing does.
     """
 
     title: str
@@ -115,10 +132,15 @@ class Table:
     caption: str = ""
     notes: tuple[str, ...] = ()
     foot: tuple[Row, ...] = ()
+    summary: str = ""
+    sections: str = ""
 
     def __post_init__(self) -> None:
-        if len({column.key for column in self.columns}) < len(self.columns):
+        keys = {column.key for column in self.columns}
+        if len(keys) < len(self.columns):
             raise ValueError("two columns have the same key")
+        if self.sections and self.sections not in keys:
+            raise ValueError("rows are divided by a column that is not there")
         if any(len(row) != len(self.columns) for row in self.all_rows):
             raise ValueError("a row needs one cell for each column")
 
@@ -130,3 +152,54 @@ class Table:
     def numeric(self, at: int) -> bool:
         """Whether column ``at`` holds numbers, and so stands to the right."""
         return any(isinstance(row[at], Number) for row in self.all_rows)
+
+    @property
+    def divided(self) -> tuple[tuple[Row, ...], ...]:
+        """The rows by section, each section saying its value once; all rows together where nothing divides them."""
+        if not self.sections:
+            return (self.rows,) if self.rows else ()
+        at = [column.key for column in self.columns].index(self.sections)
+        parts = []
+        for _, found in itertools.groupby(self.rows, key=lambda row: row[at]):
+            first, *others = found
+            parts.append((first, *((*row[:at], "", *row[at + 1 :]) for row in others)))
+        return tuple(parts)
+
+    @property
+    def spans(self) -> tuple[tuple[str, int], ...]:
+        """The headings over columns with the number of columns of each; one without a group is alone, under ``""``."""
+        found: list[tuple[str, int]] = []
+        for column in self.columns:
+            if column.group and found and found[-1][0] == column.group:
+                found[-1] = (column.group, found[-1][1] + 1)
+            else:
+                found.append((column.group, 1))
+        return tuple(found) if any(group for group, _ in found) else ()
+
+    def only(self, places: Sequence[int]) -> Table:
+        """Return the table with some of its columns."""
+        return dataclasses.replace(
+            self,
+            columns=tuple(self.columns[at] for at in places),
+            rows=tuple(tuple(row[at] for at in places) for row in self.rows),
+            foot=tuple(tuple(row[at] for at in places) for row in self.foot),
+            sections=self.sections if any(self.columns[at].key == self.sections for at in places) else "",
+        )
+
+    def with_best(self, keys: Collection[str]) -> Table:
+        """Mark, within each section, the highest printed number of each of these columns, and the second highest."""
+        at = [column.key for column in self.columns].index(self.sections) if self.sections else None
+        rows: list[Row] = []
+        for _, found in itertools.groupby(self.rows, key=lambda row: None if at is None else row[at]):
+            section = [list(row) for row in found]
+            for place, column in enumerate(self.columns):
+                numbers = [cell for row in section if isinstance(cell := row[place], Number)]
+                if column.key not in keys or len(numbers) < 2:
+                    continue
+                highest = sorted({float(number.text) for number in numbers}, reverse=True)
+                marks: dict[float, Mark] = dict(zip(highest[:2], ("best", "second"), strict=False))
+                for row in section:
+                    if isinstance(cell := row[place], Number):
+                        row[place] = dataclasses.replace(cell, mark=marks.get(float(cell.text), ""))
+            rows += map(tuple, section)
+        return dataclasses.replace(self, rows=tuple(rows))

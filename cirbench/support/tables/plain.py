@@ -23,9 +23,10 @@ _PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 def to_csv(table: Table) -> str:
-    """Write one line a row; intervals and notes have columns of their own, ``KEY_low``, ``KEY_high``, ``KEY_note``.
+    """Write one line a row; what belongs to a number has columns of its own.
 
-    A text that a spreadsheet would run as a formula gets a leading apostrophe.
+    These are ``KEY_sd``, ``KEY_low``, ``KEY_high``, ``KEY_sign`` and ``KEY_note``, where a number has one. A text that
+    a spreadsheet would run as a formula gets a leading apostrophe.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -45,7 +46,15 @@ def to_json(table: Table) -> str:
         "title": table.title,
         "caption": table.caption,
         "notes": list(table.notes),
-        "columns": [{"key": column.key, "label": column.label, "unit": column.unit} for column in table.columns],
+        "columns": [
+            {
+                "key": column.key,
+                "label": column.label,
+                "unit": column.unit,
+                **({"group": column.group} if column.group else {}),
+            }
+            for column in table.columns
+        ],
         "rows": [_object(row, table) for row in table.rows],
         "foot": [_object(row, table) for row in table.foot],
     }
@@ -69,10 +78,13 @@ def inert(text: str) -> str:
 def _parts(table: Table, at: int) -> list[str]:
     numbers = [cell for row in table.all_rows if isinstance(cell := row[at], Number)]
     parts = [""]
+    if any(number.sd is not None for number in numbers):
+        parts.append("_sd")
     if any(number.ends for number in numbers):
         parts += ["_low", "_high"]
-    if any(number.note for number in numbers):
-        parts.append("_note")
+    for name in ("sign", "note"):
+        if any(getattr(number, name) for number in numbers):
+            parts.append(f"_{name}")
     return parts
 
 
@@ -87,7 +99,8 @@ def _texts(cell: Cell) -> dict[str, str]:
     if not isinstance(cell, Number):
         return {"": inert(cell or "")}
     low, high = cell.ends_text or ("", "")
-    return {"": cell.text, "_low": low, "_high": high, "_note": inert(cell.note)}
+    notes = {"_sign": inert(cell.sign), "_note": inert(cell.note)}
+    return {"": cell.text, "_sd": cell.sd_text, "_low": low, "_high": high, **notes}
 
 
 def _object(row: Row, table: Table) -> dict[str, Any]:
@@ -102,9 +115,9 @@ def _value(cell: Cell) -> Any:
         content |= {"low": float(cell.ends_text[0]), "high": float(cell.ends_text[1])}
     if cell.mark:
         content["mark"] = cell.mark
-    if cell.note:
-        content["note"] = cell.note
-    return content
+    if cell.sd is not None:
+        content["sd"] = float(cell.sd_text)
+    return content | {name: text for name in ("sign", "note") if (text := getattr(cell, name))}
 
 
 def _json_escape(sign: str) -> str:
@@ -127,9 +140,9 @@ _FRAMES = {"": "", "best": "**", "second": "_"}
 def to_markdown(table: Table) -> str:
     """Write a table with its title above, its caption and notes below; best is bold, second best in italics."""
     lines = [f"**{escape(table.title)}**", ""] if table.title else []
-    lines.append(_line(escape(column.heading) for column in table.columns))
+    lines.append(_line(escape(" ".join(filter(None, (column.group, column.heading)))) for column in table.columns))
     lines.append(_line("---:" if table.numeric(at) else ":---" for at in range(len(table.columns))))
-    lines += [_line(map(_cell, row)) for row in table.all_rows]
+    lines += [_line(map(_cell, row)) for rows in (*table.divided, table.foot) for row in rows]
     for text in filter(None, (table.caption, *table.notes)):
         lines += ["", escape(text)]
     return "\n".join(lines) + "\n"
@@ -145,12 +158,8 @@ def _cell(cell: Cell) -> str:
     if not isinstance(cell, Number):
         return escape(cell or "")
     frame = _FRAMES[cell.mark]
-    interval = "" if cell.ends_text is None else f" [{', '.join(cell.ends_text)}]"
-    return f"{frame}{cell.text}{frame}{interval}{_spaced(cell)}"
-
-
-def _spaced(cell: Number) -> str:
-    return escape(cell.note) if cell.note_is_sign or not cell.note else f" {escape(cell.note)}"
+    note = f" {escape(cell.note)}" if cell.note else ""
+    return f"{frame}{cell.text}{frame}{escape(cell.sign)}{cell.spread}{note}"
 
 
 def _line(cells: Iterable[str]) -> str:

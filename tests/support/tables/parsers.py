@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from cirbench.support.tables import Table
 
 Numbers = list[list[tuple[str, ...]]]
-"""Per row and column: a number, and the ends of its interval; empty where there is none."""
+"""Per row and column: a number, its standard deviation, the ends of its interval; empty where there is none."""
 
 _NUMBER = r"[+-]?\d+(?:\.\d+)?"
-_CELL = re.compile(rf"({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?")
+SIGNS = "*†ᵃᵇ"
+_CELL = re.compile(rf"({_NUMBER})[{SIGNS}\\]*(?: *± ({_NUMBER}))?(?: *\[({_NUMBER}), ({_NUMBER})\])?")
 
 
 def of_model(table: Table) -> Numbers:
@@ -39,6 +40,9 @@ def of_markdown(text: str, table: Table) -> Numbers:
 def of_latex(text: str, table: Table) -> Numbers:
     body = text.split("\\midrule\n", 1)[1].split("\\bottomrule")[0].replace("\\midrule\n", "")
     bare = re.sub(rf"\\(?:textbf|underline)\{{({_NUMBER})\}}", r"\1", body.replace("$-$", "-"))
+    bare = re.sub(rf"\{{\\scriptsize\$\\pm\$ ({_NUMBER})\}}", r"± \1", bare)
+    sign = r"\\textsuperscript\{(?:[ab]|\{\*\}|\\textdagger\{\})+\}"
+    bare = re.sub(rf"(?:{sign})?(?:\\hphantom\{{{sign}\}})?", "", bare)
     lines = [line.removesuffix(r" \\") for line in bare.splitlines()]
     return [_cells(re.split(r"(?<!\\)&", line), table) for line in lines]
 
@@ -48,7 +52,7 @@ def of_csv(text: str, table: Table) -> Numbers:
     for record in csv.DictReader(io.StringIO(text)):
         row: list[tuple[str, ...]] = []
         for at, column in enumerate(table.columns):
-            fields = [record.get(f"{column.key}{part}", "") for part in ("", "_low", "_high")]
+            fields = [record.get(f"{column.key}{part}", "") for part in ("", "_sd", "_low", "_high")]
             row.append(tuple(filter(None, fields)) if table.numeric(at) else ())
         rows.append(row)
     return rows
@@ -64,8 +68,9 @@ def of_json(text: str, table: Table) -> Numbers:
             if not isinstance(value, dict):
                 row.append(())
                 continue
-            style = f"{'+' if cell.signed else ''}z.{cell.digits}f"  # type: ignore[union-attr]
-            row.append(tuple(f"{value[key]:{style}}" for key in ("value", "low", "high") if key in value))
+            styles = dict.fromkeys(("value", "sd", "low", "high"), f"{'+' if cell.signed else ''}z.{cell.digits}f")  # type: ignore[union-attr]
+            styles["sd"] = styles["sd"].removeprefix("+")
+            row.append(tuple(f"{value[key]:{style}}" for key, style in styles.items() if key in value))
         rows.append(row)
     return rows
 
@@ -104,7 +109,7 @@ def html_cells(text: str) -> _Cells:
 
 
 def of_html(text: str, table: Table) -> Numbers:
-    return [_cells(row, table) for row in html_cells(text).rows[1:]]
+    return [_cells(row, table) for row in html_cells(text).rows[2 if table.spans else 1 :]]
 
 
 PARSERS: dict[str, Callable[[str, Table], Numbers]] = {

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cirbench.errors import UnknownName, hidden
-from cirbench.support.console import show
 from cirbench.support.tables import FORMATS, Column, Mark, Number, Table, render
-from cirbench.support.tables.terminal import to_rich
-from tests.support.tables.parsers import PARSERS, html_cells, of_model
+from cirbench.support.tables.terminal import to_lines
+from tests.support.tables.parsers import PARSERS, SIGNS, html_cells, of_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,19 +55,29 @@ FINITE = st.floats(-1e6, 1e6)
 def numbers(draw: st.DrawFn) -> Number:
     low, high = sorted((draw(FINITE), draw(FINITE))) if draw(st.booleans()) else (None, None)
     mark: Mark = draw(st.sampled_from(["", "best", "second"]))
-    note = draw(st.sampled_from(["", "*", "p=0.0364", "a & b"]))
+    note, sign = draw(st.sampled_from(["", "p=0.0364", "a & b"])), draw(st.text(SIGNS, max_size=2))
     digits, signed = draw(st.integers(0, 4)), draw(st.booleans())
-    return Number(draw(FINITE), low, high, digits=digits, signed=signed, mark=mark, note=note)
+    sd = draw(st.none() | st.floats(0, 1e6))
+    return Number(draw(FINITE), low, high, digits=digits, signed=signed, mark=mark, sd=sd, sign=sign, note=note)
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
     """A table with a column of texts, and columns of numbers with gaps."""
     width = draw(st.integers(1, 3))
-    columns = (Column("name", draw(TEXTS)), *(Column(f"c{at}", draw(TEXTS), draw(TEXTS)) for at in range(width)))
+    group = st.sampled_from(["", "first/val", "second"])
+    heads = (Column(f"c{at}", draw(TEXTS), draw(TEXTS), draw(group)) for at in range(width))
+    columns = (Column("name", draw(TEXTS)), *heads)
     rows = st.lists(st.tuples(TEXTS, *(st.one_of(st.none(), numbers()) for _ in range(width))), min_size=1, max_size=4)
     return Table(
-        draw(TEXTS), columns, tuple(draw(rows)), draw(TEXTS), (draw(TEXTS),), foot=tuple(draw(st.just([]) | rows))
+        draw(TEXTS),
+        columns,
+        tuple(draw(rows)),
+        draw(TEXTS),
+        (draw(TEXTS),),
+        foot=tuple(draw(st.just([]) | rows)),
+        summary=draw(TEXTS),
+        sections=draw(st.sampled_from(["", "name"])),
     )
 
 
@@ -89,17 +98,18 @@ def test_no_form_carries_a_character_that_acts_without_being_seen(form: str, tab
 
 
 def table_of(text: str) -> Table:
-    row = (text, Number(1, note=text))
-    return Table(text, (Column("name", text), Column("n", text, text)), (row,), text, (text,), (row,))
+    row = (text, Number(1, sign=text, note=text))
+    columns = (Column("name", text), Column("n", text, text, group=text), Column("id", text, aside=True))
+    return Table(text, columns, ((*row, text),), text, (text,), ((*row, text),), summary=text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_html_shows_hostile_text_and_makes_no_element_of_it(text: str) -> None:
     parsed = html_cells(render(table_of(text), "html"))
     assert set(parsed.tags) == {
-        *("figure", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "span", "figcaption", "p")
+        *("figure", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "span", "sup", "figcaption", "p")
     }
-    assert parsed.rows[1][0] in parsed.texts
+    assert parsed.rows[2][0] in parsed.texts
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -124,7 +134,8 @@ def test_json_gives_every_text_back_unchanged(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_terminal_gets_text_and_no_markup(text: str) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=400, color_system="standard", record=True)
-    console.print(to_rich(table_of(text)))
+    for line in to_lines(table_of(text)):
+        console.print(line, no_wrap=True)
     plain = console.export_text(clear=False)
     assert "\x1b" not in plain and "\u202e" not in plain
     if text.startswith("[red]"):
@@ -136,27 +147,31 @@ def test_markdown_keeps_its_cells_and_makes_no_tag_link_or_code(text: str) -> No
     shown = render(table_of(text), "md")
     assert "<" not in shown and ">" not in shown
     rows = [line for line in shown.splitlines() if line.startswith("| ")]
-    assert len(rows) == 4 and all(line.count("|") == 3 for line in rows)
+    assert len(rows) == 4 and all(line.count("|") == 4 for line in rows)
     for at, sign in enumerate(shown):
         assert sign not in "`[" or shown[at - 1] == "\\"
 
 
 LATEX_COMMANDS = {
-    *("usepackage", "begin", "end", "centering", "caption", "toprule", "midrule", "bottomrule", "par", "smallskip"),
-    *("footnotesize", "textsuperscript", "textbf", "underline", "textbackslash", "textasciitilde", "textasciicircum"),
+    *("usepackage", "documentclass", "begin", "end", "centering", "caption", "toprule", "midrule", "bottomrule"),
+    *("multicolumn", "cmidrule", "hphantom", "scriptsize", "small", "setlength", "tabcolsep", "expandafter", "ifx"),
+    *("csname", "endcsname", "relax", "else", "def", "fi", "cirbenchend", "input"),
+    *("textsuperscript", "textbf", "underline", "textbackslash", "textasciitilde", "textasciicircum"),
     *("textless", "textgreater", "textbar", "textperiodcentered", "textdagger", "textendash", "textemdash"),
 }
 
 
 def check_latex(source: str) -> None:
-    """Balanced, with known commands only, and equally many cells in each row."""
+    """Balanced, with known commands only, and equally many cells in each row; comments aside."""
+    assert "\r" not in source
+    source = re.sub(r"(?m)(?<!\\)%.*$", "", source)
     commands = set(re.findall(r"\\([A-Za-z]+)", source))
     assert commands <= LATEX_COMMANDS, commands - LATEX_COMMANDS
     bare = re.sub(r"\\[{}$&#_%\\`]", "", source)
     assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
-    assert not re.search(r"[#_^~]", bare) and "%" not in bare[1:]
-    widths = {len(re.findall(r"(?<!\\)&", line)) for line in source.splitlines() if line.endswith(r" \\")}
-    assert len(widths) == 1
+    assert not re.search(r"[#_^~]", bare)
+    rows = [line for line in source.splitlines() if line.rstrip().endswith(r"\\") and r"\multicolumn" not in line]
+    assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
     assert "\\\\\n[" not in source and "\\\\\n*" not in source
 
 
@@ -170,60 +185,63 @@ ENGINES = {"pdflatex": [*_QUIET, "-draftmode"], "xelatex": [*_QUIET, "-no-pdf"],
 ENGINE = next(filter(shutil.which, ENGINES), None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ENGINE is None, reason="no TeX engine is on PATH; the structure is checked instead")
-def test_latex_compiles(tmp_path: Path) -> None:
+def test_latex_compiles_by_input_and_alone(tmp_path: Path) -> None:
     assert ENGINE is not None
-    body = "\n".join(render(table_of(text), "latex") for text in HOSTILE)
+    names = [f"table{at}.tex" for at in range(len(HOSTILE))]
+    for name, text in zip(names, HOSTILE, strict=True):
+        (tmp_path / name).write_text(render(table_of(text), "latex"))
     head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\extrafloats{100}\n\\begin{document}\n"
-    (tmp_path / "table.tex").write_text(f"{head}{body}\\end{{document}}\n")
-    command = [ENGINE, *ENGINES[ENGINE], "table.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-
-
-@pytest.mark.parametrize(("columns", "widest"), [(120, 120), (80, 80), (30, 100)])
-def test_a_narrow_terminal_cuts_off_no_number(
-    columns: int, widest: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    heads = ("run", "rank", "mAP@5", "against image-text", "p (Holm)", "wins", "ties", "losses")
-    number, difference = Number(12.34, 11.11, 13.57), Number(-12.4, -13.95, -10.9, signed=True)
-    row = ("lincir data=coco_captions.txt", "10-11", number, difference, "0.0006", "49", "576", "375")
-    monkeypatch.setattr("cirbench.support.console.WIDTH", columns)
-    show(to_rich(Table("title", tuple(Column(head, head) for head in heads), (row,), "A caption. " * 20)))
-    printed = capsys.readouterr().out
-    assert max(map(len, printed.splitlines())) <= widest
-    assert {"375", "13.95,"} <= set(re.findall(r"[\d.]+,?", printed))
-    assert "…" not in printed
-    assert " ".join(printed.split()).count("A caption.") == 20
+    body = "".join(f"\\input{{{name}}}\n" for name in names)
+    (tmp_path / "paper.tex").write_text(f"{head}{body}The last line.\\end{{document}}\n")
+    for name in ("paper.tex", names[0], names[3]):
+        command = [ENGINE, *ENGINES[ENGINE], name]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_latex_has_rules_a_caption_with_the_protocol_and_marks() -> None:
-    columns = (Column("method", "method"), Column("map", "mAP@5", "%"))
+    columns = (Column("method", "method"), Column("map", "mAP@5", "%", "scenes/val"), Column("id", "id", aside=True))
     rows = (
-        ("pli", Number(17.36, 15.64, 19.14, mark="best", note="*")),
-        ("image-text", Number(-0.96, -1.2, 0.1, signed=True, mark="second")),
+        ("pli", Number(17.36, 15.64, 19.14, mark="best", sign="*"), "row-1"),
+        ("image-text", Number(-0.96, signed=True, mark="second", sd=0.25), ""),
     )
-    source = render(
-        Table("scenes/val@1", columns, rows, "Percent.", ("A note.",), (("at most", Number(76.5)),)), "latex"
-    )
-    assert source.splitlines() == [
-        r"% \usepackage{booktabs}",
+    foot = (("at most", Number(76.5), None),)
+    table = Table("scenes/val@1 (9bdd7ccd)", columns, rows, "Percent.", ("A note.",), foot, "Gains on scenes/val")
+    source = render(table, "latex").splitlines()
+    assert source[:3] == ["% scenes/val@1 (9bdd7ccd)", "% Percent.", "% A note."]
+    assert source[8:] == [
         r"\begin{table}[t]",
         r"\centering",
-        r"\caption{scenes/val@1. Percent.}",
+        r"\caption{Gains on scenes/val.}",
         r"\begin{tabular}{lr}",
         r"\toprule",
+        r" & \multicolumn{1}{c}{scenes/val} \\",
+        r"\cmidrule(lr){2-2}",
         r"method & mAP@5 (\%) \\",
         r"\midrule",
-        r"pli & \textbf{17.36} [15.64, 19.14]\textsuperscript{{*}} \\",
-        r"image-text & \underline{$-$0.96} [$-$1.20, +0.10] \\",
+        r"pli & \textbf{17.36}\textsuperscript{{*}} [15.64, 19.14] \\ % id: row-1",
+        r"image-text & \underline{$-$0.96}\hphantom{\textsuperscript{{*}}} {\scriptsize$\pm$ 0.25} \\",
         r"\midrule",
-        r"at most & 76.50 \\",
+        r"at most & 76.50\hphantom{\textsuperscript{{*}}} \\",
         r"\bottomrule",
         r"\end{tabular}",
-        r"\par\smallskip{\footnotesize A note.}",
         r"\end{table}",
+        r"\csname cirbenchend\endcsname",
     ]
+
+
+def test_the_highest_of_each_section_is_marked_as_it_is_printed() -> None:
+    """Numbers that print alike are alike."""
+    columns = (Column("backbone", "backbone"), Column("a", "a"), Column("b", "b"))
+    rows = tuple(
+        (backbone, Number(a), Number(b))
+        for backbone, a, b in (("small", 1.001, 5), ("small", 1.002, 7), ("small", 0.5, 6), ("large", 9, 1))
+    )
+    table = Table("", columns, rows, sections="backbone").with_best({"a"})
+    marks = [[cell.mark for cell in row if isinstance(cell, Number)] for row in table.rows]
+    assert marks == [["best", ""], ["best", ""], ["second", ""], ["", ""]]
 
 
 @pytest.mark.parametrize(
