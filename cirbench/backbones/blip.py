@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.backbones.catalogue import BLIP_NAMES, BLIP_OWNER
 from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, longer_than, open_folder, padded_tokens, read_json
+from cirbench.backbones.images.preprocess import Preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import (
     declared_preprocessing,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cirbench.backbones.images.preprocess import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
 
 _ARCHITECTURE = "BlipForImageTextRetrieval"
@@ -146,9 +146,9 @@ def _build(
     for name, parameter in model.named_parameters():
         if any(part in name for part in _UNREAD):
             parameter.requires_grad_(False)
-    pipeline = declared_preprocessing(
-        preprocessing, source.preprocessing(config.vision_config.image_size, squash=True), source.name
-    )
+    size = int(config.vision_config.image_size)
+    own = source.preprocessing(size, squash=True) or Preprocessing(shape="squash", size=size)
+    pipeline = declared_preprocessing(preprocessing, own, source.name)
     identity = BackboneIdentity(
         name=source.name,
         architecture=architecture,

@@ -16,6 +16,7 @@ import numpy as np
 from cirbench.backbones.catalogue import CONFIG_FILE as OPEN_CLIP_CONFIG
 from cirbench.backbones.hub import (
     CONFIG_FILE,
+    PREPROCESSOR_FILES,
     Config,
     ModelFolder,
     is_hub_id,
@@ -25,6 +26,7 @@ from cirbench.backbones.hub import (
     read_json,
     weights_digest,
 )
+from cirbench.backbones.images.preprocess import Preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cirbench.backbones.images.preprocess import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
 
 _NOISE = ("_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype", "transformers_version")
@@ -106,7 +107,13 @@ def _build(
             f"The image tower of {folder.name} has no fixed size in pixels, which a backbone needs here.",
             hint="Use a variant of fixed resolution, for instance google/siglip2-base-patch16-224.",
         )
-    pipeline = declared_preprocessing(preprocessing, folder.preprocessing(size), folder.name)
+    own = folder.preprocessing(size, declared=preprocessing is not None)
+    if own is None and preprocessing is None:
+        raise UsageError(
+            f"{folder.path} has no {PREPROCESSOR_FILES[0]}, so that nothing says how images are prepared.",
+            hint="Declare it: --preprocessing clip for the shorter side and a crop, --preprocessing squash for both.",
+        )
+    pipeline = declared_preprocessing(preprocessing, own or Preprocessing(size=size), folder.name)
     content = {
         "config": {key: value for key, value in _config(folder).items() if key not in _NOISE},
         "vocabulary": tokenizer.get_vocab(),

@@ -6,6 +6,7 @@ is impossible the message says what to fetch and what to type.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from pathlib import Path
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
-from cirbench.backbones.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing
+from cirbench.backbones.images.preprocess import Preprocessing
 from cirbench.backbones.interface import quietly
-from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, quoted, some
 from cirbench.support.files import digest, sha256_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONFIG_FILE = "config.json"
-PREPROCESSOR_FILE = "preprocessor_config.json"
+PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+"""Either may describe the image preprocessing; transformers 5 writes the second one."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -49,10 +51,17 @@ OPEN_CLIP_WEIGHTS = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-_OPTIONAL = (PREPROCESSOR_FILE, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, which a preprocessor's file holds."""
+_STATED = (
+    *("do_resize", "size", "resample", "do_center_crop", "crop_size"),
+    *("do_rescale", "rescale_factor", "rescale_offset", "do_normalize", "image_mean", "image_std", "include_top"),
+)
+"""The fields of an image processor that say what it does."""
+_PATIENCE = 5.0
+"""Seconds in which the hub has to answer."""
 
 
 class Config(msgspec.Struct):
@@ -60,19 +69,6 @@ class Config(msgspec.Struct):
 
     model_type: str = ""
     architectures: list[str] | None = None
-
-
-class _Preprocessor(msgspec.Struct):
-    """The image preprocessing of transformers, where its file states it."""
-
-    do_center_crop: bool | None = None
-    size: int | dict[str, int] | None = None
-    crop_size: int | dict[str, int] | None = None
-    resample: int = 3
-    do_normalize: bool = True
-    rescale_offset: bool = False
-    image_mean: list[float] | None = None
-    image_std: list[float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,51 +111,41 @@ class ModelFolder:
         parts = sorted(set(read_json(first, dict[str, Any]).get("weight_map", {}).values()))
         return tuple(self._first_of((part,)) for part in parts)
 
-    def preprocessing(self, image_size: int, *, squash: bool = False) -> Preprocessing:
-        """Return the preprocessing that the model was trained for.
+    def preprocessing(self, image_size: int, *, squash: bool = False, declared: bool = False) -> Preprocessing | None:
+        """Return the preprocessing that the model was trained for, as the image processor of transformers states it.
 
         Args:
             image_size: The side in pixels that the image tower reads.
-            squash: Scale both sides to it, whatever the file says.
+            squash: Scale both sides to it, whatever the processor says.
+            declared: The user says how images become square, so that only the rest has to be understood.
+
+        Returns:
+            ``None`` where no file of the folder describes it.
 
         Raises:
-            CorruptFile: The preprocessor's file cannot be read.
+            CorruptFile: The processor's file cannot be read.
             UsageError: It asks for what cannot be declared here.
         """
-        path = self.path / PREPROCESSOR_FILE
-        stated = read_json(path, _Preprocessor) if path.is_file() else _Preprocessor()
-        interpolation = _INTERPOLATION.get(stated.resample)
+        path = next((self.path / file for file in PREPROCESSOR_FILES if (self.path / file).is_file()), None)
+        if path is None:
+            return None
+        stated = _image_processor(path)
+        interpolation = _INTERPOLATION.get(stated.get("resample", 3))
         if interpolation is None:
-            raise UsageError(f"{path} wants Pillow's resampling {stated.resample}, which does not exist here.")
-        centred = not stated.do_normalize and stated.rescale_offset  # EfficientNet's way to write -1 .. 1
-        mean = (0.5,) * 3 if centred else stated.image_mean or CLIP_MEAN
-        std = (0.5,) * 3 if centred else stated.image_std or CLIP_STD
-        words = [interpolation, "mean=" + "/".join(map(repr, mean)), "std=" + "/".join(map(repr, std))]
-        shape = "squash" if squash else self._shape(stated, image_size)
+            raise UsageError(f"{path} wants Pillow's resampling {stated['resample']}, which does not exist here.")
+        try:
+            shape, resize = ("squash", image_size) if squash else _shape(path, stated, image_size)
+        except UsageError:
+            if not declared:
+                raise
+            shape, resize = "clip", image_size
+        mean, std = _normalisation(stated)
+        words = [f"resize={resize}", interpolation, f"mean={_slashed(mean)}", f"std={_slashed(std)}"]
         return Preprocessing.parse(f"{shape}({', '.join([str(image_size), *words])})")
-
-    def _shape(self, stated: _Preprocessor, image_size: int) -> str:
-        """How the image becomes square: ``clip`` for the shorter side and a crop, ``squash`` for both sides."""
-        size = {"shortest_edge": stated.size} if isinstance(stated.size, int) else stated.size or {}
-        crop = stated.crop_size if isinstance(stated.crop_size, dict) else {"height": stated.crop_size}
-        cropped = stated.do_center_crop if stated.do_center_crop is not None else "shortest_edge" in size
-        if cropped and "shortest_edge" in size:
-            sides = {size["shortest_edge"], *(side for side in crop.values() if side is not None)}
-            shape = "clip"
-        else:
-            sides = set(size.values()) | ({side for side in crop.values() if side is not None} if cropped else set())
-            shape = "squash"
-        if sides <= {image_size}:
-            return shape
-        raise UsageError(
-            f"{self.path / PREPROCESSOR_FILE} scales to {' and '.join(map(str, sorted(sides)))} pixels, and the image "
-            f"tower reads {image_size}.",
-            hint="Declare how images are prepared, for instance --preprocessing clip or --preprocessing squash.",
-        )
 
     def _first_of(self, files: tuple[str, ...]) -> Path:
         if self.repository is not None:
-            return _fetch(self.name, self.repository, self.revision, files)
+            return fetch(self.repository, self.revision, files)
         for file in files:
             if (self.path / file).is_file():
                 return self.path / file
@@ -229,46 +215,165 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise CorruptFile(f"{path} cannot be read: {error}.") from error
 
 
+def fetch(repository: str, revision: str | None, files: tuple[str, ...]) -> Path:
+    """Return the first of ``files`` that a repository of the hub has; what is cached needs no network.
+
+    Args:
+        repository: Its id, ``owner/model``.
+        revision: A branch, tag or commit; ``None`` for the default branch.
+        files: Names of files, the preferred form first.
+
+    Raises:
+        UsageError: The hub has no such repository, or does not show it.
+        MissingData: None is cached, and the hub cannot be reached or has none.
+    """
+    path = _found(repository, revision, files)
+    if path is None:
+        raise MissingData(f"The repository {repository} of the Hugging Face hub has none of {', '.join(files)}.")
+    return path
+
+
+@contextlib.contextmanager
+def brief_offline() -> Iterator[None]:
+    """Let a library that loads from the hub use the cache alone where the hub does not answer within seconds.
+
+    Its client would otherwise try each file again and again, for minutes.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        _require_hub()
+    except MissingData:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def _of_hub(name: str, repository: str, revision: str | None, config: str) -> ModelFolder:
     """Fetch every small file of a model that is not cached; what the cache has needs no network."""
-    from huggingface_hub.errors import EntryNotFoundError
-
-    path = _fetch(name, repository, revision, (config,)).parent
-    has_tokenizer = any((path / file).is_file() for file in TOKENIZER_FILES)
-    for file in (PREPROCESSOR_FILE,) if has_tokenizer else (PREPROCESSOR_FILE, *_OPTIONAL, *TOKENIZER_FILES):
-        try:
-            _fetch(name, repository, revision, (file,))
-        except MissingData as error:
-            if not isinstance(error.__cause__, EntryNotFoundError):
-                raise
+    path = fetch(repository, revision, (config,)).parent
+    _found(repository, revision, PREPROCESSOR_FILES)
+    if not any((path / file).is_file() for file in TOKENIZER_FILES):
+        for file in (*_OPTIONAL, *TOKENIZER_FILES):
+            _found(repository, revision, (file,))
     return ModelFolder(name, path, repository, revision)
 
 
-def _fetch(name: str, repository: str, revision: str | None, files: tuple[str, ...]) -> Path:
-    """Return the first of ``files`` that the repository has, from the cache before the network is asked."""
+def _found(repository: str, revision: str | None, files: tuple[str, ...]) -> Path | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     known = {file: try_to_load_from_cache(repository, file, revision=revision) for file in files}
     for found in known.values():
         if isinstance(found, str):
             return Path(found)
-    reason: Exception = EntryNotFoundError(f"The repository has none of {', '.join(files)}")
-    for file in files:
-        if known[file] is not None:  # the cache knows that the repository has no such file
-            continue
+    for file in (file for file in files if known[file] is None):  # the cache knows what the repository has not
         try:
+            _require_hub()
             with quietly():
                 return Path(hf_hub_download(repository, file, revision=revision))
-        except EntryNotFoundError as error:
-            reason = error
-        except Exception as error:  # requests, httpx and the hub's own have no common base
-            reason = error
-            break
-    said = str(reason).strip().splitlines() or [type(reason).__name__]
-    raise MissingData(
-        f"The file {files[0]} of {repository} is not cached, and could not be downloaded: "
-        f"{said[-1].partition('. ')[0]}",
-        hint=f"Connect to a network and run again, or fetch https://huggingface.co/{repository} elsewhere and name its "
-        f"folder in place of {name}: --backbone FOLDER.",
-    ) from reason
+        except RepositoryNotFoundError as error:
+            raise UsageError(
+                f"The Hugging Face hub has no repository {quoted(repository)}, or shows it to its members only.",
+                hint="Look the name up, or sign in with `hf auth login`.",
+            ) from error
+        except Exception as error:  # the client of the hub, httpx or requests, and the disk have no common base
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                continue
+            why = error.message if isinstance(error, MissingData) else _first_line(error)
+            raise MissingData(
+                f"The file {file} of {repository} is not cached: {why}",
+                hint=f"Run again with a network, or fetch https://huggingface.co/{repository} elsewhere and name its "
+                "folder: --backbone FOLDER.",
+            ) from error
+    return None
+
+
+def _require_hub() -> None:
+    """Ask the hub once for a sign of life; its client would try again for minutes.
+
+    Raises:
+        MissingData: It does not answer, or must not be asked.
+    """
+    from huggingface_hub import constants, utils
+
+    client: Any = utils
+    if constants.HF_HUB_OFFLINE:
+        raise MissingData("HF_HUB_OFFLINE forbids to ask the hub.")
+    try:
+        with quietly():
+            client.get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
+    except Exception as error:  # of httpx or requests, by the version of the hub's client
+        raise MissingData(f"{constants.ENDPOINT} does not answer ({_first_line(error)}).") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _image_processor(path: Path) -> dict[str, Any]:
+    """What the image processor of a folder does, with the defaults of its class where the file is silent."""
+    import transformers
+
+    auto: Any = transformers
+    read_json(path, dict[str, Any])
+    try:
+        with quietly():
+            processor = auto.AutoImageProcessor.from_pretrained(path.parent, local_files_only=True)
+    except Exception as error:  # an unknown class, a field of another kind
+        raise CorruptFile(f"transformers cannot read {path}: {excerpt(_first_line(error))}") from error
+    return {name: getattr(processor, name, None) for name in _STATED}
+
+
+def _shape(path: Path, stated: Mapping[str, Any], image_size: int) -> tuple[str, int]:
+    """How the image becomes square, and the side to which it is scaled before the crop to what the tower reads."""
+    size, crop = _sides(stated["size"]), _sides(stated["crop_size"])
+    if stated["do_resize"] is False:
+        raise _undeclarable(path, "does not scale images")
+    if stated["do_center_crop"] and "shortest_edge" in size:
+        shape, scaled = "clip", size
+    elif "shortest_edge" not in size:
+        shape, scaled = "squash", size
+    else:
+        raise _undeclarable(path, "leaves images oblong")
+    sides, cut = sorted(set(scaled.values())), sorted(set(crop.values()) if stated["do_center_crop"] else ())
+    if len(sides) == 1 and (cut or sides) == [image_size]:
+        return shape, sides[0]
+    crops = f" and crops to {some(cut)}" if cut else ""
+    raise UsageError(
+        f"{path} scales to {some(sides)} pixels{crops}, and the image tower reads {image_size}.",
+        hint="Declare how images are prepared, for instance --preprocessing clip or --preprocessing squash.",
+    )
+
+
+def _sides(size: Any) -> dict[str, int]:
+    """A size in pixels by what it is of; transformers has dicts of its own kind for it."""
+    given = {} if size is None else dict(size)
+    return {name: int(side) for name, side in given.items() if side is not None}
+
+
+def _normalisation(stated: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Mean and deviation of values in 0..1 that amount to what the processor does to values in 0..255."""
+    scale = round(255 * stated["rescale_factor"], 6) if stated["do_rescale"] is not False else 255.0
+    offset = 1.0 if stated["rescale_offset"] else 0.0  # EfficientNet's, to reach -1 .. 1
+    means = stated["image_mean"] if stated["do_normalize"] else (0.0,) * 3
+    deviations = stated["image_std"] if stated["do_normalize"] else (1.0,) * 3
+    again = stated["image_std"] if stated["include_top"] else (1.0,) * 3  # of EfficientNet too
+    return (
+        [(offset + float(mean)) / scale for mean in means],
+        [float(one) * float(two) / scale for one, two in zip(deviations, again, strict=True)],
+    )
+
+
+def _slashed(values: Sequence[float]) -> str:
+    return "/".join(repr(float(value)) for value in values)
+
+
+def _undeclarable(path: Path, what: str) -> UsageError:
+    return UsageError(
+        f"{path} {what}, which does not exist here.",
+        hint="Declare how images are prepared, for instance --preprocessing clip or --preprocessing squash.",
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cirbench.backbones.catalogue import CONFIG_FILE
+from cirbench.backbones.hub import brief_offline
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import (
     declared_preprocessing,
@@ -87,8 +89,9 @@ def _architecture(source: ModelSource, activation: Activation, precision: Precis
     quick_gelu = activation == "quick_gelu"
     if quick_gelu and "timm_model_name" in source.config["vision_cfg"]:
         raise UsageError(f"{source.name!r} has an image tower of timm, which cannot run with quick_gelu.")
+    of_hub = "hf_model_name" in source.config["text_cfg"]  # whose configuration is fetched
     try:
-        with quietly():
+        with quietly(), brief_offline() if of_hub else contextlib.nullcontext():
             return open_clip.create_model(
                 source.spec, load_weights=False, pretrained_text=False, precision=precision, quick_gelu=quick_gelu
             )
@@ -190,7 +193,7 @@ def _tokenizer(source: ModelSource) -> Any:
     if of_hub is not None:
         require("transformers", extra="transformers", purpose=f"The tokenizer of {source.name}")
     try:
-        with quietly():
+        with quietly(), brief_offline() if of_hub is not None else contextlib.nullcontext():
             if source.merges is None:
                 return open_clip.get_tokenizer(source.spec)
             options = text.get("tokenizer_kwargs", {})

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.backbones.catalogue import BUNDLED, CONFIG_FILE, bundled_names
-from cirbench.backbones.hub import OPEN_CLIP_WEIGHTS, ModelFolder, open_folder
+from cirbench.backbones.hub import OPEN_CLIP_WEIGHTS, ModelFolder, fetch, open_folder
 from cirbench.backbones.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing
 from cirbench.backbones.interface import Activation, quietly
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
@@ -329,16 +329,26 @@ def _three(values: Any, default: tuple[float, float, float]) -> tuple[float, flo
 
 
 def _download(architecture: str, tag: str) -> Path:
+    """The weights of a tag, out of the cache before a network is asked; safe tensors where its owner has them."""
     import open_clip
 
     plain = architecture.removesuffix(QUICK_GELU_SUFFIX)
+    config = open_clip.get_pretrained_cfg(plain, tag)
     try:
+        if of_hub := config.get("hf_hub"):
+            repository, _, file = of_hub.rpartition("/")
+            return fetch(repository, None, _forms(file) if file else OPEN_CLIP_WEIGHTS[::2])
         with quietly():
-            return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(plain, tag)))
-    except Exception as error:  # urllib, huggingface_hub and its backends have no common base
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            return Path(open_clip.download_pretrained(config))
+    except Exception as error:  # urllib's have no common base
+        reason = error.message if isinstance(error, MissingData) else str(error).strip().partition("\n")[0]
         raise MissingData(
-            f"The weights {plain}/{tag} are not cached, and could not be downloaded: {reason}",
+            f"The weights {plain}/{tag} are not cached, and could not be downloaded: {reason or type(error).__name__}",
             hint="Connect to a network and run again, or fetch the file elsewhere and give it: "
             f"--backbone {plain}/{tag} --weights FILE.",
         ) from error
+
+
+def _forms(file: str) -> tuple[str, ...]:
+    stem, suffix = Path(file).stem, Path(file).suffix
+    return (f"{stem}.safetensors", file) if suffix in (".bin", ".pth") else (file,)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def hub(folder: Path) -> Iterator[str]:
-    """Serve the files of a folder as those of every repository; the address."""
+def hub(folder: Path | None) -> Iterator[str]:
+    """Serve the files of a folder as those of every repository, or have no repository at all; the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -27,11 +27,12 @@ def hub(folder: Path) -> Iterator[str]:
             self.wfile.write(self._answer())
 
         def _answer(self) -> bytes:
-            path = folder / self.path.rpartition("/")[2]
-            content = path.read_bytes() if path.is_file() else b""
-            self.send_response(200 if path.is_file() else 404)
-            if not path.is_file():
-                self.send_header("X-Error-Code", "EntryNotFound")
+            path = folder / self.path.rpartition("/")[2] if folder is not None else None
+            found = path is not None and path.is_file()
+            content = path.read_bytes() if path is not None and found else b""
+            self.send_response(200 if found else 404)
+            if not found:
+                self.send_header("X-Error-Code", "RepoNotFound" if folder is None else "EntryNotFound")
             self.send_header("X-Repo-Commit", "0" * 40)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("Content-Length", str(len(content)))
@@ -52,8 +53,8 @@ def hub(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def online(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let every repository of the hub be the one folder, and the cache be empty."""
+def online(folder: Path | None, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let every repository of the hub be the one folder, or none exist, and the cache be empty."""
     with hub(folder) as address:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import textwrap
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from huggingface_hub import hf_hub_download
 from PIL import Image
 
 from cirbench.backbones import load_backbone
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import default_store
 from cirbench.benchmarks.scenes import scenes_protocol
-from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
+from cirbench.errors import CirbenchError, CorruptFile, MissingData, UnknownName, UsageError
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
 from tests.backbones import small
@@ -117,11 +121,15 @@ def align(folder: Path) -> Path:
     }
     config = AlignConfig(text_config={**TEXT, "hidden_size": 64}, vision_config=vision, projection_dim=48)
     images = {
-        "size": {"height": 32, "width": 32},
-        "do_center_crop": False,
+        "image_processor_type": "EfficientNetImageProcessor",
+        "size": {"height": 44, "width": 44},
+        "crop_size": {"height": 32, "width": 32},
+        "do_center_crop": True,
         "resample": 2,
-        "do_normalize": False,
+        "rescale_factor": 1 / 127.5,
         "rescale_offset": True,
+        "do_normalize": False,
+        "include_top": False,
     }
     save(folder, AlignModel(config), images)
     write_bert_words(folder)
@@ -134,8 +142,20 @@ def chinese_clip(folder: Path) -> Path:
     config = ChineseCLIPConfig(
         text_config=TEXT, vision_config={**VISION, "image_size": 32, "patch_size": 8}, projection_dim=24
     )
-    save(folder, ChineseCLIPModel(config), SQUASHED)
+    save(folder, ChineseCLIPModel(config), {**CLIP_IMAGES, "size": {"height": 32, "width": 32}})
     write_bert_words(folder)
+    return folder
+
+
+def siglip2(folder: Path) -> Path:
+    """SigLIP 2 of fixed resolution, which is a SigLIP with a large vocabulary and bilinear images."""
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {**TEXT, "max_position_embeddings": 16, "projection_size": 32}
+    config = SiglipConfig(text_config=text, vision_config={**VISION, "image_size": 32, "patch_size": 8})
+    images = {"image_processor_type": "SiglipImageProcessor", **SQUASHED, "resample": 2}
+    save(folder, SiglipModel(config), images)
+    write_gemma_words(folder)
     return folder
 
 
@@ -151,9 +171,22 @@ def altclip(folder: Path) -> Path:
     return folder
 
 
+def write_gemma_words(folder: Path) -> None:
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizers: Any = transformers
+    words = {word: at for at, word in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]", "bos_token": "[CLS]"}
+    tokenizers.GemmaTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **special).save_pretrained(folder)
+
+
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "CLIP": clip,
     "SigLIP": siglip,
+    "SigLIP 2": siglip2,
     "ALIGN": align,
     "Chinese-CLIP": chinese_clip,
     "AltCLIP": altclip,
@@ -165,8 +198,19 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return FAMILIES[request.param](tmp_path_factory.mktemp("hf") / "model")
 
 
-def picture(seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 32, 3), dtype=np.uint8))
+def picture(seed: int = 0, width: int = 32, height: int = 40) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("width", "height"), [(96, 72), (72, 96), (20, 50), (32, 36)])
+def test_every_family_prepares_images_as_its_processor_does(folder: Path, width: int, height: int) -> None:
+    import transformers
+
+    auto: Any = transformers
+    image = picture(1, width, height)
+    ours = load_backbone(str(folder), device="cpu").preprocess(image)
+    processor = auto.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    torch.testing.assert_close(ours, processor(image, return_tensors="pt")["pixel_values"][0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -327,25 +371,104 @@ def test_weights_that_do_not_fit_are_refused_and_named(tmp_path: Path) -> None:
 def test_a_preprocessing_that_the_image_tower_cannot_read_has_to_be_declared(tmp_path: Path) -> None:
     chinese_clip(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 64, "width": 64}}))
-    with pytest.raises(UsageError, match="scales to 64 pixels, and the image tower reads 32"):
+    with pytest.raises(UsageError, match="scales to 64 pixels and crops to 224, and the image tower reads 32"):
         load_backbone(str(tmp_path), device="cpu")
 
 
-@pytest.mark.parametrize("name", ["ViT-L-15/openai", "Vit-L-14", "scenes-vt"])
+@pytest.mark.parametrize(
+    "name", ["ViT-L-15/openai", "Vit-L-14", "scenes-vt", "ViT-H-14-CLIPA-335/x", "EVA02-E-14-plus-2/laion2b_s9b_b144k"]
+)
 def test_a_wrong_name_is_answered_by_the_nearest_ones_and_the_accepted_forms(name: str) -> None:
     with pytest.raises(UnknownName, match="There is no backbone called") as caught:
         load_backbone(name, device="cpu")
     message = str(caught.value)
     assert "Nearest: " in message
     assert "OWNER/MODEL of transformers" in message
-    assert len(message.splitlines()) <= 4
+    assert len(at_80_columns(f"error: {message}")) <= 4
+
+
+def at_80_columns(message: str) -> list[str]:
+    return [piece for line in message.splitlines() for piece in textwrap.wrap(line, 80)]
+
+
+def test_an_id_that_the_hub_has_not_is_said_to_be_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        online(None, tmp_path, monkeypatch),
+        pytest.raises(UsageError, match=r"has no repository 'openai/clip-vit-l14'") as caught,
+    ):
+        load_backbone("openai/clip-vit-l14", device="cpu")
+    assert len(at_80_columns(str(caught.value))) <= 4
+
+
+def test_a_hub_that_does_not_answer_is_given_up_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, online(None, tmp_path, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("cirbench.backbones.hub._PATIENCE", 0.2)
+        began = time.monotonic()
+        for name in ("openai/clip-vit-base-patch32", "ViT-B-32/openai"):
+            with pytest.raises(MissingData, match="does not answer"):
+                load_backbone(name, device="cpu")
+        assert time.monotonic() - began < 5
 
 
 def test_an_id_that_is_not_cached_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingData, match=r"config\.json of openai/clip-vit-base-patch32 is not cached") as caught:
         load_backbone("openai/clip-vit-base-patch32", device="cpu")
-    assert len(str(caught.value).splitlines()) <= 2
+    assert len(at_80_columns(str(caught.value))) <= 4
+
+
+def test_an_optional_file_that_cannot_be_asked_for_is_not_taken_for_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = chinese_clip(tmp_path / "served")
+    with online(folder, tmp_path / "cache", monkeypatch):
+        hf_hub_download("someone/clip", "config.json")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(MissingData, match=r"preprocessor_config\.json of someone/clip is not cached"):
+        load_backbone("someone/clip", device="cpu")
+
+
+def test_the_images_may_be_described_in_the_file_of_version_5(tmp_path: Path) -> None:
+    folder = chinese_clip(tmp_path)
+    before = load_backbone(str(folder), device="cpu").identity
+    stated = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": stated}))
+    assert load_backbone(str(folder), device="cpu").identity == before
+
+
+def test_a_folder_that_does_not_describe_its_images_wants_that_declared(tmp_path: Path) -> None:
+    folder = chinese_clip(tmp_path)
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(UsageError, match="nothing says how images are prepared"):
+        load_backbone(str(folder), device="cpu")
+    backbone = load_backbone(str(folder), preprocessing="squash", device="cpu")
+    assert str(backbone.preprocessing).startswith("squash(32, bicubic, mean=0.48145466")
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"do_resize": False}, "does not scale images"),
+        ({"size": {"shortest_edge": 32}, "do_center_crop": False}, "leaves images oblong"),
+        ({"size": {"height": 32, "width": 48}, "do_center_crop": False}, "scales to 32, 48 pixels"),
+        ({"image_processor_type": "NoSuchProcessor"}, "transformers cannot read"),
+    ],
+)
+def test_a_preprocessing_that_cannot_be_declared_is_named(tmp_path: Path, stated: dict[str, Any], message: str) -> None:
+    folder = chinese_clip(tmp_path)
+    (folder / "preprocessor_config.json").write_text(json.dumps({**CLIP_IMAGES, **stated}))
+    with pytest.raises(CirbenchError, match=message):
+        load_backbone(str(folder), device="cpu")
+
+
+def test_a_declared_shape_takes_the_rest_from_the_processor(tmp_path: Path) -> None:
+    folder = chinese_clip(tmp_path)
+    stated = {**CLIP_IMAGES, "size": {"shortest_edge": 40}, "do_center_crop": False, "image_mean": [0.25] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(stated))
+    backbone = load_backbone(str(folder), preprocessing="squash", device="cpu")
+    assert str(backbone.preprocessing).startswith("squash(32, bicubic, mean=0.25/0.25/0.25")
 
 
 def test_an_id_of_the_hub_is_fetched_once_and_then_needs_no_network(

@@ -9,6 +9,8 @@ A `Preprocessing` is written as text, and the whole text is part of every featur
 Size, interpolation, mean and standard deviation are the model's where the text does not give them. Words that may
 follow:
 
+    resize=346   scale to 346 pixels in place of the size, then cut the size out of the middle: squash(289, resize=346)
+                 is ALIGN's. The model's own where the text gives no size.
     rgb-first    turn upright by EXIF, lay alpha over white, scale 16 to 8 bits and convert to RGB *before* resizing.
                  Without it the order is that of the published code: resize in the stored mode, convert afterwards, and
                  leave EXIF alone. Palette and transparent images differ visibly between the two.
@@ -59,6 +61,8 @@ class Preprocessing:
     Attributes:
         shape: How the image becomes square.
         size: S, the side in pixels.
+        resize: To how many pixels the shorter side, or with ``squash`` both, are scaled before the centre crop to S;
+            ``None`` for S itself.
         ratio: The side ratio from which ``targetpad`` pads; ``None`` for the others.
         interpolation: Of the resize; both are antialiased.
         rgb_first: Whether the image is made upright, opaque RGB before resizing.
@@ -69,6 +73,7 @@ class Preprocessing:
 
     shape: Shape = "clip"
     size: int = 224
+    resize: int | None = None
     ratio: float | None = None
     interpolation: Interpolation = "bicubic"
     rgb_first: bool = False
@@ -80,6 +85,7 @@ class Preprocessing:
         words = [
             *([f"{self.ratio:g}"] if self.ratio is not None else []),
             str(self.size),
+            *([f"resize={self.resize}"] if self.resize is not None else []),
             self.interpolation,
             *(["rgb-first"] if self.rgb_first else []),
             *(["fast"] if self.fast else []),
@@ -107,7 +113,7 @@ class Preprocessing:
         if name == "targetpad" and numbers and (len(numbers) == 2 or "." in numbers[0]):
             values["ratio"] = float(numbers.pop(0))
         if numbers:
-            values["size"] = _whole(numbers.pop(0), declaration)
+            values |= {"size": _whole(numbers.pop(0), declaration), "resize": None}
         if numbers:
             raise _not_understood(declaration, numbers[0])
         for word in words:
@@ -118,9 +124,17 @@ class Preprocessing:
                 values[word.replace("-", "_")] = True
             elif key in ("mean", "std") and re.fullmatch(r"[\d.e+-]+(/[\d.e+-]+){2}", value):
                 values[key] = tuple(float(number) for number in value.split("/"))
+            elif key == "resize" and value.isdecimal():
+                values[key] = int(value)
             elif not re.fullmatch(r"\d+(\.\d+)?", word):
                 raise _not_understood(declaration, word)
+        if values["resize"] == values["size"]:
+            values["resize"] = None
         parsed = cls(**values)
+        if (parsed.resize or parsed.size) < parsed.size:
+            raise UsageError(
+                f"The preprocessing {quoted(declaration)} cuts {parsed.size} pixels out of {parsed.resize}."
+            )
         if parsed.size < 1 or not all(value > 0 for value in parsed.std) or not (parsed.ratio or 1) >= 1:
             raise UsageError(f"The preprocessing {quoted(declaration)} has a size, ratio or deviation that cannot be.")
         return parsed
@@ -153,11 +167,12 @@ class Preprocessing:
 
     def _scaled(self, image: Image.Image) -> tuple[int, int]:
         """The width and height before the crop; the longer side is rounded down, as torchvision does."""
+        shorter = self.resize or self.size
         if self.shape == "squash":
-            return self.size, self.size
+            return shorter, shorter
         width, height = image.size
-        longer = int(self.size * max(width, height) / min(width, height))
-        return (self.size, longer) if width <= height else (longer, self.size)
+        longer = int(shorter * max(width, height) / min(width, height))
+        return (shorter, longer) if width <= height else (longer, shorter)
 
 
 def pad_towards(image: Image.Image, ratio: float) -> Image.Image:

@@ -116,25 +116,46 @@ def test_a_declaration_gets_what_it_leaves_open_from_the_model() -> None:
     assert (padded.shape, padded.ratio, padded.size, padded.mean) == ("targetpad", 1.5, 336, model.mean)
     assert Preprocessing.parse("targetpad(224)", model).ratio == 1.25
     assert Preprocessing.parse("targetpad", model).size == 336
+    cropped = dataclasses.replace(model, resize=384)
+    assert Preprocessing.parse("targetpad", cropped).resize == 384
+    assert Preprocessing.parse("clip(336)", cropped).resize is None
+
+
+@settings(max_examples=30)
+@given(size=sizes, shape=st.sampled_from(["clip", "squash"]), fast=st.booleans())
+def test_an_image_may_be_scaled_to_more_than_is_cut_out(size: tuple[int, int], shape: str, fast: bool) -> None:
+    image = picture(*size)
+    words = ", fast" if fast else ""
+    whole = Preprocessing.parse(f"{shape}(96{words})")(image)
+    part = Preprocessing.parse(f"{shape}(64, resize=96{words})")(image)
+    assert np.array_equal(part, whole[:, 16:80, 16:80])
 
 
 @given(
     shape=st.sampled_from(["clip", "targetpad", "squash"]),
     words=st.sets(st.sampled_from(["rgb-first", "fast", "bilinear"])),
     size=st.integers(1, 1024),
+    beyond=st.integers(0, 64),
     mean=st.tuples(*[st.floats(0, 1)] * 3),
     std=st.tuples(*[st.floats(1e-3, 1)] * 3),
 )
 def test_a_preprocessing_reads_back_from_its_text(
-    shape: str, words: set[str], size: int, mean: tuple[float, float, float], std: tuple[float, float, float]
+    shape: str,
+    words: set[str],
+    size: int,
+    beyond: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
 ) -> None:
-    declared = Preprocessing.parse(f"{shape}({', '.join([str(size), *words])})", Preprocessing(mean=mean, std=std))
-    assert Preprocessing.parse(str(declared), Preprocessing(size=7)) == declared
+    text = ", ".join([str(size), *words, f"resize={size + beyond}"])
+    declared = Preprocessing.parse(f"{shape}({text})", Preprocessing(mean=mean, std=std))
+    assert declared.resize == (size + beyond if beyond else None)
+    assert Preprocessing.parse(str(declared), Preprocessing(size=7, resize=9)) == declared
 
 
 def test_every_choice_changes_the_text_that_enters_the_key() -> None:
     texts = ["clip", "clip(225)", "squash", "targetpad", "targetpad(1.5)", "clip(fast)", "clip(rgb-first)"]
-    texts += ["clip(bilinear)", "clip(mean=0/0/0)", "clip(std=1/1/1)"]
+    texts += ["clip(resize=256)", "squash(resize=256)", "clip(bilinear)", "clip(mean=0/0/0)", "clip(std=1/1/1)"]
     assert len({str(Preprocessing.parse(text)) for text in texts}) == len(texts)
 
 
@@ -152,6 +173,11 @@ def test_a_declaration_that_cannot_be_understood_shows_examples(text: str) -> No
 def test_a_declaration_of_impossible_numbers_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="cannot be"):
         Preprocessing.parse(text)
+
+
+def test_what_is_cut_out_is_not_larger_than_the_image() -> None:
+    with pytest.raises(UsageError, match="cuts 224 pixels out of 200"):
+        Preprocessing.parse("clip(224, resize=200)")
 
 
 def test_an_unknown_preprocessing_offers_the_nearest() -> None:
