@@ -153,11 +153,12 @@ def _model(folder: ModelFolder, weights: Path | None, tensors: Mapping[str, torc
             )
     except Exception as error:  # whatever a wrong configuration or a damaged file leads to
         raise CorruptFile(f"transformers cannot load the model in {folder.path}: {_first_line(error)}") from error
-    if not all(hasattr(model, method) for method in ("get_image_features", "get_text_features")):
-        raise UsageError(
-            f"{folder.name} is a {type(model).__name__}, which has no get_image_features and get_text_features.",
-            hint="A backbone encodes images and texts into one space: CLIP, SigLIP, ALIGN, AltCLIP, Chinese-CLIP ...",
-        )
+    absent = [name for name in ("get_image_features", "get_text_features") if not hasattr(model, name)]
+    if absent:
+        raise _no_dual_encoder(folder, model, f"which has no {' and '.join(absent)}")
+    absent = [name for name in ("vision_config", "text_config") if not hasattr(config, name)]
+    if absent:
+        raise _no_dual_encoder(folder, model, f"whose configuration has no {' and '.join(absent)}")
     problems = [f"{name} is missing" for name in loaded["missing_keys"] if not name.endswith("position_ids")]
     problems += [f"{name} is unknown" for name in loaded["unexpected_keys"] if not name.endswith("position_ids")]
     problems += [f"{name} has another shape" for name, *_ in loaded["mismatched_keys"]]
@@ -167,6 +168,13 @@ def _model(folder: ModelFolder, weights: Path | None, tensors: Mapping[str, torc
             f"{'; '.join(sorted(problems)[:4])}."
         )
     return model
+
+
+def _no_dual_encoder(folder: ModelFolder, model: object, why: str) -> UsageError:
+    return UsageError(
+        f"{folder.name} is a {type(model).__name__}, {why}.",
+        hint="A backbone encodes images and texts into one space: CLIP, SigLIP, ALIGN, AltCLIP, Chinese-CLIP ...",
+    )
 
 
 def _tokenizer(folder: ModelFolder) -> Any:
@@ -195,7 +203,6 @@ class TransformersBackbone:
         preprocessing: Preprocessing,
         device: torch.device,
     ) -> None:
-        import torch
 
         config: Any = model.config
         self.identity = identity
@@ -208,8 +215,29 @@ class TransformersBackbone:
         self._tokenizer = tokenizer
         self._reads_padding = config.model_type in _FULL_LENGTH
         self._lower_case = self._reads_padding and type(tokenizer).__name__ in _LOWER_CASE
+        self.dim = self._common_width()
+
+    def _common_width(self) -> int:
+        """Try both towers on one input each, since a model may have their methods and mean something else by them."""
+        import torch
+
+        pixels_13SS = torch.zeros(1, 3, self.image_size, self.image_size)
+        shapes: dict[str, tuple[int, ...]] = {}
         with torch.inference_mode():
-            self.dim = int(self.encode_tokens(self.tokenize(["a"])).shape[1])
+            for method, encode, given in (
+                ("get_image_features", self.encode_images, pixels_13SS),
+                ("get_text_features", self.encode_tokens, self.tokenize(["a"])),
+            ):
+                try:
+                    shapes[method] = tuple(encode(given).shape)
+                except Exception as error:  # it wants other inputs than pixels and tokens, has no pooled row, ...
+                    raise _no_dual_encoder(
+                        self._folder, self.model, f"whose {method} fails: {_first_line(error)}"
+                    ) from error
+        if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
+            found = " and ".join(f"{method} {shape}" for method, shape in shapes.items())
+            raise _no_dual_encoder(self._folder, self.model, f"which gives no common rows of one input: {found}")
+        return shapes["get_text_features"][1]
 
     def __repr__(self) -> str:
         return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
@@ -271,7 +299,9 @@ class TransformersBackbone:
 
 def _features(output: Any) -> torch.Tensor:
     """The projected rows, which transformers returns as a tensor or, since version 5, in an output."""
-    rows: torch.Tensor = getattr(output, "pooler_output", output)
+    rows: torch.Tensor | None = getattr(output, "pooler_output", output)
+    if rows is None:
+        raise UsageError("its output has no pooled row.")
     return rows.float()
 
 

@@ -349,11 +349,60 @@ def in_transformers_form(state: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return given | {new: state[old] for new, old in NAMES.items()}
 
 
-def test_a_model_without_two_towers_is_refused(tmp_path: Path) -> None:
+def bert() -> Any:
     from transformers import BertConfig, BertModel
 
-    write_bert_words(save(tmp_path, BertModel(BertConfig(**TEXT)), {}))
-    with pytest.raises(UsageError, match="BertModel, which has no get_image_features"):
+    return BertModel(BertConfig(**TEXT))
+
+
+def flava() -> Any:
+    from transformers import FlavaConfig, FlavaModel
+
+    images = {**VISION, "image_size": 32, "patch_size": 8}
+    return FlavaModel(FlavaConfig(text_config=TEXT, image_config=images, multimodal_config=VISION, projection_dim=24))
+
+
+def blip2() -> Any:
+    from transformers import Blip2Config, Blip2Model
+
+    words = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 32}
+    config = Blip2Config(
+        vision_config={**VISION, "image_size": 32, "patch_size": 8},
+        qformer_config={**TEXT, "encoder_hidden_size": 32},
+        text_config={
+            "model_type": "opt",
+            **words,
+            "vocab_size": len(VOCABULARY),
+            "word_embed_proj_dim": 32,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        num_query_tokens=4,
+    )
+    return Blip2Model(config)
+
+
+def siglip2_of_any_size() -> Any:
+    from transformers import Siglip2Config, Siglip2Model
+
+    text = {**TEXT, "max_position_embeddings": 16, "projection_size": 32, "bos_token_id": 1, "eos_token_id": 2}
+    return Siglip2Model(Siglip2Config(text_config=text, vision_config={**VISION, "patch_size": 8, "num_patches": 16}))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (bert, "BertModel, which has no get_image_features and get_text_features"),
+        (flava, "FlavaModel, whose configuration has no vision_config"),
+        (blip2, "Blip2Model, whose get_text_features fails: its output has no pooled row"),
+        (siglip2_of_any_size, "no fixed size in pixels"),
+    ],
+)
+def test_a_model_that_is_no_dual_encoder_is_refused_in_one_sentence(
+    model: Callable[[], Any], message: str, tmp_path: Path
+) -> None:
+    write_bert_words(save(tmp_path, model(), SQUASHED))
+    with pytest.raises(UsageError, match=message):
         load_backbone(str(tmp_path), device="cpu")
 
 
