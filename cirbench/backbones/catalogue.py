@@ -11,6 +11,10 @@ BLIP_OWNER = "Salesforce"
 BLIP_NAMES = ("blip-itm-base-coco", "blip-itm-base-flickr", "blip-itm-large-coco", "blip-itm-large-flickr")
 """The BLIPs whose towers end in one space, as their owner calls them on the hub."""
 
+SENTENCE_OWNER = "sentence-transformers"
+SENTENCE_NAMES = ("clip-ViT-B-32", "clip-ViT-B-16", "clip-ViT-L-14", "clip-ViT-B-32-multilingual-v1")
+"""The CLIPs of sentence-transformers, as its users call them; the last one reads texts only."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BackboneEntry:
@@ -38,6 +42,8 @@ _FIELD = {
     "ViT-SO400M-14-SigLIP-384/webli": "SigLIP SO400M/14 at 384 pixels (WebLI)",
     "blip-itm-base-coco": "BLIP B/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[transformers]'",
     "blip-itm-large-coco": "BLIP L/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[transformers]'",
+    "clip-ViT-B-32+clip-ViT-B-32-multilingual-v1": "CLIP B/32 beside a tower of texts in over 50 languages; "
+    "pip install 'cirbench[sentence-transformers]'",
 }
 
 

@@ -16,17 +16,19 @@ import numpy as np
 from cirbench.backbones.catalogue import CONFIG_FILE as OPEN_CLIP_CONFIG
 from cirbench.backbones.hub import (
     CONFIG_FILE,
-    PREPROCESSOR_FILES,
     Config,
     ModelFolder,
+    first_line,
     is_hub_id,
     longer_than,
     open_folder,
     padded_tokens,
+    read_configuration,
     read_json,
+    required_preprocessing,
+    unpadded_lengths,
     weights_digest,
 )
-from cirbench.backbones.images.preprocess import Preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
@@ -41,10 +43,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from cirbench.backbones.images.preprocess import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
-
-_NOISE = ("_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype", "transformers_version")
-"""Fields of ``config.json`` that change no feature."""
 
 _FULL_LENGTH = ("siglip",)
 """Model types whose text tower was trained on padded texts without a mask, and reads all positions."""
@@ -107,15 +107,9 @@ def _build(
             f"The image tower of {folder.name} has no fixed size in pixels, which a backbone needs here.",
             hint="Use a variant of fixed resolution, for instance google/siglip2-base-patch16-224.",
         )
-    own = folder.preprocessing(size, declared=preprocessing is not None)
-    if own is None and preprocessing is None:
-        raise UsageError(
-            f"{folder.path} has no {PREPROCESSOR_FILES[0]}, so that nothing says how images are prepared.",
-            hint="Declare it: --preprocessing clip for the shorter side and a crop, --preprocessing squash for both.",
-        )
-    pipeline = declared_preprocessing(preprocessing, own or Preprocessing(size=size), folder.name)
+    pipeline = declared_preprocessing(preprocessing, required_preprocessing(folder, size, preprocessing), folder.name)
     content = {
-        "config": {key: value for key, value in _config(folder).items() if key not in _NOISE},
+        "config": read_configuration(folder),
         "vocabulary": tokenizer.get_vocab(),
         "tokenizer": type(tokenizer).__name__.removesuffix("Fast"),
     }
@@ -152,7 +146,7 @@ def _model(folder: ModelFolder, weights: Path | None, tensors: Mapping[str, torc
                 output_loading_info=True,
             )
     except Exception as error:  # whatever a wrong configuration or a damaged file leads to
-        raise CorruptFile(f"transformers cannot load the model in {folder.path}: {_first_line(error)}") from error
+        raise CorruptFile(f"transformers cannot load the model in {folder.path}: {first_line(error)}") from error
     absent = [name for name in ("get_image_features", "get_text_features") if not hasattr(model, name)]
     if absent:
         raise _no_dual_encoder(folder, model, f"which has no {' and '.join(absent)}")
@@ -185,7 +179,7 @@ def _tokenizer(folder: ModelFolder) -> Any:
         with quietly():
             tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
     except Exception as error:  # a damaged file, an absent package
-        raise MissingData(f"The tokenizer of {folder.name!r} cannot be built: {_first_line(error)}") from error
+        raise MissingData(f"The tokenizer of {folder.name!r} cannot be built: {first_line(error)}") from error
     if tokenizer.pad_token_id is None:
         raise UsageError(f"The tokenizer of {folder.name!r} has no padding token, so texts cannot form a batch.")
     return tokenizer
@@ -232,7 +226,7 @@ class TransformersBackbone:
                     shapes[method] = tuple(encode(given).shape)
                 except Exception as error:  # it wants other inputs than pixels and tokens, has no pooled row, ...
                     raise _no_dual_encoder(
-                        self._folder, self.model, f"whose {method} fails: {_first_line(error)}"
+                        self._folder, self.model, f"whose {method} fails: {first_line(error)}"
                     ) from error
         if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
             found = " and ".join(f"{method} {shape}" for method, shape in shapes.items())
@@ -267,7 +261,7 @@ class TransformersBackbone:
 
         if self._reads_padding:
             return _features(self.model.get_text_features(input_ids=tokens_BL.to(self.device)))
-        lengths_B = self._lengths(tokens_BL)
+        lengths_B = unpadded_lengths(tokens_BL, self._tokenizer)
         longest = int(padded_lengths(lengths_B, tokens_BL.shape[1]).max())
         read_Bl = torch.arange(longest) < torch.from_numpy(lengths_B)[:, None]
         tokens_Bl = tokens_BL[:, :longest].to(self.device)
@@ -278,7 +272,7 @@ class TransformersBackbone:
         """How many leading tokens of each row are read when it stands alone, (B,)."""
         if self._reads_padding:
             return np.full(len(tokens_BL), tokens_BL.shape[1], dtype=np.int64)
-        return padded_lengths(self._lengths(tokens_BL), tokens_BL.shape[1])
+        return padded_lengths(unpadded_lengths(tokens_BL, self._tokenizer), tokens_BL.shape[1])
 
     def with_weights(self, weights: Path) -> TransformersBackbone:
         """Load other weights of the same architecture, activation, preprocessing, precision and device."""
@@ -286,12 +280,6 @@ class TransformersBackbone:
         return _build(
             self._folder, weights, identity.activation, identity.preprocessing, identity.precision, self.device
         )
-
-    def _lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
-        """The tokens of each row without its padding; where the end token pads too, up to the first one."""
-        padding, end = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id
-        lengths_B: NDArray[np.int64] = (tokens_BL != padding).sum(dim=1).cpu().numpy() + int(padding == end)
-        return np.minimum(lengths_B, tokens_BL.shape[1])
 
     def _written(self, texts: Sequence[str]) -> list[str]:
         return [text.lower() for text in texts] if self._lower_case else list(texts)
@@ -319,11 +307,3 @@ def _stated_activation(folder: ModelFolder, config: Any) -> dict[str, Activation
     if stated is None:
         return {}
     return {f"{folder.path / CONFIG_FILE}": "quick_gelu" if stated == "quick_gelu" else "gelu"}
-
-
-def _config(folder: ModelFolder) -> dict[str, Any]:
-    return read_json(folder.path / CONFIG_FILE, dict[str, Any])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

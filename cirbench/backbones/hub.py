@@ -52,6 +52,8 @@ OPEN_CLIP_WEIGHTS = (
     "open_clip_pytorch_model.bin",
 )
 _OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_NOISE = ("_name_or_path", "_commit_hash", "architectures", "dtype", "torch_dtype", "transformers_version")
+"""Fields of ``config.json`` that change no feature."""
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, which a preprocessor's file holds."""
@@ -80,12 +82,14 @@ class ModelFolder:
         path: Where they are; for a model of the hub, in the hub's cache.
         repository: Its id on the hub; ``None`` for a folder.
         revision: The branch, tag or commit that was asked for on the hub.
+        subfolder: Where they are inside the repository.
     """
 
     name: str
     path: Path
     repository: str | None = None
     revision: str | None = None
+    subfolder: str = ""
 
     def config(self) -> Config:
         """Read what ``config.json`` says first.
@@ -145,29 +149,40 @@ class ModelFolder:
 
     def _first_of(self, files: tuple[str, ...]) -> Path:
         if self.repository is not None:
-            return fetch(self.repository, self.revision, files)
+            return fetch(self.repository, self.revision, _inside(self.subfolder, files))
         for file in files:
             if (self.path / file).is_file():
                 return self.path / file
         raise MissingData(f"{self.path} has no weights: none of {', '.join(files)}.")
 
 
-def open_folder(name: str, *, config: str = CONFIG_FILE, needs_tokenizer: bool = True) -> ModelFolder:
+def open_folder(
+    name: str,
+    *,
+    config: str = CONFIG_FILE,
+    optional: tuple[str, ...] = (),
+    subfolder: str = "",
+    needs_tokenizer: bool = True,
+) -> ModelFolder:
     """Open a model folder by path or by the id of a repository on the hub, with every file but the weights.
 
     Args:
         name: A path, or ``owner/model``, or ``owner/model@revision``.
         config: The file that describes the model.
+        optional: Further files, fetched from the hub where it has them.
+        subfolder: Where its files are inside the folder or repository.
         needs_tokenizer: Whether the text tower's tokenizer has to be among the files.
 
     Raises:
         MissingData: The files are not cached and cannot be fetched; or the folder has no tokenizer.
     """
     if Path(name).is_dir():
-        folder = ModelFolder(name, Path(name).resolve())
+        folder = ModelFolder(name, Path(name).resolve() / subfolder, subfolder=subfolder)
     else:
         repository, _, revision = name.partition("@")
-        folder = _of_hub(name, repository, revision or None, config)
+        folder = _of_hub(name, repository, revision or None, config, subfolder, needs_tokenizer=needs_tokenizer)
+        for file in _inside(subfolder, optional):
+            _found(repository, folder.revision, (file,))
     if needs_tokenizer and not any((folder.path / file).is_file() for file in TOKENIZER_FILES):
         raise MissingData(f"{folder.path} has no tokenizer: none of {', '.join(TOKENIZER_FILES)}.")
     return folder
@@ -198,6 +213,39 @@ def longer_than(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np
     """Say which texts have more than ``length`` tokens, (B,)."""
     whole = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
     return np.asarray([len(tokens) > length for tokens in whole], dtype=np.bool_)
+
+
+def unpadded_lengths(tokens_BL: torch.Tensor, tokenizer: Any) -> NDArray[np.int64]:
+    """The tokens of each row without its padding, (B,); where the end token pads too, up to the first one."""
+    padding, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    lengths_B: NDArray[np.int64] = (tokens_BL != padding).sum(dim=1).cpu().numpy() + int(padding == end)
+    return np.minimum(lengths_B, tokens_BL.shape[1])
+
+
+def required_preprocessing(folder: ModelFolder, image_size: int, declared: str | None) -> Preprocessing:
+    """Return the preprocessing that a model was trained for, or what completes the one that the user declares.
+
+    Raises:
+        UsageError: Nothing says it, and nothing is declared; or as `ModelFolder.preprocessing`.
+    """
+    own = folder.preprocessing(image_size, declared=declared is not None)
+    if own is None and declared is None:
+        raise UsageError(
+            f"{folder.path} has no {PREPROCESSOR_FILES[0]}, so that nothing says how images are prepared.",
+            hint="Declare it: --preprocessing clip for the shorter side and a crop, --preprocessing squash for both.",
+        )
+    return own or Preprocessing(size=image_size)
+
+
+def read_configuration(folder: ModelFolder) -> dict[str, Any]:
+    """Read what ``config.json`` says of a model's features.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It is damaged.
+    """
+    stated = read_json(folder.path / CONFIG_FILE, dict[str, Any])
+    return {key: value for key, value in stated.items() if key not in _NOISE}
 
 
 def read_json(path: Path, kind: type[T]) -> T:
@@ -252,14 +300,21 @@ def brief_offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _of_hub(name: str, repository: str, revision: str | None, config: str) -> ModelFolder:
+def _of_hub(
+    name: str, repository: str, revision: str | None, config: str, subfolder: str, *, needs_tokenizer: bool
+) -> ModelFolder:
     """Fetch every small file of a model that is not cached; what the cache has needs no network."""
-    path = fetch(repository, revision, (config,)).parent
-    _found(repository, revision, PREPROCESSOR_FILES)
-    if not any((path / file).is_file() for file in TOKENIZER_FILES):
-        for file in (*_OPTIONAL, *TOKENIZER_FILES):
-            _found(repository, revision, (file,))
-    return ModelFolder(name, path, repository, revision)
+    path = fetch(repository, revision, _inside(subfolder, (config,))).parent
+    if needs_tokenizer:
+        _found(repository, revision, _inside(subfolder, PREPROCESSOR_FILES))
+        if not any((path / file).is_file() for file in TOKENIZER_FILES):
+            for file in _inside(subfolder, (*_OPTIONAL, *TOKENIZER_FILES)):
+                _found(repository, revision, (file,))
+    return ModelFolder(name, path, repository, revision, subfolder)
+
+
+def _inside(subfolder: str, files: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{subfolder}/{file}" for file in files) if subfolder else files
 
 
 def _found(repository: str, revision: str | None, files: tuple[str, ...]) -> Path | None:
@@ -283,7 +338,7 @@ def _found(repository: str, revision: str | None, files: tuple[str, ...]) -> Pat
         except Exception as error:  # the client of the hub, httpx or requests, and the disk have no common base
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                 continue
-            why = error.message if isinstance(error, MissingData) else _first_line(error)
+            why = error.message if isinstance(error, MissingData) else first_line(error)
             raise MissingData(
                 f"The file {file} of {repository} is not cached: {why}",
                 hint=f"Run again with a network, or fetch https://huggingface.co/{repository} elsewhere and name its "
@@ -307,10 +362,11 @@ def _require_hub() -> None:
         with quietly():
             client.get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
     except Exception as error:  # of httpx or requests, by the version of the hub's client
-        raise MissingData(f"{constants.ENDPOINT} does not answer ({_first_line(error)}).") from error
+        raise MissingData(f"{constants.ENDPOINT} does not answer ({first_line(error)}).") from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The beginning of what an error of a library says, or its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -324,7 +380,7 @@ def _image_processor(path: Path) -> dict[str, Any]:
         with quietly():
             processor = auto.AutoImageProcessor.from_pretrained(path.parent, local_files_only=True)
     except Exception as error:  # an unknown class, a field of another kind
-        raise CorruptFile(f"transformers cannot read {path}: {excerpt(_first_line(error))}") from error
+        raise CorruptFile(f"transformers cannot read {path}: {excerpt(first_line(error))}") from error
     return {name: getattr(processor, name, None) for name in _STATED}
 
 

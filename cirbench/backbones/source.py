@@ -99,8 +99,8 @@ def resolve_activation(name: str, statements: Mapping[str, Activation | None]) -
 
 HUB = "hf-hub:"
 FORMS = (
-    "Accepted are a bundled name, ARCHITECTURE/TAG of open_clip, hf-hub:OWNER/MODEL of open_clip, OWNER/MODEL of "
-    "transformers, and the path of a model folder."
+    "Accepted: a bundled name, ARCHITECTURE/TAG or hf-hub:OWNER/MODEL of open_clip, OWNER/MODEL of transformers or "
+    "sentence-transformers, the path of a model folder."
 )
 WEIGHTS_FILE = "model.safetensors"
 MERGES_FILE = "merges.txt.gz"

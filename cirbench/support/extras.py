@@ -12,7 +12,7 @@ from cirbench.errors import MissingData
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MODELS = ("torch", "open_clip_torch", "transformers", "numpy", "pillow", "safetensors")
+MODELS = ("torch", "open_clip_torch", "transformers", "sentence-transformers", "numpy", "pillow", "safetensors")
 """The packages whose version may move a feature."""
 
 

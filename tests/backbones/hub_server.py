@@ -27,7 +27,7 @@ def hub(folder: Path | None) -> Iterator[str]:
             self.wfile.write(self._answer())
 
         def _answer(self) -> bytes:
-            path = folder / self.path.rpartition("/")[2] if folder is not None else None
+            path = folder / self.path.partition("/resolve/")[2].partition("/")[2] if folder is not None else None
             found = path is not None and path.is_file()
             content = path.read_bytes() if path is not None and found else b""
             self.send_response(200 if found else 404)

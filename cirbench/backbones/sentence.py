@@ -1,0 +1,329 @@
+"""Models of sentence-transformers that read images and texts, or one of images beside one of texts.
+
+They run by the library's own modules, so that a row is what its ``encode`` returns for one text or for one prepared
+image; the architecture's name in the identity says so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cirbench.backbones.catalogue import SENTENCE_NAMES, SENTENCE_OWNER
+from cirbench.backbones.hub import (
+    ModelFolder,
+    first_line,
+    longer_than,
+    open_folder,
+    read_configuration,
+    read_json,
+    required_preprocessing,
+    unpadded_lengths,
+    weights_digest,
+)
+from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
+from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
+from cirbench.backbones.text import padded_lengths
+from cirbench.errors import CorruptFile, UsageError
+from cirbench.support.extras import require
+from cirbench.support.files import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from cirbench.backbones.images.preprocess import Preprocessing
+    from cirbench.backbones.interface import Activation, Precision
+
+MODULES_FILE = "modules.json"
+READER_FILE = "sentence_bert_config.json"
+"""Beside the configuration of the first module: how many tokens it reads, and whether in lower case."""
+_OPTIONAL = ("config_sentence_transformers.json",)
+_WITHOUT_FILES = ("Pooling", "Normalize")
+"""Modules without weights, of which the second kind has no file at all."""
+
+
+class _Module(msgspec.Struct):
+    """A module of a model, as ``modules.json`` lists it."""
+
+    path: str
+    type: str
+
+    @property
+    def kind(self) -> str:
+        return self.type.rpartition(".")[2]
+
+
+class _Model(msgspec.Struct, frozen=True):
+    """The files of a model: a folder for each of its modules, the first of which reads images or texts."""
+
+    name: str
+    path: Path
+    modules: tuple[tuple[_Module, ModelFolder], ...]
+
+    def weights(self) -> list[str]:
+        """The sha256 of each module that has weights."""
+        return [
+            weights_digest(folder.weights()) for module, folder in self.modules if module.kind not in _WITHOUT_FILES
+        ]
+
+
+def is_sentence_transformers(name: str) -> bool:
+    """Say whether a name means a model of sentence-transformers, or two of them joined by ``+``."""
+    return any(_is_model(half) for half in _halves(name))
+
+
+def _halves(name: str) -> tuple[str, ...]:
+    """The model of images and that of texts, or the one that is both."""
+    if Path(name).is_dir():
+        return (name,)
+    return tuple(f"{SENTENCE_OWNER}/{half}" if half in SENTENCE_NAMES else half for half in name.split("+", 1))
+
+
+def _is_model(half: str) -> bool:
+    return (Path(half) / MODULES_FILE).is_file() or half.startswith(f"{SENTENCE_OWNER}/")
+
+
+def load(
+    name: str,
+    *,
+    weights: Path | None,
+    ema: bool,
+    activation: Activation | None,
+    preprocessing: str | None,
+    precision: Precision,
+    device: str,
+) -> SentenceBackbone:
+    """Build a backbone; see `cirbench.backbones.load_backbone`."""
+    require("sentence_transformers", extra="sentence-transformers", purpose=f"The backbone {name}")
+    files = tuple(_open(half) for half in _halves(name))
+    return _build(name, files, weights, activation, preprocessing, precision, find_device(device), ema=ema)
+
+
+def _open(name: str) -> _Model:
+    """Find the files of a model, fetched where they are not cached.
+
+    Raises:
+        MissingData: It cannot be found, or is not a model of sentence-transformers.
+    """
+    root = open_folder(name, config=MODULES_FILE, optional=_OPTIONAL, needs_tokenizer=False)
+    modules = read_json(root.path / MODULES_FILE, list[_Module])
+    if not modules:
+        raise CorruptFile(f"{root.path / MODULES_FILE} lists no modules.")
+    folders = []
+    for module in modules:
+        if module.kind != "Normalize":
+            reads = module is modules[0]
+            optional = (READER_FILE,) if reads else ()
+            folder = open_folder(name, subfolder=module.path, optional=optional, needs_tokenizer=reads)
+            folders.append((module, folder))
+    return _Model(name, root.path, tuple(folders))
+
+
+def _build(
+    name: str,
+    files: tuple[_Model, ...],
+    weights: Path | None,
+    activation: Activation | None,
+    preprocessing: str | None,
+    precision: Precision,
+    device: torch.device,
+    *,
+    ema: bool = False,
+) -> SentenceBackbone:
+    import torch
+
+    from cirbench.backbones.weights import place, read_weights
+
+    digests = [each.weights() for each in files]  # fetched, so that what is missing is named by our message
+    models = [_load(each) for each in files]
+    images, texts = models[0], models[-1]
+    _require_towers(name, images, texts)
+    model: Any = images if len(models) == 1 else torch.nn.ModuleDict({"images": images, "texts": texts})
+    digest_of_weights = digest(digests)
+    if weights is not None:
+        tensors, digest_of_weights = read_weights(weights, ema=ema)
+        place(model, tensors, path=weights, architecture=name)
+    vision = images[0].config.vision_config
+    folder = files[0].modules[0][1]
+    stated = getattr(vision, "hidden_act", None)
+    trained_with = resolve_activation(
+        name,
+        {
+            "the option": activation,
+            f"{folder.path}": None if stated is None else "quick_gelu" if stated == "quick_gelu" else "gelu",
+            **(recorded_beside(weights) if weights is not None else {}),
+        },
+    )
+    pipeline = declared_preprocessing(
+        preprocessing, required_preprocessing(folder, vision.image_size, preprocessing), name
+    )
+    identity = BackboneIdentity(
+        name=name,
+        architecture=_architecture(files, models),
+        activation=trained_with,
+        weights=digest_of_weights,
+        preprocessing=str(pipeline),
+        precision=precision,
+    )
+    model = model.eval().to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    return SentenceBackbone(files, identity, model, images, texts, pipeline, device)
+
+
+def _load(files: _Model) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with quietly():
+            model = SentenceTransformer(str(files.path), device="cpu", local_files_only=True)
+    except Exception as error:  # whatever a wrong configuration or a damaged file leads to
+        raise CorruptFile(
+            f"sentence-transformers cannot load the model in {files.path}: {first_line(error)}"
+        ) from error
+    if model.default_prompt_name:
+        raise UsageError(
+            f"{files.name} puts its prompt {model.default_prompt_name!r} before texts, which is not done here."
+        )
+    return model
+
+
+def _require_towers(name: str, images: Any, texts: Any) -> None:
+    """Refuse what has no tower of images of a fixed size, or none of texts."""
+    for model, modality, method in ((images, "image", "get_image_features"), (texts, "text", None)):
+        way = getattr(model[0], "modality_config", {}).get(modality)
+        if way is None:
+            raise UsageError(
+                f"{name} reads no {modality}s."
+                if images is texts
+                else f"The half of {name} for {modality}s reads none.",
+                hint="Join a model of images and one of texts: --backbone clip-ViT-B-32+clip-ViT-B-32-multilingual-v1.",
+            )
+        if method is not None and way["method"] != method:
+            raise UsageError(f"{name} has no image tower of its own: images pass through its {way['method']}.")
+    if not isinstance(getattr(images[0].config.vision_config, "image_size", None), int):
+        raise UsageError(f"The image tower of {name} has no fixed size in pixels, which a backbone needs here.")
+
+
+def _architecture(files: Sequence[_Model], models: Sequence[Any]) -> str:
+    """A digest of the modules, their configurations and the tokens they read, wherever the files lie."""
+    content = [
+        {
+            "modules": [module.kind for module, _ in each.modules],
+            "configurations": [read_configuration(folder) for _, folder in each.modules],
+            "normalised": any(type(module).__name__ == "Normalize" for module in model),
+            "reader": _reader(each.modules[0][1]),
+            "vocabulary": model.tokenizer.get_vocab(),
+            "length": model.max_seq_length,
+        }
+        for each, model in zip(files, models, strict=True)
+    ]
+    kinds = "+".join(str(model[0].config.model_type) for model in models)
+    return f"sentence-transformers:{kinds}@{digest(content)[:16]}"
+
+
+def _reader(folder: ModelFolder) -> dict[str, Any]:
+    path = folder.path / READER_FILE
+    return read_json(path, dict[str, Any]) if path.is_file() else {}
+
+
+class SentenceBackbone:
+    """A model of images and one of texts of sentence-transformers, or one that is both; a `Backbone`."""
+
+    def __init__(
+        self,
+        files: tuple[_Model, ...],
+        identity: BackboneIdentity,
+        model: torch.nn.Module,
+        images: Any,
+        texts: Any,
+        preprocessing: Preprocessing,
+        device: torch.device,
+    ) -> None:
+        import torch
+
+        self.identity = identity
+        self.model = model
+        self.device = device
+        self.preprocessing = preprocessing
+        self.image_size = preprocessing.size
+        self._files = files
+        self._images = images
+        self._texts = texts
+        self._tokenizer: Any = texts.tokenizer
+        self.context_length = int(texts.max_seq_length)
+        with torch.inference_mode():
+            shape = (1, 3, self.image_size, self.image_size)
+            seen, read = self.encode_images(torch.zeros(shape)), self.encode_tokens(self.tokenize(["a"]))
+        if seen.shape != read.shape:
+            raise UsageError(
+                f"The towers of {identity.name} do not end in one space: an image has {seen.shape[1]} numbers, a text "
+                f"{read.shape[1]}.",
+                hint="Join models that were trained for each other.",
+            )
+        self.dim = int(read.shape[1])
+
+    def __repr__(self) -> str:
+        return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """Turn a decoded image into (3, S, S) float32 by the declared preprocessing."""
+        import torch
+
+        return torch.from_numpy(self.preprocessing(image))
+
+    def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """Project images, (B, D) float32, not normalised unless the model has a module for it."""
+        pixels = pixels_B3HW.to(self.device, next(self.model.parameters()).dtype)
+        return self._rows(self._images, {"pixel_values": pixels, "modality": "image"})
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Turn texts into token ids, (B, L) int64."""
+        import torch
+
+        if not texts:
+            return torch.zeros(0, self.context_length, dtype=torch.int64)
+        tokens_Bl: torch.Tensor = self._texts.preprocess(list(texts))["input_ids"]
+        missing = self.context_length - tokens_Bl.shape[1]
+        return torch.nn.functional.pad(tokens_Bl, (0, missing), value=int(self._tokenizer.pad_token_id))
+
+    def overlong(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Say which texts have to be cut, (B,)."""
+        return longer_than(self._tokenizer, list(texts), self.context_length)
+
+    def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """Project tokenised texts, (B, D) float32; padding is not attended to."""
+        import torch
+
+        lengths_B = unpadded_lengths(tokens_BL, self._tokenizer)
+        longest = int(padded_lengths(lengths_B, tokens_BL.shape[1]).max())
+        read_Bl = torch.arange(longest) < torch.from_numpy(lengths_B)[:, None]
+        tokens_Bl = tokens_BL[:, :longest].to(self.device)
+        features = {"input_ids": tokens_Bl, "attention_mask": read_Bl.long().to(self.device), "modality": "text"}
+        return self._rows(self._texts, features)
+
+    def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
+        """How many leading tokens of each row are read when it stands alone, (B,)."""
+        return padded_lengths(unpadded_lengths(tokens_BL, self._tokenizer), tokens_BL.shape[1])
+
+    def with_weights(self, weights: Path) -> SentenceBackbone:
+        """Load other weights of the same architecture, activation, preprocessing, precision and device."""
+        identity = self.identity
+        return _build(
+            identity.name,
+            self._files,
+            weights,
+            identity.activation,
+            identity.preprocessing,
+            identity.precision,
+            self.device,
+        )
+
+    def _rows(self, model: Any, features: Mapping[str, Any]) -> torch.Tensor:
+        rows_BD: torch.Tensor = model(dict(features))["sentence_embedding"]
+        return rows_BD.float()
