@@ -34,6 +34,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "fashioniq": ("fashioniq", "fashion-iq", "fashionIQ"),
     "cirr": ("cirr", "nlvr2", "dev", "test1"),
     "circo": (*(f"{place}/{name}" for place in ("circo", "coco", "coco/images") for name in _UNLABELED), "circo"),
+    "coco-train2017": tuple(f"{place}/train2017" for place in ("coco", "coco/images")),
     "coco-val2017": tuple(f"{place}/val2017" for place in ("genecis", "coco", "coco/images")),
     "visual-genome": ("genecis/VG_100K_all", "genecis/VG_100K", "genecis/VG_100K_2", "visual-genome", "vg"),
     "imagenet-r": ("imagenet-r", "imgnet", "imagenet", "imagenet-val"),

@@ -12,7 +12,7 @@ from cirbench.benchmarks.annotation_files import VARIABLE, place_of
 from cirbench.benchmarks.annotation_files import data_root as locate_root
 from cirbench.benchmarks.files.plan import typed_name
 from cirbench.errors import MissingData, visible
-from cirbench.support.console import amount, progress, say, typed
+from cirbench.support.console import amount, print_lines, progress, say, typed
 from cirbench.support.files import make_folder
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from cirbench.benchmarks.files.check import DataCheck, Touched
     from cirbench.benchmarks.files.describe import Description, Spread
+    from cirbench.benchmarks.files.get import Getter
     from cirbench.benchmarks.files.plan import Plan, PlannedFile
+    from cirbench.training.data import NamedSource
 
 _FOLDER = click.Path(path_type=Path)
 _split = click.option("--split", help="Split to consider, instead of all.")
@@ -31,15 +33,17 @@ _SHOWN = 10
 
 @click.group()
 def data_command() -> None:
-    """Plan, get, check and describe the files of a benchmark.
+    """Plan, get, check and describe the files of a benchmark, or of training data.
 
-    NAME is a data set, one of its protocols, or a folder with your own data.
+    NAME is a data set, one of its protocols, a folder with your own data, or training data by name
+    (`cirbench list sources`).
 
     \b
     cirbench data plan circo --split val
     cirbench data get genecis/focus-object --data-root DATA
     cirbench data check cirr --root DATA
     cirbench data describe fashioniq
+    cirbench data get coco-captions --split train2017
     """
 
 
@@ -53,6 +57,9 @@ def plan(name: str, split: str | None, data_root: Path | None, as_json: bool) ->
     from cirbench.benchmarks.files import plan as planning
 
     root = locate_root(data_root) if data_root is not None or VARIABLE in os.environ else None
+    if sources := _sources(name, split):
+        _print_plan_of_sources(sources, root, as_json=as_json)
+        return
     made = planning.plan(name, split, root)
     click.echo(_as_json(made) if as_json else "\n".join(map(visible, _plan_lines(made, root))))
 
@@ -69,16 +76,22 @@ def get(
 ) -> None:
     """Fetch what is missing and may be fetched; verify everything; resume what was interrupted."""
     from cirbench.benchmarks.files.get import Getter
-    from cirbench.benchmarks.files.plan import choose, dataset_files
+    from cirbench.benchmarks.files.plan import choose, dataset_files, needed_images
 
-    wanted, parts = choose(name, split), dataset_files(name, split)
     if data_root is not None:
         make_folder(data_root)
+    if sources := _sources(name, split):
+        root = locate_root(data_root)
+        getter = Getter(root, mirror=mirror, offline=offline, display=progress, say=say)
+        for source in sources:
+            _get_source(getter, source, annotations_only=annotations_only)
+        return
+    wanted, parts = choose(name, split), dataset_files(name, split)
     root = _root(name, data_root)
     getter = Getter(root, mirror=mirror, offline=offline, display=progress, say=say)
     getter.annotations(parts)
     if not annotations_only:
-        getter.images(parts, wanted)
+        getter.images(parts, lambda images, at: needed_images(images, wanted, at))
         for images in parts.images:
             if images.by_hand is not None:
                 say(f"By hand: {images.title}, into {place_of(root, images.folder)}. {images.by_hand}")
@@ -127,6 +140,44 @@ def describe(name: str, split: str | None, data_root: Path | None, as_json: bool
     )
     for id, why in lacking.items():
         say(f"{id} is left out: {why}")
+
+
+def _sources(name: str, split: str | None) -> tuple[NamedSource, ...]:
+    """The training data of a name that is no benchmark's."""
+    from cirbench.benchmarks.catalogue import datasets, protocols
+    from cirbench.training.data.named import sources_called
+
+    return () if name in datasets() or name in protocols() else sources_called(name, split)
+
+
+def _print_plan_of_sources(sources: Sequence[NamedSource], root: Path | None, *, as_json: bool) -> None:
+    from cirbench.support.needs import need_lines
+
+    if as_json:
+        click.echo(
+            _as_json([source.plan(root) if source.files.dataset else source.needs(root, None) for source in sources])
+        )
+        return
+    for source in sources:
+        if source.files.dataset:
+            print_lines([f"{source.name}: {source.title}", *[*_plan_lines(source.plan(root), root)][1:]])
+        else:
+            needs = source.needs(root, None)
+            print_lines([f"{source.name}: {source.title}", *(need_lines(needs) if needs else ["nothing to fetch"])])
+
+
+def _get_source(getter: Getter, source: NamedSource, *, annotations_only: bool) -> None:
+    """Fetch what may be fetched of training data, and say what must be got otherwise."""
+    from cirbench.support.needs import need_lines
+
+    getter.annotations(source.files)
+    if not annotations_only:
+        getter.images(source.files, source.image_names)
+    if left := [need for need in source.needs(getter.root, "texts" if annotations_only else None) if need.blocks]:
+        raise MissingData(
+            f"{source.name} is not whole, and the rest is not fetched by cirbench.", hint="\n".join(need_lines(left))
+        )
+    say(f"{source.name} is there. Next: cirbench run --method pli --dataset circo --train-data {source.name} --plan")
 
 
 def _root(name: str, given: Path | None) -> Path:

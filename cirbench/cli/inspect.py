@@ -26,18 +26,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["methods", "datasets", "protocols", "backbones", "metrics", "runs"]))
+@click.argument(
+    "kind", type=click.Choice(["methods", "datasets", "protocols", "backbones", "metrics", "sources", "runs"])
+)
 @click.option("--runs", "folder", default="runs", show_default=True, help="Folder that holds the runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @WIDE
 def list_command(kind: str, folder: str, as_json: bool, wide: bool) -> None:
-    """List methods, datasets, protocols, backbones, metrics or runs."""
+    """List methods, datasets, protocols, backbones, metrics, sources of training data, or runs."""
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
         "datasets": _datasets,
         "protocols": _protocols,
         "backbones": _backbones,
         "metrics": _metrics,
+        "sources": _sources,
         "runs": lambda: _runs(folder),
     }
     rows = listings[kind]()
@@ -86,6 +89,15 @@ def _datasets() -> Rows:
             "needs": entry.needs or "nothing",
         }
         for entry in datasets().values()
+    ]
+
+
+def _sources() -> Rows:
+    from cirbench.training.data.named import named_sources
+
+    return [
+        {"name": source.name, "title": source.title, "for training on": ", ".join(source.kinds)}
+        for source in named_sources().values()
     ]
 
 

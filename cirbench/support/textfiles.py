@@ -136,7 +136,7 @@ def decode_utf8(content: bytes, source: str) -> str:
         ) from error
 
 
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _ENCODING = "Save the file as UTF-8."
 
 
@@ -153,7 +153,7 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def csv_rows(
-    source: str, text: str, check_header: Callable[[str, Sequence[str]], None]
+    source: str, text: str, check_header: Callable[[str, Sequence[str]], None], separator: str = ","
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows of a CSV file by the names of its columns, each with the number of its first line.
 
@@ -161,11 +161,12 @@ def csv_rows(
         source: What messages call the file.
         text: Its content.
         check_header: Refuses names of columns; it gets the place for its message, and the names.
+        separator: What parts the cells of a row.
 
     Raises:
         CorruptFile: Quotes or cells are out of order; the message names the line.
     """
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader(io.StringIO(text), strict=True, delimiter=separator)
     header: list[str] | None = None
     while True:
         first = reader.line_num + 1
@@ -180,10 +181,13 @@ def csv_rows(
             continue
         if header is None:
             header = [name.strip() for name in cells]
-            for separator, plural in _OTHER_SEPARATORS.items():
-                if len(header) == 1 and separator in header[0]:
+            for other, plural in _SEPARATORS.items():
+                if len(header) == 1 and other in header[0] and other != separator:
+                    expected = _SEPARATORS[separator]
                     raise refused(
-                        place, f"its columns are separated by {plural}, not by commas", "Save it with commas."
+                        place,
+                        f"its columns are separated by {plural}, not by {expected}",
+                        "A file that is called .tsv has tabs." if other == "\t" else f"Save it with {expected}.",
                     )
             for name in header:
                 if header.count(name) > 1:

@@ -97,7 +97,7 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
             "line 2: it has image, and line 1 has none",
         ),
         ("pairs.jsonl", '{"words": "red"}\n', CorruptFile, "line 1: it has no image, caption or text"),
-        ("pairs.tsv", "0.png red\n", UsageError, "is not training data"),
+        ("pairs.xml", "0.png red\n", UsageError, "is not training data"),
     ],
 )
 def test_a_broken_list_is_an_error_that_names_the_line(

@@ -23,7 +23,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from cirbench.benchmarks.annotation_files import place_of
-from cirbench.benchmarks.files.plan import missing_images, needed_images
+from cirbench.benchmarks.files.plan import missing_images
 from cirbench.benchmarks.files.remote import Archive
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, quoted
 from cirbench.support.console import silent
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
-    from cirbench.benchmarks.entry import ProtocolEntry
-    from cirbench.benchmarks.files.remote import DatasetFiles, RemoteFile
+    from cirbench.benchmarks.files.remote import DatasetFiles, ImageSet, RemoteFile
     from cirbench.support.console import Display
 
 _CHUNK = 1 << 20
@@ -313,17 +312,20 @@ class Getter:
         """
         self._bring(file for file in sources.annotations if not (isinstance(file, Archive) and self._has(file.yields)))
 
-    def images(self, sources: DatasetFiles, wanted: Iterable[ProtocolEntry]) -> None:
+    def images(self, sources: DatasetFiles, names_of: Callable[[ImageSet, Path], list[str]]) -> None:
         """Bring every image that can be fetched and is not there in any layout; the annotations must be there.
+
+        Args:
+            sources: The files.
+            names_of: Names the images of a set, from the annotations in a data root.
 
         Raises:
             MissingData: As in `annotations`.
             CorruptFile: As in `annotations`.
             CirbenchError: As in `annotations`.
         """
-        wanted = tuple(wanted)
         for images in sources.images:
-            names = needed_images(images, wanted, self.root)
+            names = names_of(images, self.root)
             if names and not missing_images(images, names, self.root):
                 self.say(f"{images.title}: all {len(names)} images are there.")
                 continue

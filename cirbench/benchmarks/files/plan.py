@@ -15,9 +15,10 @@ from cirbench.benchmarks.files.remote import DATASET_FILES, Archive, DatasetFile
 from cirbench.benchmarks.images import find_images, image_files, image_folders
 from cirbench.errors import CorruptFile, MissingData, UnknownName
 from cirbench.support.console import typed
+from cirbench.support.needs import UNKNOWN, Need, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cirbench.benchmarks.entry import ProtocolEntry
     from cirbench.benchmarks.files.remote import ImageSet, RemoteFile
@@ -139,16 +140,67 @@ def plan(name: str, split: str | None = None, root: Path | None = None) -> Plan:
     """
     chosen = choose(name, split)
     parts = dataset_files(name, split)
+    licence = find_dataset(name if chosen[0].folder else chosen[0].dataset).licence
+    ids = [entry.id for entry in chosen]
+    return plan_files(name, ids, licence, parts, root, lambda images, at: needed_images(images, chosen, at))
+
+
+def plan_files(
+    name: str,
+    ids: list[str],
+    licence: str,
+    parts: DatasetFiles,
+    root: Path | None,
+    names_of: Callable[[ImageSet, Path], list[str]],
+) -> Plan:
+    """Say what getting files takes, those of a benchmark or those of training data.
+
+    Args:
+        name: What was asked for.
+        ids: The protocols, or what else the files are for.
+        licence: Of the annotations.
+        parts: The files.
+        root: The data root; with it, the plan says what is there already.
+        names_of: Names the images of a set, from annotations that are there in a data root.
+    """
     annotations = [_file(file, root) for file in parts.annotations]
     countable = root if all(file.there for file in annotations) else None
-    return Plan(
-        name,
-        [entry.id for entry in chosen],
-        find_dataset(name if chosen[0].folder else chosen[0].dataset).licence,
-        annotations,
-        [_images(images, chosen, root, countable) for images in parts.images],
-        parts.by_hand,
-    )
+    images = [_images(each, names_of, root, countable) for each in parts.images]
+    return Plan(name, ids, licence, annotations, images, parts.by_hand)
+
+
+def needs_of(made: Plan, root: Path | None, *, images: bool = True) -> list[Need]:
+    """List what a plan's files are as needs: the annotations together, and each set of images.
+
+    Args:
+        made: The plan.
+        root: The data root that it was made for; commands name the folder ``data`` where there is none.
+        images: Whether images are needed.
+    """
+    get = f"cirbench data get {typed_name(made.name)} --data-root {typed(root or Path('data'))}"
+    found = []
+    if made.annotations:
+        left = [file for file in made.annotations if not file.there]
+        which = f"{made.name}: {len(made.annotations)} file{'s' if len(made.annotations) > 1 else ''}"
+        if 0 < len(left) < len(made.annotations):
+            which = f"{made.name}: {len(left)} of {len(made.annotations)} files"
+        how = (f"{get} --annotations-only",)
+        found.append(Need("annotations", which, not left, size_of(file.bytes for file in left), how))
+    for each in made.images if images else ():
+        found.append(_need_of_images(each, get, root))
+    return found
+
+
+def _need_of_images(images: PlannedImages, get: str, root: Path | None) -> Need:
+    there = images.found is not None and images.found == images.count
+    left = images.count if images.found is None or images.count is None else images.count - images.found
+    which = f"{images.title}: {'images that the annotations name' if left is None else f'{left:,} images'}"
+    if images.found and left:
+        which = f"{images.title}: {left:,} of {images.count:,} images"
+    if images.archives:
+        return Need("images", which, there, size_of(file.bytes for file in images.archives), (get,))
+    place = (root or Path("data")).absolute() / images.folder
+    return Need("images", f"{which}, by hand into {place}", there, UNKNOWN, (images.by_hand or "",))
 
 
 def load(name: str, split: str | None, root: Path) -> tuple[list[EvaluationProtocol], dict[str, str]]:
@@ -202,11 +254,11 @@ def _file(file: RemoteFile, root: Path | None) -> PlannedFile:
 
 
 def _images(
-    images: ImageSet, chosen: Iterable[ProtocolEntry], root: Path | None, countable: Path | None
+    images: ImageSet, names_of: Callable[[ImageSet, Path], list[str]], root: Path | None, countable: Path | None
 ) -> PlannedImages:
     """Plan a set of images; ``countable`` is the data root where the annotations are whole, so that names are known."""
     count, found = images.count, None
-    if countable is not None and (names := needed_images(images, chosen, countable)):
+    if countable is not None and (names := names_of(images, countable)):
         count = len(names)
         found = count - len(missing_images(images, names, countable))
     return PlannedImages(

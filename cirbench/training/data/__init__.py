@@ -5,23 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.errors import MissingData, UsageError, quoted, some
+from cirbench.errors import MissingData, UsageError, quoted
 from cirbench.support.console import say_once, silent, typed
-from cirbench.support.files import digest, sha256_of_file
+from cirbench.support.files import digest
 from cirbench.training.data.batches import Batches
-from cirbench.training.data.listed import LISTS, Listed, read_folder, read_list
+from cirbench.training.data.forms import open_folder, open_listed, open_shards, say_unused
+from cirbench.training.data.listed import LISTS, TABLES, read_folder, read_list
 from cirbench.training.data.named import find_named, named_sources
 from cirbench.training.data.shards import read_shards
 from cirbench.training.data.source import Asked, Kind, NamedSource, Sample, Source, identified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from cirbench.support.console import Display
 
 __all__ = ["Batches", "Kind", "NamedSource", "Sample", "Source", "named_sources", "open_source"]
 
-_KNOWN = "Give scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or .tar shards."
+_KNOWN = (
+    "Give a name (scenes, coco:train2017, cc3m ...; all: cirbench list sources), a .csv, .tsv, .jsonl, .parquet, .lst "
+    "or .txt file, a folder of images, or .tar shards."
+)
 
 
 def open_source(
@@ -69,49 +73,33 @@ def open_source(
     if (found := find_named(data)) is not None:
         return found[0].open(Asked(data, found[1], data_root, kind, display, say))
     if data.endswith(".tar"):
-        shards = read_shards(data, display=display, say=say)
-        if shards.unused:
-            say(f"{data}: members that belong to no sample and are not used: {shards.unused}.")
-        if shards.halves:
-            say(f"{data}: image or text alone, since both need one name before the last dot: {shards.halves}.")
-        return identified(name, shards, listing=shards.listing, lacking=shards.lacking)
+        return open_shards(name, data, read_shards(data, display=display, say=say), say)
     path = Path(data)
     if path.suffix.lower() == ".json":
         raise UsageError(
             f"{data} needs the folder of its images.", hint=f"For instance: --data train2017/ --captions {typed(data)}"
         )
     if path.suffix.lower() in LISTS:
-        return _listed(name, path, read_list(path, path.parent), say)
-    folder = read_folder(_folder(data, f"{quoted(data)} is not training data"), None)
-    _say_unused(folder.unused, say)
-    return identified(name, folder, listing=digest(folder.images))
+        return open_listed(name, path, read_list(path, path.parent), say)
+    folder = _folder(data, f"{quoted(data)} is not training data")
+    return open_folder(name, folder, display=display, say=say)
 
 
 def _captioned(name: str, folder: Path, captions: Path, say: Callable[[str], None]) -> Source:
-    if captions.suffix.lower() in (".csv", ".jsonl", ".json"):
+    if captions.suffix.lower() in TABLES:
         pairs = read_list(captions, folder)
         if pairs.images is None or pairs.captions is None:
             raise UsageError(f"{captions} holds no pairs: it needs an image and a caption in each row.")
-        return _listed(name, captions, pairs, say)
+        return open_listed(name, captions, pairs, say)
     if not captions.is_dir():
         raise UsageError(
-            f"{captions} holds no captions of images.", hint="Give a folder of .txt, or a .csv, .jsonl or .json file."
+            f"{captions} holds no captions of images.",
+            hint=f"Give a folder of .txt, or a {' or '.join(TABLES)} file.",
         )
     samples = read_folder(folder, captions)
-    _say_unused(samples.unused, say)
+    say_unused(samples.unused, say)
     listing = digest([samples.images, samples.texts])
     return identified(name, samples, listing=listing, lacking={"caption": samples.uncaptioned})
-
-
-def _listed(name: str, path: Path, samples: Listed, say: Callable[[str], None]) -> Source:
-    if samples.unused:
-        say(f"{path}: not used: {some(samples.unused)}.")
-    return identified(name, samples, listing=sha256_of_file(path))
-
-
-def _say_unused(unused: Sequence[str], say: Callable[[str], None]) -> None:
-    if unused:
-        say(f"{len(unused):,} files are neither an image nor its caption, and are not used: {some(unused)}.")
 
 
 def _folder(name: str, refusal: str) -> Path:

@@ -181,75 +181,127 @@ def read_list(path: Path, folder: Path) -> Listed:
 _Columns = tuple[tuple[str, ...] | None, tuple[str, ...] | None, tuple[str, ...]]
 """Paths of images, captions, and what the list holds beside them."""
 
+_IMAGE = ("image",)
 _CAPTION = ("caption", "text")
-_KNOWN = ("image", *_CAPTION)
+_ALSO_IMAGE = ("file_name", "filepath", "image_path")
+_ALSO_CAPTION = ("title",)
+"""What they are called by imagefolder and by open_clip; read where nothing has the plain name."""
 
 
-def _csv(source: str, text: str) -> _Columns:
-    columns: list[str] = []
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The columns of a table that hold images and captions; ``None`` where there is no such column."""
+
+    image: str | None
+    caption: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Both that there are."""
+        return tuple(name for name in (self.image, self.caption) if name is not None)
+
+
+def choose_columns(place: str, names: Collection[str]) -> Chosen:
+    """Choose the columns that hold images and captions.
+
+    Args:
+        place: Where they are named, for messages.
+        names: All of them.
+
+    Raises:
+        CorruptFile: There are neither, or two that could be meant.
+    """
+    chosen = Chosen(_one_of(place, names, _IMAGE, _ALSO_IMAGE), _one_of(place, names, _CAPTION, _ALSO_CAPTION))
+    if not chosen.names:
+        raise refused(
+            place,
+            f"there is no column image, caption or text in {excerpt(', '.join(names))}",
+            f"An image is also read from {', '.join(_ALSO_IMAGE)}, and a caption from {', '.join(_ALSO_CAPTION)}.",
+        )
+    return chosen
+
+
+def _one_of(place: str, names: Collection[str], plain: Sequence[str], others: Sequence[str]) -> str | None:
+    found = [name for name in plain if name in names] or [name for name in others if name in names]
+    if len(found) > 1:
+        raise refused(
+            place, f"it has both {found[0]} and {found[1]}, and only one of them can be used", "Rename one of them."
+        )
+    return found[0] if found else None
+
+
+def _csv(source: str, text: str, separator: str = ",") -> _Columns:
     header: list[str] = []
+    chosen: list[Chosen] = []
 
     def check_header(place: str, names: Sequence[str]) -> None:
         header.extend(names)
-        columns.extend(_chosen(place, names))
-        if not columns:
-            raise refused(place, f"there is no column image, caption or text in {excerpt(', '.join(names))}")
+        chosen.append(choose_columns(place, names))
 
-    rows = csv_rows(source, text, check_header)
+    rows = csv_rows(source, text, check_header, separator)
     first = list(itertools.islice(rows, 1))  # with it the header has been read
     if not header:
         raise CorruptFile(f"{source} is empty.", hint="Its first line names columns: image, caption or both.")
-    rows = itertools.chain(first, rows)
-    return _columns(
-        source, columns, rows, [f"the column {excerpt(name) or quoted(name)}" for name in header if name not in columns]
-    )
+    unused = [f"the column {excerpt(name) or quoted(name)}" for name in header if name not in chosen[0].names]
+    return _columns(source, chosen[0], itertools.chain(first, rows), unused)
 
 
-def _chosen(place: str, names: Collection[str]) -> list[str]:
-    """Those of the names that hold images and captions."""
-    if all(name in names for name in _CAPTION):
-        raise refused(place, "it has both caption and text, and only one of them can be used", "Rename one of them.")
-    return [name for name in _KNOWN if name in names]
+def _tsv(source: str, text: str) -> _Columns:
+    return _csv(source, text, "\t")
 
 
 class _Row(msgspec.Struct):
     image: str | None = None
     caption: str | None = None
     text: str | None = None
+    file_name: object = None
+    filepath: object = None
+    image_path: object = None
+    title: object = None
 
 
 def _jsonl(source: str, text: str) -> _Columns:
     rows = [(number, msgspec.structs.asdict(row)) for number, row in json_rows(source, text, _Row)]
     if not rows:
-        return _columns(source, ["image"], [], [])
+        return (), None, ()
     first = f"{source}, line {rows[0][0]}"
-    columns = _chosen(first, [name for name, value in rows[0][1].items() if value is not None])
-    if not columns:
-        raise refused(first, "it has no image, caption or text")
-    for number, row in rows:
-        for name in _KNOWN:
-            if name not in columns and row[name] is not None:
-                raise refused(f"{source}, line {number}", f"it has {name}, and line {rows[0][0]} has none")
     keys = msgspec.json.decode(next(numbered_lines(text))[1], type=dict[str, msgspec.Raw])
-    return _columns(
-        source, columns, rows, [f"the field {excerpt(name) or quoted(name)}" for name in keys if name not in columns]
-    )
+    held = [name for name, value in rows[0][1].items() if value is not None]
+    if not held:
+        raise refused(first, "it has no image, caption or text")
+    chosen = choose_columns(first, held)
+    for number, row in rows:
+        for name in (*_IMAGE, *_CAPTION):
+            if name not in chosen.names and name not in held and row[name] is not None:
+                raise refused(f"{source}, line {number}", f"it has {name}, and line {rows[0][0]} has none")
+    unused = [f"the field {excerpt(name) or quoted(name)}" for name in keys if name not in chosen.names]
+    return _columns(source, chosen, rows, unused)
 
 
 def _columns(
-    source: str, names: Sequence[str], rows: Iterable[tuple[int, Mapping[str, str | None]]], unused: Sequence[str]
+    source: str, chosen: Chosen, rows: Iterable[tuple[int, Mapping[str, object]]], unused: Sequence[str]
 ) -> _Columns:
-    found: dict[str, list[str]] = {name: [] for name in names}
+    found: dict[str, list[str]] = {name: [] for name in chosen.names}
     for number, row in rows:
-        for name in names:
-            value = row[name]
-            if value is None or not value.strip():
-                raise refused(f"{source}, line {number}", f"the {name} is missing")
-            if name == "image":
-                _check_path(f"{source}, line {number}", value)
-            found[name].append(value)
-    images, captions = found.get("image"), found.get("caption", found.get("text"))
-    return None if images is None else tuple(images), None if captions is None else tuple(captions), tuple(unused)
+        for name in chosen.names:
+            found[name].append(cell(f"{source}, line {number}", name, row[name], is_path=name == chosen.image))
+    images = None if chosen.image is None else tuple(found[chosen.image])
+    return images, None if chosen.caption is None else tuple(found[chosen.caption]), tuple(unused)
+
+
+def cell(place: str, name: str, value: object, *, is_path: bool) -> str:
+    """Return the text of a cell, checked.
+
+    Raises:
+        CorruptFile: It is empty, or no text, or can be no path.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise refused(place, f"the {name} is missing")
+    if not isinstance(value, str):
+        raise refused(place, f"the {name} {quoted(value)} is not a text")
+    if is_path:
+        _check_path(place, value)
+    return value
 
 
 def _check_path(place: str, written: str) -> None:
@@ -310,9 +362,12 @@ def _texts(source: str, text: str) -> _Columns:
 
 LISTS: Mapping[str, Callable[[str, str], _Columns]] = {
     ".csv": _csv,
+    ".tsv": _tsv,
     ".jsonl": _jsonl,
     ".json": _coco,
     ".lst": _names,
     ".txt": _texts,
 }
 """The reader of each suffix."""
+TABLES = (".csv", ".tsv", ".jsonl", ".json")
+"""Those that hold images with captions."""

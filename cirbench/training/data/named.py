@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.scenes import training_pairs, training_triplets
-from cirbench.errors import UsageError, quoted
+from cirbench.errors import UnknownName, UsageError, quoted
+from cirbench.training.data.corpora import CORPORA
 from cirbench.training.data.source import Asked, NamedSource, Source, identified
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ class ScenesTriplets(NamedSource):
 
 _SOURCES: tuple[NamedSource, ...] = (
     ScenesPairs("scenes", f"{SCENES_PAIRS:,} image-caption pairs that are drawn, or N of them", counted=True),
-    ScenesTriplets("scenes:triplets", f"{SCENES_TRIPLETS:,} triplets that are drawn, or N of them", counted=True),
+    ScenesTriplets(
+        "scenes:triplets",
+        f"{SCENES_TRIPLETS:,} triplets that are drawn, or N of them",
+        kinds=("triplets", "triplet-features"),
+        counted=True,
+    ),
+    *CORPORA,
 )
 
 
@@ -55,7 +62,20 @@ def find_named(data: str) -> tuple[NamedSource, int | None] | None:
     if name in sources and sources[name].counted and count.isdecimal() and int(count):
         return sources[name], int(count)
     family = data.partition(":")[0]
-    alike = [f"{each.name}[:N]" if each.counted else each.name for each in sources.values()]
-    if examples := [f"--data {each}" for each in alike if each.partition("[")[0].partition(":")[0] == family]:
+    alike = [f"{each.name}:1000" if each.counted else each.name for each in sources.values()]
+    if examples := [f"--data {each}" for each in alike if each.partition(":")[0] == family]:
         raise UsageError(f"{quoted(data)} is not training data.", hint=f"For instance: {', or '.join(examples)}")
     return None
+
+
+def sources_called(name: str, split: str | None = None) -> tuple[NamedSource, ...]:
+    """Return the sources that ``cirbench data`` calls ``name``: one of them, or all parts of a corpus.
+
+    Raises:
+        UnknownName: The corpus has no such split.
+    """
+    found = [source for source in named_sources().values() if name in (source.name, source.files.dataset)]
+    splits = [source.name.partition(":")[2] for source in found]
+    if found and split is not None and split not in splits:
+        raise UnknownName(f"split of {name}", split, splits)
+    return tuple(source for source, part in zip(found, splits, strict=True) if split in (None, part))

@@ -419,6 +419,11 @@ def read_shards(pattern: str, *, display: Display, say: Callable[[str], None]) -
         paths = _fetched(names, folder, display, say)
     else:
         paths = tuple(map(Path, names))
+    return read_shard_files(paths, display=display)
+
+
+def read_shard_files(paths: tuple[Path, ...], *, display: Display) -> Shards:
+    """Find the samples of tar files on disk, in their order; see `read_shards`."""
     with display("Looking into the shards", len(paths)) as advance:
         indices = []
         for path in paths:

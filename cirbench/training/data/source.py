@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
+from cirbench.benchmarks.files.plan import needs_of, plan_files
+from cirbench.benchmarks.files.remote import DatasetFiles
 from cirbench.errors import MissingData, UsageError
 from cirbench.protocol import Triplet
 from cirbench.support.console import say_once, silent
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cirbench.benchmarks.files.plan import Plan
+    from cirbench.benchmarks.files.remote import ImageSet
     from cirbench.protocol import ImageSource
     from cirbench.support.console import Display
+    from cirbench.support.needs import Need
 
 Kind = Literal["pairs", "images", "texts", "features", "triplets", "triplet-features"]
 """What a training looks at; with features, images that its objective has prepared, so that a step opens none."""
@@ -237,12 +242,35 @@ class NamedSource(ABC):
     Attributes:
         name: What is typed after ``--data``, for instance ``"coco:train2017"``.
         title: One line for people.
+        kinds: What trainings may look at in it.
         counted: Whether ``NAME:N`` asks for N samples of it.
+        files: What `cirbench data get` fetches of it; its ``dataset`` is a name for all parts of a corpus together.
+        licence: Of the annotations.
     """
 
     name: str
     title: str
+    kinds: tuple[Kind, ...] = ("pairs", "images", "texts", "features")
     counted: bool = False
+    files: DatasetFiles = dataclasses.field(default_factory=lambda: DatasetFiles(""))
+    licence: str = "unknown"
+
+    def image_names(self, images: ImageSet, root: Path) -> list[str]:
+        """Name the images of a set that it needs, from annotations that are there in a data root."""
+        return []
+
+    def plan(self, root: Path | None) -> Plan:
+        """Say what getting its files takes; see `cirbench.benchmarks.files.plan.plan`."""
+        return plan_files(self.name, [], self.licence, self.files, root, self.image_names)
+
+    def needs(self, root: Path | None, kind: Kind | None) -> tuple[Need, ...]:
+        """List what it is made of, there or missing; nothing where it is made when it is asked for.
+
+        Args:
+            root: The data root; ``None`` where none is named.
+            kind: What a training looks at; ``None`` for all there is.
+        """
+        return tuple(needs_of(self.plan(root), root, images=kind != "texts"))
 
     @abstractmethod
     def open(self, asked: Asked) -> Source:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.benchmarks.files.get import LOCK, NAME, Getter, read_records
-from cirbench.benchmarks.files.plan import choose
+from cirbench.benchmarks.files.plan import choose, needed_images
 from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet, RemoteFile
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData
 from cirbench.support.download import RetryPolicy
@@ -31,6 +31,10 @@ HASTY = RetryPolicy(attempts=2, first_wait=0.001, longest_wait=0.01, read=0.5)
 VAL = json.dumps(circo_files.published_size("val")).encode()
 INFO = b'{"images": []}'
 REFERENCES = [str(row["reference_img_id"]) for row in json.loads(VAL)]
+
+
+def needed_by_circo(images: ImageSet, root: Path) -> list[str]:
+    return needed_images(images, choose("circo", "val"), root)
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
@@ -140,10 +144,10 @@ def test_a_file_that_nobody_pinned_must_stay_as_it_was_at_first(
 
 def test_images_are_fetched_when_some_are_missing(getter: Getter, sources: DatasetFiles, told: list[str]) -> None:
     getter.annotations(sources)
-    getter.images(sources, choose("circo", "val"))
+    getter.images(sources, needed_by_circo)
     assert len(list((getter.root / "circo" / "unlabeled2017").iterdir())) == 220
     told.clear()
-    getter.images(sources, choose("circo", "val"))
+    getter.images(sources, needed_by_circo)
     assert told == ["COCO: all 220 images are there."]
 
 
@@ -154,7 +158,7 @@ def test_images_in_another_layout_need_no_download(getter: Getter, sources: Data
     for name in REFERENCES:
         (place / f"{int(name):012d}.png").write_bytes(b"")
     server.requests.clear()
-    getter.images(sources, choose("circo", "val"))
+    getter.images(sources, needed_by_circo)
     assert server.requests == []
 
 
@@ -162,10 +166,10 @@ def test_an_unpacked_archive_is_not_fetched_again_for_what_it_does_not_hold(
     getter: Getter, sources: DatasetFiles, server: Server, told: list[str]
 ) -> None:
     getter.annotations(sources)
-    getter.images(sources, choose("circo", "val"))
+    getter.images(sources, needed_by_circo)
     next((getter.root / "circo" / "unlabeled2017").iterdir()).unlink()
     server.requests.clear()
-    getter.images(sources, choose("circo", "val"))
+    getter.images(sources, needed_by_circo)
     assert server.requests == []
     assert told[-1] == (
         f"COCO: 1 images are still missing. To fetch again, delete {getter.root / 'circo' / 'unlabeled2017'}."
@@ -217,7 +221,7 @@ def test_the_disk_must_hold_an_archive_packed_and_unpacked(
     monkeypatch.setattr("shutil.disk_usage", lambda path: (0, 0, 0))
     monkeypatch.setattr("cirbench.support.download.shutil.disk_usage", lambda path: _Usage(len(IMAGES) + 10))
     with pytest.raises(CirbenchError, match=f"packed and unpacked, in .*: {2 * len(IMAGES):,} bytes are needed"):
-        getter.images(sources, choose("circo", "val"))
+        getter.images(sources, needed_by_circo)
     assert server.requests == []
 
 

@@ -1,0 +1,90 @@
+"""What a piece of work rests on: whether it is there, how large it is, and what to type to get it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import textwrap
+from typing import TYPE_CHECKING
+
+from cirbench.support.console import amount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PROGRAMS = ("cirbench", "hf", "img2dataset", "pip", "curl", "sed")
+"""What a line of `Need.how` begins with if it is a command."""
+
+UNKNOWN = "size unknown"
+_LEAST_WIDTH = 60
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that a piece of work rests on.
+
+    Attributes:
+        what: In one or two words: annotations, images, weights, checkpoint ...
+        which: Which one, in a phrase.
+        there: Whether it is there.
+        size: How much is to be fetched: ``"20.1 GB"``, or `UNKNOWN`; empty where nothing is.
+        how: How to get it, line by line; one that begins with one of `PROGRAMS` is a command and is never broken.
+        automatic: Whether the work gets it by itself, so that its absence is no reason to refuse.
+    """
+
+    what: str
+    which: str
+    there: bool
+    size: str = ""
+    how: tuple[str, ...] = ()
+    automatic: bool = False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the work cannot be done without somebody getting it."""
+        return not self.there and not self.automatic
+
+
+def size_of(sizes: Iterable[int | None]) -> str:
+    """Add sizes in bytes, some of which may not be known, for people."""
+    sizes = [*sizes]
+    known, unknown = sum(filter(None, sizes)), sizes.count(None)
+    if not unknown:
+        return amount(known, "B")
+    if not known:
+        return UNKNOWN
+    return f"{amount(known, 'B')} and {unknown} file{'s' if unknown > 1 else ''} of unknown size"
+
+
+def is_command(line: str) -> bool:
+    """Say whether a line of `Need.how` is to be typed."""
+    return line.partition(" ")[0] in PROGRAMS
+
+
+def need_lines(needs: Iterable[Need], width: int | None = None) -> Iterator[str]:
+    """Write needs for people, the commands each in one line; as wide as the terminal where no width is given."""
+    for need in needs:
+        size = f" ({need.size})" if need.size and not need.there else ""
+        yield from entry_lines("there" if need.there else "missing", need.what, f"{need.which}{size}", width)
+        if not need.there:
+            for line in need.how:
+                yield from [f"    {line}"] if is_command(line) else _wrapped(line, "  ", "  ", width)
+
+
+def entry_lines(state: str, what: str, text: str, width: int | None = None) -> Iterator[str]:
+    """Write one entry of such a list: a word for its state, what it is, and a text that may take several lines."""
+    head = f"{state:<9}{what:<15}"
+    yield from _wrapped(text, head, " " * len(head), width)
+
+
+def _wrapped(text: str, first: str, then: str, width: int | None) -> list[str]:
+    width = max(_LEAST_WIDTH, width or shutil.get_terminal_size((100, 24)).columns)
+    wrapped = textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=then,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return wrapped or [first.rstrip()]

@@ -1,0 +1,320 @@
+"""Corpora of photographs under the data root that have a name: COCO with its captions, ImageNet, and CC3M and CC12M."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from cirbench.backbones.images.decode import FileImage
+from cirbench.benchmarks.annotation_files import data_root, find, possible_places
+from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet
+from cirbench.benchmarks.images import find_images, image_folders
+from cirbench.errors import MissingData, some
+from cirbench.support.console import typed
+from cirbench.support.files import digest, sha256_of_file
+from cirbench.support.needs import UNKNOWN, Need, size_of
+from cirbench.training.data.listed import Listed, ListedSample, read_folder, read_list
+from cirbench.training.data.source import Asked, Lazy, NamedSource, Source, identified
+
+if TYPE_CHECKING:
+    from cirbench.training.data.source import Kind
+
+_COCO = "https://s3.amazonaws.com/images.cocodataset.org"
+_IMAGES: tuple[Kind, ...] = ("images", "features")
+
+
+@dataclasses.dataclass(frozen=True)
+class Located(Lazy):
+    """Samples of a corpus, by column: image files wherever they lie, captions, or both."""
+
+    images: tuple[Path, ...] | None
+    captions: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.images if self.images is not None else self.captions or ())
+
+    def at(self, place: int) -> ListedSample:
+        """Make one sample."""
+        image = None if self.images is None else FileImage(self.images[place])
+        return ListedSample(image, None if self.captions is None else self.captions[place])
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoCaptions(NamedSource):
+    """The image-caption pairs of a split of COCO 2017, one for each annotation; or its images, or its captions.
+
+    Attributes:
+        split: ``train2017`` or ``val2017``.
+    """
+
+    split: str = ""
+
+    @property
+    def _annotations(self) -> str:
+        return f"coco/annotations/captions_{self.split}.json"
+
+    def image_names(self, images: ImageSet, root: Path) -> list[str]:
+        """Name the images that have captions, each once."""
+        return [PurePath(name).stem for name in dict.fromkeys(self._read(root).images or ())]
+
+    def open(self, asked: Asked) -> Source:
+        """Read the annotations, and find the images where the training looks at them."""
+        root = data_root(asked.data_root)
+        listed = self._read(root)
+        assert listed.images is not None
+        if listed.unused:
+            asked.say(f"{self.name}: not used: {some(listed.unused)}.")
+        listing = [sha256_of_file(self._found(root)), asked.kind in _IMAGES]
+        if asked.kind == "texts":
+            return identified(asked.name, Located(None, listed.captions), listing=digest([*listing, "texts"]))
+        names = self.image_names(self.files.images[0], root)
+        folders = image_folders(self.files.images[0].collection, root)
+        found = find_images(names, folders)
+        if absent := [name for name in names if name not in found]:
+            raise MissingData(
+                f"{len(absent):,} of {len(names):,} images of {self.name} are missing: {some(absent)}. "
+                f"Looked in {', '.join(map(str, folders))}.",
+                hint=f"cirbench data get {self.name} --data-root {typed(root)}",
+            )
+        if asked.kind in _IMAGES:
+            samples = Located(tuple(found.values()), None)
+        else:
+            samples = Located(tuple(found[PurePath(name).stem] for name in listed.images), listed.captions)
+        return identified(asked.name, samples, listing=digest(listing))
+
+    def _read(self, root: Path) -> Listed:
+        return read_list(self._found(root), root)
+
+    def _found(self, root: Path) -> Path:
+        found = find(root, self._annotations)
+        if found is None:
+            tried = ", ".join(map(str, possible_places(root, self._annotations)))
+            raise MissingData(
+                f"The captions of {self.name} are missing; tried {tried}.",
+                hint=f"cirbench data get {self.name} --data-root {typed(root)}",
+            )
+        return found
+
+
+def coco_captions(split: str, count: int, pairs: int, size: int, sha256: str) -> CocoCaptions:
+    """Declare a split of COCO's captions."""
+    annotations = f"annotations/captions_{split}.json"
+    return CocoCaptions(
+        f"coco:{split}",
+        f"COCO {split}: {pairs:,} captions of {count:,} photographs",
+        licence="CC BY 4.0",
+        split=split,
+        files=DatasetFiles(
+            "coco-captions",
+            (
+                Archive(
+                    f"{_COCO}/annotations/annotations_trainval2017.zip",
+                    "coco/annotations_trainval2017.zip",
+                    252_907_541,
+                    "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+                    into="coco",
+                    yields=f"coco/{annotations}",
+                    only=(annotations,),
+                    unpacked=100_000_000,
+                ),
+            ),
+            (
+                ImageSet(
+                    f"COCO 2017 {split.removesuffix('2017')}",
+                    f"coco-{split}",
+                    count,
+                    "the photographers' own, mostly Creative Commons: https://cocodataset.org/#termsofuse",
+                    f"coco/{split}",
+                    (
+                        Archive(
+                            f"{_COCO}/zips/{split}.zip",
+                            f"coco/{split}.zip",
+                            size,
+                            sha256,
+                            into="coco",
+                            yields=f"coco/{split}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Downloaded(NamedSource):
+    """A corpus of links, as img2dataset fetches it: tar shards, files, or parquet in a folder of the data root.
+
+    Attributes:
+        how: How to fetch it into a folder that is written ``{folder}``, line by line.
+        note: What to know of its size.
+    """
+
+    how: tuple[str, ...] = ()
+    note: str = ""
+
+    def needs(self, root: Path | None, kind: Kind | None) -> tuple[Need, ...]:
+        """List its folder."""
+        folder = self._folder(root or Path("data"))
+        how = tuple(line.format(folder=typed(folder)) for line in self.how)
+        return (Need("training data", f"{self.name}: {self.title}", _is_filled(folder), self.note or UNKNOWN, how),)
+
+    def open(self, asked: Asked) -> Source:
+        """Open the folder in whichever layout it is."""
+        from cirbench.training.data.forms import open_folder
+
+        root = data_root(asked.data_root)
+        folder = self._folder(root)
+        if not _is_filled(folder):
+            how = "\n".join(line.format(folder=typed(folder)) for line in self.how)
+            raise MissingData(f"{self.name} is not there: {folder} holds nothing.", hint=how)
+        return open_folder(asked.name, folder, display=asked.display, say=asked.say)
+
+    def _folder(self, root: Path) -> Path:
+        return root / self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageNet(NamedSource):
+    """The images of a split of ImageNet (ILSVRC 2012), with captions that somebody or a captioner wrote.
+
+    Captions are a table ``imagenet/captions_SPLIT`` as ``cirbench caption`` writes it, or a folder of texts of that
+    name.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        count: How many images it has.
+        archive: The file that image-net.org has of it.
+        size: Of the archive in bytes, where known.
+    """
+
+    split: str = ""
+    count: int = 0
+    archive: str = ""
+    size: int | None = None
+
+    def needs(self, root: Path | None, kind: Kind | None) -> tuple[Need, ...]:
+        """List the images where the training looks at them, and the captions where it does."""
+        root = root or Path("data")
+        images, captions = self._images(root), self._captions(root)
+        found = []
+        if kind != "texts":
+            by_hand = (
+                f"Register at https://image-net.org, fetch {self.archive}, and unpack it in any folders below "
+                f"{(root / 'imagenet' / self.split).absolute()}."
+            )
+            size = size_of([self.size])
+            which = f"{self.name}: {self.count:,} images"
+            found.append(Need("images", which, images is not None, size, (by_hand,)))
+        if kind not in _IMAGES:
+            which = f"{self.name}: a caption of each image, written by a captioner"
+            found.append(Need("captions", which, captions is not None, how=(self._caption(root),)))
+        return tuple(found)
+
+    def open(self, asked: Asked) -> Source:
+        """List the images, or read the captions, whose paths lead to them."""
+        root = data_root(asked.data_root)
+        images, captions = self._images(root), self._captions(root)
+        if missing := [need for need in self.needs(root, asked.kind) if need.blocks]:
+            raise MissingData(
+                f"{self.name} is not whole: {' and '.join(need.what for need in missing)} are missing below "
+                f"{root / 'imagenet'}.",
+                hint="\n".join(line for need in missing for line in need.how),
+            )
+        if asked.kind in _IMAGES or (captions is None and images is not None):
+            assert images is not None
+            folder = read_folder(images, None)
+            return identified(asked.name, folder, listing=digest(folder.images))
+        assert captions is not None
+        if captions.is_dir():
+            assert images is not None
+            pairs = read_folder(images, captions)
+            listing = digest([pairs.images, pairs.texts])
+            return identified(asked.name, pairs, listing=listing, lacking={"caption": pairs.uncaptioned})
+        listed = read_list(captions, captions.parent)
+        if asked.kind == "texts":
+            listed = dataclasses.replace(listed, images=None)
+        return identified(asked.name, listed, listing=sha256_of_file(captions))
+
+    def _images(self, root: Path) -> Path | None:
+        places = (f"imagenet/{self.split}", f"imagenet/ILSVRC2012_img_{self.split}")
+        return next((root / place for place in places if _is_filled(root / place)), None)
+
+    def _captions(self, root: Path) -> Path | None:
+        place = root / "imagenet" / f"captions_{self.split}"
+        files = (place.with_name(f"{place.name}{suffix}") for suffix in (".jsonl", ".csv", ".tsv", ".parquet"))
+        return next((path for path in (*files, place) if path.exists()), None)
+
+    def _caption(self, root: Path) -> str:
+        images = self._images(root) or root / "imagenet" / self.split
+        output = root / "imagenet" / f"captions_{self.split}.jsonl"
+        model = "Salesforce/blip2-flan-t5-xl --precision bf16"
+        return f"cirbench caption --images {typed(images)} --model {model} --output {typed(output)}"
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+CORPORA: tuple[NamedSource, ...] = (
+    coco_captions(
+        "train2017",
+        118_287,
+        591_753,
+        19_336_861_798,
+        "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+    ),
+    coco_captions(
+        "val2017", 5000, 25_014, 815_585_330, "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05"
+    ),
+    Downloaded(
+        "cc3m",
+        "Conceptual Captions, 3.3 million links of images with captions",
+        how=(
+            "Fetch the list of links, Train_GCC-training.tsv, from "
+            "https://ai.google.com/research/ConceptualCaptions/download; give it a header, and fetch the images:",
+            "sed -i '1s/^/caption\\turl\\n/' Train_GCC-training.tsv",
+            "img2dataset --url_list Train_GCC-training.tsv --input_format tsv --url_col url --caption_col caption "
+            "--output_format webdataset --output_folder {folder} --image_size 384 --resize_mode keep_ratio "
+            "--resize_only_if_bigger True",
+        ),
+        note="a list of 0.5 GB; size of the images unknown",
+    ),
+    Downloaded(
+        "cc12m",
+        "Conceptual 12M, 12 million links of images with captions",
+        how=(
+            "curl -LO https://storage.googleapis.com/conceptual_12m/cc12m.tsv",
+            "sed -i '1s/^/url\\tcaption\\n/' cc12m.tsv",
+            "img2dataset --url_list cc12m.tsv --input_format tsv --url_col url --caption_col caption "
+            "--output_format webdataset --output_folder {folder} --image_size 384 --resize_mode keep_ratio "
+            "--resize_only_if_bigger True",
+        ),
+        note="a list of 2.6 GB; 331 GB of images at 256 pixels",
+    ),
+    ImageNet(
+        "imagenet:test",
+        "the 100,000 test images of ImageNet, with captions that a captioner writes",
+        split="test",
+        count=100_000,
+        archive="ILSVRC2012_img_test_v10102019.tar",
+    ),
+    ImageNet(
+        "imagenet:train",
+        "the training images of ImageNet, with captions that a captioner writes",
+        split="train",
+        count=1_281_167,
+        archive="ILSVRC2012_img_train.tar",
+        size=147_897_477_120,
+    ),
+    ImageNet(
+        "imagenet:val",
+        "the validation images of ImageNet, with captions that a captioner writes",
+        split="val",
+        count=50_000,
+        archive="ILSVRC2012_img_val.tar",
+        size=6_744_924_160,
+    ),
+)
+"""Every corpus by name."""
