@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
-from cirbench.support.console import amount
+from cirbench.support import console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,6 +16,8 @@ PROGRAMS = ("cirbench", "hf", "img2dataset", "pip", "curl", "sed")
 
 UNKNOWN = "size unknown"
 _LEAST_WIDTH = 60
+_WIDTH = 100
+"""Columns where no terminal says how many there are."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ def size_of(sizes: Iterable[int | None]) -> str:
     sizes = [*sizes]
     known, unknown = sum(filter(None, sizes)), sizes.count(None)
     if not unknown:
-        return amount(known, "B")
+        return console.amount(known, "B")
     if not known:
         return UNKNOWN
-    return f"{amount(known, 'B')} and {unknown} file{'s' if unknown > 1 else ''} of unknown size"
+    return f"{console.amount(known, 'B')} and {unknown} file{'s' if unknown > 1 else ''} of unknown size"
 
 
 def is_command(line: str) -> bool:
@@ -78,7 +79,7 @@ def entry_lines(state: str, what: str, text: str, width: int | None = None) -> I
 
 
 def _wrapped(text: str, first: str, then: str, width: int | None) -> list[str]:
-    width = max(_LEAST_WIDTH, width or shutil.get_terminal_size((100, 24)).columns)
+    width = max(_LEAST_WIDTH, width or console.width() or _WIDTH)
     wrapped = textwrap.wrap(
         text,
         width,
