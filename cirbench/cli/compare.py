@@ -40,16 +40,12 @@ TABLES = ("runs", "diagnostics", "slices")
     type=click.Choice(TABLES),
     help="Table to print.  [default: all of them as rich, runs in any other form]",
 )
-@click.option(
-    "--significance-marks", is_flag=True, help="Show marks of significance instead of intervals and differences."
-)
 def compare_command(
     folders: tuple[Path, ...],
     metric: str | None,
     baseline: Path | None,
     form: str,
     which: str | None,
-    significance_marks: bool,
 ) -> None:
     """Compare runs of one protocol, query by query.
 
@@ -68,7 +64,7 @@ def compare_command(
     chosen, base = _chosen(folders, baseline)
     standings = compare_runs([load_run(folder) for folder in chosen], label=metric, baseline=base)
     asked = TABLES if which is None and form == "rich" else (which or TABLES[0],)
-    tables = [table for name in asked if (table := _table(name, standings, form, significance_marks)) is not None]
+    tables = [table for name in asked if (table := _table(name, standings, form)) is not None]
     if not tables:
         raise _absent(asked[0], standings)
     for table in tables:
@@ -87,12 +83,12 @@ def _chosen(folders: Sequence[Path], baseline: Path | None) -> tuple[list[Path],
     return [*chosen.values()], 0 if baseline is None else [*chosen].index(baseline.resolve())
 
 
-def _table(which: str, standings: Standings, form: str, significance_marks: bool) -> Table | None:
+def _table(which: str, standings: Standings, form: str) -> Table | None:
     from cirbench.comparison.tables import diagnostics_table, slices_table, standings_table
 
     rows = standings.by_value()
     if which == "runs":
-        return standings_table(standings, significance_marks=significance_marks)
+        return standings_table(standings)
     if which == "slices":
         return slices_table([row.name for row in rows], [row.run for row in rows], bars=form == "rich")
     return diagnostics_table([(row.name, row.run) for row in rows], standings.label)

@@ -59,6 +59,7 @@ _WHERE = (
         help="Go on without missing images; queries that lose one count as misses, and the result is marked partial.",
     ),
     click.option("--seed", type=int, help="Random seed for training and bootstrap."),
+    click.option("--seeds", metavar="N,N,...", help="Several seeds: a run for each, shown as their mean."),
     click.option("-o", "--output", help="Folder to write run folders to.  [default: runs]"),
     click.option("--data-root", help="Folder of the annotations.  [default: CIRBENCH_DATA]"),
     click.option("--force", is_flag=True, help="Run again even if the same run exists."),

@@ -99,6 +99,7 @@ def evaluate(
     limit: int | None = None,
     allow_missing: bool = False,
     seed: int = 0,
+    seeds: Sequence[int] = (),
     output: str | Path = "runs",
     data_root: str | Path | None = None,
     force: bool = False,
@@ -131,6 +132,7 @@ def evaluate(
         limit: How many queries are evaluated, the first ones; the result is marked partial.
         allow_missing: Go on without images that are missing or broken; the result is marked partial.
         seed: Random seed for training and intervals.
+        seeds: Several seeds in place of one: a method with a random part runs once for each, and its row is their mean.
         output: Folder for the runs.
         data_root: Folder of the annotations; ``CIRBENCH_DATA`` if not given.
         force: Run again what has been run before.
@@ -150,6 +152,11 @@ def evaluate(
     objects = [each for each in methods if _is_object(each)]
     if objects and len(methods) > 1:
         raise UsageError("An object is evaluated by itself.", hint="Call evaluate once for each.")
+    if objects and seeds:
+        raise UsageError(
+            "What is random in an object cannot be told from outside.",
+            hint="Make one object for each seed, evaluate each with a seed of its own, and compare the runs.",
+        )
     specs = {} if objects else dict(map(_named, methods))
     dataset, protocol = _names(benchmark, protocol)
     given = benchmark if isinstance(benchmark, EvaluationProtocol) else None
@@ -173,7 +180,8 @@ def evaluate(
         "batch_size": batch_size or 0,
         "limit": limit,
         "allow_missing": allow_missing,
-        "seed": seed,
+        "seed": None if seeds else seed,
+        "seeds": list(seeds) or None,
         "output": str(output),
         "data_root": _text(data_root),
     }

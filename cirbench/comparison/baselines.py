@@ -154,7 +154,9 @@ def _gain(run: Run, unimodal: Unimodal) -> Pair:
 def _on_composition_subset(run: Run, unimodal: Unimodal) -> MetricValue | None:
     if unimodal.composition == 0:
         return None
-    values_Q = np.where(unimodal.composition_Q, run.values[unimodal.label], np.nan)
-    measurement = Measurement(unimodal.label, values_Q, float(np.nanmean(values_Q)))
+    label, subset_Q = unimodal.label, unimodal.composition_Q
+    values_Q = np.where(subset_Q, run.values[label], np.nan)
+    by_seed = tuple(float(np.nanmean(each.values[label][subset_Q])) for each in run.replicates)
+    measurement = Measurement(label, values_Q, float(np.nanmean(values_Q)), by_seed=by_seed)
     [interval] = intervals([measurement], run.clusters)
     return MetricValue.of(measurement, interval)

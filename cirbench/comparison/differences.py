@@ -11,6 +11,7 @@ import numpy as np
 from cirbench.metrics.measure import ON_ALL_GROUND_TRUTHS
 from cirbench.metrics.table import parse_label
 from cirbench.ranking.task import UNRANKED
+from cirbench.runs.replicates import seeds_of
 from cirbench.support.tables import Column, Number, Table
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run_names(runs: Sequence[Run]) -> tuple[str, ...]:
     """Name each run by its method; runs of one method also by the settings that differ, or else by their folder."""
     return distinct_names(
         [run.result.method.name for run in runs],
-        [settings(run.result) for run in runs],
+        [{**settings(run.result), "seed": ",".join(map(str, seeds_of(run)))} for run in runs],
         [run.folder.name for run in runs],
     )
 

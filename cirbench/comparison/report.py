@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.comparison.baselines import Diagnosis, Unimodal, diagnose, unimodal_of
-from cirbench.comparison.standings import compare_runs
+from cirbench.comparison.standings import compare_runs, seeds_remark
 from cirbench.comparison.tables import (
     composition_definition,
     difference,
+    interval_caption,
     number,
+    shown_name,
     statistics_caption,
     thin_notes,
     title,
+    value_with_interval,
 )
 from cirbench.errors import visible
 from cirbench.methods.registry import reference_baseline, unimodal_baselines
 from cirbench.metrics.table import short_label
+from cirbench.runs.replicates import combine, seeds_of
 from cirbench.support.console import print_lines, print_table
 from cirbench.support.tables import Column, Number, Row, Table, render
 from cirbench.support.tables.html import escape
@@ -45,7 +49,7 @@ def overview_table(
     """Lay out runs of one protocol on one backbone; every number in percent.
 
     Args:
-        runs: The runs, with numbers.
+        runs: The runs, with numbers; replicates as their mean.
         standings: Every two of them compared; ``None`` for one run.
         unimodal: The unimodal baselines among them, if both are.
         diagnoses: Per run, what these say about it.
@@ -68,12 +72,12 @@ def overview_table(
         columns.append(Column("plain", f"against {reference}"))
     rows = []
     for at, (run, found) in enumerate(zip(runs, diagnoses, strict=True)):
-        cells: list[str | Number | None] = [names[at], number(run.result.metrics[0])]
+        cells: list[str | Number | None] = [shown_name(names[at], run), number(run, headline.label)]
         if partly:
             cells.append(_bare(run.result.metrics[0].optimistic))
-        cells += [Number(run.result[label].value) for label in labels]
+        cells += [Number(run.result[label].value, sd=run.sd(label)) for label in labels]
         if unimodal is not None:
-            cells.append(None if found.composition is None else number(found.composition))
+            cells.append(None if found.composition is None else value_with_interval(found.composition))
             cells.append(None if found.gain is None else difference(found.gain))
         if plain is not None:
             cells.append(None if names[at] in (*unimodal_names, reference) else _against(standings, at, plain))
@@ -82,10 +86,11 @@ def overview_table(
         title=title(runs[0]),
         columns=tuple(columns),
         rows=tuple(rows),
-        caption=statistics_caption(runs[0], 0 if standings is None else len(standings.pairs)),
+        caption=f"Percent. {interval_caption(runs)}" if standings is None else statistics_caption(standings),
         notes=(
             *(() if unimodal is None else (_note(unimodal),)),
             *(() if standings is None else thin_notes(standings)),
+            *(remark for run, name in zip(runs, names, strict=True) if (remark := seeds_remark(run, name))),
         ),
         foot=_at_most(runs[0].result, [headline.label, *labels], columns),
     )
@@ -132,6 +137,14 @@ def _note(one: Unimodal) -> str:
     )
 
 
+def _over_seeds(run: Run) -> dict[str, Any]:
+    return {
+        "method": run.result.method.name,
+        "seeds": seeds_of(run),
+        "metrics": [{**msgspec.to_builtins(metric), "sd": run.sd(metric.label)} for metric in run.result.metrics],
+    }
+
+
 def _interval(gain: Pair) -> dict[str, float]:
     return {"value": 100 * gain.difference, "low": 100 * gain.interval.low, "high": 100 * gain.interval.high}
 
@@ -149,12 +162,12 @@ class Report:
     asked: tuple[str, ...]
 
     def __getitem__(self, method: str) -> Run:
-        """Return the run of a method.
+        """Return the run of a method; over several seeds their mean, with each run among its ``replicates``.
 
         Raises:
             KeyError: It is not among the runs.
         """
-        for run in self.runs:
+        for run in self.rows:
             if run.result.method.name == method:
                 return run
         raise KeyError(method)
@@ -172,25 +185,30 @@ class Report:
         return bool(self.runs[0].result.metrics)
 
     @cached_property
+    def rows(self) -> tuple[Run, ...]:
+        """The runs, of which those that differ by nothing but the seed are one."""
+        return tuple(combine(self.runs)[0])
+
+    @cached_property
     def standings(self) -> Standings | None:
-        """Every two of the runs compared on the headline; ``None`` for one run, or without numbers."""
-        return compare_runs(self.runs) if self.measured and len(self.runs) > 1 else None
+        """Every two of the rows compared on the headline; ``None`` for one row, or without numbers."""
+        return compare_runs(self.runs) if self.measured and len(self.rows) > 1 else None
 
     @cached_property
     def unimodal(self) -> Unimodal | None:
         """The unimodal baselines among the runs."""
-        return unimodal_of(self.runs[-1], self.runs, self.runs[0].result.metrics[0].label) if self.measured else None
+        return unimodal_of(self.rows[-1], self.rows, self.runs[0].result.metrics[0].label) if self.measured else None
 
     @cached_property
     def diagnoses(self) -> list[Diagnosis]:
-        """What the unimodal baselines say about each run; nothing where they are not here."""
-        empty = [Diagnosis(None, None)] * len(self.runs)
-        return empty if self.unimodal is None else diagnose(self.runs, self.unimodal)
+        """What the unimodal baselines say about each row; nothing where they are not here."""
+        empty = [Diagnosis(None, None)] * len(self.rows)
+        return empty if self.unimodal is None else diagnose(self.rows, self.unimodal)
 
     @cached_property
     def table(self) -> Table:
         """The runs with their first numbers, and how far they are above the baselines."""
-        return overview_table(self.runs, self.standings, self.unimodal, self.diagnoses)
+        return overview_table(self.rows, self.standings, self.unimodal, self.diagnoses)
 
     def as_json(self) -> str:
         """Return every result, every comparison and every diagnosis as one JSON object; percent and points."""
@@ -199,6 +217,7 @@ class Report:
                 {**msgspec.to_builtins(run.result), "folder": str(run.folder), "reused": run.reused}
                 for run in self.runs
             ],
+            "means": [_over_seeds(run) for run in self.rows if run.replicates],
             "comparisons": [] if self.standings is None else [self._compared(pair) for pair in self.standings.pairs],
             "diagnostics": self._diagnostics(),
         }
@@ -220,8 +239,8 @@ class Report:
     def _compared(self, pair: Pair) -> dict[str, Any]:
         return {
             "metric": self.runs[0].result.metrics[0].label,
-            "first": self.runs[pair.first].result.method.name,
-            "second": self.runs[pair.second].result.method.name,
+            "first": self.rows[pair.first].result.method.name,
+            "second": self.rows[pair.second].result.method.name,
             "difference": 100 * pair.difference,
             "low": 100 * pair.interval.low,
             "high": 100 * pair.interval.high,
@@ -252,6 +271,6 @@ class Report:
                     "gain": None if found.gain is None else _interval(found.gain),
                     "composition": None if found.composition is None else msgspec.to_builtins(found.composition),
                 }
-                for run, found in zip(self.runs, self.diagnoses, strict=True)
+                for run, found in zip(self.rows, self.diagnoses, strict=True)
             ],
         }

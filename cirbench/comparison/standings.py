@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cirbench.comparison.differences import protocol_fields, run_names
 from cirbench.errors import UsageError
 from cirbench.metrics.statistics import compare_all, rank_ranges
 from cirbench.runs.folder import choose_label
+from cirbench.runs.replicates import combine, seeds_of
+from cirbench.support.console import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from cirbench.runs.schema import MetricValue
     from cirbench.support.tables import Mark
 
+
+Against: TypeAlias = Literal["all", "best", "baseline"]
 
 _DATA = "data"
 _DIGEST, _SHOWN = 64, 60
@@ -29,9 +33,10 @@ class Standing:
 
     Attributes:
         name: What it is called here.
-        run: The run.
+        run: The run, or the mean of its replicates.
         value: Its number.
-        place: The places that it may have; ``None`` where it was scored on other queries.
+        place: The places that it may have; ``None`` where it was scored on other queries, or where not every two were
+            tested.
         mark: ``best`` where no run is significantly better, ``second`` for the group behind those.
         against: Compared with the baseline, this run first; ``None`` for the baseline itself.
     """
@@ -51,9 +56,10 @@ class Standings:
     Attributes:
         label: The number.
         baseline: The run that differences are taken to.
-        rows: The runs, in the order in which they were given.
+        rows: The runs, in the order in which they were given; replicates are one.
         pairs: Every two that can be compared; positions are those of the rows.
         remarks: What the reader should know.
+        against: Which tests were asked for, and so which family the p-values are corrected over, see `compare_runs`.
     """
 
     label: str
@@ -61,19 +67,33 @@ class Standings:
     rows: tuple[Standing, ...]
     pairs: tuple[Pair, ...]
     remarks: tuple[str, ...]
+    against: Against = "all"
+
+    @property
+    def family(self) -> str:
+        """The tests that p-values are corrected over, in words."""
+        if self.against == "baseline":
+            return f"the {len(self.pairs)} comparisons with {self.baseline.name}"
+        return f"all {len(self.pairs)} pairs of these runs"
 
     def by_value(self) -> list[Standing]:
         """Return the rows with the best number first; runs that cannot be compared come last."""
-        return sorted(self.rows, key=lambda row: (row.place is None, -row.value.value))
+        apart = {row.name for row in self.rows if row.run.query_ids != self.baseline.run.query_ids}
+        return sorted(self.rows, key=lambda row: (row.name in apart, -row.value.value))
 
 
-def compare_runs(runs: Sequence[Run], *, label: str | None = None, baseline: int = 0) -> Standings:
-    """Compare runs of one protocol, query by query.
+def compare_runs(
+    runs: Sequence[Run], *, label: str | None = None, baseline: int = 0, against: Against = "all"
+) -> Standings:
+    """Compare runs of one protocol, query by query; runs that differ by nothing but the seed are one row.
 
     Args:
         runs: Two or more.
         label: The number to compare; the headline if not given.
         baseline: The position of the run that differences are taken to.
+        against: ``baseline`` tests every run against that one, which has to be chosen before looking, and corrects over
+            these tests alone; ``all`` tests every two. ``best`` tests every two as well, since the data choose which is
+            best, and takes differences to the highest.
 
     Raises:
         UsageError: There are fewer than two, or they were not obtained in the same way.
@@ -84,23 +104,29 @@ def compare_runs(runs: Sequence[Run], *, label: str | None = None, baseline: int
     base = runs[baseline]
     require_one_protocol([base, *runs])
     label = choose_label(runs, label)
+    runs, row_of = combine(runs)
+    baseline, base = row_of[baseline], runs[row_of[baseline]]
+    if against == "best":
+        baseline = max(range(len(runs)), key=lambda at: runs[at].result[label].value)
+        base = runs[baseline]
     compared = [at for at, run in enumerate(runs) if run.query_ids == base.query_ids]
     # One seed for one set of runs, so that their p-values do not depend on the baseline or on the order.
     seed = min(runs[at].result.seed for at in compared)
-    found = compare_all([runs[at].measured(label) for at in compared], base.clusters, seed=seed)
-    places = dict(zip(compared, rank_ranges(len(compared), found), strict=True))
+    one = compared.index(baseline) if against == "baseline" else None
+    found = compare_all([runs[at].measured(label) for at in compared], base.clusters, seed=seed, one=one)
+    places = {} if one is not None else dict(zip(compared, rank_ranges(len(compared), found), strict=True))
     pairs = [dataclasses.replace(pair, first=compared[pair.first], second=compared[pair.second]) for pair in found]
-    against = {at: pair.seen_from(at) for pair in pairs for at in _others(pair, baseline)}
+    seen = {at: pair.seen_from(at) for pair in pairs for at in _others(pair, baseline)}
     starts = sorted({place.best for place in places.values()})
     names = run_names(runs)
     rows = tuple(
-        Standing(names[at], run, run.result[label], places.get(at), _mark(places.get(at), starts), against.get(at))
+        Standing(names[at], run, run.result[label], places.get(at), _mark(places.get(at), starts), seen.get(at))
         for at, run in enumerate(runs)
     )
     # The baseline comes first, so that remarks say what differs from it.
     order = sorted(range(len(runs)), key=lambda at: at != baseline)
     notes = tuple(_remarks([runs[at] for at in order], [names[at] for at in order]))
-    return Standings(label, rows[baseline], rows, tuple(pairs), notes)
+    return Standings(label, rows[baseline], rows, tuple(pairs), notes, against)
 
 
 def _others(pair: Pair, baseline: int) -> tuple[int, ...]:
@@ -131,7 +157,8 @@ def require_one_protocol(runs: Sequence[Run]) -> None:
         raise UsageError(
             f"{first.folder} and {run.folder} were not obtained in the same way: {one.name} ({one.digest[:8]}) and "
             f"{other.name} ({other.digest[:8]}) differ in {fields}.",
-            hint="Compare runs of one protocol; `cirbench list runs` names the protocol of each.",
+            hint=f"Choose the runs of one: --protocol {typed(one.name.partition('@')[0])}; "
+            "`cirbench list runs` names the protocol of each.",
         )
 
 
@@ -152,6 +179,14 @@ def _remarks(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
             )
         if run.query_ids != runs[0].query_ids:
             yield f"{name} was scored on other queries than {names[0]}, so it is shown and not compared."
+        if remark := seeds_remark(run, name):
+            yield remark
+
+
+def seeds_remark(run: Run, name: str) -> str:
+    """Say what a mean over seeds is; nothing of a run of its own."""
+    seeds = ", ".join(map(str, seeds_of(run)))
+    return f"{name} is the mean over seeds {seeds}; ± is their standard deviation." if run.replicates else ""
 
 
 def _named(field: str, one: str, other: str) -> str:

@@ -9,7 +9,7 @@ from cirbench.comparison.baselines import baselines_beside, diagnose, unimodal_o
 from cirbench.comparison.standings import compare_runs
 from cirbench.methods.registry import reference_baseline, unimodal_baselines
 from cirbench.metrics.statistics import SIGNIFICANCE
-from cirbench.metrics.table import parse_label
+from cirbench.metrics.table import parse_label, short_label
 from cirbench.support.tables import Column, Number, Row, Table
 from cirbench.support.tables.svg import Plot, Point, Series
 
@@ -28,32 +28,28 @@ _NAMED = 3
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def standings_table(standings: Standings, *, significance_marks: bool = False) -> Table:
-    """Lay out runs with their numbers, places and differences to the baseline.
-
-    Args:
-        standings: The comparison.
-        significance_marks: Leave out intervals and differences; mark by a sign what differs from the baseline;
-            narrow enough for a column of a paper.
-    """
+def standings_table(standings: Standings) -> Table:
+    """Lay out runs with their numbers, places and differences to the baseline."""
     rows = standings.by_value()
     backbones = {row.run.result.backbone.digest for row in rows}
-    columns = [Column("run", "run")]
-    if len(backbones) > 1:
-        columns.append(Column("backbone", "backbone", optional=2))
-    columns += [Column("rank", "rank"), Column("value", standings.label)]
-    if not significance_marks:
-        columns += [
-            Column("difference", f"against {standings.baseline.name}"),
-            Column("p", "p (Holm)", optional=1),
-            *(Column(name, name, optional=3) for name in ("wins", "ties", "losses")),
-        ]
+    several, ranked = len(backbones) > 1, any(row.place for row in rows)
+    columns = (
+        Column("run", "run"),
+        *((Column("backbone", "backbone", optional=2),) if several else ()),
+        *((Column("rank", "rank"),) if ranked else ()),
+        Column("value", standings.label),
+        Column("difference", f"against {standings.baseline.name}"),
+        Column("p", "p (Holm)", optional=1),
+        *(Column(name, name, optional=3) for name in ("wins", "ties", "losses")),
+    )
+    run = standings.baseline.run
     return Table(
-        title=title(standings.baseline.run, backbone=len(backbones) == 1),
-        columns=tuple(columns),
-        rows=tuple(_standing(row, significance_marks=significance_marks, backbone=len(backbones) > 1) for row in rows),
-        caption=_caption(standings, significance_marks=significance_marks),
+        title=title(run, backbone=not several),
+        columns=columns,
+        rows=tuple(_standing(row, standings.label, backbone=several, ranked=ranked) for row in rows),
+        caption=f"{statistics_caption(standings)} Wins, ties, losses: queries.",
         notes=tuple(_notes(standings)),
+        summary=f"{short_label(standings.label)} on {run.result.protocol.name}, in percent, with 95 % intervals.",
     )
 
 
@@ -104,9 +100,9 @@ def _on_one_ground(runs: Sequence[Run], label: str) -> list[tuple[Unimodal, list
 def _diagnosis(name: str, run: Run, one: Unimodal, found: Diagnosis) -> Row:
     return (
         name,
-        number(run.result[one.label]),
+        number(run, one.label),
         None if found.gain is None else difference(found.gain),
-        None if found.composition is None else number(found.composition),
+        None if found.composition is None else value_with_interval(found.composition),
         Number(one.composition, digits=0),
         Number(100 * one.image_hits / one.answered),
         Number(100 * one.text_hits / one.answered),
@@ -115,10 +111,10 @@ def _diagnosis(name: str, run: Run, one: Unimodal, found: Diagnosis) -> Row:
 
 def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = False) -> Table | None:
     """Lay out every number per aspect, category or the like, ``None`` where there is none; with ``bars`` also drawn."""
-    by_slice: dict[str, list[tuple[str, MetricValue]]] = {}
+    by_slice: dict[str, list[tuple[str, Run, MetricValue]]] = {}
     for name, run in zip(names, runs, strict=True):
         for label, value in _slices(run):
-            by_slice.setdefault(label, []).append((name, value))
+            by_slice.setdefault(label, []).append((name, run, value))
     if not by_slice:
         return None
     columns = (
@@ -129,9 +125,9 @@ def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = Fals
     )
     rows: list[Row] = []
     for label, values in by_slice.items():
-        for at, (name, value) in enumerate(values):
+        for at, (name, run, value) in enumerate(values):
             head: Row = (label, Number(value.n, digits=0)) if at == 0 or not bars else ("", None)
-            rows.append((*head, name, number(value), *((bar(value.value),) if bars else ())))
+            rows.append((*head, name, number(run, value.label), *((bar(value.value),) if bars else ())))
     return Table(
         title="By slice",
         columns=(*columns, *((Column("bar", "0 to 100", optional=2),) if bars else ())),
@@ -157,16 +153,22 @@ def title(run: Run, *, backbone: bool = True) -> str:
     return " · ".join([protocol, *([result.backbone.name] if backbone else []), f"{scored}{partial}"])
 
 
-def statistics_caption(run: Run, pairs: int) -> str:
+def statistics_caption(standings: Standings) -> str:
     """Say how intervals and p-values of a table came about, and over which family of tests they are corrected."""
-    clusters = len(set(run.clusters))
-    over = "queries" if clusters == len(run.clusters) else f"the {clusters} clusters of queries that share images"
-    return f"Percent. Intervals: 95 %, over {over}. Differences: paired, in points. p: {test_caption(pairs)}."
+    return f"Percent. {interval_caption([row.run for row in standings.rows])} p: {test_caption(standings)}."
 
 
-def test_caption(pairs: int) -> str:
-    """Name the paired test and the family of tests that it is corrected over: all pairs of the table's runs."""
-    family = "" if pairs < 2 else f", after Holm's correction over all {pairs} pairs of these runs"
+def interval_caption(runs: Sequence[Run]) -> str:
+    """Say what the intervals of runs of one protocol cover."""
+    clusters, queries = len(set(runs[0].clusters)), len(runs[0].clusters)
+    over = "queries" if clusters == queries else f"the {clusters} clusters of queries that share images"
+    seeds = ", and over seeds where there are several" if any(run.replicates for run in runs) else ""
+    return f"Intervals: 95 %, over {over}{seeds}. Differences: paired, in points."
+
+
+def test_caption(standings: Standings) -> str:
+    """Name the paired test and the family of tests that it is corrected over."""
+    family = "" if len(standings.pairs) < 2 else f", after Holm's correction over {standings.family}"
     return f"paired bootstrap-t, two-sided{family}"
 
 
@@ -178,8 +180,14 @@ def composition_definition(label: str) -> str:
     )
 
 
-def number(value: MetricValue) -> Number:
-    """Return a number of a result as a cell."""
+def number(run: Run, label: str) -> Number:
+    """Return a number of a run as a cell, with its interval and, over replicates, its standard deviation."""
+    value = run.result[label]
+    return Number(value.value, value.low, value.high, sd=run.sd(label))
+
+
+def value_with_interval(value: MetricValue) -> Number:
+    """Return a number as a cell."""
     return Number(value.value, value.low, value.high)
 
 
@@ -194,35 +202,34 @@ def bar(percent: float) -> str:
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 
-def _standing(row: Standing, *, significance_marks: bool, backbone: bool) -> Row:
-    value, pair = row.value, row.against
-    partial = " (partial)" if row.run.result.counts.partial else ""
-    cells: list[str | Number | None] = [f"{row.name}{partial}"]
+def _standing(row: Standing, label: str, *, backbone: bool, ranked: bool) -> Row:
+    pair = row.against
+    cells: list[str | Number | None] = [shown_name(row.name, row.run)]
     if backbone:
         cells.append(row.run.result.backbone.name)
-    cells.append("" if row.place is None else str(row.place))
-    if significance_marks:
-        note = "*" if pair is not None and pair.apart else ""
-        return (*cells, Number(value.value, mark=row.mark, note=note))
-    cells.append(Number(value.value, value.low, value.high, mark=row.mark))
+    if ranked:
+        cells.append("" if row.place is None else str(row.place))
+    cells.append(dataclasses.replace(number(row.run, label), mark=row.mark))
     if pair is None:
         return (*cells, None, None, None, None, None)
     counts = (pair.wins, pair.ties, pair.losses)
     return (*cells, difference(pair), Number(pair.corrected, digits=4), *(Number(count, digits=0) for count in counts))
 
 
-def _caption(standings: Standings, *, significance_marks: bool) -> str:
-    pairs = len(standings.pairs)
-    if significance_marks:
-        return f"Percent. *: differs from {standings.baseline.name}, p < {SIGNIFICANCE} in a {test_caption(pairs)}."
-    return f"{statistics_caption(standings.baseline.run, pairs)} Wins, ties, losses: queries."
+def shown_name(name: str, run: Run) -> str:
+    """Write the name of a row with what a reader must not miss: that it is partial, or the mean over seeds."""
+    said = [f"{len(run.replicates)} seeds"] if run.replicates else []
+    said += ["partial"] if run.result.counts.partial else []
+    return f"{name} ({', '.join(said)})" if said else name
 
 
 def _notes(standings: Standings) -> list[str]:
-    notes = [
-        f"Rank: the ranks that a run may have, as far as pairs differ at p < {SIGNIFICANCE}; runs that share ranks "
-        "cannot be told apart."
-    ]
+    notes = []
+    if any(row.place for row in standings.rows):
+        notes.append(
+            f"Rank: the ranks that a run may have, as far as pairs differ at p < {SIGNIFICANCE}; runs that share ranks "
+            "cannot be told apart."
+        )
     sizes = sorted(100 * pair.detectable for pair in standings.pairs if pair.detectable == pair.detectable)
     if sizes:
         span = f"{sizes[0]:.2f}" if len(sizes) == 1 else f"{sizes[0]:.2f} to {sizes[-1]:.2f}"
@@ -258,7 +265,7 @@ def sweep_table(sweep: Sweep) -> Table:
     rows = tuple(
         (
             *(_cell(value) for value in values),
-            dataclasses.replace(number(row.value), mark=row.mark),
+            dataclasses.replace(number(row.run, label), mark=row.mark),
             "" if row.place is None else str(row.place),
             None if row.against is None else difference(row.against),
             None if row.against is None else Number(row.against.corrected, digits=4),
@@ -277,7 +284,7 @@ def sweep_table(sweep: Sweep) -> Table:
             Column("run", "run", optional=2, aside=True),
         ),
         rows=rows,
-        caption=f"{statistics_caption(first, len(standings.pairs))} Rank: the ranks that a setting may have, as far as "
+        caption=f"{statistics_caption(standings)} Rank: the ranks that a setting may have, as far as "
         f"pairs differ at p < {SIGNIFICANCE}.",
         notes=(
             f"A setting chosen by this table is selected on {first.result.protocol.name}: report that, and confirm it "
@@ -293,7 +300,8 @@ def sweep_plot(sweep: Sweep) -> Plot:
     lines: dict[str, list[Point]] = {}
     for (x, *others), run in zip(sweep.settings, sweep.runs, strict=True):
         name = ", ".join(f"{key}={value}" for key, value in zip(sweep.keys[1:], others, strict=True))
-        lines.setdefault(name, []).append(Point(x, number(run.result[sweep.label])))
+        replicates = tuple(each.result[sweep.label].value for each in run.replicates)
+        lines.setdefault(name, []).append(Point(x, number(run, sweep.label), replicates))
     first = sweep.runs[0].result
     return Plot(
         title=f"{first.method.name} on {first.protocol.name}, {first.backbone.name}",

@@ -148,12 +148,14 @@ class Measurement:
         values_Q: Per query a fraction, NaN for a query that does not take part.
         value: The mean over the queries that take part; for a mean over slices, the mean of their means.
         mean_of: The labels of the slices that a mean over slices averages; empty otherwise.
+        by_seed: Where values are means over seeds, the number of each seed; empty otherwise.
     """
 
     label: str
     values_Q: NDArray[np.float64]
     value: float
     mean_of: tuple[str, ...] = ()
+    by_seed: tuple[float, ...] = ()
 
     @property
     def count(self) -> int:

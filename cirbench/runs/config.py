@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset
-from cirbench.errors import MissingData, UsageError
+from cirbench.errors import MissingData, UsageError, quoted
 from cirbench.methods.loading import parse_parameters
 from cirbench.methods.registry import find_baselines, find_method
 from cirbench.methods.training import training_parameters
@@ -18,12 +18,13 @@ from cirbench.support.console import typed
 from cirbench.support.parameters import read_options, require_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cirbench.benchmarks.entry import ProtocolEntry
     from cirbench.methods.interface import MethodSpec, Parameters
     from cirbench.training.interface import TrainingParameters
 
+Natural = Annotated[int, msgspec.Meta(ge=0)]
 Settings: TypeAlias = dict[str, str | int | float | bool]
 
 _SECTIONS = ("set", "train")
@@ -52,6 +53,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         limit: How many queries are evaluated, the first ones; the result is marked partial.
         allow_missing: Go on without images that are missing or broken; the result is marked partial.
         seed: Random seed for training and bootstrap.
+        seeds: Several of them in place of one: a method with a random part is run once for each.
         output: Folder for the runs.
         data_root: Folder with the annotations; CIRBENCH_DATA if not given.
     """
@@ -74,7 +76,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     batch_size: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
     allow_missing: bool = False
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seed: Natural = 0
+    seeds: tuple[Natural, ...] = ()
     output: str = "runs"
     data_root: str | None = None
 
@@ -89,6 +92,10 @@ def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
     values = read_options(file, options, fields=RunConfig.__struct_fields__, sections=_SECTIONS)
     if isinstance(values.get("method"), str):
         values["method"] = [name.strip() for name in values["method"].split(",") if name.strip()]
+    if isinstance(values.get("seeds"), str):
+        values["seeds"] = parse_seeds(values["seeds"])
+    if values.get("seeds") and values.get("seed") is not None:
+        raise UsageError("--seed and --seeds exclude each other.", hint="Leave out one of them.")
     for required, example in (("method", "pli"), ("dataset", "scenes")):
         if not values.get(required):
             raise UsageError(f"--{required} is missing.", hint=f"For instance: --{required} {example}")
@@ -97,6 +104,21 @@ def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
         return msgspec.convert(values, RunConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"The configuration does not fit: {error}.", hint="See `cirbench run --help`.") from error
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read ``"0,1,2"``.
+
+    Raises:
+        UsageError: It is something else, or a seed occurs twice.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise UsageError(
+            f"--seeds takes different whole numbers, separated by commas, not {quoted(text)}.",
+            hint="For instance: --seeds 0,1,2",
+        )
+    return tuple(map(int, parts))
 
 
 def to_toml(config: RunConfig) -> str:
@@ -132,12 +154,14 @@ class Entrant:
         spec: The method.
         parameters: Its parameters on the backbone that was asked for.
         training: How it is trained before it is evaluated; ``None`` for no training, or for a checkpoint.
+        seed: Random seed of its training, and of the tests that compare it.
     """
 
     reference: str
     spec: MethodSpec
     parameters: Parameters
     training: TrainingParameters | None
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,12 +237,31 @@ def resolve(
     entrants = []
     for spec in specs.values():
         inference, training = (config.set, config.train) if spec.name in references else ({}, {})
-        entrants.append(
-            Entrant(
-                references.get(spec.name, spec.name),
-                spec,
-                parse_parameters(spec, inference, backbone),
-                training_parameters(spec, backbone, {"seed": config.seed, **training}) if spec in trained else None,
+        for seed, of_method, of_training in _seeded(config, spec, inference, training, trained=spec in trained):
+            entrants.append(
+                Entrant(
+                    references.get(spec.name, spec.name),
+                    spec,
+                    parse_parameters(spec, of_method, backbone),
+                    training_parameters(spec, backbone, of_training) if spec in trained else None,
+                    seed,
+                )
             )
-        )
     return Resolved(config, entry, backbone, tuple(entrants), tuple(references), config.train_data)
+
+
+def _seeded(
+    config: RunConfig, spec: MethodSpec, inference: Settings, training: Settings, *, trained: bool
+) -> Iterator[tuple[int, Settings, Settings]]:
+    """Each seed of a method with the parameters of its run and of its training; one where nothing in it is random.
+
+    Raises:
+        UsageError: Seeds are given twice.
+    """
+    has_seed = "seed" in spec.parameters.__struct_fields__
+    if config.seeds and ("seed" in config.set or "seed" in config.train):
+        raise UsageError("--seeds sets the seed of each run, and so does seed=...", hint="Leave out one of them.")
+    for seed in config.seeds if trained or has_seed else config.seeds[:1]:
+        yield seed, {**inference, "seed": seed} if has_seed else inference, {**training, "seed": seed}
+    if not config.seeds:
+        yield config.seed, inference, {"seed": config.seed, **training}

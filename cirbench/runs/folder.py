@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ CONFIG = "config.toml"
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run.
+    """A finished run, or the mean of several that differ by nothing but the seed (`cirbench.runs.replicates`).
 
     Attributes:
         folder: Where it lies.
@@ -62,6 +63,7 @@ class Run:
         query_ids: The queries, in order.
         ranks: Per query, the exact 1-based rank of each ground truth, the target first.
         reused: Whether it was finished before it was asked for.
+        replicates: The runs that it is the mean of, by seed; empty for a run of its own.
     """
 
     folder: Path
@@ -71,14 +73,25 @@ class Run:
     query_ids: tuple[str, ...]
     ranks: Ragged[np.int64]
     reused: bool = False
+    replicates: tuple[Run, ...] = ()
 
     def measured(self, label: str) -> list[Measurement]:
         """Return a number and, where it is an unweighted mean over slices, after it the numbers that it averages."""
         parts = parts_of(label, self.values)
         return [
-            Measurement(name, self.values[name], self.result[name].value / 100, parts if name == label else ())
+            Measurement(
+                name,
+                self.values[name],
+                self.result[name].value / 100,
+                parts if name == label else (),
+                tuple(each.result[name].value / 100 for each in self.replicates),
+            )
             for name in (label, *parts)
         ]
+
+    def sd(self, label: str) -> float | None:
+        """Return the standard deviation of a number over replicates, in percent; ``None`` for a run of its own."""
+        return statistics.stdev(each.result[label].value for each in self.replicates) if self.replicates else None
 
     def per_query(self) -> pandas.DataFrame:
         """Return one row for each query: its cluster, the best rank of its ground truths, each metric as a fraction.

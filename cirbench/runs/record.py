@@ -147,6 +147,8 @@ def configuration_of(job: Job, resolved: Resolved, ground: Ground) -> str:
     config = msgspec.structs.replace(
         resolved.config,
         method=(job.entrant.reference,),
+        seed=job.identity.seed,
+        seeds=(),
         protocol=resolved.entry.id,
         backbone=ground.backbone.identity.name,
         checkpoint=None if job.checkpoint is None else str(job.checkpoint),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,10 +83,13 @@ class Session:
 
     def plan(self) -> list[str]:
         """Say what `run` would do, line by line, and do none of it."""
-        return [*self.ground.describe(), *map(self._planned, self.resolved.entrants)]
+        same = self._same_for_every_seed()
+        return [*self.ground.describe(), *map(self._planned, self.resolved.entrants), *([same] if same else [])]
 
     def run(self, *, force: bool = False) -> tuple[Run, ...]:
         """Evaluate what is not finished yet; return every run, the baselines first."""
+        if same := self._same_for_every_seed():
+            console.say(same)
         # Everything is planned, and trained, before anything is evaluated: a mistake costs no time.
         jobs = [self.job(entrant, self._checkpoint(entrant)) for entrant in self.resolved.entrants]
         return tuple(self._finished(job, force=force) for job in jobs)
@@ -105,7 +109,7 @@ class Session:
             backbone=backbone.digest,
             checkpoint=None if card is None else card.weights,
             limit=config.limit,
-            seed=config.seed,
+            seed=entrant.seed,
             code=_code_of(spec),
             files=named_files(entrant.parameters),
             lost=sorted(self.ground.lost.images),
@@ -113,8 +117,16 @@ class Session:
         folder = Path(config.output) / self.resolved.entry.dataset / f"{spec.name}-{identity.digest[:8]}"
         return Job(entrant, checkpoint, identity, folder)
 
+    def _same_for_every_seed(self) -> str:
+        """Name the methods of several seeds that run once, since nothing random is left in them; or nothing."""
+        asked = Counter(each.spec.name for each in self.resolved.entrants if each.spec.name in self.resolved.asked)
+        once = [name for name, runs in asked.items() if runs < len(self.resolved.config.seeds)]
+        return f"Seeds make no difference to {', '.join(once)}: one run is enough." if once else ""
+
     def _planned(self, entrant: Entrant) -> str:
         name, checkpoint = f"{entrant.spec.name:<10}", self._given_checkpoint(entrant)
+        if len(self.resolved.config.seeds) > 1:
+            name = f"{name} seed {entrant.seed}:"
         if entrant.training is not None:
             request = self._training(entrant)
             if not (request.folder / CARD).is_file():

@@ -10,7 +10,9 @@ import msgspec
 
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.registry import find_method
+from cirbench.runs.config import parse_seeds
 from cirbench.runs.folder import choose_label
+from cirbench.runs.replicates import combine
 from cirbench.runs.session import Session
 from cirbench.support.console import typed
 from cirbench.support.parameters import takes_list
@@ -33,7 +35,7 @@ class Sweep:
         label: The number to look at.
         keys: The parameters that were swept.
         settings: Per run, the value of each key.
-        runs: The runs, in the order of their settings.
+        runs: The runs, in the order of their settings; over several seeds, the mean of each setting.
         beside: The untrained baselines on the same backbone.
     """
 
@@ -68,6 +70,7 @@ def run_sweep(
     Args:
         config: What to run, with one method.
         assignments: Per parameter its values, separated by commas; one with a single value is the same in all runs.
+            Several values of ``seed`` are replicates, as ``config.seeds`` are.
         label: The number to look at; the headline if not given.
         force: Run again what has been run before.
 
@@ -77,7 +80,17 @@ def run_sweep(
     """
     spec = find_method(config.method[0])
     parameters = [_parameter(spec, key, text) for key, text in assignments.items()]
+    for seeds in [each for each in parameters if each.name == "seed" and len(each.values) > 1]:
+        if config.seeds:
+            raise UsageError("--seeds and --set seed=... exclude each other.", hint="Leave out one of them.")
+        config = msgspec.structs.replace(config, seeds=parse_seeds(",".join(seeds.values)))
+        parameters.remove(seeds)
     swept = tuple(parameter for parameter in parameters if len(parameter.values) > 1)
+    if not swept and config.seeds:
+        raise UsageError(
+            "Nothing is swept: seeds alone make replicates of one setting.",
+            hint=f"Run it: cirbench run --method {typed(spec.name)} --seeds {','.join(map(str, config.seeds))}",
+        )
     if not swept:
         raise UsageError(
             "Nothing is swept: no parameter has several values.",
@@ -99,8 +112,8 @@ def run_sweep(
             tuple(_setting(value) for parameter, value in zip(parameters, values, strict=True) if parameter in swept)
             for values in combinations
         ),
-        runs=tuple(run for runs in results for run in runs if run.result.method.name == spec.name),
-        beside=results[0],
+        runs=tuple(combine([run for run in runs if run.result.method.name == spec.name])[0][0] for runs in results),
+        beside=tuple(combine(results[0])[0]),
     )
 
 

@@ -120,3 +120,76 @@ def test_a_name_that_both_have_can_be_said_to_be_of_the_training(
     command = ["sweep", "pli", "--set", "train.weight=0.5,1", *BRIEF, *benchmark_.options(tmp_path)]
     assert cli.execute([*command, *benchmark_.training(), "--format", "csv"]) == 0
     assert capsys.readouterr().out.startswith("train.weight,")
+
+
+@pytest.mark.slow
+def test_seeds_within_a_sweep_are_replicates_of_each_value(
+    benchmark_: TinyBenchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However they are asked for; the plot draws each beside the mean of its value."""
+    command = ["sweep", "pli", "--set", "mask_ratio=0.25,0.75", *BRIEF, "--set", "lr=0.01"]
+    command += [*benchmark_.options(tmp_path), *benchmark_.training(), "--format", "json"]
+    shown = []
+    for seeds in (["--seeds", "0,1"], ["--set", "seed=0,1"]):
+        assert cli.execute([*command, *seeds]) == 0
+        shown.append(json.loads(capsys.readouterr().out))
+    assert shown[0] == shown[1]
+    assert [row["mask_ratio"]["value"] for row in shown[0]["rows"]] == [0.25, 0.75]
+    assert all("sd" in row["value"] for row in shown[0]["rows"])
+    assert "after Holm's correction" not in shown[0]["caption"]  # one pair: two values, not four runs
+    plot = ElementTree.parse(sweep_folder(tmp_path) / "plot.svg")
+    assert len([each for each in plot.iter() if each.get("class") == "replicate"]) == 4
+
+
+def test_seeds_alone_are_no_sweep(
+    benchmark_: TinyBenchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", "pli", *benchmark_.options(tmp_path), *benchmark_.training(), "--set", "seed=0,1"]
+    assert cli.execute(command) == 2
+    shown = capsys.readouterr().err
+    assert "seeds alone make replicates" in shown and "cirbench run --method pli --seeds 0,1" in shown
+
+
+@pytest.mark.slow
+def test_a_run_with_seeds_trains_once_for_each_and_says_what_needs_none(
+    benchmark_: TinyBenchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brief = ["--train", "steps=2", "--train", "batch_size=4", "--train", "lr=0.01"]
+    command = ["run", "--method", "pli,image-text", *benchmark_.options(tmp_path), *benchmark_.training(), *brief]
+    assert cli.execute([*command, "--seeds", "0,1", "--plan"]) == 0
+    assert "seed 1:" in capsys.readouterr().out
+    assert cli.execute([*command, "--seeds", "0,1", "--json"]) == 0
+    shown = capsys.readouterr()
+    content = json.loads(shown.out)
+    trained = [each for each in content["results"] if each["method"]["name"] == "pli"]
+    assert [(each["seed"], each["method"]["training"]["seed"]) for each in trained] == [(0, 0), (1, 1)]
+    assert len(content["results"]) == 5 and content["means"][0]["seeds"] == [0, 1]
+    assert (
+        "Seeds make no difference to image-text" in shown.err and "image-only" not in shown.err.split("Seeds")[1][:60]
+    )
+    # One of them is the run that --seed makes.
+    assert cli.execute([*command, "--seed", "1", "--json"]) == 0
+    again = [each for each in json.loads(capsys.readouterr().out)["results"] if each["method"]["name"] == "pli"]
+    assert [(each["folder"], each["reused"]) for each in again] == [(trained[1]["folder"], True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "0,1", "--seed", "3"], "--seed and --seeds exclude each other."),
+        (["--seeds", "0,0"], "--seeds takes different whole numbers, separated by commas, not '0,0'."),
+        (["--seeds", "one"], "--seeds takes different whole numbers"),
+        (["--seeds", "-1"], "--seeds takes different whole numbers"),
+        (["--seeds", "0,1", "--train", "seed=2"], "--seeds sets the seed of each run, and so does seed=..."),
+    ],
+)
+def test_seeds_that_cannot_be_meant_are_refused(
+    options: list[str],
+    message: str,
+    benchmark_: TinyBenchmark,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["run", "--method", "pli", *benchmark_.options(tmp_path), *benchmark_.training()]
+    assert cli.execute([*command, *options]) == 2
+    assert message in capsys.readouterr().err

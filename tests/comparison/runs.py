@@ -36,6 +36,10 @@ def run_of(
     expected: int | None = None,
     clusters: Sequence[str] | None = None,
     trained_on: str | None = None,
+    training: Mapping[str, Any] | None = None,
+    code: str = "",
+    protocol: str = "toy@1",
+    seed: int = 0,
 ) -> Run:
     """A run whose numbers follow from per-query values; the first label is the headline."""
     arrays = {label: np.array(row, dtype=np.float64) for label, row in values.items()}
@@ -52,14 +56,16 @@ def run_of(
             name=method,
             title=method,
             parameters=dict(parameters or {}),
-            code="",
+            code=code,
             supervision="training-free",
             uses_shared_concept="no",
             uses_llm="no",
             uses_triplets="no",
             trained_on=trained_on,
+            training=None if training is None else dict(training),
+            checkpoint=None if training is None else str(training),
         ),
-        protocol=ProtocolRecord(name="toy@1", digest=digest, fields=dict(fields or {}), licence="MIT"),
+        protocol=ProtocolRecord(name=protocol, digest=digest, fields=dict(fields or {}), licence="MIT"),
         backbone=BackboneRecord(
             name=backbone,
             architecture="",
@@ -81,7 +87,7 @@ def run_of(
             MetricValue(label=label, value=value, low=0, high=100, n=int(np.count_nonzero(~np.isnan(arrays[label]))))
             for label, value in numbers.items()
         ],
-        seed=0,
+        seed=seed,
         seconds={},
         peak_memory_mb=0,
         environment=Environment(cirbench="", python="", platform="", device="cpu", packages={}),

@@ -147,13 +147,6 @@ def test_the_table_says_how_sure_everything_is() -> None:
     assert "120" not in table.caption  # each query stands for itself
 
 
-def test_signs_stand_in_for_intervals_where_they_are_asked_for() -> None:
-    table = standings_table(compare_runs([BAD, GOOD, EQUAL]), significance_marks=True)
-    shown = {row[0]: str(row[2]) for row in table.rows}
-    assert shown["bad"].count("*") == 0 and shown["good"].endswith("*") and "[" not in shown["good"]
-    assert "*: differs from bad, p < 0.05" in table.caption
-
-
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_hostile_method_name_reaches_no_form_alive(form: str) -> None:
     name = "\x1b[31m<script>|$x$=1"

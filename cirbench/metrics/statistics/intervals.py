@@ -7,8 +7,13 @@ Proportions with Small Expected Number of Positive Counts Estimated from Survey 
 Clopper and Pearson, Biometrika 26, 1934). For other values, such as average precision, the bounds are read as quantiles
 of the Bayesian bootstrap's mean (Rubin, Annals of Statistics 9, 1981) after one more query of the most extreme value, 1
 for the upper bound and 0 for the lower (Gaffke, Mathematical Methods of Statistics 14, 2005). That mean is taken as the
-beta distribution of the same mean and variance, which it is exactly for zeros and ones. ``make coverage`` simulates how
-often these intervals contain the truth.
+beta distribution of the same mean and variance, which it is exactly for zeros and ones.
+
+Seeds and queries are crossed: every seed answers every query. The variance of a mean over seeds is that over clusters
+of queries, of values averaged over seeds, plus that over seeds, of their numbers divided by how many there are. Its
+degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946), as studies of several readers on the same cases
+take them (Hillis, Statistics in Medicine 26, 2007). The interaction of both counts twice, on the safe side. ``make
+coverage`` simulates how often all these intervals contain the truth.
 """
 
 from __future__ import annotations
@@ -53,6 +58,43 @@ class Measured(Protocol):
         """The labels whose unweighted mean it is; empty for a mean over queries."""
         ...
 
+    @property
+    def by_seed(self) -> tuple[float, ...]:
+        """The number of each seed, where values are means over several; empty otherwise."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SeedVariance:
+    """How far a mean over seeds varies with the choice of seeds.
+
+    Attributes:
+        variance: Of the mean; 0 for one seed, of which nothing is known, and where seeds make no difference.
+        freedom: Degrees of freedom of that estimate.
+    """
+
+    variance: float = 0.0
+    freedom: float = math.inf
+
+    @classmethod
+    def of(cls, by_seed: Sequence[float]) -> SeedVariance:
+        """Estimate it from the number of each seed."""
+        seeds = len(by_seed)
+        variance = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
+        return cls() if variance < _ROUNDING**2 else cls(variance, seeds - 1.0)
+
+    def __add__(self, other: SeedVariance) -> SeedVariance:
+        """Return that of a sum or difference of two independent means; Satterthwaite's degrees of freedom."""
+        variance = self.variance + other.variance
+        if variance == 0:
+            return SeedVariance()
+        parts = self.variance**2 / self.freedom + other.variance**2 / other.freedom
+        return SeedVariance(variance, variance**2 / parts)
+
+    def scaled(self, factor: float) -> SeedVariance:
+        """Return that of the mean times a factor."""
+        return SeedVariance(factor**2 * self.variance, self.freedom)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Interval:
@@ -79,6 +121,7 @@ class ClusteredMean:
         clusters: How many clusters they come from.
         size: 1 / Σ weight², the number of queries, or fewer where slices weigh them unequally.
         cluster_size: The same with the weights of whole clusters.
+        seeds: The variance over seeds, which comes on top of that over queries.
     """
 
     value: float
@@ -88,10 +131,11 @@ class ClusteredMean:
     clusters: int
     size: float
     cluster_size: float
+    seeds: SeedVariance = SeedVariance()
 
     @property
     def error(self) -> float:
-        """The standard error, √(C/(C-1) · Σ influence²); 0 where nothing varies, NaN for a single cluster."""
+        """The standard error over queries, √(C/(C-1)·Σ influence²); 0 where nothing varies, NaN for one cluster."""
         if self.clusters < 2:
             return float("nan")
         error = np.sqrt(self.clusters / (self.clusters - 1) * np.sum(self.influence_C**2))
@@ -114,16 +158,20 @@ class ClusteredMean:
         Korn and Graubard's number is the variance of the values over that of their mean, times a factor for few
         clusters. Where few clusters carry the variance it is a coarse estimate, and without any hit there is none. Its
         logarithm is therefore averaged with that of the number for clusters whose queries all agree: the estimate
-        weighs as much as the clusters that carry it, the other as one cluster.
+        weighs as much as the clusters that carry it, the other as one cluster. The variance over seeds is added to that
+        which follows from the number.
         """
         if self.clusters < 2:
             return 1.0
-        found = 1.0
-        if self.error > 0:
-            found = min(self.size, self.queries / (self.queries - 1) * self.variance / self.error**2)
+        spread = self.queries / (self.queries - 1) * self.variance
+        found = min(self.size, spread / self.error**2) if self.error > 0 else 1.0
         carrying, tail = self.carrying, (1 + level) / 2
         found = math.exp((carrying * math.log(found) + math.log(self.cluster_size)) / (carrying + 1))
-        return float(found * (stdtrit(self.queries - 1, tail) / stdtrit(self.clusters - 1, tail)) ** 2)
+        freedom = self.clusters - 1.0
+        if self.seeds.variance > 0:
+            both = SeedVariance(spread / found, freedom) + self.seeds
+            found, freedom = spread / both.variance, both.freedom
+        return float(found * (stdtrit(self.queries - 1, tail) / stdtrit(freedom, tail)) ** 2)
 
 
 def clustered_mean(values_QM: NDArray[np.float64], clusters_Q: NDArray[np.intp]) -> ClusteredMean:
@@ -176,7 +224,11 @@ def intervals(
         np.stack([by_label[part] for part in measurement.mean_of] or [measurement.values_Q], axis=1)
         for measurement in measurements
     ]
-    return tuple(bounded_interval(clustered_mean(values_QM, numbers_Q), level) for values_QM in columns)
+    means = (
+        dataclasses.replace(clustered_mean(values_QM, numbers_Q), seeds=SeedVariance.of(measurement.by_seed))
+        for values_QM, measurement in zip(columns, measurements, strict=True)
+    )
+    return tuple(bounded_interval(mean, level) for mean in means)
 
 
 def bounded_interval(mean: ClusteredMean, level: float = LEVEL) -> Interval:

@@ -6,12 +6,17 @@ their Application, 1997, sections 4.4 and 5.4): t = difference / standard error,
 observed difference. Sign flips, studentised or not, and Student's t reject true null hypotheses of skewed differences
 too often. Where a handful of clusters carries almost all of the variance, so does every test that knows nothing but the
 sample: such a pair is marked as thin and is judged by `bounded_interval`, which allows for values that were not seen.
-``make coverage`` measures level and power.
+
+Where a method is a mean over seeds, its variance over seeds is added to that over queries, in the sample and in each
+resample. There are too few seeds to resample: a resample moves the mean by a normal deviate of the estimated variance,
+and draws the variance itself from its chi-squared distribution (a parametric bootstrap; Davison and Hinkley, section
+2.2). ``make coverage`` measures level and power.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from itertools import combinations
 from statistics import NormalDist
@@ -22,6 +27,7 @@ import numpy as np
 from cirbench.metrics.statistics.intervals import (
     LEVEL,
     Interval,
+    SeedVariance,
     bounded_interval,
     bounded_p_value,
     cluster_numbers,
@@ -54,7 +60,7 @@ class Pair:
         difference: Of their numbers.
         interval: Of the difference; it leaves out zero where the p-value is below 1 - level.
         p_value: Two-sided, of the paired test; never 0.
-        corrected: The p-value after Holm's correction over all pairs.
+        corrected: The p-value after Holm's correction over all pairs that were compared.
         wins: Queries on which the first is better.
         ties: Queries on which both are equal.
         losses: Queries on which the second is better.
@@ -104,6 +110,7 @@ def compare_all(
     level: float = LEVEL,
     resamples: int = 10_000,
     seed: int = 0,
+    one: int | None = None,
 ) -> tuple[Pair, ...]:
     """Compare every two of several methods on one number, query by query; all pairs share their resamples.
 
@@ -115,17 +122,28 @@ def compare_all(
         resamples: Of the bootstrap; more of them where there are so many pairs that no corrected p-value could fall
             below the level of significance.
         seed: Of the bootstrap.
+        one: Compare only this one with every other; the correction is over these pairs.
     """
-    pairs = [*combinations(range(len(methods)), 2)]
+    pairs = [pair for pair in combinations(range(len(methods)), 2) if one is None or one in pair]
     if not pairs:
         return ()
     parts = [np.stack([part.values_Q for part in (measured[1:] or measured)], axis=1) for measured in methods]
     clusters_Q = cluster_numbers(clusters, len(parts[0]))
     # Half of a difference and a half more is a value in [0, 1], of which 0.5 says that there is no difference.
-    halves = [clustered_mean((1 + parts[one] - parts[other]) / 2, clusters_Q) for one, other in pairs]
+    seeds = [SeedVariance.of(measured[0].by_seed) for measured in methods]
+    halves = [
+        dataclasses.replace(
+            clustered_mean((1 + parts[one] - parts[other]) / 2, clusters_Q),
+            seeds=(seeds[one] + seeds[other]).scaled(0.5),
+        )
+        for one, other in pairs
+    ]
     # A p-value is at least 1 / (1 + resamples), and Holm multiplies it by up to the number of pairs.
     resamples = max(resamples, int(2 / SIGNIFICANCE) * len(pairs))
-    tests = [*_tests(halves, level, resamples, seed)]
+    drawn = [
+        _seeds_drawn(measured[0].by_seed, each, resamples, seed) for measured, each in zip(methods, seeds, strict=True)
+    ]
+    tests = [*_tests(halves, [(drawn[one], drawn[other]) for one, other in pairs], level, resamples, seed)]
     corrected_P = holm(np.array([test.p_value for test in tests]))
     result = []
     for (one, other), test, corrected in zip(pairs, tests, corrected_P, strict=True):
@@ -158,15 +176,43 @@ class _Test:
     thin: bool
 
 
-def _tests(halves: Sequence[ClusteredMean], level: float, resamples: int, seed: int) -> Iterator[_Test]:
-    """Test each mean of (1 + difference) / 2 against one half.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _SeedsDrawn:
+    """A method's seeds in each resample: by how much they move its mean, and the variance that they would show."""
+
+    moved_R: NDArray[np.float64] | float
+    variance_R: NDArray[np.float64] | float
+
+
+def _seeds_drawn(by_seed: Sequence[float], seeds: SeedVariance, resamples: int, seed: int) -> _SeedsDrawn:
+    """Draw the seeds of a method, from its numbers alone: neither its place nor its rivals decide."""
+    if seeds.variance == 0:
+        return _SeedsDrawn(0.0, 0.0)
+    content = hashlib.sha256(np.array(by_seed, dtype="<f8").tobytes()).digest()
+    generator = np.random.default_rng([seed, int.from_bytes(content[:8], "little")])
+    moved_R = generator.standard_normal(resamples) * math.sqrt(seeds.variance)
+    return _SeedsDrawn(moved_R, generator.chisquare(seeds.freedom, resamples) * (seeds.variance / seeds.freedom))
+
+
+def _tests(
+    halves: Sequence[ClusteredMean],
+    drawn: Sequence[tuple[_SeedsDrawn, _SeedsDrawn]],
+    level: float,
+    resamples: int,
+    seed: int,
+) -> Iterator[_Test]:
+    """Test each mean of (1 + difference) / 2 against one half; ``drawn`` are the seeds of both methods.
 
     The minimum detectable effect is read from the resamples: of those, moved by the effect, 80 % are significant. For
     the notion: Card et al., With Little Power Comes Great Responsibility, EMNLP 2020.
     """
     moved_RP, errors_RP = _resampled(2 * np.stack([half.influence_C for half in halves], axis=1), resamples, seed)
-    for half, moved_R, errors_R in zip(halves, moved_RP.T, errors_RP.T, strict=True):
+    for half, (one, other), moved_R, errors_R in zip(halves, drawn, moved_RP.T, errors_RP.T, strict=True):
         difference, error = 2 * half.value - 1, 2 * half.error
+        if half.seeds.variance > 0:
+            error = 2 * math.hypot(half.error, math.sqrt(half.seeds.variance))
+            moved_R = moved_R + one.moved_R - other.moved_R
+            errors_R = np.sqrt(errors_R**2 + one.variance_R + other.variance_R)
         if thin := half.carrying < ENOUGH:
             bounds, p_value = bounded_interval(half, level), bounded_p_value(half, 0.5)
             low, high = 2 * bounds.low - 1, 2 * bounds.high - 1

@@ -185,15 +185,19 @@ _DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4", "10 4")
 _WIDTH, _HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 20, 44, 348
 _LINE, _LETTER = 18, 7
-_RADIUS, _ASIDE = 4, 7
+_RADIUS, _ASIDE, _BESIDE = 4, 7, 9
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A measured value: where on the x axis, a number or a name, and what with which interval."""
+    """A measured value: where on the x axis, a number or a name, and what with which interval.
+
+    ``replicates`` are the values that it is the mean of; they are drawn as small rings.
+    """
 
     x: float | str
     y: Number
+    replicates: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,9 +261,7 @@ def to_svg(plot: Plot) -> str:
     ]
     for at, series in enumerate(plot.series):
         aside = _ASIDE * (at - (len(plot.series) - 1) / 2)
-        places = sorted(
-            ((frame.across(point.x) + aside, point.y) for point in series.points), key=lambda place: place[0]
-        )
+        places = sorted(((frame.across(point.x) + aside, point) for point in series.points), key=lambda place: place[0])
         parts.append(_series(at, places, frame))
     parts += [part for at, text in enumerate(legend) for part in _key(at, text)]
     drawing = element(
@@ -300,7 +302,8 @@ class _Frame:
 
 def _frame(plot: Plot) -> _Frame:
     numbers = [*(point.y for point in plot.points), *(level for _, level in plot.levels)]
-    y_axis = value_axis([end for number in numbers for end in (number.value, *(number.ends or ()))])
+    ends = [end for number in numbers for end in (number.value, *(number.ends or ()))]
+    y_axis = value_axis([*ends, *(value for point in plot.points for value in point.replicates)])
     margin = _RIGHT + _LETTER * max((len(name) for name, _ in plot.levels), default=0)
     right = _WIDTH - min(margin, _WIDTH // 3)
     counted = [point.x for point in plot.points if isinstance(point.x, (int, float))]
@@ -339,13 +342,17 @@ def _levels(frame: _Frame, levels: tuple[tuple[str, Number], ...]) -> Iterator[M
         yield label(frame.right + 6, last, name)
 
 
-def _series(at: int, places: list[tuple[float, Number]], frame: _Frame) -> Markup:
+def _series(at: int, places: list[tuple[float, Point]], frame: _Frame) -> Markup:
     parts = []
     if frame.names is None and len(places) > 1:
-        points = _points([(x, frame.up(number.value)) for x, number in places])
+        points = _points([(x, frame.up(point.y.value)) for x, point in places])
         parts.append(element("polyline", points=points, fill="none", stroke_dasharray=_DASHES[at % len(_DASHES)]))
-    for x, number in places:
+    for x, point in places:
+        number = point.y
         drawn = [element("title", str(number))]
+        for value in point.replicates:
+            ring = {"cx": f"{x + _BESIDE:.1f}", "cy": f"{frame.up(value):.1f}", "r": _RADIUS / 2, "fill": "none"}
+            drawn.append(element("circle", class_="replicate", **ring))
         if number.ends is not None:
             low, high = map(frame.up, number.ends)
             caps = f"M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.metrics.statistics import Pair, compare_all, intervals
-from tests.metrics.statistics.measured import Measured
+from cirbench.metrics.statistics import Interval, Pair, compare_all, intervals
+from tests.metrics.statistics.measured import Measured, over_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -156,6 +157,68 @@ def detectable(population: Population, side: int, draws: int) -> float:
     return side * float(np.median([pair.detectable for pair in pairs]))
 
 
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A method whose hits depend on the query and on the seed of its training; both are drawn anew each time.
+
+    A query is a hit where a normal deviate is below a limit. It is the sum of one of the query, one of the seed, and
+    one of both together.
+
+    Attributes:
+        share: Of hits; the truth.
+        queries: How many queries there are.
+        seeds: How many seeds there are.
+        of_seeds: The share of the deviate's variance that is the seed's.
+        of_both: The share that is of query and seed together.
+    """
+
+    share: float
+    queries: int
+    seeds: int
+    of_seeds: float
+    of_both: float
+
+    def draw(self, generator: np.random.Generator, queries_Q: NDArray[np.float64] | None = None) -> Measured:
+        """Train with each seed, and answer the queries, which are drawn too if not given."""
+        queries_Q = generator.standard_normal(self.queries) if queries_Q is None else queries_Q
+        seeds_S1 = generator.standard_normal((self.seeds, 1)) * np.sqrt(self.of_seeds)
+        both_SQ = generator.standard_normal((self.seeds, self.queries)) * np.sqrt(self.of_both)
+        deviates_SQ = queries_Q * np.sqrt(1 - self.of_seeds - self.of_both) + seeds_S1 + both_SQ
+        return over_seeds("x", (deviates_SQ < NormalDist().inv_cdf(self.share)).astype(np.float64))
+
+
+OVER_SEEDS = tuple(
+    Trained(share, queries, seeds, of_seeds, of_both)
+    for share, queries in ((0.3, 220), (0.3, 2000), (0.05, 220), (0.05, 2000))
+    for seeds in (2, 3, 5)
+    for of_seeds, of_both in ((0.0, 0.2), (0.002, 0.2), (0.02, 0.2))
+)
+
+
+def coverage_over_seeds(trained: Trained, draws: int, seed: int = 0) -> tuple[float, float, float]:
+    """Return how many intervals contain the truth, their mean width, and how many would if seeds were left out."""
+    generator = np.random.default_rng(seed)
+    samples = [trained.draw(generator) for _ in range(draws)]
+
+    def covered(found: Sequence[Interval]) -> float:
+        return float(np.mean([one.low <= trained.share <= one.high for one in found]))
+
+    found = [intervals([sample])[0] for sample in samples]
+    width = float(np.mean([one.high - one.low for one in found]))
+    return covered(found), width, covered([intervals([dataclasses.replace(one, by_seed=())])[0] for one in samples])
+
+
+def level_over_seeds(trained: Trained, draws: int, seed: int = 0) -> float:
+    """Return how often the paired test tells apart two methods that differ in their seeds alone."""
+    generator = np.random.default_rng(seed)
+    pairs = []
+    for _ in range(draws):
+        queries_Q = generator.standard_normal(trained.queries)
+        one, other = trained.draw(generator, queries_Q), trained.draw(generator, queries_Q)
+        pairs.append(compare_all([[one], [other]], resamples=999)[0])
+    return rejected(pairs)
+
+
 def shape(population: Population) -> str:
     """Write how many clusters of how many queries there are, and how correlated those are."""
     sizes = sorted(set(population.sizes))
@@ -166,7 +229,7 @@ def shape(population: Population) -> str:
 
 
 def main(draws: int) -> None:
-    """Print both tables, as Markdown."""
+    """Print the tables, as Markdown."""
     say: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731
     say(f"| values | clusters | coverage of the 95 % interval, {draws} draws | mean width |\n|---|---|--:|--:|")
     for population in OF_INTERVALS:
@@ -186,6 +249,13 @@ def main(draws: int) -> None:
             power = rejected([*repetitions(population, draws, effect, seed=1)])
             cells.append(f"{100 * power:.1f} % at {100 * effect:+.2f}")
         say(f"| {population.name} | {shape(population)} | {' | '.join(cells)} |")
+    say(f"\n| hits | queries | seeds | variance of seeds, of both | coverage, {draws} draws | seeds left out | level |")
+    say("|--:|--:|--:|---|--:|--:|--:|")
+    for trained in OVER_SEEDS:
+        covered, _, left_out = coverage_over_seeds(trained, draws)
+        cells = [f"{100 * trained.share:g} %", f"{trained.queries}", f"{trained.seeds}"]
+        cells += [f"{100 * trained.of_seeds:g} %, {100 * trained.of_both:g} %", f"{100 * covered:.1f} %"]
+        say(f"| {' | '.join(cells)} | {100 * left_out:.1f} % | {100 * level_over_seeds(trained, draws):.1f} % |")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirbench.metrics.statistics import Interval, intervals
-from tests.metrics.statistics.coverage import OF_INTERVALS, Population, coverage, shape
+from tests.metrics.statistics.coverage import (
+    OF_INTERVALS,
+    OVER_SEEDS,
+    Population,
+    Trained,
+    coverage,
+    coverage_over_seeds,
+    level_over_seeds,
+    shape,
+)
 from tests.metrics.statistics.measured import Measured, sample
 
 
@@ -112,3 +121,25 @@ def test_a_mean_over_slices_contains_the_truth_as_often() -> None:
 
 def test_nothing_measured_gives_no_intervals() -> None:
     assert intervals([]) == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", [each for each in OVER_SEEDS if each.seeds == 3], ids=str)
+def test_intervals_over_seeds_contain_the_truth_and_without_them_they_would_not(trained: Trained) -> None:
+    """A shortened `make coverage`; seeds are hardest where there are many queries, so that they decide."""
+    covered, _, left_out = coverage_over_seeds(trained, draws=200)
+    assert covered >= 0.88
+    if trained.of_seeds == 0.02 and trained.queries == 2000:
+        assert left_out < 0.75
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", [OVER_SEEDS[5], OVER_SEEDS[14]], ids=str)
+def test_methods_that_differ_in_their_seeds_alone_are_rarely_told_apart(trained: Trained) -> None:
+    assert level_over_seeds(trained, draws=200) <= 0.10
+
+
+def test_one_seed_says_nothing_of_seeds() -> None:
+    values = sample(0)
+    alone, counted = Measured("x", values), Measured("x", values, by_seed=(float(values.mean()),))
+    assert intervals([alone]) == intervals([counted])
