@@ -20,6 +20,7 @@ from cirbench.backbones.hub import (
     ModelFolder,
     first_line,
     is_hub_id,
+    loading,
     longer_than,
     open_folder,
     padded_tokens,
@@ -133,7 +134,7 @@ def _model(folder: ModelFolder, weights: Path | None, tensors: Mapping[str, torc
         folder.weights()  # fetched, so that what is missing is named by our message
     auto: Any = transformers
     try:
-        with quietly():
+        with loading():
             config = auto.AutoConfig.from_pretrained(folder.path, local_files_only=True)
             with torch.device("meta"):
                 family: Any = type(auto.AutoModel.from_config(config))

@@ -282,6 +282,22 @@ def fetch(repository: str, revision: str | None, files: tuple[str, ...]) -> Path
 
 
 @contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Keep what transformers says and draws while it loads from files off the terminal."""
+    from transformers.utils import logging
+
+    bars: Any = logging
+    drawn = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        with quietly():
+            yield
+    finally:
+        if drawn:
+            bars.enable_progress_bar()
+
+
+@contextlib.contextmanager
 def brief_offline() -> Iterator[None]:
     """Let a library that loads from the hub use the cache alone where the hub does not answer within seconds.
 

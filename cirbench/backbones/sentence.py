@@ -15,6 +15,7 @@ from cirbench.backbones.catalogue import SENTENCE_NAMES, SENTENCE_OWNER
 from cirbench.backbones.hub import (
     ModelFolder,
     first_line,
+    loading,
     longer_than,
     open_folder,
     read_configuration,
@@ -23,7 +24,7 @@ from cirbench.backbones.hub import (
     unpadded_lengths,
     weights_digest,
 )
-from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
+from cirbench.backbones.interface import BackboneIdentity, find_device
 from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, UsageError
@@ -180,7 +181,7 @@ def _load(files: _Model) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
-        with quietly():
+        with loading():
             model = SentenceTransformer(str(files.path), device="cpu", local_files_only=True)
     except Exception as error:  # whatever a wrong configuration or a damaged file leads to
         raise CorruptFile(

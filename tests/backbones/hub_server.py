@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def hub(folder: Path | None) -> Iterator[str]:
-    """Serve the files of a folder as those of every repository, or have no repository at all; the address."""
+    """Serve a folder's subfolders as the repositories of their names, or itself as every other one; the address.
+
+    Without a folder there is no repository at all.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -27,7 +30,9 @@ def hub(folder: Path | None) -> Iterator[str]:
             self.wfile.write(self._answer())
 
         def _answer(self) -> bytes:
-            path = folder / self.path.partition("/resolve/")[2].partition("/")[2] if folder is not None else None
+            repository, _, file = self.path.strip("/").partition("/resolve/")
+            root = folder / repository if folder is not None and (folder / repository).is_dir() else folder
+            path = root / file.partition("/")[2] if root is not None else None
             found = path is not None and path.is_file()
             content = path.read_bytes() if path is not None and found else b""
             self.send_response(200 if found else 404)
