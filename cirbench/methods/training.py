@@ -12,7 +12,16 @@ from cirbench.methods.registry import load_object
 from cirbench.support.console import typed
 from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes
 from cirbench.support.parameters import parse
-from cirbench.training.checkpoint import CARD, WEIGHTS, Card, packages, read_card, verify_weights, write_card
+from cirbench.training.checkpoint import (
+    CARD,
+    WEIGHTS,
+    Card,
+    carry_weights,
+    packages,
+    read_card,
+    verify_weights,
+    write_card,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,6 +138,7 @@ def convert(
         method=spec.name,
         request=request,
         weights=sha256_of_file(folder / WEIGHTS),
+        carried=carry_weights(parameters, folder),
         training=training,
         backbone=backbone.identity,
         data=f"not stated; converted from {path.name}{' (EMA)' if ema else ''}",

@@ -1,6 +1,7 @@
 """Checkpoints: weights as safetensors, and a card with everything that produced them.
 
 <folder>/weights.safetensors    the tensors of what was trained
+<folder>/*.safetensors          weights of an earlier stage, where the method has one
 <folder>/card.json              a `Card`; written last, so a folder with a card is whole
 <folder>/state.safetensors      only while the training is unfinished; see `cirbench.training.loop`
 <folder>/epoch-K/               a checkpoint after each epoch, where those are kept
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import platform
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,7 +26,7 @@ from cirbench.support.files import sha256_of_file, write_bytes
 from cirbench.training.interface import rename_parameters
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from cirbench.training.interface import TrainingParameters
 
 SCHEMA = 2
 WEIGHTS = "weights.safetensors"
@@ -60,6 +62,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         request: Sha256 over everything that was asked for; equal requests are one training.
         file: The name of the weights file.
         weights: Its sha256.
+        carried: Sha256 of the files beside it that the method needs too: weights of an earlier stage.
         training: The training parameters, all of them.
         backbone: The identity of the backbone that training started from.
         data: The samples, by name.
@@ -85,6 +88,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     request: str
     file: str = WEIGHTS
     weights: str
+    carried: dict[str, str] = {}
     training: dict[str, Any]
     backbone: BackboneIdentity
     data: str
@@ -171,19 +175,37 @@ def open_checkpoint(folder: Path, *, method: str, backbone: BackboneIdentity) ->
 
 
 def verify_weights(folder: Path, card: Card) -> None:
-    """Compare the weights file with the checksum in the card.
+    """Compare the weights file, and those carried along, with the checksums in the card.
 
     Raises:
-        CorruptFile: They differ, or the file is absent.
+        CorruptFile: They differ, or a file is absent.
     """
-    path = folder / card.file
-    if not path.is_file():
-        raise CorruptFile(f"The checkpoint {folder} has lost its {card.file}.", hint="Train again, or copy it again.")
-    if sha256_of_file(path) != card.weights:
-        raise CorruptFile(
-            f"{path} is damaged: it is not the file that {CARD} was written for.",
-            hint=_AGAIN,
-        )
+    for name, expected in {card.file: card.weights, **card.carried}.items():
+        path = folder / name
+        if not path.is_file():
+            raise CorruptFile(f"The checkpoint {folder} has lost its {name}.", hint="Train again, or copy it again.")
+        if sha256_of_file(path) != expected:
+            raise CorruptFile(
+                f"{path} is damaged: it is not the file that {CARD} was written for.",
+                hint=_AGAIN,
+            )
+
+
+def carry_weights(parameters: TrainingParameters, folder: Path) -> dict[str, str]:
+    """Copy the weights of the checkpoints that parameters name into a checkpoint's folder; return their checksums.
+
+    Raises:
+        MissingData: One of them is no checkpoint.
+        CorruptFile: One is damaged.
+    """
+    carried = {}
+    for parameter, file in parameters.CARRIED.items():
+        if (source := getattr(parameters, parameter)) is not None:
+            card = read_card(Path(source))
+            verify_weights(Path(source), card)
+            write_bytes(folder / file, (Path(source) / card.file).read_bytes())
+            carried[file] = card.weights
+    return carried
 
 
 def packages() -> dict[str, str]:

@@ -56,6 +56,8 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
 
     EXCLUSIVE: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
     ONLY_WITH: ClassVar[dict[str, tuple[str, str]]] = {"milestones": ("schedule", "epochs")}
+    CARRIED: ClassVar[dict[str, str]] = {}
+    """By parameter that names another checkpoint, the file beside the trained weights that gets a copy of its own."""
 
     epochs: Positive = 1
     steps: Positive | None = None

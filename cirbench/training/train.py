@@ -26,7 +26,17 @@ from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_obje
 from cirbench.support.files import cache_root, digest, locked, remove_partial, sha256_of_file, write_bytes
 from cirbench.support.parameters import named_files
 from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
-from cirbench.training.checkpoint import CARD, SCHEMA, WEIGHTS, Card, packages, read_card, verify_weights, write_card
+from cirbench.training.checkpoint import (
+    CARD,
+    SCHEMA,
+    WEIGHTS,
+    Card,
+    carry_weights,
+    packages,
+    read_card,
+    verify_weights,
+    write_card,
+)
 from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.interface import NeedsPreparation, TripletTraining
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, tf32
@@ -295,7 +305,8 @@ def _finish(request: Request, callback: CheckpointCallback) -> None:
     else:
         card = read_card(best)
         _copy_model_files(request, folder)
-        write_bytes(folder / card.file, (best / card.file).read_bytes())
+        for name in (card.file, *card.carried):
+            write_bytes(folder / name, (best / name).read_bytes())
         seen = {"losses": state.losses, "evaluations": state.evaluations}
         write_card(folder, msgspec.structs.replace(card, selected_on=request.validation.monitor, **seen))
     (folder / STATE).unlink(missing_ok=True)
@@ -317,6 +328,7 @@ def _write_checkpoint(request: Request, state: TrainState, folder: Path) -> None
         request=request.digest,
         file=path.name,
         weights=sha256_of_file(path),
+        carried=carry_weights(request.parameters, folder),
         training=msgspec.to_builtins(request.parameters),
         backbone=request.backbone.identity,
         data=request.source.name,

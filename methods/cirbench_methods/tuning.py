@@ -70,11 +70,12 @@ def settings(text: str) -> dict[str, str]:
 @click.argument("trainings", nargs=-1)
 @click.option("--use", "uses", multiple=True, default=("",), help="Parameters of the method in use.")
 @click.option("--backbone", default="scenes-vit", show_default=True)
-@click.option("--data", default="scenes", show_default=True)
-def main(method: str, trainings: tuple[str, ...], uses: tuple[str, ...], backbone: str, data: str) -> None:
+@click.option("--data", default=None, help="Training data.  [default: scenes, or scenes:triplets]")
+def main(method: str, trainings: tuple[str, ...], uses: tuple[str, ...], backbone: str, data: str | None) -> None:
     """Print a row of scores of METHOD for each of TRAININGS, or one row for a method that is not trained."""
     spec, start, protocol = find_method(method), load_backbone(backbone), tuning_protocol()
     encoder = Encoder(start, default_store(), progress=progress)
+    data = data or ("scenes:triplets" if spec.needs_triplets else "scenes")
     click.echo(f"{'image-text':<60}{score(find_method('image-text'), encoder, protocol):8.2f}")
     click.echo(f"{f'mAP@5 of {method} in use':<60}" + "".join(f"  {use or 'as by default'}" for use in uses))
     for training in trainings or ("",):

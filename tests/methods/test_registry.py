@@ -12,9 +12,13 @@ import pytest
 from cirbench.errors import MethodFailed, MissingData, UnknownName, UsageError
 from cirbench.methods.registry import find_baselines, find_method, list_methods, load_methods
 
-BUILT_IN = [
-    *("captioning", "image-only", "image-text", "lincir", "pic2word", "pli", "searle", "searle-oti", "text-only"),
-]
+BUILT_IN = sorted(
+    (
+        *("image-only", "image-text", "text-only", "captioning"),
+        *("pli", "pic2word", "searle", "searle-oti", "lincir"),
+        *("clip4cir", "combiner"),
+    )
+)
 SINGLE_FILE = """
 from cirbench.methods.interface import MethodSpec
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SETTINGS = {"steps": "20", "batch_size": "8", "lr": "1e-3", "schedule": "constant", "warmup": "0"}
 OF_METHODS: Mapping[str, Mapping[str, str]] = {
+    "combiner": {"projection": "8", "hidden": "12"},
     "lincir": {"keywords": "rules"},
     "searle": {"oti_steps": "3", "phrases": "scenes"},
 }

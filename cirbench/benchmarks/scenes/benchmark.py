@@ -298,6 +298,7 @@ def training_triplets(count: int = 10_000) -> Endless[Triplet]:
     return Endless(_triplet, count)
 
 
+@functools.lru_cache(maxsize=16_384)  # about 100 MB; an epoch visits them in random order
 def _triplet(index: int) -> Triplet:
     number, which = divmod(index, QUERIES_PER_FAMILY)
     family = _training_family(number)

@@ -47,11 +47,25 @@ def caption_variants(captions: Sequence[str], policy: CaptionPolicy, form: Capti
     Raises:
         MissingData: All of them are empty.
     """
-    clean = form == "sentence" and len(captions) > 1
-    parts = [caption.strip(_ENDS) if clean else caption for caption in captions if caption.strip(_ENDS)]
+    clean, parts = _parts(captions, form)
     if not parts:
         raise MissingData("all its captions are empty.")
-    return [" and ".join([order[0].capitalize(), *order[1:]] if clean else order) for order in _orders(parts, policy)]
+    return [_joined(order, clean) for order in _orders(parts, policy)]
+
+
+def composed_text(captions: Sequence[str], form: CaptionForm = "annotated") -> str:
+    """The text of a query: what `caption_variants` makes of its captions in order, or nothing where all are empty."""
+    clean, parts = _parts(captions, form)
+    return _joined(parts, clean) if parts else ""
+
+
+def _parts(captions: Sequence[str], form: CaptionForm) -> tuple[bool, list[str]]:
+    clean = form == "sentence" and len(captions) > 1
+    return clean, [caption.strip(_ENDS) if clean else caption for caption in captions if caption.strip(_ENDS)]
+
+
+def _joined(parts: Sequence[str], clean: bool) -> str:
+    return " and ".join([parts[0].capitalize(), *parts[1:]] if clean else parts)
 
 
 def _orders(parts: Sequence[str], policy: CaptionPolicy) -> list[Sequence[str]]:
