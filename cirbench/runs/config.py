@@ -121,7 +121,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def to_toml(config: RunConfig) -> str:
+def to_toml(config: msgspec.Struct) -> str:
     """Write a configuration so that ``--config`` reads it back."""
     values = msgspec.to_builtins(config)
     sections = {section: values.pop(section, {}) for section in _SECTIONS}

@@ -88,7 +88,7 @@ class Ragged(Generic[T]):
 LIMIT = 1 << 30
 """Bytes of all arrays together."""
 
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -137,8 +137,19 @@ def read_archive(path: Path, *, limit: int = LIMIT, hint: str | None = None) -> 
             return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
     except OSError as error:
         raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise CorruptFile(f"{path} is damaged: {error}.", hint=hint) from error
+
+
+def array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Return shape and type of each array of an ``.npz``, without reading the arrays; raises what is in `DAMAGE`."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                shape, _, dtype = _HEADERS[npy.read_magic(file)](file)
+            found[member.filename.removesuffix(".npy")] = shape, dtype
+    return found
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:

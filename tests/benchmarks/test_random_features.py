@@ -11,7 +11,8 @@ import pytest
 
 from cirbench.benchmarks import circo, cirr, fashioniq, genecis, imagenet_r, load_protocol
 from cirbench.cli import execute
-from cirbench.runs.predictions.score import FeatureFiles, score_features
+from cirbench.runs.predictions.features import FeatureFiles
+from cirbench.runs.predictions.score import score_features
 from tests import circo_files
 from tests.annotation_files import write_cirr, write_fashioniq, write_genecis, write_imagenet_r
 from tests.benchmarks import naive

@@ -23,8 +23,8 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy.special import betainc, betaincinv, stdtrit
 
+# scipy is imported where it is used: rankings for a test server are written without intervals.
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -167,6 +167,8 @@ class ClusteredMean:
         found = min(self.size, spread / self.error**2) if self.error > 0 else 1.0
         carrying, tail = self.carrying, (1 + level) / 2
         found = math.exp((carrying * math.log(found) + math.log(self.cluster_size)) / (carrying + 1))
+        from scipy.special import stdtrit
+
         freedom = self.clusters - 1.0
         if self.seeds.variance > 0:
             both = SeedVariance(spread / found, freedom) + self.seeds
@@ -257,9 +259,13 @@ def _with_one_more(value: float, square: float, size: float) -> tuple[float, flo
 
 
 def _quantile(alpha: float, beta: float, tail: float) -> float:
+    from scipy.special import betaincinv
+
     return float(betaincinv(alpha, beta, tail)) if beta > 0 else 1.0
 
 
 def _tail(alpha: float, beta: float, null: float) -> float:
     """The probability of a mean above ``null``."""
+    from scipy.special import betainc
+
     return float(betainc(beta, alpha, 1 - null)) if beta > 0 else 1.0

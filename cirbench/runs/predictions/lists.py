@@ -1,7 +1,8 @@
 """Ranked lists: read into a ranking under a protocol, and written from one.
 
-The suffix says the format if it is ``.jsonl``, ``.ndjson``, ``.trec`` or ``.run``; otherwise the content does. Only the
-form is checked here; `cirbench.runs.predictions.score` checks it against a protocol.
+The suffix says the format if it is ``.jsonl``, ``.ndjson``, ``.trec``, ``.run``, ``.csv``, ``.tsv`` or ``.parquet``;
+otherwise the content does. Only the form is checked here, and `cirbench.runs.predictions.rules` checks the rest against
+a protocol.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ import dataclasses
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
-import numpy as np
 
-from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, MissingData, UsageError, excerpt, quoted
+from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, MissingData, UsageError, excerpt, quoted, some
+from cirbench.runs.predictions.tables import RankedRow, looks_like_table, parquet_rows, ranked_rows
 from cirbench.support.files import write_text
-from cirbench.support.textfiles import decode_text, numbered_lines, read_bytes, refuse_placeholder
+from cirbench.support.textfiles import decode_text, numbered_lines, read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from numpy.typing import ArrayLike, NDArray
+    import numpy as np
+    from numpy.typing import NDArray
 
     from cirbench.protocol import EvaluationProtocol
     from cirbench.ranking.task import Ranking
@@ -101,17 +104,14 @@ def _refuse_spaces(names: Iterable[str], path: Path) -> None:
 
 T = TypeVar("T")
 Column: TypeAlias = Literal["ranks", "scores"]
-"""Which column of a TREC run orders its lists."""
+"""Which column orders the lists of a file that has both."""
 
 MAX_BYTES = 1 << 29
 """Larger files are refused: a thousand ids for each of CIRR's 4,181 queries take a third of it as a TREC run."""
 
-SERVER_LENGTH = 50
-"""How many ids the CIRCO server takes per query."""
-
 _FORMATS = (
-    'Accepted are {"query": [ids], ...}, lines of {"query_id": ..., "ranking": [ids]}, and TREC runs '
-    "(docs/predictions.md)."
+    'Accepted are {"query": [ids]}, {"query": {"id": score}}, lines of {"query_id": ..., "ranking": [ids]}, TREC runs, '
+    "tables (.csv, .tsv, .parquet) and the files of CIRR's server (docs/predictions.md)."
 )
 
 
@@ -123,13 +123,16 @@ class RankedLists:
         source: The file, for messages.
         rankings: Per query id, gallery ids.
         group_rankings: Per query id, the ids of its group without the reference; empty where the file has none.
-        exact_length: How long each list must be where the format fixes it (the JSON of CIRCO's server).
+        scores: Per query id, the score of each id, where these alone order the list: equal ones are ordered by the rule
+            of the protocol, whatever their order here. Empty where the file says an order.
+        notes: How the file was understood, where it could be done in several ways.
     """
 
     source: str
     rankings: Mapping[str, tuple[str, ...]]
     group_rankings: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    exact_length: int | None = None
+    scores: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_rankings(path: Path, *, trust: Column | None = None) -> RankedLists:
@@ -137,21 +140,68 @@ def read_rankings(path: Path, *, trust: Column | None = None) -> RankedLists:
 
     Args:
         path: The file.
-        trust: What orders the lists of a TREC run; if not given, one whose ranks contradict its scores is refused.
+        trust: What orders the lists of a TREC run or table with ranks and scores; if not given, one whose ranks
+            contradict its scores is refused.
 
     Raises:
-        MissingData: The file does not exist or cannot be read.
+        MissingData: The file does not exist or cannot be read, or a package for it is missing.
         InvalidPredictions: It is in none of the formats, names a query twice, or contradicts itself; the message names
             file and place.
-        UsageError: ``trust`` is given for a file that is not a TREC run.
+        UsageError: ``trust`` is given for a file that does not have both columns.
     """
+    source = str(path)
+    if path.suffix.lower() in (".parquet", ".pq"):
+        read_content(path)  # which says what is wrong with it
+        rows, notes = parquet_rows(path)
+        return _of_rows(source, rows, trust, notes)
     text = read_text(path)
     format = _format(path, text)
     if format == "TREC":
-        return _trec_run(str(path), text, trust)
+        return _of_rows(source, _trec_rows(source, text), trust, ())
+    if format == "table":
+        rows, notes = ranked_rows(source, text)
+        return _of_rows(source, rows, trust, notes)
     if trust is not None:
-        raise UsageError(f"--trust chooses between the columns of a TREC run, and {path} is not one.")
-    return _server_json(str(path), text) if format == "JSON" else _json_lines(str(path), text)
+        raise UsageError(f"--trust chooses between the columns of a TREC run or a table, and {path} is not one.")
+    return _of_object(source, parse_json(source, text)) if format == "JSON" else _json_lines(source, text)
+
+
+def merge(parts: Sequence[RankedLists]) -> RankedLists:
+    """Put the lists of several files together, each of some queries, or of the groups alone.
+
+    Raises:
+        InvalidPredictions: Two files rank one query.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    for kind in ("rankings", "group_rankings"):
+        seen: dict[str, str] = {}
+        for part in parts:
+            for query in getattr(part, kind):
+                if query in seen:
+                    what = "its group" if kind == "group_rankings" else "the gallery"
+                    raise InvalidPredictions(
+                        f"{seen[query]} and {part.source} both rank {what} for query {quoted(query)}.",
+                        hint="Give one file for each query.",
+                    )
+                seen[query] = part.source
+    return RankedLists(
+        some([part.source for part in parts]),
+        {query: ids for part in parts for query, ids in part.rankings.items()},
+        {query: ids for part in parts for query, ids in part.group_rankings.items()},
+        {query: scores for part in parts for query, scores in part.scores.items()},
+        tuple(note for part in parts for note in part.notes),
+    )
+
+
+def lists_of(source: str, rankings: Mapping[Any, Any]) -> RankedLists:
+    """Take lists that are in memory, ids or scores by id; ``source`` is what messages call them.
+
+    Raises:
+        InvalidPredictions: They are something else.
+    """
+    plain = {str(query): dict(value) if isinstance(value, Mapping) else [*value] for query, value in rankings.items()}
+    return _of_object(source, plain)
 
 
 def read_text(path: Path) -> str:
@@ -161,13 +211,19 @@ def read_text(path: Path) -> str:
         MissingData: The file does not exist or cannot be read.
         InvalidPredictions: It is empty, too large or not UTF-8.
     """
-    text = _decoded(path, _content(path))
+    text = decoded(path, read_content(path))
     if not text.strip():
         raise InvalidPredictions(f"{path} is empty.", hint=_FORMATS)
     return text
 
 
-def _content(path: Path) -> bytes:
+def read_content(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        MissingData: It does not exist or cannot be read.
+        InvalidPredictions: It is too large.
+    """
     try:
         size = path.stat().st_size
     except OSError:
@@ -180,7 +236,12 @@ def _content(path: Path) -> bytes:
     return read_bytes(path)
 
 
-def _decoded(path: Path, content: bytes) -> str:
+def decoded(path: Path, content: bytes) -> str:
+    """Decode the content of a text file.
+
+    Raises:
+        InvalidPredictions: It is not UTF-8.
+    """
     try:
         return decode_text(content, str(path))
     except CorruptFile as error:
@@ -219,15 +280,21 @@ def parse_json(source: str, text: str) -> Any:
         raise InvalidPredictions(f"{source} is not JSON of ids: {excerpt(error)}.", hint=_FORMATS) from error
 
 
-def _format(path: Path, text: str) -> Literal["JSON", "lines", "TREC"]:
+def _format(path: Path, text: str) -> Literal["JSON", "lines", "TREC", "table"]:
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         return "lines"
+    if suffix in (".csv", ".tsv"):
+        return "table"
     if suffix in (".trec", ".run"):
         return "TREC"
     if text.lstrip()[0] == "{":
         return "lines" if _opens_with_a_line(text) else "JSON"
-    return "JSON" if suffix == ".json" or text.lstrip()[0] in '["' else "TREC"
+    if suffix == ".json" or text.lstrip()[0] == "[":
+        return "JSON"
+    if looks_like_table(text):
+        return "table"
+    return "JSON" if text.lstrip()[0] == '"' else "TREC"
 
 
 def _opens_with_a_line(text: str) -> bool:
@@ -239,17 +306,53 @@ def _opens_with_a_line(text: str) -> bool:
     return isinstance(first, dict) and "query_id" in first
 
 
-def _server_json(source: str, text: str) -> RankedLists:
-    """Read CIRCO's server format: one object from query id to a list of exactly 50 ids."""
-    content = parse_json(source, text)
+def _of_object(source: str, content: Any) -> RankedLists:
+    """Read an object from query id to a list of ids (CIRCO's server; with a head, CIRR's), or to scores by id.
+
+    Scores by id are the form of BEIR and ranx.
+    """
     if not isinstance(content, dict):
         raise InvalidPredictions(
             f"{source} must hold one JSON object from query id to a list of ids, not {_kind(content)}.", hint=_FORMATS
         )
-    rankings = {
-        query: _typed(source, f"query {quoted(query)}", value, list[str | int]) for query, value in content.items()
+    metric, version = content.get("metric"), content.get("version")
+    of_cirr = metric in ("recall", "recall_subset") and isinstance(version, str)
+    if of_cirr:
+        content = {query: value for query, value in content.items() if query not in ("metric", "version")}
+    if content and isinstance(next(iter(content.values())), dict):
+        return _of_scores(source, content)
+    ranked = {
+        query: _ids(_typed(source, f"query {quoted(query)}", value, list[str | int]))
+        for query, value in content.items()
     }
-    return RankedLists(source, {query: _ids(ids) for query, ids in rankings.items()}, exact_length=SERVER_LENGTH)
+    if not of_cirr:
+        return RankedLists(source, ranked)
+    notes = (f"{source} is the file of CIRR's server for {metric}",)
+    if metric == "recall":
+        return RankedLists(source, ranked, notes=notes)
+    return RankedLists(source, {}, ranked, notes=notes)
+
+
+def _of_scores(source: str, content: dict[str, Any]) -> RankedLists:
+    scored: dict[str, dict[str, float]] = {}
+    for query, value in content.items():
+        scored[query] = _typed(source, f"query {quoted(query)}", value, dict[str, float])
+        if not all(map(math.isfinite, scored[query].values())):
+            raise InvalidPredictions(f"{source}: query {quoted(query)} has a score that is not finite.", hint=_FORMATS)
+    return _scored(source, scored, (f"{source} holds scores by id, the highest first",))
+
+
+def _scored(source: str, scored: Mapping[str, Mapping[str, float]], notes: tuple[str, ...]) -> RankedLists:
+    """Lists that scores alone order."""
+    ordered = {
+        query: sorted(scores.items(), key=lambda each: each[1], reverse=True) for query, scores in scored.items()
+    }
+    return RankedLists(
+        source,
+        {query: tuple(name for name, _ in each) for query, each in ordered.items()},
+        scores={query: tuple(score for _, score in each) for query, each in ordered.items()},
+        notes=notes,
+    )
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -276,23 +379,9 @@ def _json_lines(source: str, text: str) -> RankedLists:
     return RankedLists(source, rankings, groups)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _TrecRow:
-    item: str
-    rank: int
-    score: float
-
-    def __str__(self) -> str:
-        return f"{quoted(self.item, 40)} (rank {self.rank}, score {self.score:.9g})"
-
-
-def _trec_run(source: str, text: str, trust: Column | None) -> RankedLists:
-    """Read lines of ``query Q0 item rank score tag``.
-
-    Lists are ordered by descending score, equal scores by the given rank, and then as they are in the file; by rank
-    first where ranks are trusted.
-    """
-    rows: dict[str, list[_TrecRow]] = {}
+def _trec_rows(source: str, text: str) -> list[RankedRow]:
+    """Read lines of ``query Q0 item rank score tag``."""
+    rows = []
     for number, line in numbered_lines(text):
         fields = line.split()
         place = f"{source}: line {number}"
@@ -305,28 +394,74 @@ def _trec_run(source: str, text: str, trust: Column | None) -> RankedLists:
         try:
             if "_" in rank + score:  # which Python would take
                 raise ValueError
-            row = _TrecRow(item, int(rank), float(score))
+            row = RankedRow(query, item, int(rank), float(score))
         except ValueError as error:
             raise InvalidPredictions(
                 f"{place}: query {quoted(query)}: rank {quoted(rank)} must be a whole number and score "
                 f"{quoted(score)} a number.",
                 hint=_FORMATS,
             ) from error
-        if not math.isfinite(row.score):
+        if not math.isfinite(float(score)):
             raise InvalidPredictions(
                 f"{place}: query {quoted(query)}: the score {excerpt(score)} is not finite.", hint=_FORMATS
             )
-        rows.setdefault(query, []).append(row)
-    by_rank = {query: sorted(ranked, key=lambda row: (row.rank, -row.score)) for query, ranked in rows.items()}
-    by_score = {query: sorted(ranked, key=lambda row: (-row.score, row.rank)) for query, ranked in rows.items()}
-    if trust is None:
-        _refuse_contradictions(source, by_rank, by_score)
-    ordered = by_rank if trust == "ranks" else by_score
-    return RankedLists(source, {query: tuple(row.item for row in ranked) for query, ranked in ordered.items()})
+        rows.append(row)
+    return rows
+
+
+def _of_rows(source: str, rows: Sequence[RankedRow], trust: Column | None, notes: tuple[str, ...]) -> RankedLists:
+    """Order the rows of each query by descending score, equal scores by rank, and then as they are in the file.
+
+    They are ordered by rank first where ranks are trusted, or are all there is; without ranks, by score alone.
+    """
+    if not rows:
+        raise InvalidPredictions(f"{source} holds no rows.", hint=_FORMATS)
+    by_query: dict[str, list[RankedRow]] = {}
+    for row in rows:
+        by_query.setdefault(row.query, []).append(row)
+    ranks, scores = rows[0].rank is not None, rows[0].score is not None
+    if trust is not None and not (ranks and scores):
+        raise UsageError(f"--trust chooses between ranks and scores, and {source} does not have both.")
+    if not ranks:
+        for query, given in by_query.items():
+            if (twice := _twice([row.item for row in given])) is not None:
+                raise InvalidPredictions(f"{source}: query {quoted(query)} has two scores for {quoted(twice)}.")
+        plain = {query: {row.item: row.score or 0.0 for row in given} for query, given in by_query.items()}
+        return _scored(source, plain, notes)
+    by_rank = {query: sorted(given, key=_rank) for query, given in by_query.items()}
+    if not scores:
+        for query, given in by_rank.items():
+            if (rank := _twice([row.rank for row in given])) is not None:
+                raise InvalidPredictions(
+                    f"{source}: query {quoted(query)} has two items at rank {rank}, and no scores that order them."
+                )
+        ordered = by_rank
+    else:
+        by_score = {query: sorted(given, key=_score) for query, given in by_query.items()}
+        if trust is None:
+            _refuse_contradictions(source, by_rank, by_score)
+        ordered = by_rank if trust == "ranks" else by_score
+    return RankedLists(
+        source, {query: tuple(row.item for row in given) for query, given in ordered.items()}, notes=notes
+    )
+
+
+def _rank(row: RankedRow) -> tuple[int, float]:
+    return row.rank or 0, -(row.score or 0.0)
+
+
+def _score(row: RankedRow) -> tuple[float, int]:
+    return -(row.score or 0.0), row.rank or 0
+
+
+def _twice(values: Sequence[T]) -> T | None:
+    if len(set(values)) == len(values):
+        return None
+    return next(value for value, count in Counter(values).items() if count > 1)
 
 
 def _refuse_contradictions(
-    source: str, by_rank: Mapping[str, Sequence[_TrecRow]], by_score: Mapping[str, Sequence[_TrecRow]]
+    source: str, by_rank: Mapping[str, Sequence[RankedRow]], by_score: Mapping[str, Sequence[RankedRow]]
 ) -> None:
     """Refuse lists in which an item of a later rank has a higher score; equal ranks and equal scores decide nothing."""
     rising = {query: _first_rise(ranked) for query, ranked in by_rank.items()}
@@ -346,9 +481,10 @@ def _refuse_contradictions(
     )
 
 
-def _first_rise(ranked: Sequence[_TrecRow]) -> int | None:
+def _first_rise(ranked: Sequence[RankedRow]) -> int | None:
     """The place of the first row whose successor has a higher score."""
-    return next((place for place in range(len(ranked) - 1) if ranked[place].score < ranked[place + 1].score), None)
+    scores = [row.score or 0.0 for row in ranked]
+    return next((place for place in range(len(scores) - 1) if scores[place] < scores[place + 1]), None)
 
 
 def _typed(source: str, place: str, value: Any, type: type[T]) -> T:
@@ -368,141 +504,3 @@ def _ids(names: Iterable[str | int]) -> tuple[str, ...]:
 def _kind(value: Any) -> str:
     names = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth value"}
     return names.get(type(value), "null")
-
-
-def read_features(path: Path) -> NDArray[np.floating]:
-    """Map an ``.npy`` file of floating-point rows into memory; nothing in it is ever executed.
-
-    Raises:
-        MissingData: The file is not there or cannot be read.
-        InvalidPredictions: It is not a complete ``.npy`` file, or does not hold rows of float16, float32 or float64.
-    """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # a damaged header makes NumPy raise almost anything
-        refuse_placeholder(path, "file")
-        raise InvalidPredictions(
-            f"{path} is not a whole .npy file of numbers: {excerpt(error)}.",
-            hint="Write it with numpy.save(path, array) from a float32 array.",
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InvalidPredictions(f"{path} is an archive of arrays.", hint="Write one array with numpy.save.")
-    return _features(str(path), array)
-
-
-def features_of(source: str, rows: ArrayLike) -> NDArray[np.floating]:
-    """Take features that are in memory; ``source`` is what messages call them.
-
-    Raises:
-        InvalidPredictions: They are not rows of float16, float32 or float64.
-    """
-    try:
-        return _features(source, np.asarray(rows))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidPredictions(
-            f"{source} is a {type(rows).__name__} that NumPy cannot read: {excerpt(error)}.",
-            hint="Give a NumPy array; of a torch tensor, tensor.detach().float().cpu().numpy().",
-        ) from error
-
-
-def _features(source: str, array: NDArray[Any]) -> NDArray[np.floating]:
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-        raise InvalidPredictions(f"{source} holds {array.dtype}, not float16, float32 or float64.")
-    if array.ndim != 2 or 0 in array.shape:
-        raise InvalidPredictions(f"{source} has the shape {array.shape}, not (rows, columns).")
-    return array
-
-
-_ID_FIELDS = ("query_id", "pairid", "id")
-"""Where an object of a benchmark's annotations has its id: one's own queries, CIRR's captions, CIRCO's annotations."""
-
-_ID_FORMS = (
-    "Accepted are lines of ids, a JSON list of ids, an object whose keys are ids (as CIRR's split files), a list of "
-    "objects with query_id, pairid or id (as CIRR's captions), COCO's lists of images, and .npy files of text."
-)
-_NUMPY = b"\x93NUMPY"
-
-
-def read_ids(path: Path) -> tuple[str, ...]:
-    """Read the ids of rows, from any of the forms in which people and benchmarks have them.
-
-    These are: a line each; a JSON list of texts or whole numbers; a JSON object whose keys are the ids, as CIRR's split
-    files; a JSON list or JSON lines of objects with ``query_id``, ``pairid`` (CIRR's captions) or ``id`` (CIRCO's
-    annotations); COCO's ``{"images": [{"id": ...}]}``; an ``.npy`` file of text or whole numbers.
-
-    Raises:
-        MissingData: The file does not exist or cannot be read.
-        InvalidPredictions: It is empty, in no such form, or holds an id twice.
-    """
-    content = _content(path)
-    names = _ids_of_array(path) if content.startswith(_NUMPY) else _ids_of_text(path, _decoded(path, content))
-    return _distinct(str(path), names)
-
-
-def ids_of(source: str, ids: Iterable[Any]) -> tuple[str, ...]:
-    """Take ids that are in memory, texts or whole numbers; ``source`` is what messages call them.
-
-    Raises:
-        InvalidPredictions: There are none, one is neither, or one is there twice.
-    """
-    plain = (each.item() if isinstance(each, np.generic) else each for each in ids)
-    return _distinct(source, _ids(_id(source, each) for each in plain))
-
-
-def _distinct(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    if not names:
-        raise InvalidPredictions(f"{source} holds no ids.", hint=_ID_FORMS)
-    if "" in names:
-        raise InvalidPredictions(f"{source}: the id at place {names.index('') + 1} is empty.")
-    if len(set(names)) < len(names):
-        seen: dict[str, int] = {}
-        for place, name in enumerate(names, start=1):
-            if name in seen:
-                raise InvalidPredictions(f"{source}: the id {quoted(name)} is at places {seen[name]} and {place}.")
-            seen[name] = place
-    return names
-
-
-def _ids_of_array(path: Path) -> tuple[str, ...]:
-    how = "Write it with numpy.save(path, numpy.array(ids, dtype=str))."
-    try:
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged header makes NumPy raise almost anything
-        raise InvalidPredictions(f"{path} is not a whole .npy file of ids: {excerpt(error)}.", hint=how) from error
-    if array.ndim != 1 or array.dtype.kind not in "USiu":
-        raise InvalidPredictions(f"{path} holds {array.dtype} of shape {array.shape}, not a row of ids.", hint=how)
-    try:
-        return _ids(name.decode() if isinstance(name, bytes) else name for name in array.tolist())
-    except UnicodeDecodeError as error:
-        raise InvalidPredictions(f"{path} holds bytes that are not UTF-8.", hint=how) from error
-
-
-def _ids_of_text(path: Path, text: str) -> tuple[str, ...]:
-    if not text.strip():
-        raise InvalidPredictions(f"{path} is empty.", hint=_ID_FORMS)
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        lines = [(number, parse_json(f"{path}: line {number}", line)) for number, line in numbered_lines(text)]
-        return _ids(_id(f"{path}: line {number}", value) for number, value in lines)
-    if text.lstrip()[0] not in "[{":
-        return _ids(line.strip() for line in text.rstrip().split("\n"))
-    content = parse_json(str(path), text)
-    if isinstance(content, dict) and isinstance(content.get("images"), list):
-        content = content["images"]
-    return _ids(content if isinstance(content, dict) else [_id(f"{path}", value) for value in content])
-
-
-def _id(place: str, value: Any) -> str | int:
-    """The id that an entry of a list is, or has."""
-    if isinstance(value, dict):
-        field = next((name for name in _ID_FIELDS if name in value), None)
-        if field is None:
-            raise InvalidPredictions(
-                f"{place}: {quoted(value)} has no {', '.join(_ID_FIELDS[:-1])} or {_ID_FIELDS[-1]}.", hint=_ID_FORMS
-            )
-        value = value[field]
-    if type(value) not in (str, int):
-        raise InvalidPredictions(f"{place}: {quoted(value)} is not a valid id.", hint="Ids are text or whole numbers.")
-    return value  # type: ignore[no-any-return]

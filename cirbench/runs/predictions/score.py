@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from pathlib import Path
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.errors import InvalidPredictions, MethodFailed, UsageError, quoted, some
+from cirbench.errors import UsageError
 from cirbench.metrics.measure import ceilings, measure
 from cirbench.metrics.statistics.intervals import intervals
 from cirbench.metrics.table import parse_label
-from cirbench.protocol import Gallery
-from cirbench.ranking import rank, unit_rows
-from cirbench.ranking.task import UNRANKED, ranking_task
-from cirbench.runs.predictions.lists import features_of, ids_of, read_features, read_ids
+from cirbench.ranking.task import UNRANKED, Ranking
+from cirbench.runs.predictions.ranked_features import rank_features, rank_parts
+from cirbench.runs.predictions.rules import check, spelled_as, with_groups_of_lists
 from cirbench.support.arrays import Ragged
 from cirbench.support.extras import data_frame
 from cirbench.support.tables import Column, Number, Table, render
-from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import pandas
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-    from cirbench.metrics.measure import Measurement, Ranked
+    from cirbench.metrics.measure import Measurement
     from cirbench.metrics.statistics.intervals import Interval
     from cirbench.metrics.table import Measure
-    from cirbench.protocol import EvaluationProtocol, Query
-    from cirbench.ranking.task import Ranking
+    from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.folder import Run
     from cirbench.runs.predictions.lists import RankedLists
+    from cirbench.runs.predictions.ranked_features import Side
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -44,18 +42,30 @@ class Score:
         protocol: As scored; from features, with the gallery that was ranked.
         measurements: Every measure that could be taken.
         intervals: The 95 % interval of each.
-        tied_relevant: Ground truths that share their exact score with another candidate; ``None`` for lists, which
-            do not tell.
+        tied_relevant: Ground truths that share their exact score with another candidate; ``None`` for lists without
+            scores, which do not tell.
+        ranking: What was measured, in positions; ``None`` where the gallery is not available.
+        notes: How the files were understood, and what was done to them.
+        run: Where it is kept, or ``None``.
     """
 
     protocol: EvaluationProtocol
     measurements: tuple[Measurement, ...]
     intervals: tuple[Interval, ...]
     tied_relevant: int | None = None
+    ranking: Ranking | None = None
+    notes: tuple[str, ...] = ()
+    run: Run | None = None
+
+    def kept_as(self, run: Run) -> Score:
+        """Return the same with the run that keeps it."""
+        return dataclasses.replace(self, run=run)
 
     @property
     def not_measured(self) -> tuple[Measure, ...]:
         """The measures of the protocol that these predictions do not allow: those on groups that are not ranked."""
+        if self.protocol.labels is None:
+            return ()
         taken = {(each.label.partition("[")[0], parse_label(each.label).by) for each in self.measurements}
         return tuple(asked for asked in self.protocol.measures if (asked.label, asked.by) not in taken)
 
@@ -102,6 +112,31 @@ class Score:
         return render(self.table, "html")
 
 
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What was made elsewhere, checked against a protocol and ranked by it.
+
+    Attributes:
+        protocol: From features, with the gallery that was ranked.
+        ranks: The ranks of the ground truths.
+        ranking: The same with the first items, in positions; ``None`` where the gallery is not available.
+        tied_relevant: See `Score`.
+        notes: See `Score`.
+    """
+
+    protocol: EvaluationProtocol
+    ranks: ListRanks | Ranking
+    ranking: Ranking | None
+    tied_relevant: int | None
+    notes: tuple[str, ...]
+
+    def measured(self) -> Score:
+        """Measure it; nothing where the labels are hidden."""
+        taken = measure(self.ranks, self.protocol) if self.protocol.labels is not None else ()
+        found = intervals(taken, self.protocol.clusters) if taken else ()
+        return Score(self.protocol, taken, tuple(found), self.tied_relevant, self.ranking, self.notes)
+
+
 def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
     """Check ranked lists against a protocol and measure them; a ground truth that is not listed counts as not found.
 
@@ -110,14 +145,10 @@ def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
         InvalidPredictions: The lists break a rule of the protocol.
     """
     require_labels(protocol)
-    lists = spelled_as(protocol, lists)
-    check(lists, protocol)
-    return _score(list_ranks(lists, protocol), protocol)
+    return answer_of_lists(lists, protocol).measured()
 
 
-def score_features(
-    queries: FeatureFiles | Features, gallery: FeatureFiles | Features, protocol: EvaluationProtocol
-) -> Score:
+def score_features(queries: Side, gallery: Side, protocol: EvaluationProtocol) -> Score:
     """Rank features (`rank_features`) and measure the ranking.
 
     Raises:
@@ -126,17 +157,11 @@ def score_features(
         InvalidPredictions: A file does not fit the protocol.
     """
     require_labels(protocol)
-    protocol, ranking = rank_features(queries, gallery, protocol)
-    return dataclasses.replace(_score(ranking, protocol), tied_relevant=ranking.tied_relevant)
-
-
-def _score(ranked: Ranked, protocol: EvaluationProtocol) -> Score:
-    measurements = measure(ranked, protocol)
-    return Score(protocol, measurements, intervals(measurements, protocol.clusters))
+    return answer_of_features([(queries, gallery)], protocol).measured()
 
 
 def require_labels(protocol: EvaluationProtocol) -> None:
-    """Refuse a protocol without ground truths.
+    """Refuse a protocol whose ground truths a test server keeps.
 
     Raises:
         UsageError: It is one.
@@ -147,6 +172,35 @@ def require_labels(protocol: EvaluationProtocol) -> None:
             hint="Where a test server keeps them, score the val split, or upload to the server. Your own data need a "
             "column targets.",
         )
+
+
+# Ranked lists.
+
+
+def answer_of_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Answer:
+    """Check ranked lists against a protocol; see `cirbench.runs.predictions.rules`.
+
+    Raises:
+        InvalidPredictions: The lists break a rule of the protocol.
+    """
+    lists = _in_order_of_ties(spelled_as(protocol, lists))
+    check(lists, protocol)
+    lists = with_groups_of_lists(lists, protocol)
+    ranks = list_ranks(lists, protocol)
+    ranking = None if protocol.gallery is None else _ranking_of(lists, ranks, protocol)
+    tied = int(np.count_nonzero(_ties(lists, protocol).values)) if lists.scores else None
+    return Answer(protocol, ranks, ranking, tied, lists.notes)
+
+
+def _in_order_of_ties(lists: RankedLists) -> RankedLists:
+    """Order equal scores by the sha256 of the id, as every ranking here; only where scores alone order the lists."""
+    rankings = {**lists.rankings}
+    for query, scores in lists.scores.items():
+        if len(set(scores)) < len(scores):
+            pairs = zip(scores, rankings[query], strict=True)
+            order = sorted(pairs, key=lambda pair: (-pair[0], hashlib.sha256(pair[1].encode()).digest()))
+            rankings[query] = tuple(name for _, name in order)
+    return dataclasses.replace(lists, rankings=rankings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +217,9 @@ class ListRanks:
 
 
 def list_ranks(lists: RankedLists, protocol: EvaluationProtocol) -> ListRanks:
-    """Look up each ground truth of a labelled protocol in lists that keep its rules (`check`)."""
-    assert protocol.labels is not None
-    rows = list(zip(protocol.queries, protocol.labels.relevant, strict=True))
+    """Look up each ground truth, where labels are public, in lists that keep the rules of the protocol (`check`)."""
+    hidden: tuple[tuple[str, ...], ...] = ((),) * len(protocol.queries)
+    rows = list(zip(protocol.queries, hidden if protocol.labels is None else protocol.labels.relevant, strict=True))
     relevant = [_ranks_of(wanted, lists.rankings[query.id]) for query, wanted in rows]
     groups = None
     if lists.group_rankings:
@@ -179,285 +233,44 @@ def _ranks_of(wanted: Iterable[str], ranking: Sequence[str]) -> list[int]:
     return [rank.get(name, UNRANKED) for name in wanted]
 
 
-def spelled_as(protocol: EvaluationProtocol, lists: RankedLists) -> RankedLists:
-    """Write the ids of lists as the protocol does, where they differ in the Unicode form of their letters only."""
-    if all(map(str.isascii, (*lists.rankings, *(name for ids in lists.rankings.values() for name in ids)))):
-        return lists
-    queries, items = _speller([query.id for query in protocol.queries]), _speller(_item_ids(protocol))
-
-    def respelled(rankings: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        return {queries(name): tuple(map(items, ids)) for name, ids in rankings.items()}
-
-    return dataclasses.replace(
-        lists, rankings=respelled(lists.rankings), group_rankings=respelled(lists.group_rankings)
-    )
+def _ties(lists: RankedLists, protocol: EvaluationProtocol) -> Ragged[np.int64]:
+    """Per query and ground truth, how many other items of its list have exactly its score."""
+    relevant = ((),) * len(protocol.queries) if protocol.labels is None else protocol.labels.relevant
+    rows = []
+    for query, wanted in zip(protocol.queries, relevant, strict=True):
+        scores = lists.scores.get(query.id, ())
+        of = dict(zip(lists.rankings[query.id], scores, strict=False))
+        rows.append([scores.count(of[name]) - 1 if name in of else 0 for name in wanted])
+    return Ragged.of(rows, np.int64)
 
 
-def _item_ids(protocol: EvaluationProtocol) -> Collection[str]:
-    """The ids of the gallery; where it is not available, those that queries and labels name."""
-    if protocol.gallery is not None:
-        return protocol.gallery.ids
-    labelled = () if protocol.labels is None else protocol.labels.relevant
-    return {query.reference.id for query in protocol.queries} | {name for row in labelled for name in row}
-
-
-def _speller(known: Collection[str]) -> Callable[[str], str]:
-    """Make a function that writes a name as the one of ``known`` that equals it after NFC."""
-    exact = set(known)
-    by_form = {nfc(name): name for name in exact}
-    return lambda name: name if name.isascii() or name in exact else by_form.get(nfc(name), name)
-
-
-def check(lists: RankedLists, protocol: EvaluationProtocol) -> None:
-    """Refuse lists that break a rule of ``protocol``.
-
-    There is one list for each query. A list holds no id twice, only candidates of its query, and at least as many as
-    the deepest measure looks at (or every candidate, where there are fewer); it may be longer. Where the gallery is
-    not available, ids are checked for their form only.
-
-    Raises:
-        InvalidPredictions: The message names the file, the query and the rule.
-    """
-    asked = {query.id for query in protocol.queries}
-    check_ids(lists.rankings, asked, "query", lists.source, protocol)
-    needed = max((measure.k for measure in protocol.measures if measure.metric != "Recall_subset"), default=0)
-    _refuse(lists.source, _broken_lists(lists, protocol, needed))
-    if lists.group_rankings:
-        check_ids(lists.group_rankings, asked, "group ranking of query", lists.source, protocol)
-        _refuse(lists.source, _broken_groups(lists, protocol))
-
-
-def check_ids(
-    given: Collection[str], expected: Collection[str], what: str, source: str, protocol: EvaluationProtocol
-) -> None:
-    """Refuse ids that are not exactly the expected ones, in any order.
-
-    Raises:
-        InvalidPredictions: The message names the file and the ids.
-    """
-    expected, given = set(expected), set(given)
-    hint = f"{protocol.name} has {len(expected)} of them; {example(sorted(expected))}"
-    if unknown := sorted(given - expected):
-        raise InvalidPredictions(
-            f"{source}: {len(unknown)} unknown {what} ids ({some(unknown, 5, quoted)}): not in {protocol.name}.",
-            hint=hint,
-        )
-    if missing := sorted(expected - given):
-        raise InvalidPredictions(
-            f"{source}: {len(missing)} {what} ids are missing: {some(missing, 5, quoted)}.", hint=hint
-        )
-
-
-def check_form(names: Iterable[str], protocol: EvaluationProtocol) -> str | None:
-    """Name the first id that cannot be one of the gallery's, judged by its form alone.
-
-    Zero padding and file suffixes are the usual slips; without a gallery to check against, each would be a miss.
-    """
-    known = [query.reference.id for query in protocol.queries]
-    if not all(_is_number(name) for name in known):
-        return None
-    return next((name for name in names if not _is_number(name)), None)
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and (name == "0" or name[0] != "0")
-
-
-def _broken_lists(lists: RankedLists, protocol: EvaluationProtocol, needed: int) -> Iterator[tuple[str, str]]:
-    """Yield each query whose list breaks a rule, with the rule."""
-    pools = [frozenset(pool) for pool in protocol.pools or ()]
-    gallery = protocol.gallery.positions if protocol.gallery is not None else None
-    for place, query in enumerate(protocol.queries):
-        candidates: Collection[str] | None = gallery
-        if protocol.pool_of_query is not None:
-            candidates = pools[protocol.pool_of_query[place]]
-        rule = _broken_rule(lists.rankings[query.id], query, candidates, protocol, needed, lists.exact_length)
-        if rule is not None:
-            yield query.id, rule
-
-
-def _broken_rule(
-    ranking: tuple[str, ...],
-    query: Query,
-    candidates: Collection[str] | None,
-    protocol: EvaluationProtocol,
-    needed: int,
-    exact: int | None,
-) -> str | None:
-    if (twice := _first_repeated(ranking)) is not None:
-        return f"the id {quoted(twice)} occurs twice in its list"
-    if protocol.exclude_reference and query.reference.id in ranking:
-        return f"its list holds its own reference image {quoted(query.reference.id)}, which this protocol excludes"
-    if candidates is None:
-        if (odd := check_form(ranking, protocol)) is not None:
-            return f"{quoted(odd)} cannot be a gallery id; {example([query.reference.id])}"
-    elif outside := [name for name in ranking if name not in candidates]:
-        return f"{len(outside)} ids are not in the gallery ({some(outside, 5, quoted)}); {example(candidates)}"
-    if candidates is not None:
-        excluded = protocol.exclude_reference and query.reference.id in candidates
-        available = len(candidates) - excluded
-        needed, exact = min(needed, available), None if exact is None else min(exact, available)
-    if exact is not None and len(ranking) != exact:
-        return f"its list holds {len(ranking)} ids, and this format takes exactly {exact}"
-    if len(ranking) < needed:
-        return f"its list holds {len(ranking)} ids, and the deepest measure needs {needed}"
-    return None
-
-
-def _broken_groups(lists: RankedLists, protocol: EvaluationProtocol) -> Iterator[tuple[str, str]]:
-    if protocol.groups is None:
-        yield protocol.queries[0].id, f"it has a group ranking, and {protocol.name} has no groups"
-        return
-    needed = max((measure.k for measure in protocol.measures if measure.metric == "Recall_subset"), default=0)
-    for query, group in zip(protocol.queries, protocol.groups, strict=True):
-        ranking, members = lists.group_rankings[query.id], set(group) - {query.reference.id}
-        if (twice := _first_repeated(ranking)) is not None:
-            yield query.id, f"the id {quoted(twice)} occurs twice in its group ranking"
-        elif outside := [name for name in ranking if name not in members]:
-            yield query.id, f"its group ranking holds ids that are not in the group: {some(outside, 5, quoted)}"
-        elif len(ranking) < min(needed, len(members)):
-            yield query.id, f"its group ranking holds {len(ranking)} ids, and {min(needed, len(members))} are needed"
-
-
-def _first_repeated(ranking: Sequence[str]) -> str | None:
-    if len(set(ranking)) == len(ranking):
-        return None
-    return next(name for name, count in Counter(ranking).items() if count > 1)
-
-
-def _refuse(source: str, broken: Iterable[tuple[str, str]]) -> None:
-    if not (found := list(broken)):
-        return
-    query, rule = found[0]
-    others = f" {len(found) - 1} other queries break a rule as well." if len(found) > 1 else ""
-    raise InvalidPredictions(
-        f"{source}: query {quoted(query)}: {rule}.{others}", hint="docs/predictions.md has the formats and their rules."
-    )
-
-
-def example(names: Iterable[str]) -> str:
-    """Show what an id looks like."""
-    return f"an id looks like {quoted(next(iter(names), ''))}"
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureFiles:
-    """The files of one side's features and of their ids.
-
-    Attributes:
-        rows: An ``.npy`` file, (N, D), of float16, float32 or float64.
-        ids: A file with one id per row; see `read_ids`.
-    """
-
-    rows: Path
-    ids: Path
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Features:
-    """One side's features and their ids, as they were given.
-
-    Attributes:
-        rows_ND: Of float16, float32 or float64.
-        ids: The id of each row.
-        rows_source: What messages call the rows: their file, or a name.
-        ids_source: What messages call the ids.
-    """
-
-    rows_ND: NDArray[np.floating]
-    ids: tuple[str, ...]
-    rows_source: str
-    ids_source: str
-
-    @classmethod
-    def of(
-        cls, rows: Path | ArrayLike, ids: Path | Iterable[str | int], rows_name: str = "", ids_name: str = ""
-    ) -> Features:
-        """Read files, or take what is in memory under the given names.
-
-        Raises:
-            MissingData: A file is not there or cannot be read.
-            InvalidPredictions: The rows or ids have not the right form.
-        """
-        names, ids_source = (read_ids(ids), str(ids)) if isinstance(ids, Path) else (ids_of(ids_name, ids), ids_name)
-        if isinstance(rows, Path):
-            return cls(read_features(rows), names, str(rows), ids_source)
-        return cls(features_of(rows_name, rows), names, rows_name, ids_source)
-
-
-def rank_features(
-    queries: FeatureFiles | Features, gallery: FeatureFiles | Features, protocol: EvaluationProtocol
-) -> tuple[EvaluationProtocol, Ranking]:
-    """Rank the gallery for each query by the dot product of the L2-normalised rows, in float32.
-
-    Rows may be in any order. Where the protocol's gallery is not available, the gallery's ids are taken for it.
-
-    Returns:
-        The protocol, with the gallery that was ranked, and the ranking.
-
-    Raises:
-        MissingData: A file is not there or cannot be read.
-        InvalidPredictions: A file does not fit the protocol; the message names the file and the rows or ids.
-    """
-    wanted = tuple(query.id for query in protocol.queries)
-    queries, gallery = _spelled(queries, wanted), _spelled(gallery, _item_ids(protocol))
-    check_ids(queries.ids, wanted, "query", queries.ids_source, protocol)
-    if protocol.gallery is None:
-        _check_new_gallery(gallery, protocol)
-        protocol = dataclasses.replace(protocol, gallery=Gallery(gallery.ids))
-    else:
-        check_ids(gallery.ids, protocol.gallery.ids, "gallery", gallery.ids_source, protocol)
+def _ranking_of(lists: RankedLists, ranks: ListRanks, protocol: EvaluationProtocol) -> Ranking:
+    """Lists as a ranking; those without scores have minus the rank of an item as its score."""
     assert protocol.gallery is not None
-    widths = queries.rows_ND.shape[1], gallery.rows_ND.shape[1]
-    if widths[0] != widths[1]:
-        raise InvalidPredictions(
-            f"{queries.rows_source} has {widths[0]} columns and {gallery.rows_source} {widths[1]}.",
-            hint="Queries and gallery need features of the same width.",
-        )
-    queries_QD = _unit(queries, wanted, "query")
-    gallery_ND = _unit(gallery, protocol.gallery.ids, "gallery item")
-    return protocol, rank(queries_QD, gallery_ND, ranking_task(protocol))
+    at = protocol.gallery.positions
+    top_QK = np.full((len(protocol.queries), protocol.depth), -1, dtype=np.int64)
+    scores_QK = np.full(top_QK.shape, np.nan, dtype=np.float32)
+    for place, query in enumerate(protocol.queries):
+        names = lists.rankings[query.id][: protocol.depth]
+        top_QK[place, : len(names)] = [at[name] for name in names]
+        scores_QK[place, : len(names)] = lists.scores.get(query.id, -np.arange(1.0, len(names) + 1))[: len(names)]
+    group_top_QK = None
+    if lists.group_rankings:
+        ranked = [lists.group_rankings[query.id] for query in protocol.queries]
+        group_top_QK = np.full((len(ranked), max(map(len, ranked), default=0)), -1, dtype=np.int64)
+        for place, names in enumerate(ranked):
+            group_top_QK[place, : len(names)] = [at[name] for name in names]
+    return Ranking(top_QK, scores_QK, ranks.relevant_ranks, _ties(lists, protocol), ranks.group_ranks_Q, group_top_QK)
 
 
-def _spelled(features: FeatureFiles | Features, known: Collection[str]) -> Features:
-    """Read features whose ids are written as the protocol writes them."""
-    opened = features if isinstance(features, Features) else Features.of(features.rows, features.ids)
-    return dataclasses.replace(opened, ids=tuple(map(_speller(known), opened.ids)))
+# Features.
 
 
-def _check_new_gallery(features: Features, protocol: EvaluationProtocol) -> None:
-    """Refuse ids that cannot be the whole gallery of ``protocol``."""
-    names, source = features.ids, features.ids_source
-    if (odd := check_form(names, protocol)) is not None:
-        raise InvalidPredictions(
-            f"{source}: {quoted(odd)} cannot be a gallery id of {protocol.name}; "
-            f"{example([protocol.queries[0].reference.id])}."
-        )
-    needed = {query.reference.id: "references" for query in protocol.queries}
-    if protocol.labels is not None:
-        needed |= {name: "ground truths" for row in protocol.labels.relevant for name in row}
-    given = set(names)
-    for kind in ("ground truths", "references"):
-        if missing := sorted(name for name, role in needed.items() if role == kind and name not in given):
-            raise InvalidPredictions(
-                f"{source}: {len(missing)} {kind} of {protocol.name} are not in the gallery: "
-                f"{some(missing, 5, quoted)}.",
-                hint="Give the features of every image of the gallery.",
-            )
-
-
-def _unit(features: Features, order: tuple[str, ...], kind: str) -> NDArray[np.float32]:
-    """Bring rows into ``order`` and to unit length."""
-    rows_ND, names = features.rows_ND, features.ids
-    if len(rows_ND) != len(names):
-        raise InvalidPredictions(
-            f"{features.rows_source} holds {len(rows_ND)} rows, and {features.ids_source} {len(names)} ids."
-        )
-    if names != order:
-        row_of = {name: row for row, name in enumerate(names)}
-        rows_ND = rows_ND[[row_of[name] for name in order]]
-    try:
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and that is refused by name
-            return unit_rows(rows_ND, [f"{kind} {name}" for name in order])
-    except MethodFailed as error:
-        raise InvalidPredictions(f"{features.rows_source}: {error.message}") from error
+def answer_of_features(pairs: Sequence[tuple[Side, Side]], protocol: EvaluationProtocol) -> Answer:
+    """Rank features; see `rank_features`, and for several pairs `rank_parts`."""
+    notes: list[str] = []
+    if len(pairs) == 1:
+        protocol, ranking = rank_features(*pairs[0], protocol, notes)
+    else:
+        ranking = rank_parts(pairs, protocol, notes)
+    return Answer(protocol, ranking, ranking, ranking.tied_relevant, tuple(dict.fromkeys(notes)))

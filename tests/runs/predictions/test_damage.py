@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import InvalidPredictions, MissingData
-from cirbench.runs.predictions.lists import read_features, read_ids, read_rankings
-from cirbench.runs.predictions.score import check
+from cirbench.runs.predictions.features import open_rows
+from cirbench.runs.predictions.ids import read_ids
+from cirbench.runs.predictions.lists import read_rankings
+from cirbench.runs.predictions.rules import check
 from tests.runs.predictions.protocols import small_protocol
 
 WHOLE = (
@@ -64,4 +66,4 @@ def test_damaged_arrays_are_read_or_refused(content: bytes) -> None:
         path = Path(folder) / "rows.npy"
         path.write_bytes(content)
         with contextlib.suppress(InvalidPredictions, MissingData):
-            assert read_features(path).ndim == 2
+            assert len(open_rows(path).rows_ND.shape) == 2

@@ -11,7 +11,8 @@ import pytest
 from cirbench.errors import InvalidPredictions
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.predictions.lists import RankedLists
-from cirbench.runs.predictions.score import check, list_ranks
+from cirbench.runs.predictions.rules import check
+from cirbench.runs.predictions.score import list_ranks
 from tests.runs.predictions.protocols import small_protocol, with_groups
 
 if TYPE_CHECKING:
@@ -31,12 +32,11 @@ def lists(
     changed: Mapping[str, Sequence[str] | None] | None = None,
     *,
     groups: Mapping[str, tuple[str, ...]] | None = None,
-    exact_length: int | None = None,
 ) -> RankedLists:
     """Good lists with some changed; ``None`` drops one."""
     merged = {**GOOD, **(changed or {})}
     rankings = {query: tuple(ranking) for query, ranking in merged.items() if ranking is not None}
-    return RankedLists("file.json", rankings, groups or {}, exact_length)
+    return RankedLists("file.json", rankings, groups or {})
 
 
 def refusal(given: RankedLists, protocol: EvaluationProtocol) -> str:
@@ -87,19 +87,9 @@ def test_a_broken_rule_is_named(changed: dict[str, Sequence[str] | None], messag
     assert message in refusal(lists(changed), small_protocol())
 
 
-def test_the_servers_format_takes_an_exact_number_of_ids() -> None:
-    assert "query '2': its list holds 7 ids, and this format takes exactly 5" in refusal(
-        lists(exact_length=5), small_protocol()
-    )
-    assert "query '2': its list holds 4 ids, and this format takes exactly 5" in refusal(
-        lists({"2": GOOD["2"][:4]}, exact_length=5), small_protocol()
-    )
-    check(lists({"2": GOOD["2"][:5]}, exact_length=5), small_protocol())
-
-
 def test_a_small_gallery_bounds_what_is_asked_for() -> None:
     protocol = small_protocol(queries=1, images=4, depth=50)
-    check(lists({"0": ["103", "102", "101", "100"], "1": None, "2": None}, exact_length=50), protocol)
+    check(lists({"0": ["103", "102", "101", "100"], "1": None, "2": None}), protocol)
     short = lists({"0": ["103", "102", "101"], "1": None, "2": None})
     assert "its list holds 3 ids, and the deepest measure needs 4" in refusal(short, protocol)
     check(short, dataclasses.replace(protocol, exclude_reference=True))

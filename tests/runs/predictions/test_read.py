@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.errors import InvalidPredictions, MissingData, UsageError
-from cirbench.runs.predictions.lists import MAX_BYTES, SERVER_LENGTH, read_rankings
+from cirbench.runs.predictions.lists import MAX_BYTES, read_rankings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +36,8 @@ def save(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.json", "\ufeff" + JSON),
     ],
 )
-def test_the_servers_json_fixes_the_length_of_lists(tmp_path: Path, name: str, content: str) -> None:
-    lists = read_rankings(save(tmp_path, name, content))
-    assert (lists.rankings, lists.exact_length) == (LISTS, SERVER_LENGTH)
+def test_an_object_of_lists_is_read(tmp_path: Path, name: str, content: str) -> None:
+    assert read_rankings(save(tmp_path, name, content)).rankings == LISTS
 
 
 @pytest.mark.parametrize(
@@ -56,8 +55,7 @@ def test_the_servers_json_fixes_the_length_of_lists(tmp_path: Path, name: str, c
     ],
 )
 def test_a_format_is_told_by_suffix_or_content(tmp_path: Path, name: str, content: str) -> None:
-    lists = read_rankings(save(tmp_path, name, content))
-    assert (lists.rankings, lists.exact_length) == (LISTS, None)
+    assert read_rankings(save(tmp_path, name, content)).rankings == LISTS
 
 
 def test_a_trec_run_is_ordered_by_score_then_rank_then_place(tmp_path: Path) -> None:
@@ -123,7 +121,9 @@ def test_group_rankings_are_read_from_json_lines(tmp_path: Path) -> None:
         ("a.json", '{"0": [1], "7": [[2]]}', "query '7' .* got `array`"),
         ("a.json", '{"0": [null]}', "query '0' .* got `null`"),
         ("a.json", '{"0": [true]}', "query '0' .* got `bool`"),
-        ("a.json", '{"0": {"1": 2}}', "query '0' .* Expected `array`, got `object`"),
+        ("a.json", '{"0": [1], "1": {"1": 2}}', "query '1' .* Expected `array`, got `object`"),
+        ("a.json", '{"0": {"1": 2}, "1": [1]}', "query '1' .* Expected `object`, got `array`"),
+        ("a.json", '{"0": {"1": "high"}}', "query '0' .* Expected `float`, got `str`"),
         ("a.json", '{"0": 11}', "query '0' .* Expected `array`, got `int`"),
         ("a.json", '{"0": [NaN]}', "NaN is not a valid id"),
         ("a.json", '{"0": [' + "9" * 5000 + "]}", "is not JSON of ids: .*digits"),

@@ -13,8 +13,9 @@ import pytest
 from cirbench.benchmarks.circo import ASPECTS, circo_protocol, load
 from cirbench.errors import UsageError
 from cirbench.ranking import rank, ranking_task
+from cirbench.runs.predictions.features import FeatureFiles
 from cirbench.runs.predictions.lists import RankedLists, read_rankings, write_jsonl
-from cirbench.runs.predictions.score import FeatureFiles, score_features, score_lists
+from cirbench.runs.predictions.score import score_features, score_lists
 from tests.circo_files import expected, labelled_rows, write
 from tests.runs.predictions.protocols import small_protocol, with_groups
 
@@ -123,9 +124,10 @@ def lists_of(protocol: EvaluationProtocol) -> RankedLists:
     return RankedLists("file", {query.id: tuple(str(100 + n) for n in range(9)) for query in protocol.queries})
 
 
-def test_lists_without_group_rankings_leave_subset_recall_unmeasured() -> None:
-    protocol = with_groups(small_protocol())
-    score = score_lists(lists_of(protocol), protocol)
+def test_lists_that_hold_too_few_of_a_group_leave_subset_recall_unmeasured() -> None:
+    protocol = with_groups(small_protocol(images=30))
+    far = RankedLists("file", {query.id: tuple(str(110 + n) for n in range(9)) for query in protocol.queries})
+    score = score_lists(far, protocol)
     assert [str(measure) for measure in score.not_measured] == ["Recall_subset@2"]
     assert "Recall_subset@2" not in values(score)
 
