@@ -233,7 +233,7 @@ def test_features_that_do_not_fit_are_refused_by_the_name_of_the_argument(change
         (3, {}, "An object of type int is not something to score"),
         ((1, 2, 3), {}, "An object of type tuple is not something to score"),
         ({}, {"query_ids": ["a"]}, "query_ids and gallery_ids are for features"),
-        ({}, {"trust": "ranks"}, "trust is for a TREC run in a file"),
+        ({}, {"trust": "ranks"}, "trust is for a TREC run or a table in a file"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(predictions: Any, options: dict[str, Any], said: str) -> None:

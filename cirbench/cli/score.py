@@ -1,103 +1,160 @@
-"""``cirbench score``: score given rankings or features under a protocol, without torch."""
+"""``cirbench score``: score given rankings or features under a protocol, without torch, and keep them as a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
 
 from cirbench.benchmarks import choose_protocol, load_protocol
 from cirbench.cli import WIDE
 from cirbench.errors import UsageError
+from cirbench.methods.interface import Disclosure, Supervision
+from cirbench.support.console import print_lines, say, typed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cirbench.benchmarks import ProtocolEntry
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.runs.predictions.lists import Column
+    from cirbench.runs.folder import Run
     from cirbench.runs.predictions.score import Score
 
 _FILE = click.Path(path_type=Path)
+_DISCLOSURE = click.Choice(get_args(Disclosure))
+
+_GIVEN = (
+    click.option("-d", "--dataset", help="Data set: a name, or a folder with your own."),
+    click.option("--split", help="Split of the data set.  [default: that of the data set]"),
+    click.option("--protocol", help="Protocol id.  [default: that of the split]"),
+    click.option(
+        "--predictions",
+        multiple=True,
+        metavar="FILE",
+        help="Ranked lists, in any form of docs/predictions.md; again for further files.",
+    ),
+    click.option(
+        "--trust",
+        type=click.Choice(["ranks", "scores"]),
+        help="Column that orders a TREC run or table whose ranks contradict its scores.",
+    ),
+    click.option(
+        "--features",
+        nargs=2,
+        multiple=True,
+        metavar="QUERIES GALLERY",
+        help="Features to rank: .npy, .npz, .safetensors or .pt; again for further pairs, each ranked by itself.",
+    ),
+    click.option(
+        "--query-ids", multiple=True, metavar="FILE", help="Query id of each row, once for each pair of --features."
+    ),
+    click.option(
+        "--gallery-ids", multiple=True, metavar="FILE", help="Gallery id of each row, once for each pair of --features."
+    ),
+    click.option("--name", help="Name of the method.  [default: that of the first file]"),
+    click.option("-b", "--backbone", help="Backbone that they were made with, in words."),
+    click.option("--supervision", type=click.Choice(get_args(Supervision)), help="What the method was trained with."),
+    click.option("--uses-triplets", type=_DISCLOSURE, help="Whether it was trained on composed triplets."),
+    click.option("--uses-llm", type=_DISCLOSURE, help="Whether a large language model takes part."),
+    click.option("--uses-shared-concept", type=_DISCLOSURE, help="Whether it reads CIRCO's shared concepts."),
+    click.option("--trained-on", help="Training data, in words."),
+    click.option("--selected-on", help="Data that settings were selected on, in words."),
+    click.option(
+        "--baselines",
+        multiple=True,
+        metavar="RUN",
+        help="Run on the same backbone to compare with, or a pattern of several; again for further ones.",
+    ),
+    click.option("--data-root", help="Folder of the annotations.  [default: CIRBENCH_DATA]"),
+)
+
+
+def given_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options that say what was made elsewhere, and what is declared of it."""
+    for option in reversed(_GIVEN):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.option("-d", "--dataset", required=True, help="Data set: a name, or a folder with your own.")
-@click.option("--split", help="Split of the data set.  [default: that of the data set]")
-@click.option("--protocol", "protocol_id", help="Protocol id.  [default: that of the split]")
-@click.option("--predictions", type=_FILE, help="Ranked lists: the CIRCO server's JSON, JSON lines, or a TREC run.")
-@click.option(
-    "--trust",
-    type=click.Choice(["ranks", "scores"]),
-    help="Column that orders a TREC run whose ranks contradict its scores.",
-)
-@click.option("--features", type=(_FILE, _FILE), metavar="QUERIES GALLERY", help="Features to rank: two .npy files.")
-@click.option("--query-ids", type=_FILE, help="Query id of each row of --features.")
-@click.option("--gallery-ids", type=_FILE, help="Gallery id of each row of --features.")
-@click.option("--data-root", type=_FILE, help="Folder of the annotations.  [default: CIRBENCH_DATA]")
+@given_options
+@click.option("-o", "--output", help="Folder to keep the run in.  [default: keep none; runs where labels are hidden]")
+@click.option("--config", type=_FILE, help="Read options from a TOML file; options given here win.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout, and nothing else.")
 @WIDE
-def score_command(
-    dataset: str,
-    split: str | None,
-    protocol_id: str | None,
-    predictions: Path | None,
-    trust: Column | None,
-    features: tuple[Path, Path] | None,
-    query_ids: Path | None,
-    gallery_ids: Path | None,
-    data_root: Path | None,
-    as_json: bool,
-    wide: bool,
-) -> None:
+def score_command(config: Path | None, as_json: bool, wide: bool, **options: Any) -> None:
     """Score anyone's ranked lists, or features, by a benchmark's exact protocol.
+
+    With --output it is kept as a run, and where a test server keeps the labels, its files are written.
 
     \b
     cirbench score --dataset circo --split val --predictions ranked.json
     cirbench score --dataset circo --features queries.npy gallery.npy \
-        --query-ids queries.txt --gallery-ids gallery.txt
+        --query-ids queries.txt --gallery-ids gallery.txt --output runs --name mine
     """
-    if (predictions is None) == (features is None):
-        raise UsageError("Give either --predictions or --features.", hint="See `cirbench score --help`.")
-    if trust is not None and predictions is None:
-        raise UsageError("--trust goes with --predictions.", hint="See `cirbench score --help`.")
-    if (features is None) != (query_ids is None) or (features is None) != (gallery_ids is None):
-        raise UsageError(
-            "--features, --query-ids and --gallery-ids belong together.",
-            hint="The ids say what the rows are: one id per line, a JSON list, or another form of docs/predictions.md.",
-        )
-    entry = choose_protocol(dataset, split=split, protocol=protocol_id)
-    score = _score(load_protocol(entry.address, data_root), predictions, trust, features, query_ids, gallery_ids)
+    found = score_given(options, config)
     if as_json:
-        click.echo(_as_json(score, entry))
+        click.echo(_as_json(found.score, found.entry, found.run))
+    elif found.run is not None and found.baselines:
+        _print_beside(found.run, found.baselines, wide=wide)
     else:
-        _print(score, entry, wide=wide)
+        _print(found.score, found.entry, found.run, wide=wide)
+    if found.run is not None and not found.entry.labelled and found.entry.folder is None:
+        submit(found.run, found.protocol)
 
 
-def _score(
-    protocol: EvaluationProtocol,
-    predictions: Path | None,
-    trust: Column | None,
-    features: tuple[Path, Path] | None,
-    query_ids: Path | None,
-    gallery_ids: Path | None,
-) -> Score:
-    from cirbench.runs.predictions.lists import read_rankings
-    from cirbench.runs.predictions.score import FeatureFiles, require_labels, score_features, score_lists
+class Found(NamedTuple):
+    """What became of what was made elsewhere; ``run`` is ``None`` where none is kept."""
 
-    require_labels(protocol)
-    if predictions is not None:
-        return score_lists(read_rankings(predictions, trust=trust), protocol)
-    assert features is not None
-    assert query_ids is not None
-    assert gallery_ids is not None
-    queries, gallery = features
-    return score_features(FeatureFiles(queries, query_ids), FeatureFiles(gallery, gallery_ids), protocol)
+    score: Score
+    entry: ProtocolEntry
+    protocol: EvaluationProtocol
+    run: Run | None
+    baselines: tuple[Run, ...]
 
 
-def _as_json(score: Score, entry: ProtocolEntry) -> str:
+def score_given(options: dict[str, Any], config: Path | None = None) -> Found:
+    """Score what `given_options` name, say how it was understood, and keep a run where one is asked for or needed."""
+    from cirbench.runs.scored import Given, keep, load_baselines, read_score_config, require_gallery
+
+    asked = read_score_config(config, {name: value for name, value in options.items() if value != ()})
+    entry = choose_protocol(asked.dataset, split=asked.split, protocol=asked.protocol)
+    kept = asked.output is not None or not entry.labelled
+    if asked.declares and not kept:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in asked.declares)
+        raise UsageError(f"{names} belong to a run, and none is kept.", hint="Give --output runs to keep one.")
+    protocol = load_protocol(entry.address, None if asked.data_root is None else Path(asked.data_root))
+    if kept:
+        require_gallery(protocol, entry)
+    baselines = load_baselines(asked.baselines, protocol)
+    given = Given.of(asked)
+    score = given.answer(protocol).measured()
+    for note in score.notes:
+        say(note)
+    run = keep(score, given, asked, entry, protocol, baselines) if kept else None
+    return Found(score, entry, protocol, run, baselines)
+
+
+def submit(run: Run, protocol: EvaluationProtocol) -> None:
+    """Write what the test server takes, and say on stderr where it goes."""
+    from cirbench.submissions.build import build_submission, upload_hint
+
+    for path in build_submission(run, Path("submissions"), protocol=protocol):
+        say(f"to submit: {typed(path)}")
+    say(upload_hint(run.result.protocol.name.partition("/")[0]))
+
+
+def _print_beside(run: Run, baselines: tuple[Run, ...], *, wide: bool) -> None:
+    from cirbench.comparison.report import Report
+
+    Report((*baselines, run), (run.result.method.name,)).print(wide=wide)
+
+
+def _as_json(score: Score, entry: ProtocolEntry, run: Run | None) -> str:
     import json
 
-    protocol, best = score.protocol, score.ceilings
+    protocol, best = score.protocol, score.ceilings if score.measurements else {}
     content = {
         "schema_version": 1,
         "protocol": {"name": protocol.name, "digest": protocol.digest, "fields": dict(protocol.fields)},
@@ -121,15 +178,17 @@ def _as_json(score: Score, entry: ProtocolEntry) -> str:
             for measured, interval in zip(score.measurements, score.intervals, strict=True)
         ],
         "not_measured": [str(measure) for measure in score.not_measured],
+        "notes": list(score.notes),
+        "run": None if run is None else str(run.folder),
     }
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _print(score: Score, entry: ProtocolEntry, *, wide: bool) -> None:
+def _print(score: Score, entry: ProtocolEntry, run: Run | None, *, wide: bool) -> None:
     from cirbench.support.console import print_table
     from cirbench.support.tables import Column, Number, Table
 
-    best = score.ceilings
+    best = score.ceilings if score.measurements else {}
     limited = any(value < 1 for value in best.values())
     columns = (
         Column("metric", "metric"),
@@ -148,7 +207,13 @@ def _print(score: Score, entry: ProtocolEntry, *, wide: bool) -> None:
         )
         for measured, interval in zip(score.measurements, score.intervals, strict=True)
     )
-    print_table(Table(_title(score, entry), columns, rows, notes=tuple(_notes(score))), wide=wide)
+    if rows:
+        print_table(Table(_title(score, entry), columns, rows, notes=tuple(_notes(score))), wide=wide)
+    else:
+        name = score.protocol.name
+        print_lines([_title(score, entry), f"The ground truths of {name} are not available: rankings, and no numbers."])
+    if run is not None:
+        print_lines([f"Run {run.folder}{', as before' if run.reused else ''}"])
 
 
 def _title(score: Score, entry: ProtocolEntry) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cirbench.cli.score import given_options, score_given
 from cirbench.errors import CheckFailed, UsageError
 from cirbench.support.console import print_lines, print_path
 
@@ -34,22 +35,50 @@ def submit_command() -> None:
 
 
 @submit_command.command()
-@click.argument("run", type=_FILE)
+@click.argument("run", required=False, type=_FILE)
+@given_options
 @click.option(
     "-o", "--output", type=_FILE, default=Path("submissions"), show_default=True, help="Folder to write the files to."
 )
-@_DATA_ROOT
 @_JSON
-def build(run: Path, output: Path, data_root: Path | None, as_json: bool) -> None:
-    """Write the server files of a finished run on circo/test or cirr/test1."""
+def build(run: Path | None, output: Path, as_json: bool, **options: Any) -> None:
+    """Write the server files of a finished run, or of lists or features made elsewhere, on circo/test or cirr/test1.
+
+    What was made elsewhere is kept as a run first, under runs/, as `cirbench score` does.
+
+    \b
+    cirbench submit build runs/circo/pli-1a2b3c4d
+    cirbench submit build ranked.json --dataset circo --split test
+    cirbench submit build --dataset cirr --split test1 --features q.npy g.npy --query-ids q.txt --gallery-ids g.txt
+    """
     from cirbench.runs.folder import load_run
     from cirbench.submissions.build import build_submission, upload_hint
     from cirbench.submissions.check import FORMS, protocol_loader
     from cirbench.submissions.receipts import manifest_path
 
-    loaded = load_run(run)
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if run is not None and run.is_file():
+        given["predictions"] = (*given.get("predictions", ()), str(run))
+    elif run is not None and given.keys() - {"data_root"}:
+        raise UsageError(
+            f"{run} is a folder, and options say what was made elsewhere.", hint="Give either a run or files."
+        )
+    elif run is None and not given.keys() & {"predictions", "features"}:
+        raise UsageError("Say what to build files of.", hint="Give a run, or --predictions or --features.")
+    if given.keys() & {"predictions", "features"}:
+        found = score_given(given)
+        if found.run is None:
+            raise UsageError(
+                f"The labels of {found.protocol.name} are public, and no server scores it.",
+                hint="`cirbench score` measures it.",
+            )
+        loaded = found.run
+    else:
+        assert run is not None
+        loaded = load_run(run)
     name = loaded.result.protocol.name.partition("@")[0]
-    known = protocol_loader(data_root)(name) if name in FORMS else None
+    data_root = options["data_root"]
+    known = protocol_loader(None if data_root is None else Path(data_root))(name) if name in FORMS else None
     paths = build_submission(loaded, output, protocol=known)
     if as_json:
         written = {"protocol": name, "files": [str(path) for path in paths], "manifest": str(manifest_path(paths[0]))}

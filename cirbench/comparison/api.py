@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
     from cirbench.comparison.report import Report
-    from cirbench.methods.interface import Method
-    from cirbench.runs.predictions.score import Features, Score
+    from cirbench.methods.interface import Disclosure, Method, Supervision
+    from cirbench.runs.predictions.features import Features
+    from cirbench.runs.predictions.score import Score
 
     AnyMethod: TypeAlias = str | MethodSpec | type[Any] | Method
     Rows: TypeAlias = ArrayLike | str | Path
+    Pairs: TypeAlias = list[tuple[Rows, Rows]]
     Ids: TypeAlias = Iterable[str | int] | str | Path
 
 
@@ -195,55 +197,101 @@ def evaluate(
 
 
 def score(
-    predictions: str | Path | Mapping[str, Sequence[str]] | tuple[Rows, Rows],
+    predictions: str | Path | Mapping[str, Sequence[str] | Mapping[str, float]] | tuple[Rows, Rows] | Pairs,
     benchmark: str | Path | EvaluationProtocol,
     *,
-    query_ids: Ids | None = None,
-    gallery_ids: Ids | None = None,
+    query_ids: Ids | Sequence[Ids] | None = None,
+    gallery_ids: Ids | Sequence[Ids] | None = None,
     split: str | None = None,
     protocol: str | None = None,
     trust: Literal["ranks", "scores"] | None = None,
     data_root: str | Path | None = None,
+    output: str | Path | None = None,
+    name: str | None = None,
+    backbone: str | None = None,
+    supervision: Supervision = "unknown",
+    uses_triplets: Disclosure = "unknown",
+    uses_llm: Disclosure = "unknown",
+    uses_shared_concept: Disclosure = "unknown",
+    trained_on: str | None = None,
+    selected_on: str | None = None,
+    baselines: Sequence[Run | str | Path] = (),
 ) -> Score:
-    """Score ranked lists or features that were made elsewhere; needs no torch.
+    """Score ranked lists or features that were made elsewhere, and keep them as a run; needs no torch.
 
     Args:
         predictions: A file as ``cirbench score --predictions`` takes it; or per query id the ids of the gallery, best
-            first; or the features ``(queries, gallery)``, two arrays (N, D) or ``.npy`` files, which are ranked by
-            cosine similarity.
+            first, or their scores; or the features ``(queries, gallery)``, two arrays (N, D) or files, which are ranked
+            by cosine similarity; or a list of such pairs, each of which is ranked by itself.
         benchmark: As for `evaluate`.
-        query_ids: The query id of each row of the first features, or a file with them; rows may be in any order.
+        query_ids: The query id of each row of the first features, or a file with them; rows may be in any order. For
+            several pairs, one of these for each. Not needed where the file of the features holds them.
         gallery_ids: The gallery id of each row of the second.
         split: Split of the data set; its default one if not given.
         protocol: Protocol id, for a data set with several.
-        trust: Column that orders a TREC run whose ranks contradict its scores.
+        trust: Column that orders a file whose ranks contradict its scores.
         data_root: Folder of the annotations; ``CIRBENCH_DATA`` if not given.
+        output: Folder to keep a run in (`Score.run`); none is kept if not given.
+        name: What the run is called; by the file if not given.
+        backbone: The backbone that they were made with, in words.
+        supervision: What the method was trained with.
+        uses_triplets: Whether it was trained on composed triplets.
+        uses_llm: Whether a large language model takes part.
+        uses_shared_concept: Whether it reads CIRCO's shared concepts.
+        trained_on: What it was trained on, in words.
+        selected_on: What its settings were selected on, in words.
+        baselines: Runs on the same backbone, whose name for it the run takes over.
 
     Raises:
-        UsageError: The protocol's labels are not public, or ids are missing, or given for ranked lists.
+        UsageError: Labels are hidden and no run is kept; or ids are missing, or given for ranked lists.
         InvalidPredictions: The lists break a rule of the protocol, or the features do not fit it.
         MissingData: A file is missing.
     """
-    from cirbench.runs.predictions.lists import RankedLists, read_rankings
-    from cirbench.runs.predictions.score import require_labels, score_features, score_lists
+    from cirbench.runs.predictions.lists import lists_of
+    from cirbench.runs.predictions.score import require_labels
+    from cirbench.runs.scored import Given, ScoreConfig, keep, load_baselines, require_gallery
 
     if isinstance(benchmark, EvaluationProtocol):
-        opened = benchmark
+        opened, entry = benchmark, _entry(benchmark)
     else:
         dataset, protocol = _names(benchmark, protocol)
         entry = choose_protocol(dataset, split=split, protocol=protocol)
         opened = load_protocol(entry.address, None if data_root is None else Path(data_root))
-    require_labels(opened)
+    if output is None:
+        require_labels(opened)
     if trust is not None and not isinstance(predictions, str | Path):
-        raise UsageError("trust is for a TREC run in a file.", hint="Leave it out.")
+        raise UsageError("trust is for a TREC run or a table in a file.", hint="Leave it out.")
     if not isinstance(predictions, str | Path | Mapping):
-        return score_features(*_features(predictions, query_ids, gallery_ids), opened)
-    if query_ids is not None or gallery_ids is not None:
+        given = Given(pairs=_features(predictions, query_ids, gallery_ids))
+    elif query_ids is not None or gallery_ids is not None:
         raise UsageError("query_ids and gallery_ids are for features; ranked lists have ids.", hint="Leave them out.")
-    if isinstance(predictions, str | Path):
-        return score_lists(read_rankings(Path(predictions), trust=trust), opened)
-    ranked = {query: tuple(ids) for query, ids in predictions.items()}
-    return score_lists(RankedLists("the given lists", ranked), opened)
+    elif isinstance(predictions, str | Path):
+        given = Given((Path(predictions),), trust=trust)
+    else:
+        given = Given((lists_of("the given lists", predictions),))
+    config = ScoreConfig(
+        dataset=entry.folder or entry.dataset,
+        predictions=tuple(map(str, given.lists)) if isinstance(predictions, str | Path) else (),
+        trust=trust,
+        name=name,
+        backbone=backbone,
+        supervision=supervision,
+        uses_triplets=uses_triplets,
+        uses_llm=uses_llm,
+        uses_shared_concept=uses_shared_concept,
+        trained_on=trained_on,
+        selected_on=selected_on,
+        baselines=tuple(str(each.folder if isinstance(each, Run) else each) for each in baselines),
+        output=_text(output),
+        data_root=_text(data_root),
+    )
+    if output is None and config.declares:
+        raise UsageError(f"{', '.join(config.declares)} belong to a run, and none is kept.", hint="Give output.")
+    if output is not None:
+        require_gallery(opened, entry)
+    beside = load_baselines(config.baselines, opened)
+    scored = given.answer(opened).measured()
+    return scored if output is None else scored.kept_as(keep(scored, given, config, entry, opened, beside))
 
 
 def compare(
@@ -290,23 +338,32 @@ def list_metrics() -> list[str]:
     return [*METRICS]
 
 
-def _features(pair: Any, query_ids: Ids | None, gallery_ids: Ids | None) -> tuple[Features, Features]:
-    from cirbench.runs.predictions.score import Features
+def _features(given: Any, query_ids: Any, gallery_ids: Any) -> tuple[tuple[Features, Features], ...]:
+    """One pair of features with its ids, or several."""
+    from cirbench.runs.predictions.features import Features
 
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise UsageError(
-            f"An object of type {type(pair).__name__} is not something to score.",
-            hint="Give a file, ranked lists by query id, or features as a pair (queries, gallery).",
+    several = isinstance(given, list) and all(isinstance(pair, tuple) for pair in given)
+    pairs = given if several else [given]
+    ids = [(list(each) if several and each is not None else [each] * len(pairs)) for each in (query_ids, gallery_ids)]
+    found = []
+    for pair, query_id, gallery_id in zip(pairs, *ids, strict=True):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise UsageError(
+                f"An object of type {type(pair).__name__} is not something to score.",
+                hint="Give a file, ranked lists by query id, or features as a pair (queries, gallery).",
+            )
+        in_files = all(isinstance(each, str | Path) for each in pair)
+        if not in_files and (query_id is None or gallery_id is None):
+            raise UsageError(
+                "Features need query_ids and gallery_ids.", hint="They say what the rows are: one id for each row."
+            )
+        found.append(
+            (
+                Features(pair[0], _path_or_data(query_id), "queries", "query_ids"),
+                Features(pair[1], _path_or_data(gallery_id), "gallery", "gallery_ids"),
+            )
         )
-    if query_ids is None or gallery_ids is None:
-        raise UsageError(
-            "Features need query_ids and gallery_ids.", hint="They say what the rows are: one id for each row."
-        )
-    queries, gallery = map(_path_or_data, pair)
-    return (
-        Features.of(queries, _path_or_data(query_ids), "queries", "query_ids"),
-        Features.of(gallery, _path_or_data(gallery_ids), "gallery", "gallery_ids"),
-    )
+    return tuple(found)
 
 
 def _path_or_data(given: Any) -> Any:

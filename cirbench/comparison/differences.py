@@ -181,6 +181,9 @@ def _stages(result: Result) -> Iterator[dict[str, Any]]:
     yield {"checkpoint": method.checkpoint, "trained on": method.trained_on, "selected on": method.selected_on}
     yield {f"training {name}": value for name, value in (method.training or {}).items()}
     yield {"code of the method": method.code, "seed": result.seed}
+    scored = [] if result.scored is None else result.scored.files
+    yield {"provenance": "a run of cirbench" if result.scored is None else str(result.scored)}
+    yield {f"scored {at} {file.role}": f"{file.name} {file.sha256[:_SHORT]}" for at, file in enumerate(scored, start=1)}
     yield {field: getattr(environment, field) for field in ("cirbench", "device", "platform", "python")}
     yield {f"package {name}": version for name, version in environment.packages.items()}
 

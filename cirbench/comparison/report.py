@@ -16,6 +16,7 @@ from cirbench.comparison.tables import (
     difference,
     interval_caption,
     number,
+    scored_notes,
     shown_name,
     statistics_caption,
     thin_notes,
@@ -91,6 +92,7 @@ def overview_table(
             *(() if unimodal is None else (_note(unimodal),)),
             *(() if standings is None else thin_notes(standings)),
             *(remark for run, name in zip(runs, names, strict=True) if (remark := seeds_remark(run, name))),
+            *scored_notes([*zip(names, runs, strict=True)]),
         ),
         foot=_at_most(runs[0].result, [headline.label, *labels], columns),
     )

@@ -237,7 +237,14 @@ def _notes(standings: Standings) -> list[str]:
         notes.append(
             f"Minimum detectable effect at 80 % power: {span} points{by_pair}, at p < {SIGNIFICANCE} before correction."
         )
-    return [*notes, *thin_notes(standings), *standings.remarks]
+    scored = scored_notes([(row.name, row.run) for row in standings.rows])
+    return [*notes, *thin_notes(standings), *scored, *standings.remarks]
+
+
+def scored_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
+    """Name the runs of which nothing is known but what was declared."""
+    scored = [name for name, run in named if run.result.scored is not None]
+    return [f"Made elsewhere and scored here, with what is declared of them: {', '.join(scored)}."] if scored else []
 
 
 def thin_notes(standings: Standings) -> list[str]:

@@ -14,13 +14,14 @@ import msgspec
 from cirbench.benchmarks.catalogue import choose_protocol, datasets, load_protocol
 from cirbench.errors import CheckFailed, CirbenchError, MissingData, UsageError
 from cirbench.leaderboard.binding import KnownProtocol, binding_of, known_protocols, register_protocol
-from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, lists_name
+from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, command_problem, lists_name
 from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, EntryMetric, entry_id, sealed
 from cirbench.leaderboard.evidence import MOST_STORED, pack
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
-from cirbench.runs.config import read_config
-from cirbench.runs.folder import CONFIG, PER_QUERY, load_run
+from cirbench.runs.config import RunConfig
+from cirbench.runs.folder import PER_QUERY, load_run
+from cirbench.runs.scored import ScoreConfig, config_of
 from cirbench.submissions.receipts import parse_receipt
 from cirbench.support.arrays import read_archive
 from cirbench.support.files import exchange, sha256_of_file, write_bytes, write_versioned
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.runs.config import RunConfig
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import MethodRecord, Result
     from cirbench.submissions.receipts import Receipt
@@ -39,11 +39,13 @@ _OWN_TRAINING = "scenes"
 """What `cirbench run` trains on by itself."""
 
 
-def commands(result: Result, config: RunConfig) -> tuple[str, ...]:
+def commands(result: Result, config: RunConfig | ScoreConfig) -> tuple[str, ...]:
     """What to type to make a run again, one command a line.
 
     FOLDER stands for data of one's own, CHECKPOINT for what a training writes. What is as usual is left out.
     """
+    if isinstance(config, ScoreConfig):
+        return (_scoring(result, config),)
     method, backbone = portable_method(result.method), portable(result.backbone.name)
     dataset, protocol = result.protocol.name.partition("/")[0], result.protocol.name.partition("@")[0]
     where = ["--dataset", dataset, "--protocol", protocol] if dataset in datasets() else ["--dataset", "FOLDER"]
@@ -64,6 +66,33 @@ def commands(result: Result, config: RunConfig) -> tuple[str, ...]:
     train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", data, "--monitor", method.selected_on]
     train += [*_options("--set", taught, training), "--output", "CHECKPOINT"]
     return (shlex.join(train), shlex.join([*run, "--checkpoint", "CHECKPOINT"]))
+
+
+def _scoring(result: Result, config: ScoreConfig) -> str:
+    """What to type to score the same files again; what a reader would not be shown of the declarations is left out."""
+    dataset, protocol = result.protocol.name.partition("/")[0], result.protocol.name.partition("@")[0]
+    where = ["--dataset", dataset, "--protocol", protocol] if dataset in datasets() else ["--dataset", "FOLDER"]
+    command = ["cirbench", "score", *where]
+    for file in config.predictions:
+        command += ["--predictions", portable_file(file)]
+    for queries, gallery in config.features:
+        command += ["--features", portable_file(queries), portable_file(gallery)]
+    for option, files in (("--query-ids", config.query_ids), ("--gallery-ids", config.gallery_ids)):
+        for file in files:
+            command += [option, portable_file(file)]
+    command += ["--trust", config.trust] if config.trust else []
+    command += ["--output", "runs", "--name", result.method.name]
+    for name in ("supervision", "uses_triplets", "uses_llm", "uses_shared_concept", "backbone"):
+        value = getattr(config, name)
+        declared = [f"--{name.replace('_', '-')}", str(value)]
+        if value not in (None, "unknown") and command_problem(shlex.join([*command, *declared])) is None:
+            command += declared
+    return shlex.join(command)
+
+
+def portable_file(name: str) -> str:
+    """A file without its folder, wherever that is: a reader has it elsewhere."""
+    return PurePath(name).name
 
 
 def portable_method(method: MethodRecord) -> MethodRecord:
@@ -135,7 +164,7 @@ def add_run(
         CheckFailed: The entry would not hold; nothing was written.
     """
     run = load_run(folder)
-    config = read_config(folder / CONFIG, {})
+    config = config_of(run)
     protocol = _protocol(run.result, config, data_root)
     answers = [parse_receipt(path) for path in receipts]
     if run.result.metrics and answers:
@@ -146,12 +175,13 @@ def add_run(
             hint="Add it with the server's answer: --receipt submissions/.../NAME.receipt.json "
             "(`cirbench submit record` writes it).",
         )
-    part = protocol if config.limit is None else protocol.first(config.limit)
+    limit = config.limit if isinstance(config, RunConfig) else None
+    part = protocol if limit is None else protocol.first(limit)
     files = _of_server(receipts, answers) if answers else {RANKS: pack(read_archive(run.folder / PER_QUERY), part)}
     return _keep(_entry(run, config, files, answers, note), files, entries, protocol)
 
 
-def _protocol(result: Result, config: RunConfig, data_root: Path | None) -> EvaluationProtocol:
+def _protocol(result: Result, config: RunConfig | ScoreConfig, data_root: Path | None) -> EvaluationProtocol:
     """The protocol that the run was evaluated on, which must be the one that lies here."""
     root = data_root or (None if config.data_root is None else Path(config.data_root))
     chosen = choose_protocol(config.dataset, protocol=config.protocol)
@@ -165,7 +195,9 @@ def _protocol(result: Result, config: RunConfig, data_root: Path | None) -> Eval
     return protocol
 
 
-def _entry(run: Run, config: RunConfig, files: dict[str, bytes], answers: Sequence[Receipt], note: str) -> Entry:
+def _entry(
+    run: Run, config: RunConfig | ScoreConfig, files: dict[str, bytes], answers: Sequence[Receipt], note: str
+) -> Entry:
     result = run.result
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     scores = [
@@ -191,6 +223,7 @@ def _entry(run: Run, config: RunConfig, files: dict[str, bytes], answers: Sequen
             ranks_stored=len(files.get(RANKS, b"")) <= MOST_STORED and RANKS in files,
             receipts={name: digest for name, digest in digests.items() if name.endswith(".json")},
             lists={name: digest for name, digest in digests.items() if name.endswith(".gz")} or None,
+            scored=result.scored,
             note=note,
         )
     )

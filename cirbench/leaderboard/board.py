@@ -43,13 +43,14 @@ ENTRIES = Path("leaderboards") / "entries"
 LEVEL = 0.005
 """Two rows with ranks differ where the p-value of their paired test is below it."""
 
-REPRODUCED, SERVER, PUBLISHED, ELSEWHERE = (
+REPRODUCED, SCORED, SERVER, PUBLISHED, ELSEWHERE = (
     "reproduced here",
+    "scored here",
     "server-scored",
     "as published",
     "as published in another paper",
 )
-BADGES = (REPRODUCED, SERVER, PUBLISHED, ELSEWHERE)
+BADGES = (REPRODUCED, SCORED, SERVER, PUBLISHED, ELSEWHERE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ class BoardRow:
     @property
     def is_run(self) -> bool:
         """Whether cirbench made it, so that there is an entry."""
-        return self.badge in (REPRODUCED, SERVER)
+        return self.badge in (REPRODUCED, SCORED, SERVER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +183,10 @@ class Candidate:
 
 _PARTIAL = "It covers a part of the benchmark only, so it is not ranked."
 _NOT_STORED = "Its ranks are too large to be stored, so its numbers cannot be checked here and it is not ranked."
+_DECLARED = (
+    "Its ranking was made elsewhere and scored here: method, backbone, training and disclosures are what its author "
+    "declares."
+)
 SETTING = re.compile(r"\((?P<name>[a-z ]+) (?P<value>\d+(?:\.\d+)?)\)$")
 
 
@@ -217,8 +222,13 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
     names = {loads: name for name, loads in known.backbones.items() if loads is not None}
     protocol = entry.protocol.name.partition("@")[0]
     stored = entry.server_scored or entry.ranks_stored
-    caveats = [*([_PARTIAL] if entry.partial else []), *([] if stored else [_NOT_STORED])]
-    untrained = "nothing" if method.checkpoint is None else "unknown"
+    caveats = [
+        *([_PARTIAL] if entry.partial else []),
+        *([] if stored else [_NOT_STORED]),
+        *([] if entry.scored is None else [_DECLARED]),
+    ]
+    untrained = "nothing" if method.checkpoint is None and entry.scored is None else "unknown"
+    here = REPRODUCED if entry.scored is None else SCORED
     shown = BoardRow(
         id=entry.id,
         method=method.name,
@@ -226,13 +236,13 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         backbone=names.get(backbone.name, backbone.name),
         supervision=method.supervision,
         year=int(entry.created[:4]),
-        badge=SERVER if entry.server_scored else REPRODUCED,
+        badge=SERVER if entry.server_scored else here,
         protocol=protocol,
         metrics={score.label: Number(score.value, score.low, score.high) for score in read_scores(entry, folder)},
         rank=None,
         partial=entry.partial,
         caveats=(*caveats, *([entry.note] if entry.note else [])),
-        source=f"cirbench {entry.environment.cirbench} on {entry.environment.device}, {entry.created[:10]}",
+        source=_source(entry),
         link=None,
         disclosures={
             "trained on": method.trained_on or untrained,
@@ -252,9 +262,20 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         f"own-{name}" if dataset == "own" else dataset,
         entry.partial or not stored,
         (int(entry.protocol.fields["version"]), entry.protocol.digest),
-        backbone.weights,
+        backbone.weights if entry.scored is None or _SHA256.fullmatch(backbone.weights) else None,
         evidence,
     )
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _source(entry: Entry) -> str:
+    """Where a run comes from, in words."""
+    version = f"cirbench {entry.environment.cirbench}"
+    if entry.scored is not None:
+        return f"{entry.scored}, by {version}, {entry.created[:10]}"
+    return f"{version} on {entry.environment.device}, {entry.created[:10]}"
 
 
 def _link(id: str) -> str | None:

@@ -194,6 +194,7 @@ def _identity(entry: Entry, folder: str) -> Iterator[str]:
     if entry.id != folder or entry.id != entry_id(entry.protocol.name, entry.method.name, entry.run):
         yield f"its id {_quote(entry.id)} does not follow from its folder, protocol, method and run"
     named = {"run": entry.run, "ranks": entry.ranks, "checkpoint": entry.method.checkpoint, "code": entry.method.code}
+    named |= {} if entry.scored is None else {f"{file.role} file": file.sha256 for file in entry.scored.files}
     for name, value in named.items():
         if value is not None and _SHA256.fullmatch(value) is None:
             yield f"its {name} is not a sha256"

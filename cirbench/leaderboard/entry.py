@@ -15,6 +15,7 @@ from cirbench.runs.schema import (
     MethodRecord,
     ProtocolRecord,
     Record,
+    Scored,
     rename_training,
 )
 from cirbench.support.files import digest, read_versioned, slug
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from cirbench.support.files import Migration
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 ENTRY, RANKS = "entry.json", "ranks.npz"
 RECEIPTS = re.compile(r"receipt-[a-z_]+\.json")
 LISTS = re.compile(r"lists-[a-z_]+\.json\.gz")
@@ -74,6 +75,7 @@ class Entry(Record, frozen=True, kw_only=True):
         ranks_stored: Whether the ranks lie beside the entry; they do unless they are too large.
         receipts: Sha256 of each receipt of a test server, by file name.
         lists: Sha256 of each submitted file that a receipt is about, compressed, by file name.
+        scored: From what, where the ranking was made elsewhere, so that the rest is what its author declares.
         note: What its author wants to say.
     """
 
@@ -95,6 +97,7 @@ class Entry(Record, frozen=True, kw_only=True):
     ranks_stored: bool = False
     receipts: dict[str, str] = msgspec.field(default_factory=dict)
     lists: dict[str, str] | None = None
+    scored: Scored | None = None
     note: str = ""
 
     def __getitem__(self, label: str) -> EntryMetric:
@@ -173,12 +176,21 @@ def _without_intervals(entry: dict[str, Any]) -> dict[str, Any]:
     return _sealed_again(entry, {**entry, "schema_version": 3, "metrics": metrics})
 
 
+def _scored_elsewhere(entry: dict[str, Any]) -> dict[str, Any]:
+    """3 to 4: an entry says whether its ranking was made elsewhere; up to then none was."""
+    return _sealed_again(entry, {**entry, "schema_version": 4, "scored": None})
+
+
 def _sealed_again(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """A seal that was right covers the new form; one that was wrong is left, so that it is wrong now as well."""
     return {**after, "seal": _seal(after)} if before.get("seal") == _seal(before) else after
 
 
-MIGRATIONS: Mapping[int, Migration] = {1: _names_of_training_parameters, 2: _without_intervals}
+MIGRATIONS: Mapping[int, Migration] = {
+    1: _names_of_training_parameters,
+    2: _without_intervals,
+    3: _scored_elsewhere,
+}
 """By version, the way to the next one."""
 
 

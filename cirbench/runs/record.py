@@ -33,10 +33,11 @@ from cirbench.support.parameters import settings_of
 from cirbench.training.checkpoint import read_card
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.evaluate import Evaluation
+    from cirbench.metrics.measure import Measurement
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.config import Resolved
     from cirbench.runs.ground import Ground
@@ -131,7 +132,7 @@ def result_of(
             tied_relevant=evaluation.ranking.tied_relevant,
             truncated_texts=truncated_texts,
         ),
-        metrics=_values(evaluation, lost.protocol, optimistic),
+        metrics=values_of(evaluation.measurements, lost.protocol, optimistic),
         seed=seed,
         seconds={phase: round(seconds, 3) for phase, seconds in evaluation.seconds.items()},
         peak_memory_mb=round(peak_memory_mb(), 1),
@@ -159,12 +160,25 @@ def configuration_of(job: Job, resolved: Resolved, ground: Ground) -> str:
     return to_toml(config)
 
 
-def _values(evaluation: Evaluation, protocol: EvaluationProtocol, optimistic: Mapping[str, float]) -> list[MetricValue]:
-    found = intervals(evaluation.measurements, protocol.clusters)
+def values_of(
+    measurements: Sequence[Measurement], protocol: EvaluationProtocol, optimistic: Mapping[str, float] | None = None
+) -> list[MetricValue]:
+    """Return measurements with their intervals, in percent; nothing where labels are hidden.
+
+    Args:
+        measurements: What was measured.
+        protocol: On what.
+        optimistic: By label, the number without the queries that are lost.
+    """
+    if not measurements:
+        return []
+    found = intervals(measurements, protocol.clusters)
     best = {each.label: each.value for each in ceilings(protocol)}
     return [
-        MetricValue.of(measured, interval, at_most=best[measured.label], optimistic=optimistic.get(measured.label))
-        for measured, interval in zip(evaluation.measurements, found, strict=True)
+        MetricValue.of(
+            measured, interval, at_most=best[measured.label], optimistic=(optimistic or {}).get(measured.label)
+        )
+        for measured, interval in zip(measurements, found, strict=True)
     ]
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cirbench.metrics.statistics import Interval
     from cirbench.support.files import Migration
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,6 +179,36 @@ class Environment(Record, frozen=True):
     command: str | None = None
 
 
+class ScoredFile(Record, frozen=True):
+    """A file that a ranking was scored from.
+
+    Attributes:
+        role: ``"lists"``, ``"queries"``, ``"gallery"``, ``"ids of queries"`` or ``"ids of gallery"``.
+        name: Without its folder; empty for what was in memory.
+        sha256: Of its content.
+    """
+
+    role: str
+    name: str
+    sha256: str
+
+
+class Scored(Record, frozen=True):
+    """What was made elsewhere and scored here: nothing is known of what made it but what was declared.
+
+    Attributes:
+        files: What it was scored from.
+        notes: How the files were understood, and what was done to them.
+    """
+
+    files: list[ScoredFile]
+    notes: list[str] = []
+
+    def __str__(self) -> str:
+        kind = "lists" if any(file.role == "lists" for file in self.files) else "features"
+        return f"scored from {kind} that were made elsewhere"
+
+
 class Result(Record, frozen=True, kw_only=True):
     """What a run found, and everything needed to find it again.
 
@@ -196,6 +226,7 @@ class Result(Record, frozen=True, kw_only=True):
         environment: See `Environment`.
         created: UTC time, ISO 8601.
         lost: Ids of the images that were missing or broken, where that was allowed.
+        scored: From what, where the ranking was made elsewhere; ``None`` where a method of this harness made it.
         files: Sha256 of each file beside this one.
         digests: Sha256 of each other field, so that an edited one is noticed and named; see `seal`.
     """
@@ -213,6 +244,7 @@ class Result(Record, frozen=True, kw_only=True):
     environment: Environment
     created: str
     lost: list[str] = []
+    scored: Scored | None = None
     files: dict[str, str] = {}
     digests: dict[str, str] = {}
 
@@ -273,9 +305,15 @@ def _other_intervals(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "schema_version": 4, "metrics": metrics}
 
 
+def _scored_elsewhere(result: dict[str, Any]) -> dict[str, Any]:
+    """4 to 5: a result says whether its ranking was made elsewhere; up to then none was."""
+    return {**result, "schema_version": 5, "scored": None}
+
+
 MIGRATIONS: Mapping[int, Migration] = {
     1: _selection_and_training,
     2: _names_of_training_parameters,
     3: _other_intervals,
+    4: _scored_elsewhere,
 }
 """By version, the way to the next one."""

@@ -94,7 +94,15 @@ def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | N
             hint="Point CIRBENCH_DATA at the annotations of the run, or run it again.",
         )
     folder, stem = output / entry.dataset, f"{run.result.method.name}-{run.result.digest[:8]}"
-    contents = _contents(entry.dataset, read_rankings(run.folder / "predictions.jsonl"), stem)
+    lists = read_rankings(run.folder / "predictions.jsonl")
+    if entry.dataset == "cirr" and not lists.group_rankings:
+        raise CheckFailed(
+            f"{run.folder} does not rank the groups of its queries, and CIRR's server takes two files, recall and "
+            "recall_subset.",
+            hint="Score lists that hold at least three members of each group, lines with group_ranking, or the second "
+            "file of the server as well (docs/predictions.md).",
+        )
+    contents = _contents(entry.dataset, lists, stem)
     encoded = {file: circo.encode(values) for file, values in contents.items()}
     for file, values in contents.items():
         check_values(folder / file, values, len(encoded[file]), lambda _: known, name).require()

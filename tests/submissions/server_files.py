@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks import circo, cirr, load_protocol
 from cirbench.protocol import Gallery
-from tests import circo_files
+from tests import annotation_files, circo_files
 from tests.annotation_files import write_cirr
 
 if TYPE_CHECKING:
@@ -94,6 +94,30 @@ def write_circo_test(root: Path) -> Path:
     others = (number for number in range(1, 2 * count) if number not in references)
     gallery = [*references, *(next(others) for _ in range(count - len(references)))]
     circo_files.write(root, rows, gallery, split="test")
+    return root
+
+
+def write_cirr_test1(root: Path) -> Path:
+    """Write annotations that keep every published count of CIRR's test1; groups overlap, as there."""
+    counts = cirr.EXPECTED["test1"]
+    images, groups, references = counts[cirr.IMAGES], counts[cirr.GROUPS], counts[cirr.REFERENCES]
+    ids = [f"test1-{number}-0-img{number % 2}" for number in range(images)]
+    rows = []
+    for number in range(counts[cirr.QUERIES]):
+        reference = (number % references) * images // references
+        group = reference * groups // images
+        start = min(group * images // groups, images - cirr.GROUP)
+        rows.append(
+            {
+                "pairid": 12000 + number,
+                "reference": ids[reference],
+                "caption": f"show {number} of them",
+                "img_set": {"id": group, "members": ids[start : start + cirr.GROUP]},
+            }
+        )
+    annotation_files.write(root / "cirr/captions/cap.rc2.test1.json", rows)
+    places = {name: f"./test1/{name}.png" for name in ids}
+    annotation_files.write(root / "cirr/image_splits/split.rc2.test1.json", places)
     return root
 
 

@@ -20,7 +20,8 @@ from cirbench.leaderboard.site.cases import (
     shown,
 )
 from cirbench.leaderboard.site.frame import render
-from cirbench.runs.config import read_config
+from cirbench.runs.folder import load_run
+from cirbench.runs.scored import config_of
 from cirbench.support.files import write_text
 from cirbench.support.tables import Column, Number, Table
 
@@ -142,7 +143,7 @@ def summary(report: QueryReport) -> Table:
 
 def _protocol(folder: Path, data_root: Path | None) -> tuple[EvaluationProtocol, bool]:
     """Load the protocol that a run's configuration names, and say whether its images come with cirbench."""
-    config = read_config(folder / "config.toml", {})
+    config = config_of(load_run(folder))
     root = data_root or (None if config.data_root is None else Path(config.data_root))
     entry = choose_protocol(config.dataset, protocol=config.protocol)
     free = entry.folder is None and find_dataset(config.dataset).needs is None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cirbench.leaderboard.site.cases import Thumbnails
     from cirbench.leaderboard.site.figures import Figure
     from cirbench.methods.interface import MethodSpec
+    from cirbench.runs.schema import Scored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,11 +238,16 @@ def _identity(entry: Entry) -> tuple[tuple[str, str], ...]:
         "backbone": f"{backbone.name}: {backbone.architecture}, {backbone.activation}, {backbone.precision}",
         "weights": backbone.weights,
         "preprocessing": backbone.preprocessing,
+        **({} if entry.scored is None else {"scored from": _files(entry.scored)}),
         "packages": ", ".join(f"{name} {version}" for name, version in sorted(entry.environment.packages.items())),
         "python": f"{entry.environment.python} on {entry.environment.platform}",
         **{f"protocol: {name}": value for name, value in entry.protocol.fields.items()},
     }
     return tuple(facts.items())
+
+
+def _files(scored: Scored) -> str:
+    return ", ".join(f"{file.role}: {file.name or 'in memory'} ({file.sha256[:12]})" for file in scored.files)
 
 
 def _cases(entry: Entry, view: BoardView, entries: Path, thumbnails: Thumbnails) -> tuple[ShownCase, ...]:
