@@ -10,7 +10,8 @@ prints it in that order without a traceback, and exits with the code of its clas
     │   └── CorruptFile        3  … a file is there, and is damaged
     ├── CheckFailed            4  a file or a plug-in broke a rule that was checked
     │   └── InvalidPredictions 4  … predictions that cannot be scored
-    └── MethodFailed           5  a method plug-in failed, or returned what it must not
+    └── PluginFailed           5  a plug-in cannot be loaded, or is not what it is registered as
+        └── MethodFailed       5  … a method failed, or returned what it must not
 """
 
 from __future__ import annotations
@@ -149,7 +150,11 @@ class InvalidPredictions(CheckFailed):
     """Predictions that cannot be scored: unknown, missing or repeated ids, or a broken file."""
 
 
-class MethodFailed(CirbenchError):
-    """A method plug-in could not be loaded, raised, or returned what it must not."""
+class PluginFailed(CirbenchError):
+    """A plug-in of any kind could not be loaded, or is not what it is registered as."""
 
     exit_code = 5
+
+
+class MethodFailed(PluginFailed):
+    """A method raised, or returned what it must not."""

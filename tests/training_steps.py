@@ -18,8 +18,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cirbench.backbones import text
-from cirbench.methods.registry import find_method, load_object
+from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
+from cirbench.support.plugins import load_object
 from cirbench.training.interface import Batch
 from cirbench.training.loop import Step, enable_activation_checkpointing, optimizer_for
 

@@ -88,10 +88,10 @@ def check_method(
     cirbench check method my-method/my_method/__init__.py:SPEC
     """
     from cirbench.methods.conformance import check_spec
-    from cirbench.methods.registry import find_method, reference_of
+    from cirbench.methods.registry import METHODS, find_method
 
     spec = find_method(name)
-    findings = [*check_spec(spec, reference_of(name)), *_run(spec, backbone, checkpoint, pairs(assignments))]
+    findings = [*check_spec(spec, METHODS.reference(name)), *_run(spec, backbone, checkpoint, pairs(assignments))]
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:

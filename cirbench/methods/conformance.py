@@ -147,7 +147,7 @@ def _gaps(spec: MethodSpec) -> Iterator[str]:
 
 def _heavy(reference: str) -> str | None:
     program = (
-        "import sys; from cirbench.methods.registry import load_object; "
+        "import sys; from cirbench.support.plugins import load_object; "
         f"load_object(sys.argv[1], owner='the method'); sys.exit({_IMPORTS_TORCH} * ('torch' in sys.modules))"
     )
     done = subprocess.run(

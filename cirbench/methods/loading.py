@@ -8,9 +8,9 @@ import numpy as np
 
 from cirbench.errors import CirbenchError, MethodFailed, UnknownName, UsageError
 from cirbench.methods.interface import Scorer
-from cirbench.methods.registry import load_object
 from cirbench.support.console import typed
 from cirbench.support.parameters import parse
+from cirbench.support.plugins import load_object
 from cirbench.training.checkpoint import open_checkpoint
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def build(spec: MethodSpec, encoder: Encoder, parameters: Parameters, checkpoint
         UsageError: A checkpoint is needed and not given, or given and not needed, or belongs to another backbone.
         MissingData: The checkpoint is not there.
         CorruptFile: The checkpoint is damaged.
-        MethodFailed: The implementation cannot be imported, or fails.
+        PluginFailed: The implementation cannot be imported.
+        MethodFailed: It fails.
     """
     if spec.trainer is not None and checkpoint is None:
         raise UsageError(

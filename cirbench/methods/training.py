@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.errors import UsageError
-from cirbench.methods.registry import load_object
 from cirbench.support.console import typed
 from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes
 from cirbench.support.parameters import parse
+from cirbench.support.plugins import load_object
 from cirbench.training.checkpoint import (
     CARD,
     WEIGHTS,
@@ -54,7 +54,7 @@ def training_request(spec: MethodSpec, backbone: Backbone, source: Source, param
 
     Raises:
         UsageError: The method is not trained, or cannot train on this backbone or source.
-        MethodFailed: Its objective cannot be imported.
+        PluginFailed: Its objective cannot be imported.
     """
     from cirbench.training.train import Request
 

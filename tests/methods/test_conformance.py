@@ -11,7 +11,7 @@ from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.methods.conformance import check_method, check_spec
 from cirbench.methods.interface import MethodSpec, Parameters
 from cirbench.methods.loading import checked
-from cirbench.methods.registry import find_method, list_methods, reference_of
+from cirbench.methods.registry import METHODS, find_method, list_methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,7 +112,7 @@ def test_each_kind_of_breach_is_found(factory: Callable[[], Method], rule: str, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_methods())
 def test_the_specs_that_come_along_are_complete_and_light(name: str) -> None:
-    findings = check_spec(find_method(name), reference_of(name))
+    findings = check_spec(find_method(name), METHODS.reference(name))
     assert [finding.problem for finding in findings] == [None, None]
 
 

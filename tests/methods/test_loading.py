@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.backbones.features.encoder import Encoder
-from cirbench.errors import MethodFailed, MissingData, UnknownName, UsageError
+from cirbench.errors import MethodFailed, MissingData, PluginFailed, UnknownName, UsageError
 from cirbench.methods.interface import MethodSpec
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
@@ -64,5 +64,5 @@ def test_an_implementation_that_cannot_be_imported_or_built_is_a_failure_of_the_
     )
     with pytest.raises(MethodFailed, match="The method mine cannot be built: RuntimeError: no weights here"):
         build(spec_of(f"{file}:Failing"), encoder, parse_parameters(spec_of(""), {}))
-    with pytest.raises(MethodFailed, match="importing no_such_module failed with ModuleNotFoundError"):
+    with pytest.raises(PluginFailed, match="importing no_such_module failed with ModuleNotFoundError"):
         build(spec_of("no_such_module:Mine"), encoder, parse_parameters(spec_of(""), {}))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
 
-from cirbench.errors import MethodFailed, MissingData, UnknownName, UsageError
+from cirbench.errors import MissingData, PluginFailed, UnknownName, UsageError
 from cirbench.methods.registry import find_baselines, find_method, list_methods, load_methods
 
 BUILT_IN = sorted(
@@ -93,7 +92,7 @@ def test_a_plug_in_that_exits_on_import_breaks_only_itself(tmp_path: Path, monke
 def test_a_plug_in_must_call_itself_as_it_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "renamed_plugin.py").write_text(SINGLE_FILE)
     install(tmp_path, monkeypatch, "renamed", "renamed_plugin:PLAIN")
-    with pytest.raises(MethodFailed, match="The method renamed calls itself 'plain' in its SPEC"):
+    with pytest.raises(PluginFailed, match="The method renamed calls itself 'plain' in its SPEC"):
         find_method("renamed")
 
 
@@ -118,7 +117,7 @@ def test_a_method_may_be_a_class_in_a_module(tmp_path: Path, monkeypatch: pytest
 def test_what_is_no_method_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(SINGLE_FILE)
-    with pytest.raises(MethodFailed, match="is not a method: it is neither a MethodSpec nor a class with one as SPEC"):
+    with pytest.raises(PluginFailed, match="is not a method: it is neither a MethodSpec nor a class with one as SPEC"):
         find_method(f"{file}:OTHER")
     with pytest.raises(UnknownName, match=r"There is no object in .*mine.py called 'Mien'.\nNearest: Mine"):
         find_method(f"{file}:Mien")
@@ -131,7 +130,7 @@ def test_what_is_no_method_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_fails_is_tried_again_once_it_is_mended(tmp_path: Path) -> None:
     file = tmp_path / "mended.py"
     file.write_text("1 / 0")
-    with pytest.raises(MethodFailed, match="ZeroDivisionError: division by zero"):
+    with pytest.raises(PluginFailed, match="ZeroDivisionError: division by zero"):
         find_method(f"{file}:Mine")
     file.write_text(SINGLE_FILE + "# mended, and of another length\n")
     assert find_method(f"{file}:Mine").name == "mine"
@@ -142,8 +141,16 @@ def test_the_baselines_are_found_by_the_side_of_the_query_that_they_declare() ->
     assert found == {"image": "image-only", "text": "text-only", "image+text": "image-text"}
 
 
-def test_a_broken_method_does_not_hide_the_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = EntryPoint("broken", "no_such_package_anywhere:SPEC", "cirbench.methods")
-    installed = [broken, *entry_points(group="cirbench.methods")]
-    monkeypatch.setattr("cirbench.methods.registry.entry_points", lambda group: installed)
+def test_a_broken_method_does_not_hide_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "broken", "no_such_package_anywhere:SPEC")
     assert {*find_baselines()} == {"image", "text", "image+text"}
+
+
+def test_a_name_that_comes_with_cirbench_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "taking.py").write_text(SINGLE_FILE)
+    install(tmp_path, monkeypatch, "pli", "taking:PLAIN")
+    found, broken = load_methods()
+    assert found["pli"].title != "Plain"
+    assert broken["pli of pli-plugin"].message == (
+        "The method pli of pli-plugin is not used: cirbench registers that name already."
+    )

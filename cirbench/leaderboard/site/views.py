@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
-from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, read_evide
 from cirbench.leaderboard.site import figures
 from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
 from cirbench.leaderboard.site.frame import Heading, headings, to_html
-from cirbench.methods.registry import GROUP, find_method, unimodal_baselines
+from cirbench.methods.registry import METHODS, unimodal_baselines
 from cirbench.support.console import typed
 from cirbench.support.files import slug
 
@@ -347,12 +347,9 @@ def _method(name: str, rows: tuple[tuple[BoardView, BoardRow], ...], spec: Metho
 def _shipped() -> dict[str, MethodSpec]:
     """The methods that come with cirbench itself: what else is installed must not change the site."""
     found = {}
-    for point in entry_points(group=GROUP):
-        if point.dist is not None and point.dist.name == "cirbench":
-            try:
-                found[slug(point.name)] = find_method(point.name)
-            except CirbenchError:  # broken by a missing extra: its rows are shown without its card
-                continue
+    for name in METHODS.shipped():
+        with contextlib.suppress(CirbenchError):  # broken by a missing extra: its rows are shown without its card
+            found[slug(name)] = METHODS.find(name)
     return found
 
 
