@@ -1,6 +1,6 @@
 """Data sets: queries, galleries, protocols, and where their files are.
 
-Importing this loads the catalogue and nothing else; a data set's module is imported when its protocol is loaded.
+Importing this loads the catalogue and nothing else; a benchmark's module is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from cirbench.benchmarks.catalogue import (
     load_protocol,
     protocols,
 )
-from cirbench.benchmarks.entry import DatasetEntry, ProtocolEntry
+from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 
-__all__ = ["DatasetEntry", "ProtocolEntry", "choose_protocol", "datasets", "find_dataset", "load_protocol", "protocols"]
+__all__ = ["Benchmark", "ProtocolEntry", "choose_protocol", "datasets", "find_dataset", "load_protocol", "protocols"]

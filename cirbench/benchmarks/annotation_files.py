@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from cirbench.benchmarks.files.remote import DATASET_FILES, Archive
+from cirbench.benchmarks.files.remote import Archive
+from cirbench.benchmarks.interface import BENCHMARKS
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, some
 from cirbench.support.console import typed
 from cirbench.support.textfiles import numbered_lines, read_bytes, read_text, refuse_placeholder
@@ -91,7 +92,7 @@ def dataset_folders(root: Path, name: str) -> list[Path]:
     exact = [root / name] if (root / name).is_dir() else []
     found = list(dict.fromkeys([*exact, *_alike(root, name)]))
     found += [inner for outer in found for inner in _alike(outer, name)]
-    if any((root / path).exists() for path in _KNOWN_FILES.get(name, ())):
+    if any((root / path).exists() for path in _known_files(name)):
         found.append(root)
     return found or [root / name]
 
@@ -99,7 +100,7 @@ def dataset_folders(root: Path, name: str) -> list[Path]:
 def possible_places(root: Path, path: str) -> list[Path]:
     """Return where a file or folder of a data set may be, given its path relative to the data root."""
     name, slash, rest = path.partition("/")
-    if name not in _KNOWN_FILES:
+    if name not in BENCHMARKS.names():
         return [root / path]
     return [folder / rest if slash else folder for folder in dataset_folders(root, name)]
 
@@ -115,9 +116,16 @@ def _home(root: Path, candidate: str, path: Path) -> list[Path]:
     name = candidate.partition("/")[0]
     return (
         [folder for folder in dataset_folders(root, name) if path.is_relative_to(folder)]
-        if name in _KNOWN_FILES
+        if name in BENCHMARKS.names()
         else []
     )
+
+
+def _known_files(name: str) -> Iterator[str]:
+    """The files that a data set is known by, relative to its folder."""
+    if name in BENCHMARKS.names():
+        for file in BENCHMARKS.find(name).files.annotations:
+            yield (file.yields if isinstance(file, Archive) else file.path).partition("/")[2]
 
 
 def _alike(folder: Path, name: str) -> list[Path]:
@@ -133,15 +141,6 @@ def _alike(folder: Path, name: str) -> list[Path]:
 
 def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower())).removesuffix("dataset")
-
-
-_KNOWN_FILES = {
-    name: tuple(
-        (file.yields if isinstance(file, Archive) else file.path).partition("/")[2] for file in made_of.annotations
-    )
-    for name, made_of in DATASET_FILES.items()
-}
-"""Per data set, the files that it is known by, relative to its folder."""
 
 
 T = TypeVar("T")

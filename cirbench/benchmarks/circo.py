@@ -26,7 +26,10 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
+from cirbench.benchmarks.coco_composition import COCO, COCO_LICENCE
+from cirbench.benchmarks.files.remote import GITHUB, Archive, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles
+from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
@@ -36,6 +39,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ImageId = Annotated[int, msgspec.Meta(ge=0)]
+LICENCE = "CC BY-NC 4.0"
+_UNLABELED = ("COCO2017_unlabeled/unlabeled2017", "unlabeled2017")
+UNLABELED2017 = Collection(
+    "circo", (*(f"{place}/{name}" for place in ("circo", "coco", "coco/images") for name in _UNLABELED), "circo")
+)
 
 ASPECTS = (
     "cardinality",
@@ -165,7 +173,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
     refuse(path, [*_broken_queries(rows, expected), *(_broken_labels(labelled, expected) if labelled else ())])
     ids = _gallery_ids(data_root, expected)
     references = tuple(str(row.reference_img_id) for row in rows)
-    images = ImageFiles("circo", ids or tuple(dict.fromkeys(references)), data_root, "cirbench data check circo")
+    images = ImageFiles(UNLABELED2017, ids or tuple(dict.fromkeys(references)), data_root, "cirbench data check circo")
     gallery = None if ids is None else Gallery(ids, [images[name] for name in ids])
     if gallery is not None:
         refuse(path, _outside(rows, labelled or (), gallery))
@@ -190,7 +198,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
         slices={} if labelled is None else {"aspect": tuple(_in_official_order(row) for row in labelled)},
         clusters=references,
         captions=f"the relative caption as annotated; the shared concept is {concept}",
-        licence="CC BY-NC 4.0",
+        licence=LICENCE,
     )
 
 
@@ -242,3 +250,59 @@ def _outside(rows: Sequence[_TestRow], labelled: Sequence[_ValRow], gallery: Gal
         yield f"the reference is not in the gallery for {queries(lost)}"
     if lost := [row.id for row in labelled if any(str(name) not in at for name in row.gt_img_ids)]:
         yield f"a ground truth is not in the gallery for {queries(lost)}"
+
+
+_ANNOTATIONS = listed(
+    f"{GITHUB}/miccunifi/CIRCO/267b5c9087d856ce1b41d2daf8f385ae5b629a3b",
+    "circo",
+    """
+    6b31a1dbc3c85627501d9a250f87708f24a27d74d6a65360b6ddd2537a154d04    111978 annotations/val.json val*
+    2f7c37e89220c990b6b0525d6f3ed63d3fc02e03ce336aa42a3b822841b14886    167660 annotations/test.json test*
+    """,
+)
+_IMAGE_INFO = Archive(
+    f"{COCO}/annotations/image_info_unlabeled2017.zip",
+    "circo/image_info_unlabeled2017.zip",
+    None,
+    None,
+    into="circo",
+    yields="circo/annotations/image_info_unlabeled2017.json",
+    only=("annotations/image_info_unlabeled2017.json",),
+)
+_PHOTOGRAPHS = Archive(
+    f"{COCO}/zips/unlabeled2017.zip",
+    "circo/unlabeled2017.zip",
+    20_126_613_414,
+    None,
+    into="circo",
+    yields="circo/unlabeled2017",
+)
+BENCHMARK = Benchmark(
+    name="circo",
+    title="CIRCO: open-domain photographs of COCO with several ground truths per query",
+    licence=LICENCE,
+    citation="Baldrati et al., Zero-Shot Composed Image Retrieval with Textual Inversion, ICCV 2023",
+    load=circo_protocol,
+    protocols=tuple(
+        ProtocolEntry(
+            f"circo/{variant}",
+            chosen.title,
+            chosen.split,
+            EXPECTED[chosen.split][QUERIES],
+            EXPECTED[chosen.split][IMAGES],
+            labelled=chosen.split == "val",
+        )
+        for variant, chosen in VARIANTS.items()
+    ),
+    needs="circo/annotations/{val,test}.json; the gallery from circo/annotations/image_info_unlabeled2017.json",
+    files=DatasetFiles(
+        (*_ANNOTATIONS, _IMAGE_INFO),
+        (
+            ImageSet(
+                "COCO 2017 unlabeled", UNLABELED2017, 123_403, COCO_LICENCE, "circo/unlabeled2017", (_PHOTOGRAPHS,)
+            ),
+        ),
+    ),
+    columns=tuple(f"mAP@{k}" for k in (5, 10, 25, 50)),
+    server="circo",
+)

@@ -24,7 +24,9 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
+from cirbench.benchmarks.files.remote import GITHUB, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles
+from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import CIRR_AVERAGE, Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
@@ -32,6 +34,10 @@ from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+LICENCE = "MIT"
+NLVR2 = Collection("cirr", ("cirr", "nlvr2", "dev", "test1"))
+"""CIRR's authors put the images, ``dev`` and ``test1``, beside the annotations."""
 
 GROUP = 6
 CUTOFFS = (1, 5, 10, 50)
@@ -118,7 +124,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
     inside = frozenset(ids)
     silent = SILENT.get(split, frozenset())
     refuse(path, [*_broken_queries(rows, inside, silent, expected), *_broken_labels(labelled or (), inside, expected)])
-    images = ImageFiles("cirr", ids, data_root, "cirbench data check cirr")
+    images = ImageFiles(NLVR2, ids, data_root, "cirbench data check cirr")
     protocol = EvaluationProtocol(
         id=f"cirr/{variant}",
         version=1,
@@ -133,7 +139,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
         groups=tuple(tuple(row.img_set.members) for row in rows),
         clusters=tuple(str(row.img_set.id) for row in rows),
         captions="the caption as annotated",
-        licence="MIT",
+        licence=LICENCE,
     )
     return protocol if labelled is None else _with_soft_labels(protocol, labelled, variant)
 
@@ -198,3 +204,54 @@ def _broken_labels(rows: Sequence[_ValRow], inside: frozenset[str], expected: Ex
     yield from wrong_counts({f"soft labels {label:g}": given.count(label) for label in SOFT_LABELS}, expected)
     if other := sorted(set(given).difference(SOFT_LABELS)):
         yield f"unknown soft labels: {some(other)}"
+
+
+_ANNOTATIONS = listed(
+    f"{GITHUB}/Cuberick-Orion/CIRR/2276fba2d2c53862c8ae79ea18e1f1ae03719f56",
+    "cirr",
+    """
+    a85c3a1aa464f1af7229918e8018d08b8b20ce5dab479ffdf39d61113140f919   1609916 captions/cap.rc2.val.json val*
+    de36f7a7219c8bb06347a67748cfc68405be7dad62853a1e31846c98e491235b    105568 image_splits/split.rc2.val.json val*
+    26a2b2e7a5c96c903491aefc7d5f237f03d3cca97712e1b6bb3b231db5ff8001   1254129 captions/cap.rc2.test1.json test1*
+    bf2bb9ed0659c4aae35de72350652b9ab75d36a060211f826bec15c58ec12566    120364 image_splits/split.rc2.test1.json test1*
+    """,
+)
+BENCHMARK = Benchmark(
+    name="cirr",
+    title="CIRR: everyday photographs of NLVR2, each query in a group of six similar ones",
+    licence=LICENCE,
+    citation="Liu et al., Image Retrieval on Real-life Images with Pre-trained Vision-and-Language Models, ICCV 2021",
+    load=cirr_protocol,
+    protocols=tuple(
+        ProtocolEntry(
+            f"cirr/{variant}",
+            title,
+            split := variant.partition("-")[0],
+            EXPECTED[split][QUERIES],
+            EXPECTED[split][IMAGES],
+            labelled=split == "val",
+        )
+        for variant, title in TITLES.items()
+    ),
+    needs="cirr/captions/cap.rc2.{val,test1}.json, cirr/image_splits/split.rc2.{val,test1}.json",
+    files=DatasetFiles(
+        _ANNOTATIONS,
+        tuple(
+            ImageSet(
+                f"NLVR2 {folder}",
+                NLVR2,
+                count,
+                "the terms of use of NLVR2; the photographs are their owners'",
+                f"cirr/{folder}",
+                by_hand="Ask for the NLVR2 images with the form that https://github.com/lil-lab/nlvr/tree/master/nlvr2 "
+                "(direct image download) links; without an answer, ask the authors of CIRR "
+                "(https://github.com/Cuberick-Orion/CIRR). NLVR2's list of URLs does not help: many are dead.",
+                names=f"{folder}-*",
+                variants=variants,
+            )
+            for folder, count, variants in (("dev", 2297, ("val*",)), ("test1", 2315, ("test1",)))
+        ),
+    ),
+    columns=(*(measure.label for measure in MEASURES), *(f"Recall_soft@{k}" for k in (1, 2, 3, 5, 10, 50))),
+    server="cirr",
+)

@@ -23,7 +23,9 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
+from cirbench.benchmarks.files.remote import Archive, Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import CutOut, ImageFiles
+from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
@@ -38,6 +40,22 @@ LARGEST_SHARE = 0.5
 """Of its photograph's area that an object's box may cover."""
 
 CUTOFFS = (1, 5, 10)
+TITLE = "COCO object composition, objects drawn by a fixed rule"
+LICENCE = "CC BY 4.0"
+
+# images.cocodataset.org has no certificate of its own name; this is the same bucket, encrypted.
+COCO = "https://s3.amazonaws.com/images.cocodataset.org"
+COCO_LICENCE = "the photographers' own, mostly Creative Commons: https://cocodataset.org/#termsofuse"
+VAL2017 = Collection("coco-val2017", tuple(f"{place}/val2017" for place in ("genecis", "coco", "coco/images")))
+_PHOTOGRAPHS = Archive(
+    f"{COCO}/zips/val2017.zip",
+    "coco/val2017.zip",
+    815_585_330,
+    "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+    into="coco",
+    yields="coco/val2017",
+)
+VAL2017_PHOTOGRAPHS = ImageSet("COCO 2017 val", VAL2017, None, COCO_LICENCE, "coco/val2017", (_PHOTOGRAPHS,))
 PLACES = ("coco/annotations/instances_val2017.json", "genecis/annotations/instances_val2017.json")
 Size = Annotated[int, msgspec.Meta(gt=0)]
 
@@ -105,11 +123,11 @@ def load(data_root: Path, expected: Expected) -> EvaluationProtocol:
     names = {each.id: each.name for each in found.categories}
     drawn = [chosen for image in sorted(of_image) if (chosen := _draw(of_image[image], LARGEST_SHARE * sizes[image]))]
     ids = tuple(str(annotation.image_id) for annotation in drawn)
-    images = ImageFiles("coco-val2017", ids, data_root, "cirbench data check coco")
+    images = ImageFiles(VAL2017, ids, data_root, "cirbench data check coco")
     return EvaluationProtocol(
         id="coco/object-composition",
         version=1,
-        title="COCO object composition, objects drawn by a fixed rule",
+        title=TITLE,
         queries=tuple(
             Query(
                 str(annotation.id),
@@ -122,7 +140,7 @@ def load(data_root: Path, expected: Expected) -> EvaluationProtocol:
         labels=Labels(tuple((name,) for name in ids)),
         measures=tuple(Measure("Recall", k) for k in CUTOFFS),
         captions='"a photo of {class} and {the other classes, joined by " and "}": Pic2Word\'s text-only prompt',
-        licence="CC BY 4.0",
+        licence=LICENCE,
         data_digests={"drawn annotation ids": digest([annotation.id for annotation in drawn])},
     )
 
@@ -157,3 +175,26 @@ def _broken(found: _Instances, expected: Expected) -> Iterator[str]:
         yield f"annotations are of no image of the file: {some(lost)}"
     if lost := [each.id for each in found.annotations if each.category_id not in classes]:
         yield f"annotations are of no class of the file: {some(lost)}"
+
+
+_INSTANCES = Archive(
+    f"{COCO}/annotations/annotations_trainval2017.zip",
+    "coco/annotations_trainval2017.zip",
+    252_907_541,
+    "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+    into="coco",
+    yields="coco/annotations/instances_val2017.json",
+    only=("annotations/instances_val2017.json",),
+    unpacked=20_000_000,
+)
+BENCHMARK = Benchmark(
+    name="coco",
+    title="COCO object composition: a photograph from one of its objects and the classes of all",
+    licence=LICENCE,
+    citation="Saito et al., Pic2Word: Mapping Pictures to Words for Zero-Shot Composed Image Retrieval, CVPR 2023",
+    load=coco_protocol,
+    protocols=(ProtocolEntry("coco/object-composition", TITLE, "val", None, None),),
+    needs="coco/annotations/instances_val2017.json",
+    files=DatasetFiles((_INSTANCES,), (VAL2017_PHOTOGRAPHS,)),
+    columns=tuple(f"Recall@{k}" for k in CUTOFFS),
+)

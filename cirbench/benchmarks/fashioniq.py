@@ -32,7 +32,9 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
+from cirbench.benchmarks.files.remote import GITHUB, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles
+from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 CATEGORIES = ("dress", "shirt", "toptee")
 LICENCE = "CDLA-Permissive"
+PRODUCTS = Collection("fashioniq", ("fashioniq", "fashion-iq", "fashionIQ"))
 CHECK = "cirbench data check fashioniq"
 
 
@@ -78,6 +81,9 @@ EXPECTED: Mapping[str, Expected] = {
     "toptee": {QUERIES: 1961, IMAGES: 5373, UNION: 2902},
 }
 """Counted in the published files."""
+
+SPLIT_IMAGES, UNION_IMAGES = 15_415, 8582
+"""Distinct images of all three galleries together; some are in two."""
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -149,7 +155,7 @@ def assemble(
     """Make a protocol of categories: one gallery of all their images, in which each query ranks its category's pool."""
     names = [category.name for category in categories]
     ids = tuple(dict.fromkeys(name for category in categories for name in category.gallery))
-    images = ImageFiles("fashioniq", ids, data_root, CHECK)
+    images = ImageFiles(PRODUCTS, ids, data_root, CHECK)
     rows = [
         (place, f"{category.name}-{number}", pair, texts)
         for place, category in enumerate(categories)
@@ -219,6 +225,7 @@ def _broken(
             yield f"images are not in the split's list: {', '.join(outside[:10])}"
 
 
+PLI_TITLE = "FashionIQ val as PLI's code, pair list from your file"
 PLI_FILE = "fashioniq/captions_pairs/fashion_iq-val-cap-{category}.txt"
 """Lines of ``dress/ID.jpg;dress/ID.jpg;caption``, where two neighbouring lines are the two captions of one pair."""
 
@@ -247,7 +254,7 @@ def load_pli(data_root: Path, expected: Mapping[str, Expected]) -> EvaluationPro
     """Load lists of pairs whose counts are ``expected``; see `pli_protocol`."""
     return assemble(
         "fashioniq/val-pli",
-        "FashionIQ val as PLI's code, pair list from your file",
+        PLI_TITLE,
         [_read_pairs(category, data_root, expected[category]) for category in CATEGORIES],
         data_root,
         cutoffs=(10, 50, 1, 5),
@@ -296,3 +303,66 @@ def _broken_pairs(lines: Sequence[Sequence[str]], pairs: Sequence[tuple[str, str
         yield f"neighbouring lines are not of one pair at {queries(split)}"
     elif nameless := [number for number, pair in enumerate(pairs, start=1) if not all(pair)]:
         yield f"no image id in line {some(nameless)}"
+
+
+_ANNOTATIONS = listed(
+    f"{GITHUB}/XiaoxiaoGuo/fashion-iq/f71b16c3b09ef03b02c0fed160fa072fb3b8aa16",
+    "fashioniq",
+    """
+    5e5117d45695df9c3ca91fac3e0bc49e6422ae9c8b3793f0ac9b3ab83adb7de9    397427 captions/cap.dress.val.json *
+    7b7ca3797b85dddfd83e74cdb4454cb63e3e7c09acef2590155efbacea6d7feb    398072 captions/cap.shirt.val.json *
+    b4e09f428e6c255cc4b4ec46e77908305ab83075d82840c960be81af15cdc5eb    391897 captions/cap.toptee.val.json *
+    21ff91d53c23859da91bfd49f3acc139b7f3a3dc944fc4e4a80194468cf14bab     68708 image_splits/split.dress.val.json *
+    b82effbf7352a6f828b38c45eb32e53d726bd4d6fd81d6290c81eeb2c68e3234    114230 image_splits/split.shirt.val.json *
+    ee42b2505275dd7a19b11ddb88c9264aab2d77f4e59b075fb1c7c3095d02f412     96716 image_splits/split.toptee.val.json *
+    """,
+)
+
+
+def _total(expected: Mapping[str, Expected], what: str) -> int:
+    return sum(counts[what] for counts in expected.values())
+
+
+BENCHMARK = Benchmark(
+    name="fashioniq",
+    title="FashionIQ: dresses, shirts and tops, two captions per query",
+    licence=LICENCE,
+    citation="Wu et al., Fashion IQ: A New Dataset Towards Retrieving Images by Natural Language Feedback, CVPR 2021",
+    load=fashioniq_protocol,
+    protocols=(
+        *(
+            ProtocolEntry(
+                f"fashioniq/{variant}",
+                chosen.title,
+                "val",
+                _total(EXPECTED, QUERIES),
+                UNION_IMAGES if chosen.union else SPLIT_IMAGES,
+            )
+            for variant, chosen in VARIANTS.items()
+        ),
+        ProtocolEntry("fashioniq/val-pli", PLI_TITLE, "val", _total(PLI_EXPECTED, QUERIES), None),
+    ),
+    needs="fashioniq/{captions,image_splits}/; for val-pli also the user's fashioniq/captions_pairs/",
+    files=DatasetFiles(
+        _ANNOTATIONS,
+        (
+            ImageSet(
+                "FashionIQ's product photographs",
+                PRODUCTS,
+                15_415,
+                "the shops' own; the licence of FashionIQ covers the annotations only",
+                "fashioniq/images",
+                by_hand="The original URLs are listed at https://github.com/hongwang600/fashion-iq-metadata, and many "
+                "are dead. Ask the authors of FashionIQ (https://github.com/XiaoxiaoGuo/fashion-iq), or a group "
+                "that has the images. Any file names ID.jpg or ID.png in any folders will do.",
+            ),
+        ),
+        by_hand="fashioniq/val-pli also needs PLI's pair lists, fashioniq/captions_pairs/fashion_iq-val-cap-*.txt, "
+        "which come with the public code of PLI and may not be handed on here.",
+    ),
+    columns=tuple(
+        f"Recall@{k}[{part}]"
+        for part in (*(f"category={name}" for name in CATEGORIES), "mean over category")
+        for k in (10, 50)
+    ),
+)

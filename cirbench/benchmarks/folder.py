@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cirbench.backbones.images.decode import FileImage, image_suffixes, is_image
-from cirbench.benchmarks.entry import DatasetEntry, ProtocolEntry
 from cirbench.benchmarks.images import files_below
+from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, quoted, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
@@ -270,8 +270,8 @@ def _refuse_outside(path: Path, inside: Path) -> None:
 SPLIT = "all"
 
 
-def folder_entry(folder: Path) -> DatasetEntry:
-    """Describe a folder as a catalogue entry; its table is read, its images are not.
+def folder_benchmark(folder: Path) -> Benchmark:
+    """Describe a folder as a benchmark; its table is read, its images are not.
 
     Raises:
         MissingData: There is no table of queries.
@@ -280,13 +280,12 @@ def folder_entry(folder: Path) -> DatasetEntry:
     name = _name(folder)
     labelled = bool(read_table(_table(folder))[0].targets)
     protocol = ProtocolEntry(name, f"Your own data in {folder}", SPLIT, None, None, labelled, folder=str(folder))
-    return DatasetEntry(
+    return Benchmark(
         name=str(folder),
         title=protocol.title,
         licence="your own",
-        loader=f"{__name__}:folder_protocol",
+        load=lambda variant, root: folder_protocol(folder),
         protocols=(protocol,),
-        default_backbone="ViT-L-14/openai",
         default_split=SPLIT,
     )
 

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 import msgspec
 
 from cirbench.benchmarks.annotation_files import Expected, decode, locate, queries, refuse, wrong_counts
+from cirbench.benchmarks.coco_composition import VAL2017, VAL2017_PHOTOGRAPHS
+from cirbench.benchmarks.files.remote import GITHUB, Archive, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles, SquareCrop
+from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
@@ -35,6 +38,10 @@ TITLES = {
     "change-attribute": "GeneCIS change attribute, object crops",
 }
 CUTOFFS = (1, 2, 3)
+LICENCE = "CC BY-NC 4.0"
+VISUAL_GENOME = Collection(
+    "visual-genome", ("genecis/VG_100K_all", "genecis/VG_100K", "genecis/VG_100K_2", "visual-genome", "vg")
+)
 ImageId = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -46,6 +53,9 @@ EXPECTED: Mapping[str, Expected] = {
     "change-attribute": {},
 }
 """Counted in the published files of the object tasks; those of the attribute tasks were not available to count in."""
+
+GALLERY_IMAGES = {"focus-object": 2192, "change-object": 2734}
+"""Distinct candidates: fewer than images, since some are references only."""
 
 
 class _Photograph(msgspec.Struct, frozen=True):
@@ -139,7 +149,7 @@ def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> Eva
         slices=slices,
         clusters=tuple(row.reference.id for row in asked),
         captions="the condition as annotated",
-        licence="CC BY-NC 4.0",
+        licence=LICENCE,
     )
 
 
@@ -147,10 +157,10 @@ def _read(task: str, data_root: Path, expected: Expected) -> list[_Asked]:
     path = locate(data_root, f"genecis/{task.replace('-', '_')}.json")
     rows: Sequence[_Row[_Photograph] | _Row[_Object]]
     if task.endswith("-object"):
-        collection = "coco-val2017"
+        collection = VAL2017
         rows = decode(path, list[_Row[_Photograph]])
     else:
-        collection = "visual-genome"
+        collection = VISUAL_GENOME
         rows = decode(path, list[_Row[_Object]])
     names = tuple(dict.fromkeys(each.file for row in rows for each in (row.reference, row.target, *row.gallery)))
     refuse(path, _broken(rows, len(names), expected))
@@ -180,3 +190,64 @@ def _broken(rows: Sequence[_Row[_Photograph] | _Row[_Object]], images: int, expe
         yield f"the reference is a candidate of {queries(trivial)}"
     if twice := [place for place, row in enumerate(rows) if len(set(row.gallery)) != len(row.gallery)]:
         yield f"an image occurs twice in the gallery of {queries(twice)}"
+
+
+_ANNOTATIONS = listed(
+    f"{GITHUB}/facebookresearch/genecis/0c5c968c01b8ccffcc0990af2b430d21d7a12f49/genecis",
+    "genecis",
+    """
+    ee6de86ffb78ad989986b65f7e74e5627a90c1395a8cdc4aed8da3d92f4c016c   2270369 focus_object.json all,focus-object
+    0a5145984f7d8594c457a3609288ae2acfcdb6b72bd0309220e616300c9beac8   2270031 change_object.json all,change-object
+    ?         ? focus_attribute.json all,focus-attribute
+    ?         ? change_attribute.json all,change-attribute
+    """,
+)
+_PHOTOGRAPHS = tuple(
+    Archive(
+        f"https://cs.stanford.edu/people/rak248/VG_100K_2/{name}.zip",
+        f"visual-genome/{name}.zip",
+        size,
+        None,
+        into="visual-genome",
+        yields=f"visual-genome/{folder}",
+    )
+    for name, folder, size in (("images", "VG_100K", 9_731_705_982), ("images2", "VG_100K_2", 5_471_658_058))
+)
+BENCHMARK = Benchmark(
+    name="genecis",
+    title="GeneCIS: the same or another object or attribute, few candidates per query",
+    licence=LICENCE,
+    citation="Vaze et al., GeneCIS: A Benchmark for General Conditional Image Similarity, CVPR 2023",
+    load=genecis_protocol,
+    protocols=tuple(
+        ProtocolEntry(
+            f"genecis/{variant}",
+            title,
+            "val",
+            EXPECTED.get(variant, {}).get(QUERIES),
+            GALLERY_IMAGES.get(variant),
+        )
+        for variant, title in TITLES.items()
+    ),
+    needs="genecis/{focus,change}_{object,attribute}.json",
+    files=DatasetFiles(
+        _ANNOTATIONS,
+        (
+            dataclasses.replace(VAL2017_PHOTOGRAPHS, count=3033, variants=("all", "*-object")),
+            ImageSet(
+                "Visual Genome 1.2",
+                VISUAL_GENOME,
+                None,
+                "CC BY 4.0 (annotations); the photographs are their owners'",
+                "visual-genome",
+                _PHOTOGRAPHS,
+                variants=("all", "*-attribute"),
+            ),
+        ),
+    ),
+    columns=(
+        *(f"Recall@{k}" for k in CUTOFFS),
+        *(f"Recall@{k}[task={task}]" for task in TASKS for k in CUTOFFS),
+        "Recall@1[mean over task]",
+    ),
+)

@@ -15,7 +15,9 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.annotation_files import Expected, locate, read_lines, refuse, repeated, wrong_counts
+from cirbench.benchmarks.files.remote import GITHUB, Archive, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles
+from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
@@ -31,6 +33,8 @@ PHOTOGRAPHS = 6
 """The place of the photographs in labels."""
 
 CUTOFFS = (10, 50)
+LICENCE = "Apache-2.0"
+IMAGENET = Collection("imagenet-r", ("imagenet-r", "imgnet", "imagenet", "imagenet-val"))
 METRICS = {"domain-conversion": "Recall_fractional", "domain-conversion-hit": "Hit_rate"}
 TITLES = {
     "domain-conversion": "Domain conversion, share of the relevant images found",
@@ -80,7 +84,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
     path = locate(data_root, *(f"{folder}/imgnet_targets.txt" for folder in _FOLDERS))
     refuse(path, _broken(photographs, targets, expected))
     files = [_file_name(name) for name, _ in targets]
-    images = ImageFiles("imagenet-r", tuple(files), data_root, "cirbench data check imagenet-r")
+    images = ImageFiles(IMAGENET, tuple(files), data_root, "cirbench data check imagenet-r")
     items = {name: Item(name, images[file]) for (name, _), file in zip(targets, files, strict=True)}
     of_class: defaultdict[int, list[str]] = defaultdict(list)
     for name, label in targets:
@@ -103,7 +107,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
         slices={"domain": tuple((domain,) for domain, _ in asked)},
         clusters=tuple(name for _, name in asked),
         captions='"a {domain} of", Pic2Word\'s prompt without the pseudo-word; the domain is the category of the query',
-        licence="Apache-2.0",
+        licence=LICENCE,
     )
 
 
@@ -141,3 +145,62 @@ def _broken(
     real = {(name, label % 1000) for name, label in targets if label // 1000 == PHOTOGRAPHS}
     if odd := sorted({name for name, _ in real ^ set(photographs)}):
         yield f"the photographs of the gallery and the queries differ in {some(odd)}"
+
+
+_ANNOTATIONS = listed(
+    f"{GITHUB}/google-research/composed_image_retrieval/8c053297c2fae9cd17ddcded48445a4f47208dbd/data/imgnet",
+    "imagenet-r",
+    """
+    cd19c2d76f7fee0c47afba6dfc182c3fd5dbf800c0a80149feca6e0547936d1e    558850 imgnet_real_query.txt *
+    4cc6b22d493b783f2f7fce356276096c0d5ec38be95bd3a3349c8458b8a4a311    900843 imgnet_targets.txt *
+    """,
+)
+_PICTURES = Archive(
+    "https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
+    "imagenet-r/imagenet-r.tar",
+    2_191_079_936,
+    "18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52",
+    into="imagenet-r",
+    yields="imagenet-r/imagenet-r",
+)
+BENCHMARK = Benchmark(
+    name="imagenet-r",
+    title="ImageNet-R domain conversion: a photograph's class as a cartoon, origami, toy or sculpture",
+    licence=LICENCE,
+    citation="Saito et al., Pic2Word: Mapping Pictures to Words for Zero-Shot Composed Image Retrieval, CVPR 2023",
+    load=imagenet_r_protocol,
+    protocols=tuple(
+        ProtocolEntry(f"imagenet-r/{variant}", title, "val", len(DOMAINS) * EXPECTED[QUERIES], EXPECTED[TARGETS])
+        for variant, title in TITLES.items()
+    ),
+    needs="imagenet-r/imgnet_real_query.txt, imagenet-r/imgnet_targets.txt",
+    files=DatasetFiles(
+        _ANNOTATIONS,
+        (
+            ImageSet(
+                "ImageNet-R",
+                IMAGENET,
+                6983,
+                "MIT (the collection); the pictures are their owners'",
+                "imagenet-r/imagenet-r",
+                (_PICTURES,),
+                names="n*",
+            ),
+            ImageSet(
+                "ILSVRC 2012 validation",
+                IMAGENET,
+                10_000,
+                "the terms of access of ImageNet",
+                "imagenet-r/real",
+                by_hand="Register at https://image-net.org and fetch ILSVRC2012_img_val.tar; unpack it in any folders.",
+                names="*ILSVRC2012_val_*",
+            ),
+        ),
+    ),
+    columns=tuple(
+        f"{metric}@{k}[{part}]"
+        for metric in METRICS.values()
+        for part in (*(f"domain={name}" for name in DOMAINS), "mean over domain")
+        for k in CUTOFFS
+    ),
+)

@@ -25,30 +25,16 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from cirbench.benchmarks.files.remote import Collection
     from cirbench.protocol import EvaluationProtocol, ImageSource
 
 COCO_DIGITS = 12
 
-_UNLABELED = ("COCO2017_unlabeled/unlabeled2017", "unlabeled2017")
-FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "fashioniq": ("fashioniq", "fashion-iq", "fashionIQ"),
-    "cirr": ("cirr", "nlvr2", "dev", "test1"),
-    "circo": (*(f"{place}/{name}" for place in ("circo", "coco", "coco/images") for name in _UNLABELED), "circo"),
-    "coco-train2017": tuple(f"{place}/train2017" for place in ("coco", "coco/images")),
-    "coco-val2017": tuple(f"{place}/val2017" for place in ("genecis", "coco", "coco/images")),
-    "visual-genome": ("genecis/VG_100K_all", "genecis/VG_100K", "genecis/VG_100K_2", "visual-genome", "vg"),
-    "imagenet-r": ("imagenet-r", "imgnet", "imagenet", "imagenet-val"),
-}
-"""Where the images of each collection are looked for under the data root, with every folder below; first match wins.
 
-CIRR's authors put the images, ``dev`` and ``test1``, beside the annotations.
-"""
-
-
-def image_folders(collection: str, data_root: Path) -> list[Path]:
+def image_folders(collection: Collection, data_root: Path) -> list[Path]:
     """Return the folders that hold a collection, however those of data sets are written; see `dataset_folders`."""
     folders: list[Path] = []
-    for entry in FOLDERS[collection]:
+    for entry in collection.folders:
         name, _, rest = entry.partition("/")
         homes = dataset_folders(data_root, name)
         # A folder below another one is walked with it.
@@ -93,13 +79,13 @@ class ImageFiles:
     """The images of one collection that a protocol needs.
 
     Attributes:
-        collection: A key of `FOLDERS`.
+        collection: Where they are looked for.
         names: What to look for; see `find_images`.
         data_root: The folder that holds the data sets.
         check: What users type to learn more, for instance ``"cirbench data check cirr"``.
     """
 
-    collection: str
+    collection: Collection
     names: tuple[str, ...]
     data_root: Path
     check: str

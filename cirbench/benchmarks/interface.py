@@ -1,13 +1,24 @@
-"""What is known of a data set and of its protocols before anything is loaded."""
+"""What a benchmark is to the harness: one object with everything about it, light enough to be listed."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from typing import TYPE_CHECKING
+
+from cirbench.benchmarks.files.remote import DatasetFiles
+from cirbench.support.plugins import Plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from cirbench.protocol import EvaluationProtocol
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProtocolEntry:
-    """One protocol of a data set.
+    """What is known of a protocol before it is loaded.
 
     Attributes:
         id: ``dataset/variant``.
@@ -43,32 +54,58 @@ class ProtocolEntry:
         return self.folder or self.id
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class DatasetEntry:
-    """A data set and its protocols.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """Everything about a benchmark.
 
     Attributes:
-        name: As users type it.
+        name: As users type it after ``--dataset``.
         title: One line for people.
         licence: Of the annotations.
-        loader: ``"module:function"``. The function takes a protocol's variant and, where ``needs`` says that files are
-            needed, the data root; it returns the protocol.
+        citation: The paper.
+        load: From a protocol's variant and the data root to the protocol, every count checked. What it raises is
+            `MissingData` for absent files and `CorruptFile` for other ones than were published.
         protocols: Its protocols; the first one of a split is that split's default.
-        default_backbone: The backbone of runs that name none.
         needs: What must be present under the data root, or ``None`` where nothing must be.
+        files: Annotation files and images, and where they come from.
+        columns: Labels of the numbers that papers print, in their order; see `columns_of`.
+        server: The form of files that its test server takes, a name in ``cirbench list servers``; ``None`` without one.
+        default_backbone: The backbone of runs that name none.
         default_split: The split of runs that name none.
     """
 
     name: str
     title: str
     licence: str
-    loader: str
+    load: Callable[[str, Path], EvaluationProtocol]
     protocols: tuple[ProtocolEntry, ...]
-    default_backbone: str
+    citation: str = ""
     needs: str | None = None
+    files: DatasetFiles = dataclasses.field(default_factory=DatasetFiles)
+    columns: tuple[str, ...] = ()
+    server: str | None = None
+    default_backbone: str = "ViT-L-14/openai"
     default_split: str = "val"
+
+    def __post_init__(self) -> None:
+        if not self.protocols:
+            raise ValueError(f"the benchmark {self.name} has no protocol")
+        if all(each.folder for each in self.protocols):
+            return
+        for each in self.protocols:
+            if not re.fullmatch(rf"{re.escape(self.name)}/[a-z0-9][a-z0-9-]*", each.id):
+                raise ValueError(f"the protocol {each.id!r} of the benchmark {self.name} is not {self.name}/VARIANT")
+        if self.default_split not in self.splits:
+            raise ValueError(f"the default split {self.default_split!r} of {self.name} is none of its protocols'")
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits, in order, each once."""
         return tuple(dict.fromkeys(protocol.split for protocol in self.protocols))
+
+    def columns_of(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return what papers print of the ``labels`` that a protocol reports; all of them where papers print none."""
+        return tuple(label for label in self.columns if label in labels) or tuple(labels)
+
+
+BENCHMARKS = Plugins("benchmark", "cirbench.benchmarks", Benchmark, "docs/adding-a-plugin.md")

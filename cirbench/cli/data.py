@@ -154,12 +154,10 @@ def _print_plan_of_sources(sources: Sequence[NamedSource], root: Path | None, *,
     from cirbench.support.needs import need_lines
 
     if as_json:
-        click.echo(
-            _as_json([source.plan(root) if source.files.dataset else source.needs(root, None) for source in sources])
-        )
+        click.echo(_as_json([source.plan(root) if source.corpus else source.needs(root, None) for source in sources]))
         return
     for source in sources:
-        if source.files.dataset:
+        if source.corpus:
             print_lines([f"{source.name}: {source.title}", *[*_plan_lines(source.plan(root), root)][1:]])
         else:
             needs = source.needs(root, None)

@@ -192,7 +192,8 @@ def show_command(name: str, data_root: Path | None, as_json: bool) -> None:
 
 def _facts(name: str, data_root: Path | None) -> Facts:
     from cirbench.backbones import list_backbones
-    from cirbench.benchmarks.catalogue import datasets, protocols
+    from cirbench.benchmarks.catalogue import protocols
+    from cirbench.benchmarks.interface import BENCHMARKS
     from cirbench.methods.registry import list_methods
     from cirbench.metrics.table import METRICS
 
@@ -201,7 +202,7 @@ def _facts(name: str, data_root: Path | None) -> Facts:
     backbones = {entry.name: entry for entry in list_backbones()}
     shelves: tuple[tuple[Any, Callable[[], Facts]], ...] = (
         (list_methods(), lambda: _method(name)),
-        (datasets(), lambda: _plain(datasets()[name])),
+        (BENCHMARKS.names(), lambda: _benchmark(name)),
         (protocols(), lambda: _protocol(name, data_root)),
         (backbones, lambda: _plain(backbones[name])),
         (METRICS, lambda: _plain(METRICS[name])),
@@ -274,11 +275,21 @@ def _run(folder: Path) -> Facts:
     return facts
 
 
+def _benchmark(name: str) -> Facts:
+    from cirbench.benchmarks.interface import BENCHMARKS
+
+    benchmark = BENCHMARKS.find(name)
+    return {
+        **{key: value for key, value in _plain(benchmark).items() if key not in ("load", "files") and value != ""},
+        "protocols": [each.id for each in benchmark.protocols],
+        "annotation files": [file.path for file in benchmark.files.annotations],
+        "images": [f"{images.title} in {images.folder}" for images in benchmark.files.images],
+    }
+
+
 def _plain(entry: Any) -> Facts:
     return {
-        field.name: [each.id for each in value] if field.name == "protocols" else value
-        for field in dataclasses.fields(entry)
-        if (value := getattr(entry, field.name)) is not None
+        field.name: value for field in dataclasses.fields(entry) if (value := getattr(entry, field.name)) is not None
     }
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from cirbench.benchmarks import load_protocol
 from cirbench.benchmarks.catalogue import choose_protocol, datasets, protocols
-from cirbench.benchmarks.entry import ProtocolEntry
+from cirbench.benchmarks.interface import ProtocolEntry
 from cirbench.comparison.standings import Standings, compare_runs
 from cirbench.errors import UsageError
 from cirbench.methods.interface import MethodSpec

@@ -20,7 +20,7 @@ from cirbench.support.parameters import read_options, require_numbers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cirbench.benchmarks.entry import ProtocolEntry
+    from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.methods.interface import MethodSpec, Parameters
     from cirbench.training.interface import TrainingParameters
 

@@ -37,7 +37,7 @@ from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:
-    from cirbench.benchmarks.entry import ProtocolEntry
+    from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.methods.evaluate import Evaluation
     from cirbench.methods.interface import Disclosure, Method
     from cirbench.protocol import EvaluationProtocol

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cirbench.benchmarks import choose_protocol, datasets, load_protocol, protocols
 from cirbench.errors import MissingData, UnknownName, UsageError
+from cirbench.metrics.table import parse_label
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +23,6 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         assert entry.default_split in entry.splits
         assert all(protocol.dataset == name and protocol.variant for protocol in entry.protocols)
     assert list(protocols()) == [
-        "scenes/val",
-        "scenes/tiny",
         "circo/val",
         "circo/val-drop-reference",
         "circo/val-concept",
@@ -31,6 +31,7 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "cirr/val-soft",
         "cirr/val-soft-subset",
         "cirr/test1",
+        "coco/object-composition",
         "fashioniq/val",
         "fashioniq/val-drop-reference",
         "fashioniq/val-union",
@@ -43,7 +44,8 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "genecis/change-attribute",
         "imagenet-r/domain-conversion",
         "imagenet-r/domain-conversion-hit",
-        "coco/object-composition",
+        "scenes/val",
+        "scenes/tiny",
     ]
 
 
@@ -106,8 +108,50 @@ def test_a_data_set_with_files_asks_for_the_data_root(monkeypatch: pytest.Monkey
         load_protocol("circo/val")
 
 
-def test_reading_the_catalogue_imports_neither_numpy_nor_a_data_set() -> None:
-    code = "import sys, cirbench.benchmarks as d; d.protocols(); print([m for m in ('numpy', 'torch', 'msgspec', "
-    code += "'cirbench.benchmarks.circo', 'cirbench.benchmarks.scenes') if m in sys.modules])"
+def test_asking_for_one_benchmark_imports_no_other_and_listing_all_no_torch() -> None:
+    code = """
+import sys, cirbench.benchmarks as benchmarks
+benchmarks.choose_protocol("circo", protocol="circo/test")
+print([each for each in ("torch", "cirbench.benchmarks.cirr", "cirbench.benchmarks.scenes") if each in sys.modules])
+benchmarks.protocols()
+print("torch" in sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split("\n")[:2] == ["[]", "False"]
+
+
+def test_the_columns_of_papers_are_numbers_that_protocols_report() -> None:
+    for entry in datasets().values():
+        assert entry.columns, entry.name
+        for label in entry.columns:
+            parse_label(label)
+        assert entry.columns_of(entry.columns[:1]) == entry.columns[:1]
+        assert entry.columns_of(["nDCG@7"]) == ("nDCG@7",)
+
+
+@pytest.mark.parametrize("id", [id for id in protocols() if datasets()[id.partition("/")[0]].needs])
+def test_each_protocol_reports_some_of_the_columns_of_its_papers(annotation_root: Path, id: str) -> None:
+    try:
+        protocol = load_protocol(id, annotation_root)
+    except MissingData as error:
+        pytest.skip(error.message)
+    labels = [
+        f"{measure.label}[{part}]" if measure.by else measure.label
+        for measure in protocol.measures
+        for part in (*(f"{measure.by}={name}" for name in measure.labels), f"mean over {measure.by}")
+    ]
+    assert set(datasets()[protocol.id.partition("/")[0]].columns_of(labels)) <= set(labels)
+    assert any(label in labels for label in datasets()[protocol.id.partition("/")[0]].columns)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"protocols": ()}, "has no protocol"),
+        ({"name": "cirko"}, "'circo/val' of the benchmark cirko is not cirko/VARIANT"),
+        ({"default_split": "dev"}, "the default split 'dev' of circo is none of its protocols'"),
+    ],
+)
+def test_a_benchmark_whose_parts_do_not_fit_cannot_be_made(change: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        dataclasses.replace(datasets()["circo"], **change)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cirbench.benchmarks.genecis import VISUAL_GENOME
 from cirbench.benchmarks.images import CutOut, ImageFiles, LocatedImage, SquareCrop, enlarged
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def save(root: Path, image: Image.Image, name: str = "1") -> LocatedImage:
     (root / "vg").mkdir(exist_ok=True)
     image.save(root / "vg" / f"{name}.png")
-    return ImageFiles("visual-genome", (name,), root, "cirbench data check genecis")[name]
+    return ImageFiles(VISUAL_GENOME, (name,), root, "cirbench data check genecis")[name]
 
 
 def ramp(width: int = 100, height: int = 80) -> Image.Image:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cirbench.benchmarks.genecis import EXPECTED, QUERIES, TASKS, genecis_protocol, load
+from cirbench.benchmarks.coco_composition import VAL2017
+from cirbench.benchmarks.genecis import EXPECTED, QUERIES, TASKS, VISUAL_GENOME, genecis_protocol, load
 from cirbench.benchmarks.images import SquareCrop, image_files
 from cirbench.errors import CorruptFile, MissingData, UnknownName
 from tests.annotation_files import read, write, write_genecis
@@ -45,7 +46,7 @@ def test_objects_are_known_by_image_and_box(tmp_path: Path) -> None:
     assert protocol.gallery is not None
     assert len({name.partition(":")[0] for name in protocol.gallery.ids}) < len(protocol.gallery)
     (files,) = image_files(protocol)
-    assert files.collection == "visual-genome"
+    assert files.collection == VISUAL_GENOME
     assert set(files.names) <= {str(2000 + number) for number in range(7)}
 
 
@@ -58,7 +59,7 @@ def test_all_four_tasks_are_one_protocol_with_a_mean(tmp_path: Path) -> None:
     assert together.pools == tuple(pool for each in alone for pool in each.pools or ())
     assert together.slices["task"] == tuple((task,) for task in TASKS for _ in range(9))
     assert [str(measure) for measure in together.measures] == [f"Recall@{k} per task and macro mean" for k in (1, 2, 3)]
-    assert {files.collection for files in image_files(together)} == {"coco-val2017", "visual-genome"}
+    assert {files.collection for files in image_files(together)} == {VAL2017, VISUAL_GENOME}
     assert [query.category for query in together.queries] == [task for task in TASKS for _ in range(9)]
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cirbench.benchmarks import circo
-from cirbench.benchmarks.cirr import load
+from cirbench.benchmarks.cirr import NLVR2, load
 from cirbench.benchmarks.images import ImageFiles, find_images, image_files, require_images
 from cirbench.errors import MissingData
 from tests import circo_files
@@ -94,7 +94,7 @@ def test_an_image_is_opened_and_known_by_the_content_of_its_file(tmp_path: Path)
     (tmp_path / "cirr").mkdir()
     Image.new("L", (3, 2), 7).save(tmp_path / "cirr" / "dev-1.png")
     (tmp_path / "cirr" / "copy.png").write_bytes((tmp_path / "cirr" / "dev-1.png").read_bytes())
-    files = ImageFiles("cirr", ("dev-1", "copy"), tmp_path, "cirbench data check cirr")
+    files = ImageFiles(NLVR2, ("dev-1", "copy"), tmp_path, "cirbench data check cirr")
     assert (files["dev-1"].open().mode, files["dev-1"].open().size) == ("L", (3, 2))
     assert files["dev-1"].content == files["copy"].content
     assert str(files["dev-1"]) == "cirr image dev-1"

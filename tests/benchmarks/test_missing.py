@@ -11,7 +11,7 @@ from PIL import Image
 
 from cirbench import cli
 from cirbench.benchmarks import cirr, fashioniq, genecis
-from cirbench.benchmarks.images import FOLDERS, image_files
+from cirbench.benchmarks.images import image_files
 from cirbench.benchmarks.missing import Lost, find_lost
 from cirbench.comparison.report import Report
 from cirbench.errors import MissingData
@@ -44,7 +44,7 @@ def draw_images(root: Path, protocol: EvaluationProtocol, *, but: int) -> list[s
     names = dict.fromkeys((files.collection, name) for files in image_files(protocol) for name in files.names)
     left_out: list[str] = []
     for place, (collection, name) in enumerate(names):
-        path = root / FOLDERS[collection][0] / f"{name}.png"
+        path = root / collection.folders[0] / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if place % 7 == 3 and len(left_out) < but:
             left_out.append(name)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cirbench.benchmarks import circo, cirr, coco_composition, fashioniq, genecis, imagenet_r
-from cirbench.benchmarks.images import FOLDERS, image_files, require_images
+from cirbench.benchmarks.images import image_files, require_images
 from cirbench.methods.evaluate import evaluate
 from tests import annotation_files, circo_files
 
@@ -60,7 +60,7 @@ def test_a_benchmark_is_evaluated_from_its_image_files(tmp_path: Path, name: str
     protocol = PROTOCOLS[name](tmp_path)
     for files in image_files(protocol):
         for file in files.names:
-            path = tmp_path / FOLDERS[files.collection][0] / f"{file}.png"
+            path = tmp_path / files.collection.folders[0] / f"{file}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(generator.integers(0, 256, (8, 10, 3), dtype=np.uint8)).save(path)
     require_images(protocol := PROTOCOLS[name](tmp_path))

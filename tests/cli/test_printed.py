@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cirbench import cli
 from cirbench.backbones.features.store import read_features
 from cirbench.benchmarks.annotation_files import locate
+from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.files.check import link_command
 from cirbench.errors import CirbenchError, CorruptFile, hidden
 from cirbench.methods.loading import parse_parameters
@@ -132,7 +133,7 @@ def test_a_link_that_is_offered_leads_to_the_folder_from_anywhere(
     images = tmp_path / name
     images.mkdir()
     (images / "1.png").touch()
-    command = link_command(Path(name), "circo", Path("data " + name))
+    command = link_command(Path(name), UNLABELED2017, Path("data " + name))
     assert not any(map(hidden, command))
     subprocess.run(["bash", "-c", command], check=True, cwd="/")
     (link,) = (path for path in (tmp_path / f"data {name}").rglob("*") if path.is_symlink())

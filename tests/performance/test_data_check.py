@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.files.check import check_protocols
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.metrics.table import Measure
@@ -48,7 +49,7 @@ def decode(path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_a_check_decodes_at_nine_tenths_of_the_rate_of_pillow_alone(suffix: str, tmp_path: Path) -> None:
     names = photographs(tmp_path / "circo" / "unlabeled2017", suffix)
-    files = ImageFiles("circo", names, tmp_path, "")
+    files = ImageFiles(UNLABELED2017, names, tmp_path, "")
     protocol = EvaluationProtocol(
         "toy/val",
         1,

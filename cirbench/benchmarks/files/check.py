@@ -14,7 +14,7 @@ import zlib
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -22,8 +22,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from cirbench.backbones.images import FileImage
 from cirbench.backbones.images.decode import MAX_PIXELS, undeclared_range
 from cirbench.benchmarks.annotation_files import place_of
-from cirbench.benchmarks.files.plan import choose, load, plan, typed_name
-from cirbench.benchmarks.images import FOLDERS, find_images, image_files, image_folders
+from cirbench.benchmarks.files.plan import choose, dataset_files, load, plan, typed_name
+from cirbench.benchmarks.images import find_images, image_files, image_folders
 from cirbench.benchmarks.missing import SMALL_POOL
 from cirbench.errors import CheckFailed
 from cirbench.support.console import silent, typed
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cirbench.benchmarks.files.plan import Plan
+    from cirbench.benchmarks.files.remote import Collection
     from cirbench.protocol import EvaluationProtocol, ImageSource
     from cirbench.support.console import Display
 
@@ -106,7 +107,7 @@ def _is_turned(image: Image.Image) -> bool:
 SUSPICIOUS = 3
 """One content under so many names is taken for a placeholder. Two happen in honest collections."""
 
-Key = tuple[str, str]
+Key: TypeAlias = "tuple[Collection | None, str]"
 """A collection and the name of an image in it; of the user's own data, no collection and the path of the file."""
 
 
@@ -252,8 +253,10 @@ def check_protocols(
         turned=[key[1] for key, result in inspected.items() if result.turned],
         elsewhere=len(elsewhere),
         elsewhere_in={
-            collection: os.path.commonpath([found[key].parent.absolute() for key in elsewhere if key[0] == collection])
-            for collection in sorted({collection for collection, _ in elsewhere})
+            str(collection): os.path.commonpath(
+                [found[key].parent.absolute() for key in elsewhere if key[0] == collection]
+            )
+            for collection in sorted({collection for collection, _ in elsewhere}, key=str)
         },
         protocols=touched,
         unchecked={},
@@ -262,15 +265,15 @@ def check_protocols(
     )
 
 
-def _wanted(protocols: Sequence[EvaluationProtocol]) -> dict[str, dict[str, None]]:
+def _wanted(protocols: Sequence[EvaluationProtocol]) -> dict[Collection | None, dict[str, None]]:
     """Return the names of images by collection, each once."""
-    wanted: dict[str, dict[str, None]] = {}
+    wanted: dict[Collection | None, dict[str, None]] = {}
     for protocol in protocols:
         for files in image_files(protocol):
             wanted.setdefault(files.collection, {}).update(dict.fromkeys(files.names))
         for image in _images(protocol):
             if isinstance(image, FileImage):
-                wanted.setdefault("", {})[str(image.path)] = None
+                wanted.setdefault(None, {})[str(image.path)] = None
     return wanted
 
 
@@ -281,10 +284,13 @@ def _images(protocol: EvaluationProtocol) -> Iterator[ImageSource]:
 
 
 def _find(
-    collection: str, wanted: Mapping[str, Mapping[str, None]], root: Path, then: tuple[Path, ...]
+    collection: Collection | None,
+    wanted: Mapping[Collection | None, Mapping[str, None]],
+    root: Path,
+    then: tuple[Path, ...],
 ) -> Iterator[tuple[str, Path]]:
     """Find images in the folders that runs use below ``root``, and then anywhere below ``then``."""
-    if not collection:
+    if collection is None:
         yield from ((name, Path(name)) for name in wanted[collection] if Path(name).exists())
         return
     roots = [*image_folders(collection, root), *then]
@@ -324,7 +330,7 @@ def _same_content(found: Mapping[Key, Path], inspected: Mapping[Key, Inspection]
 def _key(image: ImageSource) -> Key | None:
     """Return which file an image comes from, be it whole or a part of it; ``None`` if it is rendered."""
     if isinstance(image, FileImage):
-        return "", str(image.path)
+        return None, str(image.path)
     located: Any = getattr(image, "image", image)
     return (located.files.collection, located.name) if hasattr(located, "files") else None
 
@@ -373,8 +379,9 @@ def _next_steps(report: DataCheck, planned: Plan, absent: bool, root: Path, data
         for images in planned.images:
             if images.by_hand is not None and images.found != images.count:
                 yield f"{images.title}, into {place_of(data_root, images.folder)}: {images.by_hand}"
+    collections = {images.collection.name: images.collection for images in dataset_files(planned.name).images}
     for collection, folder in report.elsewhere_in.items():
-        link = link_command(Path(folder), collection, data_root)
+        link = link_command(Path(folder), collections[collection], data_root)
         yield f"Make the images visible to runs, which look below {data_root}: {link}"
     if report.broken:
         yield f"Replace the broken files, then: cirbench data check {name} --root {typed(root)}"
@@ -389,9 +396,9 @@ def _next_steps(report: DataCheck, planned: Plan, absent: bool, root: Path, data
             yield f"cirbench run --method pli --dataset {typed(entry.dataset)}{chosen} --data-root {typed(data_root)}"
 
 
-def link_command(folder: Path, collection: str, data_root: Path) -> str:
+def link_command(folder: Path, collection: Collection, data_root: Path) -> str:
     """Write the command that shows a folder of images to runs: a link at the first place they look at that is free."""
-    places = [place_of(data_root, path) for path in FOLDERS[collection]]
+    places = [place_of(data_root, path) for path in collection.folders]
     free = [path for path in places if not os.path.lexists(path)] or [places[0] / "linked-images"]
     at = next((path for path in free if path.parent.is_dir()), free[0])
     folder_first = "" if at.parent.is_dir() else f"mkdir -p {typed(at.parent)} && "

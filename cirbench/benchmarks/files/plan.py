@@ -11,7 +11,7 @@ import msgspec
 
 from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.catalogue import datasets, find_dataset, is_folder, load_protocol, protocols
-from cirbench.benchmarks.files.remote import DATASET_FILES, Archive, DatasetFiles
+from cirbench.benchmarks.files.remote import Archive
 from cirbench.benchmarks.images import find_images, image_files, image_folders
 from cirbench.errors import CorruptFile, MissingData, UnknownName
 from cirbench.support.console import typed
@@ -20,8 +20,8 @@ from cirbench.support.needs import UNKNOWN, Need, size_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from cirbench.benchmarks.entry import ProtocolEntry
-    from cirbench.benchmarks.files.remote import ImageSet, RemoteFile
+    from cirbench.benchmarks.files.remote import DatasetFiles, ImageSet, RemoteFile
+    from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.protocol import EvaluationProtocol
 
 
@@ -57,7 +57,7 @@ def dataset_files(name: str, split: str | None = None) -> DatasetFiles:
         UnknownName: There is no such data set, protocol or split.
     """
     chosen = choose(name, split)
-    return DATASET_FILES.get(chosen[0].dataset, DatasetFiles(chosen[0].dataset)).needed_by(chosen)
+    return find_dataset(name if chosen[0].folder else chosen[0].dataset).files.needed_by(chosen)
 
 
 class PlannedFile(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
+from cirbench.benchmarks import interface
 from cirbench.benchmarks.scenes.families import (
     QUERIES_PER_FAMILY,
     Blueprint,
@@ -156,6 +157,7 @@ class _Index:
         return [place for place in sorted(candidates) if blueprint.accepts(self._gallery[place])]
 
 
+LICENCE = "MIT"
 VERSION = 1
 """Raised whenever an annotation or a pixel changes."""
 
@@ -166,7 +168,7 @@ class Split:
 
     Attributes:
         title: One line for people.
-        families: How many references there are; each has two queries.
+        families: How many references there are; each has `QUERIES_PER_FAMILY` queries.
         gallery_size: How many images are ranked.
         pixels: Sha256 over the pixels of the whole gallery in order, as every machine must render them.
     """
@@ -244,7 +246,7 @@ def scenes_protocol(split: str) -> EvaluationProtocol:
         slices={"aspect": tuple(query.blueprint.aspects for query in benchmark.queries)},
         clusters=tuple(str(query.family) for query in benchmark.queries),
         captions="as generated",
-        licence="MIT",
+        licence=LICENCE,
         data_digests={"annotations": benchmark.digest, "pixels": SPLITS[split].pixels},
     )
 
@@ -319,3 +321,19 @@ def _training_family(number: int) -> Family:
 
 def _item(scene: Scene) -> Item:
     return Item(scene.digest, SceneImage(scene))
+
+
+BENCHMARK = interface.Benchmark(
+    name="scenes",
+    title="Rendered scenes with complete ground truth; ships with cirbench",
+    licence=LICENCE,
+    load=lambda variant, _: scenes_protocol(variant),
+    protocols=tuple(
+        interface.ProtocolEntry(
+            f"scenes/{split}", size.title, split, QUERIES_PER_FAMILY * size.families, size.gallery_size
+        )
+        for split, size in SPLITS.items()
+    ),
+    columns=("mAP@5", "mAP@10", "mAP@25", "mAP@50", "Recall@1", "Recall@5", "Recall@10", "Recall@50"),
+    default_backbone="scenes-vit",
+)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from cirbench.backbones.images.decode import FileImage
 from cirbench.benchmarks.annotation_files import data_root, find, possible_places
-from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet
+from cirbench.benchmarks.coco_composition import COCO, COCO_LICENCE, VAL2017
+from cirbench.benchmarks.files.remote import Archive, Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import find_images, image_folders
 from cirbench.errors import MissingData, some
 from cirbench.support.console import typed
@@ -20,7 +21,10 @@ from cirbench.training.data.source import Asked, Lazy, NamedSource, Source, iden
 if TYPE_CHECKING:
     from cirbench.training.data.source import Kind
 
-_COCO = "https://s3.amazonaws.com/images.cocodataset.org"
+_PHOTOGRAPHS = {
+    "train2017": Collection("coco-train2017", ("coco/train2017", "coco/images/train2017")),
+    "val2017": VAL2017,
+}
 _IMAGES: tuple[Kind, ...] = ("images", "features")
 
 
@@ -105,11 +109,11 @@ def coco_captions(split: str, count: int, pairs: int, size: int, sha256: str) ->
         f"COCO {split}: {pairs:,} captions of {count:,} photographs",
         licence="CC BY 4.0",
         split=split,
+        corpus="coco-captions",
         files=DatasetFiles(
-            "coco-captions",
             (
                 Archive(
-                    f"{_COCO}/annotations/annotations_trainval2017.zip",
+                    f"{COCO}/annotations/annotations_trainval2017.zip",
                     "coco/annotations_trainval2017.zip",
                     252_907_541,
                     "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
@@ -122,13 +126,13 @@ def coco_captions(split: str, count: int, pairs: int, size: int, sha256: str) ->
             (
                 ImageSet(
                     f"COCO 2017 {split.removesuffix('2017')}",
-                    f"coco-{split}",
+                    _PHOTOGRAPHS[split],
                     count,
-                    "the photographers' own, mostly Creative Commons: https://cocodataset.org/#termsofuse",
+                    COCO_LICENCE,
                     f"coco/{split}",
                     (
                         Archive(
-                            f"{_COCO}/zips/{split}.zip",
+                            f"{COCO}/zips/{split}.zip",
                             f"coco/{split}.zip",
                             size,
                             sha256,

@@ -74,7 +74,7 @@ def sources_called(name: str, split: str | None = None) -> tuple[NamedSource, ..
     Raises:
         UnknownName: The corpus has no such split.
     """
-    found = [source for source in named_sources().values() if name in (source.name, source.files.dataset)]
+    found = [source for source in named_sources().values() if name in (source.name, source.corpus)]
     splits = [source.name.partition(":")[2] for source in found]
     if found and split is not None and split not in splits:
         raise UnknownName(f"split of {name}", split, splits)

@@ -244,7 +244,8 @@ class NamedSource(ABC):
         title: One line for people.
         kinds: What trainings may look at in it.
         counted: Whether ``NAME:N`` asks for N samples of it.
-        files: What `cirbench data get` fetches of it; its ``dataset`` is a name for all parts of a corpus together.
+        corpus: A name for all parts of a corpus together, whose files `cirbench data get` fetches.
+        files: What it fetches.
         licence: Of the annotations.
     """
 
@@ -252,7 +253,8 @@ class NamedSource(ABC):
     title: str
     kinds: tuple[Kind, ...] = ("pairs", "images", "texts", "features")
     counted: bool = False
-    files: DatasetFiles = dataclasses.field(default_factory=lambda: DatasetFiles(""))
+    corpus: str = ""
+    files: DatasetFiles = dataclasses.field(default_factory=DatasetFiles)
     licence: str = "unknown"
 
     def image_names(self, images: ImageSet, root: Path) -> list[str]:

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     url, root, sha256 = sys.argv[1:]
     info = f"{url}/info.zip"
     sources = DatasetFiles(
-        "circo",
         (
             RemoteFile(f"{url}/val.json", "circo/annotations/val.json", None, sha256),
             Archive(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image, ImageFile
 
+from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.files import check as checking
 from cirbench.benchmarks.files.check import check_protocols
 from cirbench.benchmarks.images import ImageFiles, SquareCrop
@@ -47,7 +48,7 @@ def fill(folder: Path, names: Sequence[str] = NAMES, name: Callable[[str], str] 
 
 def protocol(data_root: Path, *, pools: bool = False) -> EvaluationProtocol:
     """Four queries: references 100 to 103, targets 104 to 107, and the whole gallery to be ranked or two each."""
-    files = ImageFiles("circo", NAMES, data_root, "cirbench data check circo")
+    files = ImageFiles(UNLABELED2017, NAMES, data_root, "cirbench data check circo")
     pooled = {
         "pools": tuple((NAMES[4 + nth], NAMES[8 + nth]) for nth in range(4)),
         "pool_of_query": (0, 1, 2, 3),
@@ -164,7 +165,7 @@ def test_images_where_runs_do_not_look_are_counted(tmp_path: Path) -> None:
 def test_parts_of_one_image_are_checked_once(tmp_path: Path) -> None:
     fill(tmp_path / FOLDER, NAMES[:1])
     whole = protocol(tmp_path)
-    files = ImageFiles("circo", NAMES[:1], tmp_path, "")
+    files = ImageFiles(UNLABELED2017, NAMES[:1], tmp_path, "")
     crops = [SquareCrop(files["100"], (0, 0, side, side)) for side in (5, 6)]
     queries = (Query("q", Item("100 5", crops[0]), ("more",)),)
     cropped = EvaluationProtocol(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cirbench import cli
-from cirbench.benchmarks.files import remote
+from cirbench.benchmarks import circo
 from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet, RemoteFile
 from tests import circo_files
 
@@ -68,8 +69,10 @@ def small_circo(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         hashlib.sha256(VAL).hexdigest(),
         variants=("val*",),
     )
-    parts = DatasetFiles("circo", (val,), (ImageSet("COCO", "circo", 220, "free", "circo/unlabeled2017", (archive,)),))
-    monkeypatch.setitem(remote.DATASET_FILES, "circo", parts)
+    parts = DatasetFiles(
+        (val,), (ImageSet("COCO", circo.UNLABELED2017, 220, "free", "circo/unlabeled2017", (archive,)),)
+    )
+    monkeypatch.setattr(circo, "BENCHMARK", dataclasses.replace(circo.BENCHMARK, files=parts))
     return server
 
 

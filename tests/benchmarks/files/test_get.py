@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.files.get import LOCK, NAME, Getter, read_records
 from cirbench.benchmarks.files.plan import choose, needed_images
 from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet, RemoteFile
@@ -69,9 +70,7 @@ def sources(server: Server) -> DatasetFiles:
         f"{server.url}/images.zip", "circo/images.zip", len(IMAGES), None, into="circo", yields="circo/unlabeled2017"
     )
     val = RemoteFile(f"{server.url}/val.json", "circo/annotations/val.json", len(VAL), hashlib.sha256(VAL).hexdigest())
-    return DatasetFiles(
-        "circo", (val, info), (ImageSet("COCO", "circo", 220, "free", "circo/unlabeled2017", (images,)),)
-    )
+    return DatasetFiles((val, info), (ImageSet("COCO", UNLABELED2017, 220, "free", "circo/unlabeled2017", (images,)),))
 
 
 @pytest.fixture

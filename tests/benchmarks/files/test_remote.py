@@ -10,8 +10,7 @@ import pytest
 
 from cirbench.benchmarks import datasets, protocols
 from cirbench.benchmarks.files.plan import choose, dataset_files, missing_images, needed_images, plan
-from cirbench.benchmarks.files.remote import DATASET_FILES, Archive
-from cirbench.benchmarks.images import FOLDERS
+from cirbench.benchmarks.files.remote import Archive
 from cirbench.errors import UnknownName
 from cirbench.support.files import sha256_of_file
 
@@ -20,14 +19,15 @@ if TYPE_CHECKING:
 
     from cirbench.benchmarks.files.remote import RemoteFile
 
-FILES = [file for each in DATASET_FILES.values() for file in each.annotations]
+FILES = [file for each in datasets().values() for file in each.files.annotations]
 PINNED = [file for file in FILES if file.sha256 is not None and not isinstance(file, Archive)]
-IMAGES = [images for each in DATASET_FILES.values() for images in each.images]
+IMAGES = [images for each in datasets().values() for images in each.files.images]
 ARCHIVES = [archive for images in IMAGES for archive in images.archives]
 
 
 def test_every_data_set_that_needs_files_has_its_sources() -> None:
-    assert set(DATASET_FILES) == {entry.name for entry in datasets().values() if entry.needs is not None}
+    for entry in datasets().values():
+        assert bool(entry.files.annotations) == bool(entry.files.images) == (entry.needs is not None), entry.name
 
 
 def test_every_protocol_finds_its_files() -> None:
@@ -46,16 +46,14 @@ def test_addresses_are_encrypted_and_annotations_pinned_to_a_commit(file: Remote
     assert not PurePosixPath(file.path).is_absolute()
 
 
-@pytest.mark.parametrize(
-    "images", [images for each in DATASET_FILES.values() for images in each.images], ids=lambda i: i.title
-)
+@pytest.mark.parametrize("images", IMAGES, ids=lambda i: i.title)
 def test_images_land_where_runs_look(images: object) -> None:
     from cirbench.benchmarks.files.remote import ImageSet
 
     assert isinstance(images, ImageSet)
     places = [images.folder, *(archive.yields for archive in images.archives)]
     for place in places:
-        assert any(PurePosixPath(place).is_relative_to(folder) for folder in FOLDERS[images.collection]), place
+        assert any(PurePosixPath(place).is_relative_to(folder) for folder in images.collection.folders), place
     assert (images.by_hand is None) == bool(images.archives)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
@@ -26,7 +27,7 @@ def custom_protocol(gallery: Sequence[str], queries: Sequence[str], *, depth: in
     def at(number: int) -> str:
         return gallery[number % len(gallery)]
 
-    images = ImageFiles("circo", tuple(gallery), Path("nowhere"), "cirbench data check circo")
+    images = ImageFiles(UNLABELED2017, tuple(gallery), Path("nowhere"), "cirbench data check circo")
     return EvaluationProtocol(
         id="small/val",
         version=1,
