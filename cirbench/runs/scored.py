@@ -41,7 +41,7 @@ from cirbench.support.parameters import read_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cirbench.benchmarks.entry import ProtocolEntry
+    from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.predictions.lists import RankedLists
     from cirbench.runs.predictions.ranked_features import Side
