@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,21 +16,39 @@ from cirbench.support.tables import FORMATS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cirbench.comparison.standings import Standings
+    from cirbench.comparison.api import Comparison
+    from cirbench.comparison.standings import Against, Standings
     from cirbench.leaderboard.site.cases import Choice
     from cirbench.runs.folder import Run
     from cirbench.support.tables import Table
 
-TABLES = ("runs", "diagnostics", "slices")
+TABLES = ("paper", "runs", "diagnostics", "slices")
+_ALL, _BEST, _BASELINE = "all", "best", "baseline"
 
 
 @click.command()
 @click.argument("folders", nargs=-1, metavar="RUN RUN...", type=click.Path(path_type=Path))
 @click.option(
-    "--metric", help="Metric to compare, such as mAP@10 or 'mAP@10[aspect=negation]'.  [default: the headline]"
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="Metrics to compare, separated by commas, such as mAP@10 or 'mAP@10[aspect=negation]'.  [default: the "
+    "headline; in the paper's table, those that papers print]",
 )
+@click.option("--protocol", "protocols", multiple=True, help="Protocols whose runs are compared.  [default: all]")
 @click.option(
     "--baseline", type=click.Path(path_type=Path), help="Run that the others are compared with.  [default: the first]"
+)
+@click.option(
+    "--against",
+    metavar="all|best|baseline|RUN",
+    default=_ALL,
+    show_default=True,
+    help="Tests to make and to correct over: every two runs; every two, shown beside the highest; or each run against "
+    "a baseline that was chosen beforehand.",
+)
+@click.option(
+    "--published", multiple=True, metavar="PROTOCOL:METHOD", help="Published row to show beside the runs; repeatable."
 )
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the tables."
@@ -38,54 +57,94 @@ TABLES = ("runs", "diagnostics", "slices")
     "--table",
     "which",
     type=click.Choice(TABLES),
-    help="Table to print.  [default: all of them as rich, runs in any other form]",
+    help="Table to print.  [default: paper for several protocols or metrics, published rows and LaTeX; else runs, and "
+    "as rich also diagnostics and slices]",
 )
+@WIDE
 def compare_command(
     folders: tuple[Path, ...],
-    metric: str | None,
+    metrics: tuple[str, ...],
+    protocols: tuple[str, ...],
     baseline: Path | None,
+    against: str,
+    published: tuple[str, ...],
     form: str,
     which: str | None,
+    wide: bool,
 ) -> None:
-    """Compare runs of one protocol, query by query.
+    """Compare runs query by query, or lay them out as a paper does.
 
-    Prints each run's number with its interval, its difference to the baseline with a corrected paired test, and the
-    ranks that it may have; then what the unimodal baselines give, and the numbers by slice.
+    Of runs of one protocol, prints each one's number with its interval, its difference to the baseline with a corrected
+    paired test, and the ranks that it may have; then what the unimodal baselines give, and the numbers by slice. Of
+    several protocols or metrics, prints methods by backbone with a column for each number. Runs that differ by nothing
+    but the seed are one row.
 
     \b
     cirbench compare runs/scenes/image-text-cf2cfa47 runs/scenes/pli-d2c078bf
-    cirbench compare runs/scenes/* --metric Recall@10 --format latex > table.tex
-    cirbench compare runs/scenes/* --table slices --format csv > slices.csv
+    cirbench compare runs/circo/* runs/cirr/* --against runs/circo/image-text-cf2cfa47 --format latex > table.tex
+    cirbench compare runs/circo/* --protocol circo/val --published circo/val:SEARLE --table paper
+    cirbench compare runs/scenes/* --protocol scenes/val --table slices --format csv > slices.csv
     """
-    from cirbench.comparison.standings import compare_runs
-    from cirbench.runs.folder import load_run
+    from cirbench.comparison.api import compare
     from cirbench.support.console import print_table
 
-    chosen, base = _chosen(folders, baseline)
-    standings = compare_runs([load_run(folder) for folder in chosen], label=metric, baseline=base)
-    asked = TABLES if which is None and form == "rich" else (which or TABLES[0],)
-    tables = [table for name in asked if (table := _table(name, standings, form)) is not None]
-    if not tables:
-        raise _absent(asked[0], standings)
-    for table in tables:
-        print_table(table, form)
+    chosen = _chosen(folders, baseline, against)
+    asked = [each.strip() for text in metrics for each in text.split(",") if each.strip()]
+    comparison = compare(
+        chosen.folders,
+        metric=asked or None,
+        baseline=chosen.baseline,
+        against=chosen.against,
+        protocol=[each.strip() for text in protocols for each in text.split(",")] or None,
+        published=published,
+    )
+    if which is not None:
+        tables: tuple[str, ...] = (which,)
+    elif comparison.several or form == "latex":
+        tables = ("paper",)
+    else:
+        tables = TABLES[1:] if form == "rich" else ("runs",)
+    found = [table for name in tables if (table := _table(name, comparison, form)) is not None]
+    if not found:
+        raise _absent(tables[0], comparison.standings)
+    for table in found:
+        print_table(table, form, wide=wide)
 
 
-def _chosen(folders: Sequence[Path], baseline: Path | None) -> tuple[list[Path], int]:
-    """The folders, each once, and the position of the baseline among them."""
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """The runs to compare, each once, and what they are tested against."""
+
+    folders: list[Path]
+    baseline: Path | None
+    against: Against
+
+
+def _chosen(folders: Sequence[Path], baseline: Path | None, against: str) -> _Chosen:
     chosen: dict[Path, Path] = {}
     for folder in folders:
         if folder.resolve() in chosen:
             raise UsageError(f"{folder} is given twice.")
         chosen[folder.resolve()] = folder
+    if against not in (_ALL, _BEST, _BASELINE):
+        if baseline is not None:
+            raise UsageError("--against RUN and --baseline both name the baseline.", hint="Leave out one of them.")
+        baseline, against = Path(against), _BASELINE
+    if against == _BEST and baseline is not None:
+        raise UsageError("--against best and --baseline contradict each other.", hint="Leave out one of them.")
     if baseline is not None:
         chosen.setdefault(baseline.resolve(), baseline)
-    return [*chosen.values()], 0 if baseline is None else [*chosen].index(baseline.resolve())
+    elif against == _BASELINE and folders:
+        baseline = folders[0]
+    return _Chosen([*chosen.values()], baseline, cast("Against", against))
 
 
-def _table(which: str, standings: Standings, form: str) -> Table | None:
+def _table(which: str, comparison: Comparison, form: str) -> Table | None:
     from cirbench.comparison.tables import diagnostics_table, slices_table, standings_table
 
+    if which == "paper":
+        return comparison.paper_table
+    standings = comparison.standings
     rows = standings.by_value()
     if which == "runs":
         return standings_table(standings)

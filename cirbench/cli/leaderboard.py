@@ -15,7 +15,7 @@ from cirbench.support.parameters import pairs
 from cirbench.support.tables import FORMATS
 
 if TYPE_CHECKING:
-    from cirbench.leaderboard.published import Published
+    from cirbench.comparison.published import Published
     from cirbench.support.tables import Table
 
 _PATH = click.Path(path_type=Path)
@@ -169,7 +169,7 @@ def reproduce_command(
     cirbench reproduce circo-test/image-only/vit-b-32/quoted
     cirbench reproduce cirr-val/pic2word/not-stated/rerun --checkpoint checkpoints/pic2word
     """
-    from cirbench.leaderboard.published import load_published
+    from cirbench.comparison.published import load_published
     from cirbench.support.console import print_table
 
     published = load_published()

@@ -13,15 +13,19 @@ import msgspec
 from cirbench.benchmarks import load_protocol
 from cirbench.benchmarks.catalogue import choose_protocol, datasets, protocols
 from cirbench.benchmarks.interface import ProtocolEntry
+from cirbench.comparison.paper import Paper, compare_on_paper, paper_table
 from cirbench.comparison.standings import Standings, compare_runs
-from cirbench.errors import UsageError
+from cirbench.comparison.tables import standings_table
+from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.interface import MethodSpec
 from cirbench.methods.registry import find_baselines
 from cirbench.protocol import EvaluationProtocol
 from cirbench.runs.config import RunConfig, read_config
 from cirbench.runs.folder import Run, load_run
+from cirbench.support.console import typed
 from cirbench.support.extras import data_frame
 from cirbench.support.files import slug
+from cirbench.support.tables import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,9 +35,11 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
     from cirbench.comparison.report import Report
+    from cirbench.comparison.standings import Against
     from cirbench.methods.interface import Disclosure, Method, Supervision
     from cirbench.runs.predictions.features import Features
     from cirbench.runs.predictions.score import Score
+    from cirbench.support.tables import Table
 
     AnyMethod: TypeAlias = str | MethodSpec | type[Any] | Method
     Rows: TypeAlias = ArrayLike | str | Path
@@ -42,41 +48,87 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Comparison(Standings):
-    """Runs compared on one number; displays as a table, and becomes a data frame."""
+class Comparison:
+    """Runs compared on one or several numbers; displays as a table, and becomes a data frame.
+
+    Attributes:
+        paper: Every number of every protocol.
+        several: Whether these are several protocols or metrics, or published rows are among them.
+    """
+
+    paper: Paper
+    several: bool
+    _one: Standings | None
+
+    @property
+    def standings(self) -> Standings:
+        """The runs of the one protocol compared on the one number.
+
+        Raises:
+            UsageError: There are several protocols or numbers.
+        """
+        if self._one is None:
+            protocols, first = ", ".join(self.paper.protocols), self.paper.columns[0]
+            raise UsageError(
+                f"Ranks and differences are those of one number; these are {len(self.paper.columns)}, on {protocols}.",
+                hint=f"Choose one: --protocol {typed(first.protocol)} --metric {typed(first.label)}",
+            )
+        return self._one
+
+    @property
+    def paper_table(self) -> Table:
+        """Methods by backbone, with a column for each number."""
+        return paper_table(self.paper)
+
+    @property
+    def table(self) -> Table:
+        """What is displayed: the ranks and differences of one number, or the table of a paper."""
+        return self.paper_table if self.several else standings_table(self.standings)
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return one row for each run, the best number first; percent, points, and p-values after Holm's correction.
+        """Return one row for each method; percent, points, and p-values after Holm's correction.
+
+        For one number, the best comes first, with its interval and its difference to the baseline. For several, a
+        column is ``"circo/val:mAP@5"``, beside it ``"circo/val:mAP@5 sd"`` over seeds.
 
         Raises:
             MissingData: pandas is not installed.
         """
-        rows = self.by_value()
+        if self.several:
+            return self._paper_frame()
+        rows = self.standings.by_value()
         seen = [row.against for row in rows]
         return data_frame(
             {
                 "run": [row.name for row in rows],
                 "method": [row.run.result.method.name for row in rows],
-                self.label: [row.value.value for row in rows],
+                self.standings.label: [row.value.value for row in rows],
                 "low": [row.value.low for row in rows],
                 "high": [row.value.high for row in rows],
+                "sd": [row.run.sd(self.standings.label) for row in rows],
                 "difference": [None if pair is None else 100 * pair.difference for pair in seen],
                 "p": [None if pair is None else pair.corrected for pair in seen],
                 "folder": [str(row.run.folder) for row in rows],
             }
         ).set_index("run")
 
+    def _paper_frame(self) -> pandas.DataFrame:
+        rows = self.paper.rows
+        columns: dict[str, list[Any]] = {
+            "method": [row.name for row in rows],
+            "backbone": [row.backbone for row in rows],
+        }
+        for column in self.paper.columns:
+            numbers = [row.number(column) for row in rows]
+            columns[column.key] = [None if number is None else number.value for number in numbers]
+            columns[f"{column.key} sd"] = [None if number is None else number.sd for number in numbers]
+        return data_frame(columns).set_index("method")
+
     def __repr__(self) -> str:
-        return self._rendered("rich")
+        return render(self.table, "rich")
 
     def _repr_html_(self) -> str:
-        return self._rendered("html")
-
-    def _rendered(self, form: str) -> str:
-        from cirbench.comparison.tables import standings_table
-        from cirbench.support.tables import render
-
-        return render(standings_table(self), form)
+        return render(self.table, "html")
 
 
 def evaluate(
@@ -295,28 +347,67 @@ def score(
 
 
 def compare(
-    runs: Sequence[Run | str | Path], *, metric: str | None = None, baseline: int | Run | str | Path = 0
+    runs: Sequence[Run | str | Path],
+    *,
+    metric: str | Sequence[str] | None = None,
+    protocol: str | Sequence[str] | None = None,
+    baseline: int | Run | str | Path | None = None,
+    against: Against = "all",
+    published: Sequence[str] = (),
 ) -> Comparison:
-    """Compare runs of one protocol, with corrected paired tests and the places that each may have.
+    """Compare runs, with corrected paired tests; runs that differ by nothing but the seed are one row.
 
     Args:
-        runs: Runs, or their folders.
-        metric: The number to compare on; the headline if not given.
-        baseline: The run that differences are taken to, or its place among ``runs``.
+        runs: Runs, or their folders, of one or several protocols.
+        metric: The number to compare on, or several; for one protocol the headline if not given, for several those that
+            papers print.
+        protocol: Compare the runs of this protocol, or of these, only.
+        baseline: The run that differences are taken to, or its place among ``runs``; the first if not given.
+        against: ``"all"`` tests every two runs; ``"best"`` too, with differences to the highest; ``"baseline"`` tests
+            each against a baseline that was chosen beforehand, and corrects over these tests alone.
+        published: Published rows to show beside the runs, such as ``"circo/test:SEARLE"``.
 
     Raises:
-        UsageError: There are fewer than two runs, or they are of different protocols.
-        UnknownName: A run does not report the number.
+        UsageError: There are fewer than two runs, or they were not obtained in the same way.
+        UnknownName: A run does not report the number, or there is no such protocol or published row.
     """
     loaded = [run if isinstance(run, Run) else load_run(run) for run in runs]
-    if not isinstance(baseline, int):
-        folder = Path(baseline.folder if isinstance(baseline, Run) else baseline).resolve()
-        places = [place for place, run in enumerate(loaded) if run.folder.resolve() == folder]
-        if not places:
-            raise UsageError(f"The baseline {folder} is not one of the runs.", hint="Add it to them.")
-        baseline = places[0]
-    found = compare_runs(loaded, label=metric, baseline=baseline)
-    return Comparison(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+    base = _baseline(loaded, baseline)
+    chosen = _of_protocols(loaded, [protocol] if isinstance(protocol, str) else protocol)
+    labels = [metric] if isinstance(metric, str) else [*(metric or ())]
+    names = {run.result.protocol.name for run in chosen}
+    several = len(names) > 1 or len(labels) > 1 or bool(published)
+    one = None
+    if not several:
+        if base is not None and base not in chosen:
+            raise UsageError(f"The baseline {base.folder} is of another protocol.", hint="Choose one of these runs.")
+        place = 0 if base is None else chosen.index(base)
+        one = compare_runs(chosen, label=labels[0] if labels else None, baseline=place, against=against)
+    if against == "baseline" and base is None:
+        base = chosen[0]
+    paper = compare_on_paper(chosen, labels=labels, baseline=base, against=against, published=published)
+    return Comparison(paper, several, one)
+
+
+def _baseline(runs: Sequence[Run], given: int | Run | str | Path | None) -> Run | None:
+    if given is None or isinstance(given, int):
+        return None if given is None else runs[given]
+    folder = Path(given.folder if isinstance(given, Run) else given).resolve()
+    for run in runs:
+        if run.folder.resolve() == folder:
+            return run
+    raise UsageError(f"The baseline {folder} is not one of the runs.", hint="Add it to them.")
+
+
+def _of_protocols(runs: Sequence[Run], asked: Sequence[str] | None) -> list[Run]:
+    """The runs whose protocol has one of these names, with or without a version."""
+    if not asked:
+        return [*runs]
+    known = {name for run in runs for name in (run.result.protocol.name, run.result.protocol.name.partition("@")[0])}
+    for name in asked:
+        if name not in known:
+            raise UnknownName("protocol of these runs", name, {each for each in known if "@" not in each})
+    return [run for run in runs if {run.result.protocol.name, run.result.protocol.name.partition("@")[0]} & {*asked}]
 
 
 def list_benchmarks() -> list[str]:

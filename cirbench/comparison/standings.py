@@ -101,6 +101,11 @@ def compare_runs(
     """
     if len(runs) < 2:
         raise UsageError("One run has nothing to be compared with.", hint="Give two or more: cirbench compare RUN RUN")
+    return standings_of(runs, label, baseline, against)
+
+
+def standings_of(runs: Sequence[Run], label: str | None, baseline: int, against: Against) -> Standings:
+    """Compare runs as `compare_runs` does, also where there is but one."""
     base = runs[baseline]
     require_one_protocol([base, *runs])
     label = choose_label(runs, label)
@@ -157,8 +162,9 @@ def require_one_protocol(runs: Sequence[Run]) -> None:
         raise UsageError(
             f"{first.folder} and {run.folder} were not obtained in the same way: {one.name} ({one.digest[:8]}) and "
             f"{other.name} ({other.digest[:8]}) differ in {fields}.",
-            hint=f"Choose the runs of one: --protocol {typed(one.name.partition('@')[0])}; "
-            "`cirbench list runs` names the protocol of each.",
+            hint=f"Choose the runs of one: --protocol {typed(one.name.partition('@')[0])}."
+            if one.name != other.name
+            else "They share a name and are two protocols: run one of them again.",
         )
 
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.comparison.differences import distinct_names
+from cirbench.comparison.published import Published, load_published
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
 from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
-from cirbench.leaderboard.published import Published, load_published
 from cirbench.metrics.statistics import RankRange, compare_all
 from cirbench.metrics.table import printed_labels, short_label
 from cirbench.support.files import slug
@@ -34,8 +34,8 @@ from cirbench.support.tables import BEST, Column, Number, Table, render
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from cirbench.comparison.published import PublishedRow
     from cirbench.leaderboard.check import Parser
-    from cirbench.leaderboard.published import PublishedRow
     from cirbench.metrics.measure import Measurement
 
 ENTRIES = Path("leaderboards") / "entries"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks.catalogue import load_protocol, protocols
 from cirbench.benchmarks.images import require_images
+from cirbench.comparison.published import Recipe
 from cirbench.errors import CirbenchError, MissingData, UsageError
-from cirbench.leaderboard.published import Recipe
 from cirbench.methods.registry import find_method
 from cirbench.runs.config import read_config
 from cirbench.runs.session import Session
@@ -22,7 +22,7 @@ from cirbench.training.checkpoint import read_card
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cirbench.leaderboard.published import Published, PublishedRow
+    from cirbench.comparison.published import Published, PublishedRow
     from cirbench.runs.config import RunConfig
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import Result

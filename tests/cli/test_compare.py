@@ -98,11 +98,24 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(
         ([good], 2, "One run has nothing to be compared with"),
         ([], 2, "One run has nothing to be compared with"),
         ([good, good], 2, "is given twice"),
+        ([good, cirr, "--table", "runs"], 2, "Ranks and differences are those of one number"),
+        ([good, cirr, "--table", "runs"], 2, "Choose one: --protocol toy/circo-like --metric mAP@5"),
+        ([good, cirr, "--protocol", "toy/circo-like"], 2, "One run has nothing to be compared with"),
         (
-            [good, cirr],
+            [good, cirr, "--protocol", "toy/circo"],
             2,
-            "differ in id ('toy/circo-like' against 'toy/cirr-like'), queries, gallery, labels, measures",
+            "no protocol of these runs called 'toy/circo'.\nNearest: toy/circo",
         ),
+        ([good, other, "--metric", "mAP@5,mAP@51"], 2, "There is no metric of these runs called 'mAP@51'"),
+        (
+            [good, other, "--published", "circo/test:SEARL"],
+            2,
+            "no published row of circo/test called 'SEARL'.\nNearest:",
+        ),
+        ([good, other, "--published", "circo/tes:SEARLE"], 2, "no protocol with published rows called 'circo/tes'"),
+        ([good, other, "--published", "SEARLE"], 2, "Say PROTOCOL:METHOD, for instance circo/test:SEARLE"),
+        ([good, other, "--against", "best", "--baseline", good], 2, "--against best and --baseline contradict"),
+        ([good, other, "--against", "nowhere"], 3, "There is no finished run in nowhere"),
         ([good, other, "--metric", "mAP@51"], 2, "There is no metric of"),
         ([good, other, "--metric", "mAP@51"], 2, "Nearest: mAP@5"),
         ([good, str(tmp_path)], 3, f"There is no finished run in {tmp_path}"),
@@ -126,3 +139,31 @@ def test_diagnostics_without_baselines_say_how_to_make_them(tmp_path: Path, caps
     )
     assert cli.execute([*command, "--table", "slices"]) == 3
     assert "toy/cirr-like@1 reports nothing by slice" in capsys.readouterr().err
+
+
+def test_a_folder_with_several_protocols_is_narrowed_to_one(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", *folders(runs, "pli", "image-text"), str(runs / "cirr" / "pli-00000000")]
+    assert cli.execute([*command, "--protocol", "toy/circo-like", "--table", "runs", "--format", "csv"]) == 0
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == ["run", "pli", "image-text"]
+
+
+def test_several_protocols_make_the_table_of_a_paper(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", *folders(runs, "pli", "image-text"), str(runs / "cirr" / "pli-00000000")]
+    assert cli.execute([*command, "--format", "csv"]) == 0
+    records = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert [(record["method"], record["toy/cirr-like:Recall@1"] != "") for record in records] == [
+        ("pli", True),
+        ("image-text", False),
+    ]
+    assert all(record["toy/circo-like:mAP@5"] for record in records)
+
+
+def test_latex_is_the_table_of_a_paper_with_a_declared_baseline(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    baseline = folders(runs, "image-only")[0]
+    command = ["compare", *folders(runs, "pli", "image-text"), "--against", baseline, "--metric", "mAP@5,mAP@10"]
+    assert cli.execute([*command, "--format", "latex"]) == 0
+    source = capsys.readouterr().out
+    assert r"method & mAP@5 & mAP@10 \\" in source and r"\textsuperscript{{*}}" in source
+    (caption,) = [line for line in source.splitlines() if line.startswith(r"\caption")]
+    assert "toy/circo-like, in percent" in caption and "differs from image-only" in caption and len(caption) < 250
+    assert "over the 2 comparisons with image-only" in source.partition(r"\begin{table}")[0]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let the command read a file with one row that can be run here."""
     known = published(tmp_path / "rows.json")
-    monkeypatch.setattr("cirbench.leaderboard.published.load_published", lambda: known)
+    monkeypatch.setattr("cirbench.comparison.published.load_published", lambda: known)
     return known.rows[0].id
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.example import write_example
+from cirbench.comparison.published import load_published
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.board import (
     BADGES,
@@ -20,7 +21,6 @@ from cirbench.leaderboard.board import (
     ranked,
     read_leaderboard,
 )
-from cirbench.leaderboard.published import load_published
 from cirbench.support.tables import Number
 from tests.leaderboard import runs
 from tests.leaderboard.runs import run_of

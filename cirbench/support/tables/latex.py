@@ -75,9 +75,9 @@ def to_latex(table: Table) -> str:
     wide = len(places) > _WIDE
     environment = "table*" if wide else "table"
     caption = escape(_sentence(table.summary or table.title))
-    signs = [_longest_sign(shown, at) for at in range(len(places))]
+    rooms = [_rooms(shown, at) for at in range(len(places))]
     asides = iter([_aside(table, row) for row in table.all_rows])
-    bodies = [[f"{_row(row, signs)}{next(asides)}" for row in rows] for rows in (*shown.divided, shown.foot) if rows]
+    bodies = [[f"{_row(row, rooms)}{next(asides)}" for row in rows] for rows in (*shown.divided, shown.foot) if rows]
     lines = [
         *(f"% {visible(text)}" for text in (table.title, table.caption, *table.notes) if text),
         _ALONE,
@@ -136,28 +136,39 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _row(row: Row, signs: Sequence[str]) -> str:
-    return _line(map(_cell, row, signs))
+def _row(row: Row, rooms: Sequence[tuple[str, str]]) -> str:
+    return _line(map(_cell, row, rooms))
 
 
-def _cell(cell: Cell, longest_sign: str) -> str:
+def _cell(cell: Cell, room: tuple[str, str]) -> str:
+    """Write a cell; room that other rows take for a sign or a deviation is left empty, so that numbers align."""
     if not isinstance(cell, Number):
         return escape(cell or "")
+    longest_sign, longest_sd = room
     sign = rf"\textsuperscript{{{_sign(cell.sign)}}}" if cell.sign else ""
-    room = longest_sign[len(cell.sign) :]  # so that numbers stand below each other
-    sign += rf"\hphantom{{\textsuperscript{{{_sign(room)}}}}}" if room else ""
-    sd = "" if cell.sd is None else rf" {{\scriptsize$\pm$ {cell.sd_text}}}"
+    if missing := longest_sign[len(cell.sign) :]:
+        sign += rf"\hphantom{{\textsuperscript{{{_sign(missing)}}}}}"
+    sd = _sd(cell.sd_text) if cell.sd is not None else rf"\hphantom{{{_sd(longest_sd)}}}" if longest_sd else ""
     interval = "" if cell.ends_text is None else f" [{', '.join(map(_minus, cell.ends_text))}]"
     note = f" {escape(cell.note)}" if cell.note else ""
     return f"{_FRAMES[cell.mark].format(_minus(cell.text))}{sign}{sd}{interval}{note}"
+
+
+def _sd(text: str) -> str:
+    return rf" {{\scriptsize$\pm$ {text}}}"
 
 
 def _sign(text: str) -> str:
     return escape("".join(_RAISED.get(sign, sign) for sign in text))
 
 
-def _longest_sign(table: Table, at: int) -> str:
-    return max((cell.sign for row in table.all_rows if isinstance(cell := row[at], Number)), key=len, default="")
+def _rooms(table: Table, at: int) -> tuple[str, str]:
+    """The longest sign and the longest standard deviation of a column."""
+    numbers = [cell for row in table.all_rows if isinstance(cell := row[at], Number)]
+    return (
+        max((number.sign for number in numbers), key=len, default=""),
+        max((number.sd_text for number in numbers), key=len, default=""),
+    )
 
 
 def _minus(number: str) -> str:

@@ -81,8 +81,9 @@ class _Fitted:
 
     def left_out(self, whole: Table) -> list[str]:
         """Say what is not shown."""
-        gone = [_heading(whole, at) for at in range(len(whole.columns)) if at not in self.places]
-        gone += [f"the interval of {_heading(whole, at)}" for at in sorted(self.bare)]
+        names = [visible(f"{column.group} {column.heading}").strip() for column in whole.columns]
+        gone = [name for at, name in enumerate(names) if at not in self.places]
+        gone += [f"the interval of {names[at]}" for at in sorted(self.bare)]
         return [f"Left out for the width: {', '.join(gone)}. --wide shows all."] if gone else []
 
 
@@ -132,7 +133,7 @@ def _in_widths(
     shown = _without_intervals(table, bare).only(places)
     columns = range(len(places))
     between = 3 * len(places) + 1 if borders else 2 * (len(places) - 1)
-    cells = [["".join(_parts(row[at], _sign_width(shown, at))) for row in shown.all_rows] for at in columns]
+    cells = [["".join(_parts(row[at], *_rooms(shown, at))) for row in shown.all_rows] for at in columns]
     wants = [max([0, *map(cell_len, texts)]) for texts in cells]
     headings = [_heading(shown, at) for at in columns]
     widths = [max(want, min(cell_len(text), _HEADING)) for want, text in zip(wants, headings, strict=True)]
@@ -203,7 +204,7 @@ def _drawn(fitted: _Fitted, borders: bool) -> Iterator[Text]:
         elif part:
             yield Text()
         for row in rows:
-            cells = [_cell(cell, widths[at], _sign_width(table, at)) for at, cell in enumerate(row)]
+            cells = [_cell(cell, widths[at], *_rooms(table, at)) for at, cell in enumerate(row)]
             for line in _lines(table, cells, widths, borders, "│"):
                 if table.foot and part == len(table.divided):
                     line.stylize("dim")
@@ -274,21 +275,27 @@ def _heading(table: Table, at: int) -> str:
     return visible(table.columns[at].heading)
 
 
-def _parts(cell: Cell, sign: int) -> tuple[str, str]:
-    """A number, which may be bold, and what stands behind it; signs take equal room, so that numbers align."""
+def _parts(cell: Cell, sign: int, sd: int) -> tuple[str, str]:
+    """A number, which may be bold, and what stands behind it, in equal room for each part, so that numbers align."""
     if not isinstance(cell, Number):
         return visible(cell or ""), ""
+    said = "" if cell.sd is None else f" ± {cell.sd_text}"
+    interval = cell.spread.removeprefix(said)
     note = f" {visible(cell.note)}" if cell.note else ""
-    return cell.text, f"{visible(cell.sign):<{sign}}{cell.spread}{note}"
+    return cell.text, f"{visible(cell.sign):<{sign}}{said:<{sd}}{interval}{note}"
 
 
-def _sign_width(table: Table, at: int) -> int:
-    numbers = (cell for row in table.all_rows if isinstance(cell := row[at], Number))
-    return max((cell_len(visible(number.sign)) for number in numbers), default=0)
+def _rooms(table: Table, at: int) -> tuple[int, int]:
+    """The room that signs, and standard deviations, take in a column."""
+    numbers = [cell for row in table.all_rows if isinstance(cell := row[at], Number)]
+    return (
+        max((cell_len(visible(number.sign)) for number in numbers), default=0),
+        max((len(f" ± {number.sd_text}") for number in numbers if number.sd is not None), default=0),
+    )
 
 
-def _cell(cell: Cell, width: int, sign: int) -> list[Text]:
-    number, rest = _parts(cell, sign)
+def _cell(cell: Cell, width: int, sign: int, sd: int) -> list[Text]:
+    number, rest = _parts(cell, sign, sd)
     if not isinstance(cell, Number):
         return [Text(_cut(line, width)) for line in fold(number, width)]
     return [Text.assemble((number, _STYLES[cell.mark]), rest)]

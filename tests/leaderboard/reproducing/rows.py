@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cirbench.leaderboard.published import Published, load_published
+from cirbench.comparison.published import Published, load_published
 
 if TYPE_CHECKING:
     from pathlib import Path

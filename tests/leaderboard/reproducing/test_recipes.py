@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cirbench.benchmarks.catalogue import protocols
+from cirbench.comparison.published import load_published
 from cirbench.errors import CirbenchError, UsageError
-from cirbench.leaderboard.published import load_published
 from cirbench.leaderboard.reproduce import Plan, Reproduction, plan_of
 from cirbench.methods.interface import Parameters
 from cirbench.methods.loading import parse_parameters

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cirbench.comparison.published import load_published
 from cirbench.errors import MissingData, UsageError
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.check import check_entries
 from cirbench.leaderboard.entry import read_entry
-from cirbench.leaderboard.published import load_published
 from cirbench.leaderboard.reproduce import DIFFERS, INSIDE, NEAR, Agreement, Reproduction, as_table
 from cirbench.submissions.receipts import record
 from cirbench.support.tables import render

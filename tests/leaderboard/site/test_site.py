@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cirbench import cli
+from cirbench.comparison.published import load_published
 from cirbench.leaderboard.board import read_leaderboard
 from cirbench.leaderboard.entry import Entry, read_entry
-from cirbench.leaderboard.published import load_published
 from cirbench.leaderboard.site.build import MANIFEST, build_site
 from cirbench.leaderboard.site.figures import sampling_error
 from tests.shown import board, hostile_board, make_entries, row, write_pages

@@ -40,7 +40,8 @@ def of_markdown(text: str, table: Table) -> Numbers:
 def of_latex(text: str, table: Table) -> Numbers:
     body = text.split("\\midrule\n", 1)[1].split("\\bottomrule")[0].replace("\\midrule\n", "")
     bare = re.sub(rf"\\(?:textbf|underline)\{{({_NUMBER})\}}", r"\1", body.replace("$-$", "-"))
-    bare = re.sub(rf"\{{\\scriptsize\$\\pm\$ ({_NUMBER})\}}", r"± \1", bare)
+    sd = rf" \{{\\scriptsize\$\\pm\$ ({_NUMBER})\}}"
+    bare = re.sub(sd, r" ± \1", re.sub(rf"\\hphantom\{{{sd}\}}", "", bare))
     sign = r"\\textsuperscript\{(?:[ab]|\{\*\}|\\textdagger\{\})+\}"
     bare = re.sub(rf"(?:{sign})?(?:\\hphantom\{{{sign}\}})?", "", bare)
     lines = [line.removesuffix(r" \\") for line in bare.splitlines()]

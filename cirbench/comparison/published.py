@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import msgspec
 
 from cirbench.benchmarks.catalogue import protocols
-from cirbench.errors import CorruptFile, UnknownName
-from cirbench.support.files import read_versioned
+from cirbench.errors import CorruptFile, UnknownName, UsageError, quoted
+from cirbench.support.files import read_versioned, slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 SHIPPED = Path(__file__).parent / "published.json"
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
-Provenance = Literal["own", "quoted", "rerun", "aggregator"]
+Provenance = Literal["own", "rerun", "quoted", "aggregator"]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,6 +164,35 @@ class Published(_Part, frozen=True):
         if id not in rows:
             raise UnknownName("published row", id, rows, hint="See `cirbench reproduce --list`.")
         return rows[id]
+
+    def choose(self, text: str) -> tuple[PublishedRow, ...]:
+        """Return the rows that ``"circo/test:SEARLE"`` names, one for each backbone, or the one row of an id.
+
+        Where several sources have a row, a method's own paper goes before another's run and that before a copy.
+
+        Raises:
+            UsageError: It is not ``PROTOCOL:METHOD``.
+            UnknownName: There is no such protocol or method; the hint names the nearest ones.
+        """
+        if text in (ids := {row.id: row for row in self.rows}):
+            return (ids[text],)
+        protocol, colon, method = text.partition(":")
+        if not colon:
+            raise UsageError(
+                f"{quoted(text)} names no published rows.",
+                hint="Say PROTOCOL:METHOD, for instance circo/test:SEARLE, or an id of `cirbench reproduce --list`.",
+            )
+        rows = [row for row in self.rows if row.protocol == protocol]
+        if not rows:
+            known = {row.protocol for row in self.rows if row.protocol is not None}
+            raise UnknownName("protocol with published rows", protocol, known)
+        wanted = [row for row in rows if slug(row.method) == slug(method)]
+        if not wanted:
+            raise UnknownName(f"published row of {protocol}", method, {row.method for row in rows})
+        best: dict[str, PublishedRow] = {}
+        for row in sorted(wanted, key=lambda row: get_args(Provenance).index(row.provenance)):
+            best.setdefault(row.backbone, row)
+        return tuple(best.values())
 
     def caveats_of(self, row: PublishedRow) -> tuple[str, ...]:
         """Everything that must be said about a row, in sentences."""

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cirbench.benchmarks.catalogue import datasets, protocols
+from cirbench.comparison.published import SHIPPED, PublishedRow, load_published
 from cirbench.errors import CorruptFile, UnknownName
-from cirbench.leaderboard.published import SHIPPED, PublishedRow, load_published
 from cirbench.metrics.table import parse_label
 
 PUBLISHED = load_published()
