@@ -47,6 +47,25 @@ _FIELD = {
 }
 
 
+_PARAMETERS = {
+    "ViT-B-32": 151_277_313,
+    "ViT-B-16": 149_620_737,
+    "ViT-L-14": 427_616_513,
+    "ViT-L-14-336": 427_944_193,
+    "RN50x4": 178_300_601,
+    "ViT-H-14": 986_109_441,
+    "ViT-bigG-14": 2_539_567_105,
+    "ViT-SO400M-14-SigLIP-384": 877_960_498,
+}
+"""How many numbers the models of open_clip have."""
+
+
+def weights_bytes(name: str) -> int | None:
+    """Return how large the weights of a tag are in the form that is fetched, fp32; ``None`` where that is not known."""
+    parameters = _PARAMETERS.get(name.partition("/")[0])
+    return None if parameters is None else 4 * parameters
+
+
 def list_backbones() -> tuple[BackboneEntry, ...]:
     """Name the bundled models and the usual ones of the field; any ``architecture/tag`` of open_clip works too."""
     bundled = [BackboneEntry(name, "bundled, needs no download") for name in bundled_names()]

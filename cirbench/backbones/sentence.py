@@ -77,10 +77,10 @@ class _Model(msgspec.Struct, frozen=True):
 
 def is_sentence_transformers(name: str) -> bool:
     """Say whether a name means a model of sentence-transformers, or two of them joined by ``+``."""
-    return any(_is_model(half) for half in _halves(name))
+    return any(_is_model(half) for half in halves(name))
 
 
-def _halves(name: str) -> tuple[str, ...]:
+def halves(name: str) -> tuple[str, ...]:
     """The model of images and that of texts, or the one that is both."""
     if Path(name).is_dir():
         return (name,)
@@ -103,7 +103,7 @@ def load(
 ) -> SentenceBackbone:
     """Build a backbone; see `cirbench.backbones.load_backbone`."""
     require("sentence_transformers", extra="sentence-transformers", purpose=f"The backbone {name}")
-    files = tuple(_open(half) for half in _halves(name))
+    files = tuple(_open(half) for half in halves(name))
     return _build(name, files, weights, activation, preprocessing, precision, find_device(device), ema=ema)
 
 

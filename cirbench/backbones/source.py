@@ -335,9 +335,8 @@ def _download(architecture: str, tag: str) -> Path:
     plain = architecture.removesuffix(QUICK_GELU_SUFFIX)
     config = open_clip.get_pretrained_cfg(plain, tag)
     try:
-        if of_hub := config.get("hf_hub"):
-            repository, _, file = of_hub.rpartition("/")
-            return fetch(repository, None, _forms(file) if file else OPEN_CLIP_WEIGHTS[::2])
+        if on_hub := weights_on_hub(config):
+            return fetch(on_hub[0], None, on_hub[1])
         with quietly():
             return Path(open_clip.download_pretrained(config))
     except Exception as error:  # urllib's have no common base
@@ -347,6 +346,12 @@ def _download(architecture: str, tag: str) -> Path:
             hint="Connect to a network and run again, or fetch the file elsewhere and give it: "
             f"--backbone {plain}/{tag} --weights FILE.",
         ) from error
+
+
+def weights_on_hub(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+    """Return the repository that holds the weights of a tag, and their possible names; ``None`` where none does."""
+    repository, _, file = config.get("hf_hub", "").rpartition("/")
+    return (repository, _forms(file) if file else OPEN_CLIP_WEIGHTS[::2]) if repository else None
 
 
 def _forms(file: str) -> tuple[str, ...]:

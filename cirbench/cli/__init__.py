@@ -74,6 +74,9 @@ def command_error(words: Sequence[str]) -> str | None:
     try:
         command = LazyGroup().get_command(click.Context(click.Group()), verb)
         assert command is not None
+        while isinstance(command, click.Group) and arguments and arguments[0] in command.commands:
+            verb = f"{verb} {arguments[0]}"
+            command = command.commands[arguments.pop(0)]
         context = click.Context(command, info_name=verb)
         values, left, _ = command.make_parser(context).parse_args(arguments)
         for parameter in command.get_params(context):

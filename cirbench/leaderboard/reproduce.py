@@ -12,6 +12,7 @@ from cirbench.comparison.published import Recipe
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.methods.registry import find_method
 from cirbench.runs.config import read_config
+from cirbench.runs.needs import ways_to_checkpoint
 from cirbench.runs.session import Session
 from cirbench.submissions.build import build_submission, upload_hint
 from cirbench.submissions.receipts import read_receipt, receipt_path
@@ -249,11 +250,9 @@ class Reproduction:
     @property
     def how_to_train(self) -> str:
         """How to get a checkpoint like the row's, with the commands."""
-        ways, backbone = self.spec.checkpoints, self.config.backbone or self.plan.backbone
-        usual = "train one: cirbench train {method} --backbone {backbone} --data DATA{training} --output CHECKPOINT"
-        way = ways.get(backbone, ways.get("*", usual))
         training = "".join(f" --set {typed(f'{name}={value}')}" for name, value in self.plan.recipe.training.items())
-        return way.format(method=typed(self.spec.name), backbone=typed(backbone), training=training)
+        backbone = self.config.backbone or self.plan.backbone
+        return " ".join(ways_to_checkpoint(self.spec, backbone, training))
 
     def _open_data(self) -> None:
         root = None if self.config.data_root is None else Path(self.config.data_root)

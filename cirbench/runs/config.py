@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset
-from cirbench.errors import MissingData, UsageError, quoted
+from cirbench.errors import UsageError, quoted
 from cirbench.methods.loading import parse_parameters
 from cirbench.methods.registry import find_baselines, find_method
 from cirbench.methods.training import training_parameters
@@ -132,6 +132,22 @@ def to_toml(config: msgspec.Struct) -> str:
     return "\n".join(lines) + "\n"
 
 
+def to_command(config: RunConfig, **changes: object) -> str:
+    """Write a configuration as the command that asks for it, with some of its options changed."""
+    values = {**msgspec.to_builtins(config), **changes}
+    words = ["cirbench", "run"]
+    for name, value in values.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, dict):
+            for key, setting in value.items():
+                words += [option, typed(f"{key}={setting}")]
+        elif value is True:
+            words.append(option)
+        elif value not in (None, False):
+            words += [option, typed(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))]
+    return " ".join(words)
+
+
 def _assignments(values: dict[str, Any]) -> list[str]:
     return [f"{key} = {_toml(value)}" for key, value in values.items()]
 
@@ -213,7 +229,6 @@ def resolve(
     Raises:
         UnknownName: A method, data set, protocol or parameter does not exist.
         UsageError: The options contradict each other.
-        MissingData: A method has to be trained, and there is nothing to train it on.
     """
     entry = entry or choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
     backbone = config.backbone or find_dataset(config.dataset).default_backbone
@@ -222,13 +237,6 @@ def resolve(
     baselines = [spec for spec in find_baselines().values() if entry.labelled or spec.name in references]
     specs = {spec.name: spec for spec in [*baselines, *asked.values()]}
     trained = [spec for spec in specs.values() if spec.trainer is not None and config.checkpoint is None]
-    if trained and config.train_data is None and _brought(config.dataset, trained[0]) is None:
-        raise MissingData(
-            f"The method {trained[0].name} is trained, and no checkpoint is given.",
-            hint=f"Give --checkpoint FOLDER, or train one: cirbench train "
-            f"{typed(references.get(trained[0].name, trained[0].name))} --backbone {typed(backbone)} "
-            f"--data {'TRIPLETS' if trained[0].needs_triplets else 'PAIRS'}.csv",
-        )
     if config.train and not any(spec.name in references for spec in trained):
         raise UsageError(
             "--train sets how a method is trained, and nothing is trained here.",

@@ -10,9 +10,10 @@ from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.images import require_images
 from cirbench.benchmarks.missing import Lost, find_lost
 from cirbench.support import console
+from cirbench.support.needs import entry_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.backbones.interface import Backbone
@@ -101,24 +102,21 @@ class Ground:
             f"queries are too long by themselves, by up to {max(cut, default=0)} words."
         )
 
-    def describe(self) -> list[str]:
-        """Say what is loaded, and how much is to be encoded."""
+    def describe(self) -> Iterator[str]:
+        """Say what is loaded, and how much is to be encoded, line by line."""
         whole, protocol, encoder = self.protocol, self.lost.available, self.encoder()
         backbone = encoder.backbone
-        lines = [
-            f"protocol   {whole.name} ({whole.digest[:8]}): {len(protocol.queries)} of {len(whole.queries)} queries, "
-            f"gallery {0 if protocol.gallery is None else len(protocol.gallery)}",
-            f"backbone   {backbone.identity.name}, {backbone.identity.precision} on {backbone.device}, "
-            f"weights {backbone.identity.weights[:12]}",
-        ]
+        gallery = 0 if protocol.gallery is None else len(protocol.gallery)
+        queries = f"{len(protocol.queries)} of {len(whole.queries)} queries, gallery {gallery}"
+        identity = f"{backbone.identity.precision} on {backbone.device}, weights {backbone.identity.weights[:12]}"
+        yield from entry_lines("there", "protocol", f"{whole.name} ({whole.digest[:8]}): {queries}")
+        yield from entry_lines("there", "backbone", f"{backbone.identity.name}, {identity}")
         if protocol.gallery is not None and protocol.gallery.images is not None:
             new = encoder.count_new(protocol.gallery.items)
             seconds = f", at least {new * encoder.seconds_per_image():.0f} s" if new else ""
-            lines.append(
-                f"features   {len(protocol.gallery) - new} gallery images are cached, {new} are to be encoded"
-                f" ({new * backbone.dim * 4 / 1e6:.1f} MB{seconds})"
-            )
-        return lines
+            encoded = f"{gallery - new} gallery images are cached, {new} are to be encoded"
+            size = f"{new * backbone.dim * 4 / 1e6:.1f} MB{seconds}"
+            yield from entry_lines("to do" if new else "there", "features", f"{encoded} ({size})")
 
 
 def _words_cut(backbone: Backbone, words: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from cirbench.methods.training import training_request
 from cirbench.runs.config import Entrant, Resolved, resolve, to_toml
 from cirbench.runs.folder import RESULT, Run, load_run, save_run
 from cirbench.runs.ground import Ground
+from cirbench.runs.needs import incomplete, needs_of_run, then_lines
 from cirbench.runs.record import (
     NOT_STATED,
     Identity,
@@ -31,17 +33,21 @@ from cirbench.support import console
 from cirbench.support.code import Code, current_code
 from cirbench.support.distributed import barrier, broadcast_object, get_context
 from cirbench.support.files import locked
+from cirbench.support.needs import Need, entry_lines, need_lines
 from cirbench.support.parameters import named_files
-from cirbench.training.checkpoint import CARD, open_checkpoint
+from cirbench.training.checkpoint import open_checkpoint
 from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.methods.evaluate import Evaluation
     from cirbench.methods.interface import Disclosure, Method
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.config import RunConfig
+    from cirbench.training.data import Kind, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +86,36 @@ class Session:
     def __init__(self, config: RunConfig | Resolved, ground: Ground | None = None) -> None:
         self.resolved = config if isinstance(config, Resolved) else resolve(config)
         self.ground = ground or Ground(self.resolved)
+        self._sources: dict[tuple[str, Kind], Source] = {}
+
+    @cached_property
+    def needs(self) -> tuple[Need, ...]:
+        """Everything that the run rests on, there or missing."""
+        return needs_of_run(
+            self.resolved,
+            lambda: self.ground.protocol,
+            self._source,
+            backbone_is_loaded="backbone" in self.ground.__dict__,
+        )
 
     def plan(self) -> list[str]:
-        """Say what `run` would do, line by line, and do none of it."""
-        same = self._same_for_every_seed()
-        return [*self.ground.describe(), *map(self._planned, self.resolved.entrants), *([same] if same else [])]
+        """Say what is there, what is missing with its commands, and what `run` would do; and do none of it."""
+        entrants, same = self.resolved.entrants, self._same_for_every_seed()
+        if all(need.there for need in self.needs):
+            others = need_lines(need for need in self.needs if need.what not in ("annotations", "weights"))
+            planned = (line for each in entrants for line in self._planned(each))
+            return [*self.ground.describe(), *others, *planned, *([same] if same else [])]
+        to_do = (line for each in entrants for line in self._to_do(each))
+        return [*need_lines(self.needs), *to_do, *([same] if same else []), *then_lines(self.resolved, self.needs)]
 
     def run(self, *, force: bool = False) -> tuple[Run, ...]:
-        """Evaluate what is not finished yet; return every run, the baselines first."""
+        """Evaluate what is not finished yet; return every run, the baselines first.
+
+        Raises:
+            MissingData: Something is missing; the message lists all of it, each with its command.
+        """
+        if (error := incomplete(self.resolved, self.needs)) is not None:
+            raise error
         if same := self._same_for_every_seed():
             console.say(same)
         # Everything is planned, and trained, before anything is evaluated: a mistake costs no time.
@@ -123,17 +151,39 @@ class Session:
         once = [name for name, runs in asked.items() if runs < len(self.resolved.config.seeds)]
         return f"Seeds make no difference to {', '.join(once)}: one run is enough." if once else ""
 
-    def _planned(self, entrant: Entrant) -> str:
-        name, checkpoint = f"{entrant.spec.name:<10}", self._given_checkpoint(entrant)
-        if len(self.resolved.config.seeds) > 1:
-            name = f"{name} seed {entrant.seed}:"
+    def _to_do(self, entrant: Entrant) -> Iterator[str]:
+        """Say what will be done with a method once everything is there."""
+        spec = entrant.spec
+        data = self.resolved.data_for(spec)
+        trains = f"trains{f' on {data}' if data else ''}, then " if entrant.training else ""
+        yield from entry_lines(
+            "to do", spec.name, f"{self._seed(entrant)}{trains}evaluates on {self.resolved.entry.id}"
+        )
+
+    def _seed(self, entrant: Entrant) -> str:
+        return f"seed {entrant.seed}: " if len(self.resolved.config.seeds) > 1 else ""
+
+    def _source(self, data: str, kind: Kind) -> Source:
+        """Open training data, once for all methods that look at the same of it."""
+        if (data, kind) not in self._sources:
+            self._sources[data, kind] = open_source(data, data_root=self.resolved.data_root, kind=kind)
+        return self._sources[data, kind]
+
+    def _planned(self, entrant: Entrant) -> Iterator[str]:
+        """Say what will be done with a method, everything being there."""
+        name, seed, checkpoint = entrant.spec.name, self._seed(entrant), self._given_checkpoint(entrant)
         if entrant.training is not None:
             request = self._training(entrant)
-            if not (request.folder / CARD).is_file():
-                return f"{name} trains first, into {request.folder}; then encodes the gallery and evaluates"
+            if not request.is_done:
+                text = f"trains first, into {request.folder}; then encodes the gallery and evaluates"
+                yield from entry_lines("to do", name, f"{seed}{text}")
+                return
             checkpoint = request.folder
         job = self.job(entrant, checkpoint)
-        return f"{name} {'finished, in' if job.done else 'evaluates, into'} {job.folder}"
+        if job.done:
+            yield from entry_lines("there", name, f"{seed}finished, in {job.folder}")
+        else:
+            yield from entry_lines("to do", name, f"{seed}evaluates, into {job.folder}")
 
     def _checkpoint(self, entrant: Entrant) -> Path | None:
         """The checkpoint of a trained method: the given one, or one that is trained now and kept."""
@@ -149,7 +199,7 @@ class Session:
         assert entrant.training is not None
         data = self.resolved.data_for(entrant.spec)
         assert data is not None
-        source = open_source(data, data_root=self.resolved.data_root, kind=entrant.spec.trains_on)
+        source = self._source(data, entrant.spec.trains_on)
         return training_request(entrant.spec, self.ground.backbone, source, entrant.training)
 
     def _finished(self, job: Job, *, force: bool) -> Run:

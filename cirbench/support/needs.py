@@ -16,8 +16,6 @@ PROGRAMS = ("cirbench", "hf", "img2dataset", "pip", "curl", "sed")
 
 UNKNOWN = "size unknown"
 _LEAST_WIDTH = 60
-_WIDTH = 100
-"""Columns where no terminal says how many there are."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,10 +77,12 @@ def entry_lines(state: str, what: str, text: str, width: int | None = None) -> I
 
 
 def _wrapped(text: str, first: str, then: str, width: int | None) -> list[str]:
-    width = max(_LEAST_WIDTH, width or console.width() or _WIDTH)
+    width = width or console.width()
+    if width is None:  # piped: a line is a line
+        return [f"{first}{text}".rstrip()]
     wrapped = textwrap.wrap(
         text,
-        width,
+        max(_LEAST_WIDTH, width),
         initial_indent=first,
         subsequent_indent=then,
         break_long_words=False,

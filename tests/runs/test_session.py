@@ -138,7 +138,7 @@ def test_a_plan_names_what_is_finished_and_writes_nothing(
     assert f"finished, in {only(runs, 'image-text')}" in capsys.readouterr().out
     assert cli.execute([*TINY, "--method", "pli", "--output", str(tmp_path / "new"), "--plan"]) == 0
     shown = capsys.readouterr().out
-    assert "pli        trains first" in shown
+    assert "to do    pli            trains first" in shown
     assert "600 gallery images are cached, 0 are to be encoded" in shown
     assert not (tmp_path / "new").exists()
 
@@ -208,13 +208,6 @@ def test_a_mistake_is_named_with_what_to_type_next(
     assert "Traceback" not in shown.err
     assert shown.out == ""
     assert [path for path in tmp_path.rglob("*") if path.name == "result.json"] == []
-
-
-def test_a_trained_method_on_other_data_asks_for_its_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.execute(["run", "--method", "pli", "--dataset", "circo"]) == 3
-    shown = capsys.readouterr().err
-    assert "The method pli is trained, and no checkpoint is given." in shown
-    assert "cirbench train pli --backbone ViT-L-14/openai --data PAIRS.csv" in shown
 
 
 @pytest.mark.parametrize("plan", [[], ["--plan"]])

@@ -70,8 +70,6 @@ class CombinerTraining(TripletTraining, frozen=True):
     scale: Rate = 100.0
 
 
-_DATA = "--data fashioniq:train, or cirr:train"
-
 CLIP4CIR = MethodSpec(
     name="clip4cir",
     title="CLIP4Cir: the sum of image and text on towers tuned by triplets",
@@ -84,9 +82,11 @@ CLIP4CIR = MethodSpec(
     trains_on="triplets",
     converter="cirbench_methods.clip4cir.published:towers",
     checkpoints={
-        "RN50x4/openai": "get tuned_clip_best.pt (FashionIQ) or tuned_clip_arithmetic.pt (CIRR) from "
-        "ABaldrati/CLIP4Cir, then: cirbench convert clip4cir FILE.pt --backbone {backbone} --output CHECKPOINT",
-        "*": "train it: cirbench train clip4cir --backbone {backbone} " + _DATA + "{training} --output CHECKPOINT",
+        "RN50x4/openai": "Get tuned_clip_best.pt (FashionIQ) or tuned_clip_arithmetic.pt (CIRR) from "
+        "ABaldrati/CLIP4Cir, and convert it:\n"
+        "cirbench convert clip4cir FILE.pt --backbone {backbone} --output CHECKPOINT",
+        "*": "Train it by itself, on fashioniq:train or cirr:train:\n"
+        "cirbench train clip4cir --backbone {backbone} --data fashioniq:train{training} --output CHECKPOINT",
     },
     training_presets={
         # Chosen on scenes of their own, as the README says; the defaults are meant for models of CLIP's size.
@@ -108,11 +108,12 @@ COMBINER = MethodSpec(
     trains_on="triplet-features",
     converter="cirbench_methods.clip4cir.published:combiner",
     checkpoints={
-        "RN50x4/openai": "get combiner.pt (FashionIQ) or combiner_arithmetic.pt (CIRR) and its tuned towers from "
-        "ABaldrati/CLIP4Cir, convert the towers (see clip4cir), then: cirbench convert combiner FILE.pt "
-        "--backbone {backbone} --set towers=TOWERS --output CHECKPOINT",
-        "*": "train it, best on tuned towers (--set towers=CHECKPOINT of clip4cir): cirbench train combiner "
-        "--backbone {backbone} " + _DATA + "{training} --output CHECKPOINT",
+        "RN50x4/openai": "Get combiner.pt (FashionIQ) or combiner_arithmetic.pt (CIRR) and its tuned towers from "
+        "ABaldrati/CLIP4Cir, convert the towers (see clip4cir), then:\n"
+        "cirbench convert combiner FILE.pt --backbone {backbone} --set towers=TOWERS --output CHECKPOINT",
+        "*": "Train it by itself, on fashioniq:train or cirr:train, best on tuned towers (--set towers=CHECKPOINT of "
+        "clip4cir):\n"
+        "cirbench train combiner --backbone {backbone} --data fashioniq:train{training} --output CHECKPOINT",
     },
     training_presets={
         "scenes-vit": CombinerTraining(

@@ -46,7 +46,7 @@ SPEC = MethodSpec(
     trains_on="texts",
     converter="cirbench_methods.inversion.published:lincir",
     checkpoints={
-        "*": "get phi_best.pt from navervision/lincir, then: "
+        "*": "Get phi_best.pt from navervision/lincir, and convert it:\n"
         "cirbench convert lincir phi_best.pt --backbone {backbone} --output CHECKPOINT",
     },
     training_presets={

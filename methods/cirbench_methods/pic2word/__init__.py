@@ -54,9 +54,9 @@ SPEC = MethodSpec(
     trains_on="images",
     converter="cirbench_methods.inversion.published:pic2word",
     checkpoints={
-        "ViT-L-14/openai": "get pic2word_model.pt from google-research/composed_image_retrieval, then: "
+        "ViT-L-14/openai": "Get pic2word_model.pt from google-research/composed_image_retrieval, and convert it:\n"
         "cirbench convert pic2word pic2word_model.pt --backbone {backbone} --output CHECKPOINT",
-        "*": "its authors published none for this backbone; train one: "
+        "*": "Its authors published none for this backbone; train one by itself:\n"
         "cirbench train pic2word --backbone {backbone} --data images/{training} --output CHECKPOINT",
     },
     training_presets={

@@ -63,10 +63,10 @@ SPEC = MethodSpec(
     training=PliTraining,
     converter="cirbench_methods.pli.published:clip",
     checkpoints={
-        "*": "train it on the 100,000 test images of ImageNet-1k: "
-        "cirbench caption --images imagenet/test --model Salesforce/blip2-flan-t5-xl --output captions.jsonl, then: "
-        "cirbench train pli --backbone {backbone} --data captions.jsonl{training} --output CHECKPOINT; "
-        "or convert one of its authors: cirbench convert pli FILE.pth --backbone {backbone} --output CHECKPOINT",
+        "*": "Train it as its authors did, on the 100,000 test images of ImageNet with captions by BLIP-2:\n"
+        "cirbench train pli --backbone {backbone} --data imagenet:test{training} --output CHECKPOINT\n"
+        "Or convert one of theirs:\n"
+        "cirbench convert pli FILE.pth --backbone {backbone} --output CHECKPOINT",
     },
     training_presets={
         # Chosen on scenes of their own, as the README says; the defaults are meant for models of CLIP's size.

@@ -109,11 +109,11 @@ SEARLE = MethodSpec(
     },
     converter="cirbench_methods.inversion.published:searle",
     checkpoints={
-        "ViT-B-32/openai": "get SEARLE_ViT-B32.pt from miccunifi/SEARLE (its releases), then: "
+        "ViT-B-32/openai": "Get SEARLE_ViT-B32.pt from miccunifi/SEARLE (its releases), and convert it:\n"
         "cirbench convert searle SEARLE_ViT-B32.pt --backbone {backbone} --output CHECKPOINT",
-        "ViT-L-14/openai": "get SEARLE_ViT-L14.pt from miccunifi/SEARLE (its releases), then: "
+        "ViT-L-14/openai": "Get SEARLE_ViT-L14.pt from miccunifi/SEARLE (its releases), and convert it:\n"
         "cirbench convert searle SEARLE_ViT-L14.pt --backbone {backbone} --output CHECKPOINT",
-        "*": "its authors published none for this backbone; train one: "
+        "*": "Its authors published none for this backbone; train one by itself:\n"
         "cirbench train searle --backbone {backbone} --data images/{training} --output CHECKPOINT",
     },
     uses_llm="yes",

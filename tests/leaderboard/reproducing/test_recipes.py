@@ -104,19 +104,22 @@ def test_every_recipe_names_a_protocol_that_exists() -> None:
     [
         (
             "circo-test/searle/vit-b-32/quoted",
-            "get SEARLE_ViT-B32.pt from miccunifi/SEARLE (its releases), then: cirbench",
+            "Get SEARLE_ViT-B32.pt from miccunifi/SEARLE (its releases), and convert it: cirbench",
         ),
-        ("circo-test/searle-xl/vit-l-14/quoted", "get SEARLE_ViT-L14.pt"),
-        ("cirr-test1/searle/vit-h-14/quoted", "train one: cirbench train searle --backbone ViT-H-14/laion2b_s32b_b79k"),
+        ("circo-test/searle-xl/vit-l-14/quoted", "Get SEARLE_ViT-L14.pt"),
+        (
+            "cirr-test1/searle/vit-h-14/quoted",
+            "train one by itself: cirbench train searle --backbone ViT-H-14/laion2b_s32b_b79k",
+        ),
         (
             "circo-test/pic2word/vit-l-14/quoted",
             "cirbench convert pic2word pic2word_model.pt --backbone ViT-L-14/openai",
         ),
         ("circo-test/pic2word/vit-g-14/quoted", "--data images/ --output CHECKPOINT"),
-        ("genecis-all/lincir/vit-g-14/quoted", "get phi_best.pt from navervision/lincir"),
+        ("genecis-all/lincir/vit-g-14/quoted", "Get phi_best.pt from navervision/lincir"),
         (
             "fashioniq-val/pli-mask-ratio-0-50/vit-b-32/own",
-            "--data captions.jsonl --set mask_ratio=0.5 --output CHECKPOINT",
+            "--data imagenet:test --set mask_ratio=0.5 --output CHECKPOINT",
         ),
     ],
 )

@@ -95,7 +95,7 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command_that_gets
     assert "backbone: ViT-L-14/openai" in told
     assert "--weights FILE" in told
     assert (
-        "cirbench train pli --backbone ViT-L-14/openai --data captions.jsonl --set mask_ratio=0.75 --output CHECKPOINT"
+        "cirbench train pli --backbone ViT-L-14/openai --data imagenet:test --set mask_ratio=0.75 --output CHECKPOINT"
         in told
     )
     assert "then give --checkpoint CHECKPOINT" in told
