@@ -86,7 +86,7 @@ def stated_activation(folder: Path, config: Any) -> dict[str, Activation | None]
 _VISION = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
 _TEXT = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _UNREAD = ("crossattention", "itm_head")
-"""Parts of names of the weights that neither tower reads: they compare one image with one text."""
+"""Parts of names of the weights that neither tower reads alone: `BlipBackbone.fuse` does, or nothing here."""
 
 
 def load(
@@ -195,9 +195,12 @@ class BlipBackbone:
     """A BLIP for retrieval; a `Backbone`.
 
     The image side is the projected class token of the vision transformer; the text side is the projected first token
-    of the text transformer without its cross-attention, padding left out. The matching head is not used.
+    of the text transformer without its cross-attention, padding left out. With it, in `fuse`, a text is read in the
+    light of an image. The matching head is not used.
 
     Attributes:
+        fusing_token: What `fuse` reads in place of a text's first token: ``[ENC]``, where the vocabulary has BLIP's two
+            further tokens.
         patches: L, of an image; `embed_patches` and `project_patches` are the halves of the image tower between which
             some of them can be dropped.
     """
@@ -224,6 +227,8 @@ class BlipBackbone:
         self._source = source
         self._tokenizer = tokenizer
         self._padding = int(tokenizer.pad_token_id)
+        known = int(config.text_config.vocab_size)
+        self.fusing_token = known - 1 if known == len(tokenizer) + 2 else int(tokenizer.cls_token_id)
 
     def __repr__(self) -> str:
         return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
@@ -250,6 +255,37 @@ class BlipBackbone:
         features_BD: torch.Tensor = self.model.vision_proj(vision.post_layernorm(last_BTC[:, 0]))
         return features_BD.float()
 
+    def image_tokens(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """The class token and the patches of images as the image tower leaves them, (B, 1 + P, C)."""
+        vision: Any = self.model.vision_model
+        last_BTC = vision.encoder(inputs_embeds=self.embed_patches(pixels_B3HW)).last_hidden_state
+        tokens_BTC: torch.Tensor = vision.post_layernorm(last_BTC)
+        return tokens_BTC
+
+    def text_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        """The tokens of texts as the text tower leaves them, as many as the longest text has, (B, l, E)."""
+        return self._read(self.model.text_encoder, tokens_BL)
+
+    def fuse(
+        self, tokens_BL: torch.Tensor, image_tokens_BTC: torch.Tensor, tower: torch.nn.Module | None = None
+    ) -> torch.Tensor:
+        """Read texts in the light of an image each, by the cross-attention of the text tower, (B, l, E).
+
+        Args:
+            tokens_BL: What `tokenize` returned.
+            image_tokens_BTC: What `image_tokens` returned.
+            tower: Another text tower of the same kind; a tuned one.
+        """
+        tokens_BL = tokens_BL.clone()
+        tokens_BL[:, 0] = self.fusing_token
+        return self._read(tower or self.model.text_encoder, tokens_BL, encoder_hidden_states=image_tokens_BTC)
+
+    def _read(self, tower: Any, tokens_BL: torch.Tensor, **attended: torch.Tensor) -> torch.Tensor:
+        tokens_Bl = tokens_BL[:, : int(self.token_lengths(tokens_BL).max())].to(self.device)
+        read_Bl = (tokens_Bl != self._padding).long()
+        states_BlE: torch.Tensor = tower(input_ids=tokens_Bl, attention_mask=read_Bl, **attended).last_hidden_state
+        return states_BlE
+
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
         """Turn texts into token ids, (B, L) int64."""
         return padded_tokens(self._tokenizer, list(texts), self.context_length)
@@ -260,10 +296,7 @@ class BlipBackbone:
 
     def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project tokenised texts, (B, D) float32, not normalised; padding is not attended to."""
-        tokens_Bl = tokens_BL[:, : int(self.token_lengths(tokens_BL).max())].to(self.device)
-        read_Bl = (tokens_Bl != self._padding).long()
-        first_BC = self.model.text_encoder(input_ids=tokens_Bl, attention_mask=read_Bl).last_hidden_state[:, 0]
-        features_BD: torch.Tensor = self.model.text_proj(first_BC)
+        features_BD: torch.Tensor = self.model.text_proj(self.text_tokens(tokens_BL)[:, 0])
         return features_BD.float()
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:

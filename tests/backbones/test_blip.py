@@ -19,7 +19,7 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.protocol import Item
-from tests.tiny_blip import blip_model, tiny_blip, write_blip
+from tests.tiny_blip import VOCABULARY, blip_model, tiny_blip, write_blip
 from tests.tiny_clip import TwoColours
 
 if TYPE_CHECKING:
@@ -47,6 +47,32 @@ def test_unit_features_are_what_transformers_compares_images_and_texts_by() -> N
         images = torch.nn.functional.normalize(backbone.encode_images(some_pixels()), dim=-1)
         texts = torch.nn.functional.normalize(backbone.encode_tokens(tokens), dim=-1)
     torch.testing.assert_close(images @ texts.T, whole.itm_score, atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_reads_an_image_as_in_transformers() -> None:
+    backbone, model = tiny_blip(), blip_model()
+    tokens = backbone.tokenize(TEXTS)
+    with torch.inference_mode():
+        seen = backbone.image_tokens(some_pixels())
+        fused = backbone.fuse(tokens, seen)
+        tokens[:, 0] = len(VOCABULARY) + 1  # [ENC], behind [DEC] at the end of the vocabulary
+        whole = model(input_ids=tokens, pixel_values=some_pixels(), attention_mask=(tokens != 0).long())
+        torch.testing.assert_close(seen, whole.last_hidden_state, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(fused, whole.question_embeds[:, : fused.shape[1]], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model.itm_head(fused[:, 0]), whole.itm_score, atol=1e-5, rtol=1e-5)
+        projected = torch.nn.functional.linear(seen[:, 0], backbone.model.vision_proj.weight)
+        projected += backbone.model.vision_proj.bias
+        torch.testing.assert_close(projected, backbone.encode_images(some_pixels()), atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_tower_of_its_own_reads_in_place_of_the_backbones() -> None:
+    backbone, other = tiny_blip(), blip_model(seed=4)
+    tokens, seen = backbone.tokenize(TEXTS), backbone.image_tokens(some_pixels())
+    with torch.inference_mode():
+        found = backbone.fuse(tokens, seen, other.text_encoder)
+        assert not torch.allclose(found, backbone.fuse(tokens, seen), atol=1e-3)
+        torch.testing.assert_close(backbone.text_tokens(tokens)[:, 0] @ backbone.model.text_proj.weight.T
+                                   + backbone.model.text_proj.bias, backbone.encode_tokens(tokens))  # fmt: skip
 
 
 def test_padding_is_not_attended_to() -> None:
