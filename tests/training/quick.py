@@ -10,6 +10,7 @@ from cirbench.support.parameters import parse
 from cirbench.training.contrastive import CLIP, Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.train import Request
+from tests.tiny_blip import tiny_blip
 from tests.tiny_clip import some_pairs, some_triplets, tiny_backbone
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ OF_METHODS: Mapping[str, Mapping[str, str]] = {
     "searle": {"oti_steps": "3", "phrases": "scenes"},
 }
 """What some need besides to be quick, or to run on a backbone that they know nothing of."""
+
+ON_BLIP = ("early-fusion",)
+"""What can only be trained on a BLIP."""
 
 
 def trained() -> list[str]:
@@ -38,4 +42,5 @@ def quick_request(name: str, **settings: str) -> Request:
     spec = find_method(name)
     parameters = training_parameters(spec, "", {**values, **OF_METHODS.get(name, {})})
     source = some_triplets() if spec.needs_triplets else some_pairs()
-    return training_request(spec, tiny_backbone(), source, parameters)
+    backbone = tiny_blip() if name in ON_BLIP else tiny_backbone()
+    return training_request(spec, backbone, source, parameters)

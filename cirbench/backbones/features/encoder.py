@@ -187,6 +187,34 @@ class Encoder:
                 lambda rows: tower(tokens_NL[rows], words[rows], occurrences), tower.lengths(tokens_NL), advance
             )
 
+    def fused(
+        self,
+        items: Sequence[Item],
+        texts: Sequence[str],
+        tower: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> NDArray[np.float32]:
+        """Encode images with a text each by a tower that reads both, (N, D); the rows are not kept.
+
+        Args:
+            items: The images.
+            texts: One for each; over-long ones are cut and counted, as in `texts`.
+            tower: Turns tokenised texts, (B, L), and preprocessed images, (B, 3, S, S), into rows, (B, D).
+
+        Raises:
+            MissingData: An image is absent or cannot be decoded.
+            CirbenchError: One batch does not fit into the device's memory.
+        """
+        import torch
+
+        tokens_NL = self.backbone.tokenize(texts)
+        self._count_truncated(texts)
+
+        def compute(rows: Batch) -> torch.Tensor:
+            return tower(tokens_NL[rows], torch.stack([self._pixels(items[row].image) for row in rows]))
+
+        with self._progress("Encoding images with texts", len(texts)) as advance:
+            return self.rowwise(compute, self.backbone.token_lengths(tokens_NL), advance)
+
     def rowwise(
         self,
         compute: Callable[[Batch], torch.Tensor],
