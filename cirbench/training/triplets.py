@@ -99,11 +99,13 @@ class TripletFeatures:
         encoder = Encoder(backbone, default_store(), progress=display)
         items: dict[str, Item] = {}
         texts: dict[str, None] = {}
-        for triplet in source.samples:
+        for place, triplet in enumerate(source.samples):
+            if place in source.unusable:  # a step that meets it says so, or skips it
+                continue
             assert isinstance(triplet, Triplet)
             negatives = triplet.negatives if parameters.negatives else ()
             items.update((item.id, item) for item in (triplet.reference, triplet.target, *negatives))
-            with contextlib.suppress(MissingData):  # a step that meets it says so, or skips it
+            with contextlib.suppress(MissingData):  # likewise
                 variants = caption_variants(triplet.captions, parameters.captions, parameters.caption_form)
                 texts.update(dict.fromkeys(variants))
         self._row_of_image = {name: row for row, name in enumerate(items)}

@@ -13,7 +13,9 @@ from cirbench.training.data.forms import open_folder, open_listed, open_shards, 
 from cirbench.training.data.listed import LISTS, TABLES, read_folder, read_list
 from cirbench.training.data.named import find_named, named_sources
 from cirbench.training.data.shards import read_shards
-from cirbench.training.data.source import Asked, Kind, NamedSource, Sample, Source, identified
+from cirbench.training.data.source import TRIPLETS, Asked, Kind, NamedSource, Sample, Source, identified
+from cirbench.training.data.triplet_shards import open_triplet_shards
+from cirbench.training.data.triplet_tables import lists_triplets, open_triplets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,8 @@ def open_source(
     | ``images/``                   | ``captions/``         | ... each with ``captions/<its name>.txt``           |
     | ``images/``                   | ``pairs.csv``, .jsonl | rows, their paths relative to ``images/``           |
     | ``images/``                   | ``captions.json``     | the pairs of a captions file of COCO                |
+    | ``triplets.csv``, .jsonl ...  |                       | rows of ``reference``, ``text`` and ``target``      |
+    | ``images/``                   | ``triplets.csv`` ...  | ... their paths relative to ``images/``             |
     | ``'shards-{000..099}.tar'``   |                       | webdataset shards, on disk or at http(s)://         |
 
     Paths in a list are relative to the list.
@@ -72,9 +76,13 @@ def open_source(
         return _captioned(name, _folder(data, "--captions goes with a folder of images"), Path(captions), say)
     if (found := find_named(data)) is not None:
         return found[0].open(Asked(data, found[1], data_root, kind, display, say))
+    if data.endswith(".tar") and kind in TRIPLETS:
+        return open_triplet_shards(name, data, display=display, say=say)
     if data.endswith(".tar"):
         return open_shards(name, data, read_shards(data, display=display, say=say), say)
     path = Path(data)
+    if lists_triplets(path):
+        return open_triplets(name, path, path.parent, say)
     if path.suffix.lower() == ".json":
         raise UsageError(
             f"{data} needs the folder of its images.", hint=f"For instance: --data train2017/ --captions {typed(data)}"
@@ -86,6 +94,8 @@ def open_source(
 
 
 def _captioned(name: str, folder: Path, captions: Path, say: Callable[[str], None]) -> Source:
+    if lists_triplets(captions):
+        return open_triplets(name, captions, folder, say)
     if captions.suffix.lower() in TABLES:
         pairs = read_list(captions, folder)
         if pairs.images is None or pairs.captions is None:

@@ -404,11 +404,15 @@ class Batches:
         import torch
 
         positions_B, usable = chosen.positions_B.copy(), list[str | Triplet]()
-        for row, outcome in enumerate(outcomes):
+        for row, decoded in enumerate(outcomes):
+            outcome = self._known_flaw(positions_B[row]) or decoded
             while isinstance(outcome, MissingData):
                 self._skip(int(positions_B[row]), outcome)
                 positions_B[row] = (positions_B[row] + 1) % len(self.source.samples)
-                outcome = self._decoder(self.source.samples[int(positions_B[row])], chosen.draw(row), pixels_BI3SS[row])
+                sample = self.source.samples[int(positions_B[row])]
+                outcome = self._known_flaw(positions_B[row]) or self._decoder(
+                    sample, chosen.draw(row), pixels_BI3SS[row]
+                )
             usable.append(outcome)
         drawn = tuple(outcome for outcome in usable if isinstance(outcome, Triplet))
         captions = tuple(outcome.captions[0] if isinstance(outcome, Triplet) else outcome for outcome in usable)
@@ -424,6 +428,10 @@ class Batches:
             target_pixels_B3SS=images[:, 1].contiguous() if drawn else None,
             negative_pixels_BK3SS=images[:, 2:].contiguous() if drawn else None,
         )
+
+    def _known_flaw(self, position: np.int64) -> MissingData | None:
+        why = self.source.unusable.get(int(position))
+        return None if why is None else MissingData(f"{why}.")
 
     def skip(self, positions: Iterable[int]) -> None:
         """Take in what was skipped before a training was resumed, or by other processes.

@@ -8,6 +8,7 @@ from cirbench.benchmarks.scenes import training_pairs, training_triplets
 from cirbench.errors import UnknownName, UsageError, quoted
 from cirbench.training.data.corpora import CORPORA
 from cirbench.training.data.source import Asked, NamedSource, Source, identified
+from cirbench.training.data.triplet_sets import TRIPLET_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ _SOURCES: tuple[NamedSource, ...] = (
         kinds=("triplets", "triplet-features"),
         counted=True,
     ),
+    *TRIPLET_SETS,
     *CORPORA,
 )
 

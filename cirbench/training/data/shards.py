@@ -153,7 +153,7 @@ def index(path: Path) -> Index:
     return Index(samples.names, spans_N23, (*_NUMBERED, *kept.suffixes), kept.unused, hasher.hexdigest())
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
     """A regular file in a tar: its name without the suffix, the suffix, and where its bytes are."""
 
     stem: str
@@ -169,7 +169,7 @@ class _Member(NamedTuple):
 
 
 def _look_into(path: Path) -> _CachedIndex:
-    members, unused = _members(path)
+    members, unused = members_of(path)
     plain = {member.stem for member in members if member.stem == member.first}
     suffixes = list(_NUMBERED)
     samples: dict[str, list[tuple[int, int, int]]] = {}
@@ -200,10 +200,10 @@ def _look_into(path: Path) -> _CachedIndex:
     return _CachedIndex(_Samples([*samples], numbers), suffixes[len(_NUMBERED) :], unused)
 
 
-def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
+def members_of(path: Path) -> tuple[list[Member], dict[str, tuple[int, str]]]:
     """The members of a tar file that are images or texts, and a count of the others."""
     known = {suffix.removeprefix(".") for suffix in image_suffixes()} | set(TEXTS)
-    members: list[_Member] = []
+    members: list[Member] = []
     unused: dict[str, tuple[int, str]] = {}
     try:
         with tarfile.open(path, "r:") as file:
@@ -220,7 +220,7 @@ def _members(path: Path) -> tuple[list[_Member], dict[str, tuple[int, str]]]:
                     _count(unused, f".{suffix}" if suffix and dot else "files without a suffix", member.name)
                 else:
                     members.append(
-                        _Member(nfc(f"{folder}{slash}{stem}"), suffix.lower(), member.offset_data, member.size)
+                        Member(nfc(f"{folder}{slash}{stem}"), suffix.lower(), member.offset_data, member.size)
                     )
             end = file.offset
         _require_end(path, end)
@@ -413,13 +413,15 @@ def read_shards(pattern: str, *, display: Display, say: Callable[[str], None]) -
         MissingData: A shard is absent, cannot be fetched, or holds no samples.
         CorruptFile: A shard is damaged.
     """
+    return read_shard_files(shard_files(pattern, display=display, say=say), display=display)
+
+
+def shard_files(pattern: str, *, display: Display, say: Callable[[str], None]) -> tuple[Path, ...]:
+    """Return the files of every shard that a pattern names, fetched into the cache where they are on a server."""
     names = expand(pattern)
     if names[0].startswith(("http://", "https://")):
-        folder = cache_root() / "shards" / digest(pattern)[:16]
-        paths = _fetched(names, folder, display, say)
-    else:
-        paths = tuple(map(Path, names))
-    return read_shard_files(paths, display=display)
+        return _fetched(names, cache_root() / "shards" / digest(pattern)[:16], display, say)
+    return tuple(map(Path, names))
 
 
 def read_shard_files(paths: tuple[Path, ...], *, display: Display) -> Shards:

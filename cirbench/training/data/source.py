@@ -12,7 +12,7 @@ import numpy as np
 
 from cirbench.benchmarks.files.plan import needs_of, plan_files
 from cirbench.benchmarks.files.remote import DatasetFiles
-from cirbench.errors import MissingData, UsageError
+from cirbench.errors import MissingData, UsageError, some
 from cirbench.protocol import Triplet
 from cirbench.support.console import say_once, silent
 from cirbench.support.files import digest
@@ -94,12 +94,14 @@ class Source:
         samples: The samples, each opened when it is asked for.
         digest: Sha256 of what they are: their number, the file that lists them, and 64 of them spread evenly.
         lacking: The positions of samples that are known to lack an image or a caption which others have.
+        unusable: By position, why a triplet is known to be of no use.
     """
 
     name: str
     samples: Sequence[Sample]
     digest: str
     lacking: Mapping[Part, NDArray[np.int64]] = dataclasses.field(default_factory=dict, compare=False)
+    unusable: Mapping[int, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def require(self, kind: Kind, *, owner: str) -> None:
         """Refuse to go on where the samples lack what ``owner`` is trained on.
@@ -120,11 +122,17 @@ class Source:
             raise UsageError(f"{owner} is trained on {_WANTED[kind]}, and {self.name} holds no {missing}.")
 
     def require_parts(self, kind: Kind, *, allowed: int) -> None:
-        """Refuse to go on where more samples than are allowed are known to lack a part.
+        """Refuse to go on where more samples than are allowed are known to lack a part, or to be of no use.
 
         Raises:
             MissingData: They do; the message names the first of them.
         """
+        if len(self.unusable) > allowed:
+            raise MissingData(
+                f"{len(self.unusable)} of {len(self.samples)} triplets of {self.name} cannot be used: "
+                f"{some(list(self.unusable.values()), _SHOWN)}.",
+                hint=f"Repair them, or leave them out: --skip-broken {len(self.unusable)}",
+            )
         for part in _PARTS[kind]:
             places = self.lacking.get(part, ())
             if len(places) > allowed:
@@ -159,6 +167,7 @@ class Source:
             [self.samples[place] for place in range(count)],
             digest([self.digest, count]),
             {part: places[places < count] for part, places in self.lacking.items()},
+            {place: why for place, why in self.unusable.items() if place < count},
         )
 
 
@@ -168,6 +177,7 @@ def identified(
     *,
     listing: str,
     lacking: Mapping[Part, NDArray[np.int64]] | None = None,
+    unusable: Mapping[int, str] | None = None,
 ) -> Source:
     """Give samples a name and an identity.
 
@@ -176,6 +186,7 @@ def identified(
         samples: The samples.
         listing: What is known of all of them without opening one, for instance the checksum of their list.
         lacking: See `Source`.
+        unusable: See `Source`.
 
     Raises:
         UsageError: There are none.
@@ -193,7 +204,7 @@ def identified(
             failure = error
     if failure is not None and not any(looked_at):
         raise failure
-    return Source(name, samples, digest([listing, len(samples), looked_at]), lacking or {})
+    return Source(name, samples, digest([listing, len(samples), looked_at]), lacking or {}, unusable or {})
 
 
 def _spread(total: int, count: int) -> list[int]:
