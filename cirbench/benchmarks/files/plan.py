@@ -197,10 +197,17 @@ def _need_of_images(images: PlannedImages, get: str, root: Path | None) -> Need:
     which = f"{images.title}: {'images that the annotations name' if left is None else f'{left:,} images'}"
     if images.found and left:
         which = f"{images.title}: {left:,} of {images.count:,} images"
+    if images.found is None and root is not None and is_filled(place_of(root, images.folder)):
+        return Need("images", f"{images.title}: not counted before the annotations that name them are there", True)
     if images.archives:
         return Need("images", which, there, size_of(file.bytes for file in images.archives), (get,))
     place = (root or Path("data")).absolute() / images.folder
     return Need("images", f"{which}, by hand into {place}", there, UNKNOWN, (images.by_hand or "",))
+
+
+def is_filled(folder: Path) -> bool:
+    """Say whether a folder is there and holds anything that is not hidden."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 def load(name: str, split: str | None, root: Path) -> tuple[list[EvaluationProtocol], dict[str, str]]:

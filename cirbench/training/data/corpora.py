@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cirbench.backbones.images.decode import FileImage
 from cirbench.benchmarks.annotation_files import data_root, find, possible_places
 from cirbench.benchmarks.coco_composition import COCO, COCO_LICENCE, VAL2017
+from cirbench.benchmarks.files.plan import is_filled
 from cirbench.benchmarks.files.remote import Archive, Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import find_images, image_folders
 from cirbench.errors import MissingData, some
@@ -162,7 +163,7 @@ class Downloaded(NamedSource):
         """List its folder."""
         folder = self._folder(root or Path("data"))
         how = tuple(line.format(folder=typed(folder)) for line in self.how)
-        return (Need("training data", f"{self.name}: {self.title}", _is_filled(folder), self.note or UNKNOWN, how),)
+        return (Need("training data", f"{self.name}: {self.title}", is_filled(folder), self.note or UNKNOWN, how),)
 
     def open(self, asked: Asked) -> Source:
         """Open the folder in whichever layout it is."""
@@ -170,7 +171,7 @@ class Downloaded(NamedSource):
 
         root = data_root(asked.data_root)
         folder = self._folder(root)
-        if not _is_filled(folder):
+        if not is_filled(folder):
             how = "\n".join(line.format(folder=typed(folder)) for line in self.how)
             raise MissingData(f"{self.name} is not there: {folder} holds nothing.", hint=how)
         return open_folder(asked.name, folder, display=asked.display, say=asked.say)
@@ -243,7 +244,7 @@ class ImageNet(NamedSource):
 
     def _images(self, root: Path) -> Path | None:
         places = (f"imagenet/{self.split}", f"imagenet/ILSVRC2012_img_{self.split}")
-        return next((root / place for place in places if _is_filled(root / place)), None)
+        return next((root / place for place in places if is_filled(root / place)), None)
 
     def _captions(self, root: Path) -> Path | None:
         place = root / "imagenet" / f"captions_{self.split}"
@@ -255,10 +256,6 @@ class ImageNet(NamedSource):
         output = root / "imagenet" / f"captions_{self.split}.jsonl"
         model = "Salesforce/blip2-flan-t5-xl --precision bf16"
         return f"cirbench caption --images {typed(images)} --model {model} --output {typed(output)}"
-
-
-def _is_filled(folder: Path) -> bool:
-    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 CORPORA: tuple[NamedSource, ...] = (
