@@ -115,21 +115,22 @@ def _run(spec: MethodSpec, name: str, checkpoint: Path | None, values: dict[str,
     from cirbench.methods.loading import build, parse_parameters
 
     parameters = parse_parameters(spec, values, name)
-    backbone = load_backbone(name)
+    backbone = load_backbone(name) if "backbone" in spec.needs else None
     protocol = scenes_protocol("tiny")
     assert protocol.gallery is not None
     with _checkpoint(spec, backbone, checkpoint) as folder:
 
         def make() -> Method:
-            return build(spec, Encoder(backbone, None, batch_size=QUERIES), parameters, folder)
+            encoder = None if backbone is None else Encoder(backbone, None, batch_size=QUERIES)
+            return build(spec, encoder, parameters, folder)
 
         return check_method(make, protocol.gallery.items[:ITEMS], protocol.queries[:QUERIES])
 
 
 @contextlib.contextmanager
-def _checkpoint(spec: MethodSpec, backbone: Backbone, given: Path | None) -> Iterator[Path | None]:
+def _checkpoint(spec: MethodSpec, backbone: Backbone | None, given: Path | None) -> Iterator[Path | None]:
     """The checkpoint that was given; else, for a trained method, one of two steps."""
-    if spec.trainer is None or given is not None:
+    if spec.trainer is None or backbone is None or given is not None:
         yield given
         return
     from cirbench.methods.training import train_method, training_parameters

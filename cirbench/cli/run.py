@@ -28,11 +28,24 @@ def _batch_size(_context: click.Context, _option: click.Parameter, text: str | N
     return int(text)
 
 
+def _given(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Values that were typed; ``None`` for none, so that a file may say otherwise."""
+    return values or None
+
+
 _WHERE = (
     click.option("-d", "--dataset", help="Data set: a name, or a folder with your own."),
     click.option("--split", help="Split of the data set.  [default: that of the data set]"),
     click.option("--protocol", help="Protocol id.  [default: that of the split]"),
-    click.option("-b", "--backbone", help="Backbone: a name, MODEL/TAG or a model folder."),
+    click.option("-b", "--backbone", help="Backbone: a name, MODEL/TAG or a model folder; none for methods without."),
+    click.option(
+        "--baselines",
+        multiple=True,
+        callback=_given,
+        metavar="none|RUN",
+        help="Run on the same backbone to compare with, or a pattern of several; again for further ones; none for no "
+        "baselines.  [default: run the untrained ones]",
+    ),
     click.option("--weights", help="A local file with the backbone's weights."),
     click.option("--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights."),
     click.option(

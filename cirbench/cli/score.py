@@ -116,7 +116,8 @@ class Found(NamedTuple):
 
 def score_given(options: dict[str, Any], config: Path | None = None) -> Found:
     """Score what `given_options` name, say how it was understood, and keep a run where one is asked for or needed."""
-    from cirbench.runs.scored import Given, keep, load_baselines, read_score_config, require_gallery
+    from cirbench.runs.folder import load_baselines
+    from cirbench.runs.scored import Given, keep, read_score_config, require_gallery
 
     asked = read_score_config(config, {name: value for name, value in options.items() if value != ()})
     entry = choose_protocol(asked.dataset, split=asked.split, protocol=asked.protocol)

@@ -21,7 +21,7 @@ from cirbench.methods.interface import MethodSpec
 from cirbench.methods.registry import find_baselines
 from cirbench.protocol import EvaluationProtocol
 from cirbench.runs.config import RunConfig, read_config
-from cirbench.runs.folder import Run, load_run
+from cirbench.runs.folder import Run, load_baselines, load_run
 from cirbench.support.console import typed
 from cirbench.support.extras import data_frame
 from cirbench.support.files import slug
@@ -138,6 +138,7 @@ def evaluate(
     split: str | None = None,
     protocol: str | None = None,
     backbone: str | Path | Backbone | None = None,
+    baselines: Sequence[Run | str | Path] | Literal["none"] | None = None,
     weights: str | Path | None = None,
     ema: bool = False,
     activation: Literal["gelu", "quick_gelu"] | None = None,
@@ -171,6 +172,9 @@ def evaluate(
         protocol: Protocol id, for a data set with several.
         backbone: A name, ``MODEL/TAG``, a model folder, or a backbone that is loaded; the usual one of the data set if
             not given. For an object: the backbone that it is built on, on which the baselines are evaluated beside it.
+            ``"none"`` for methods whose SPEC needs none.
+        baselines: Runs on the same backbone to stand beside the methods, or ``"none"``; the untrained baselines are
+            evaluated if not given.
         weights: A file with the backbone's weights.
         ema: Take the averaged weights (EMA) of that file.
         activation: Activation that a weights file was trained with.
@@ -221,6 +225,7 @@ def evaluate(
         "split": split,
         "protocol": protocol,
         "backbone": loaded.identity.name if loaded is not None else _text(backbone),
+        "baselines": _folders_of(baselines),
         "weights": _text(weights),
         "ema": ema,
         "activation": activation,
@@ -301,7 +306,7 @@ def score(
     """
     from cirbench.runs.predictions.lists import lists_of
     from cirbench.runs.predictions.score import require_labels
-    from cirbench.runs.scored import Given, ScoreConfig, keep, load_baselines, require_gallery
+    from cirbench.runs.scored import Given, ScoreConfig, keep, require_gallery
 
     if isinstance(benchmark, EvaluationProtocol):
         opened, entry = benchmark, _entry(benchmark)
@@ -333,7 +338,7 @@ def score(
         uses_shared_concept=uses_shared_concept,
         trained_on=trained_on,
         selected_on=selected_on,
-        baselines=tuple(str(each.folder if isinstance(each, Run) else each) for each in baselines),
+        baselines=_folders_of(baselines) or (),
         output=_text(output),
         data_root=_text(data_root),
     )
@@ -471,7 +476,7 @@ def _evaluate_object(
 ) -> Report:
     """Evaluate an object and, where its backbone is given, the untrained baselines on that."""
     from cirbench.comparison.report import Report
-    from cirbench.runs.config import resolve
+    from cirbench.runs.config import NONE, resolve
     from cirbench.runs.ground import Ground
     from cirbench.runs.session import Session, run_object
 
@@ -481,12 +486,18 @@ def _evaluate_object(
         entry = _entry(protocol)
     runs: tuple[Run, ...] = ()
     ground = None
-    if config.backbone is not None and entry.labelled and (baselines := find_baselines()):
+    if config.baselines and config.baselines != (NONE,):
+        protocol = protocol or load_protocol(
+            entry.address, None if config.data_root is None else Path(config.data_root)
+        )
+        runs = load_baselines(config.baselines, protocol)
+    if config.backbone not in (None, NONE) and entry.labelled and (baselines := find_baselines()):
         names = tuple(spec.name for spec in baselines.values())
-        resolved = resolve(msgspec.structs.replace(config, method=names, set={}), entry=entry)
+        resolved = resolve(msgspec.structs.replace(config, method=names, baselines=(), set={}), entry=entry)
         ground = Ground(resolved, protocol, backbone)
-        runs = Session(resolved, ground).run(force=force)
-    return Report((*runs, run_object(method, config, entry, protocol, ground)), config.method)
+        if not config.baselines:
+            runs = Session(resolved, ground).run(force=force)
+    return Report((*runs, run_object(method, config, entry, protocol, ground, runs)), config.method)
 
 
 def _entry(protocol: EvaluationProtocol) -> ProtocolEntry:
@@ -521,6 +532,12 @@ def _named(method: str | MethodSpec | type[Any]) -> tuple[str, MethodSpec | None
             hint="Give it a MethodSpec as SPEC (docs/adding-a-method.md), or evaluate an object of it.",
         )
     return spec.name, spec
+
+
+def _folders_of(runs: Sequence[Run | str | Path] | None) -> tuple[str, ...] | None:
+    """Runs by their folders, or what stands for them; ``None`` for nothing given."""
+    given = [runs] if isinstance(runs, str) else runs or ()
+    return tuple(str(each.folder if isinstance(each, Run) else each) for each in given) or None
 
 
 def _is_object(method: object) -> bool:

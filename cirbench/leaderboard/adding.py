@@ -19,8 +19,9 @@ from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, EntryMetric, entry_i
 from cirbench.leaderboard.evidence import MOST_STORED, pack
 from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters
-from cirbench.runs.config import RunConfig
+from cirbench.runs.config import NONE, RunConfig
 from cirbench.runs.folder import PER_QUERY, load_run
+from cirbench.runs.record import NOT_STATED
 from cirbench.runs.scored import ScoreConfig, config_of
 from cirbench.submissions.receipts import parse_receipt
 from cirbench.support.arrays import read_archive
@@ -49,6 +50,7 @@ def commands(result: Result, config: RunConfig | ScoreConfig) -> tuple[str, ...]
     method, backbone = portable_method(result.method), portable(result.backbone.name)
     dataset, protocol = result.protocol.name.partition("/")[0], result.protocol.name.partition("@")[0]
     where = ["--dataset", dataset, "--protocol", protocol] if dataset in datasets() else ["--dataset", "FOLDER"]
+    backbone = NONE if backbone == NOT_STATED else backbone
     run = ["cirbench", "run", "--method", method.name, *where, "--backbone", backbone]
     for option, usual in (("preprocessing", None), ("activation", None), ("limit", None), ("precision", "fp32")):
         if (value := getattr(config, option)) != usual:

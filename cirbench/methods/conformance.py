@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from cirbench.errors import CirbenchError
-from cirbench.methods.interface import Disclosure, Scorer, Supervision
+from cirbench.methods.interface import Disclosure, Need, Scorer, Supervision
 from cirbench.ranking import unit_rows
 from cirbench.support.parameters import describe
 
@@ -135,6 +135,10 @@ def _gaps(spec: MethodSpec) -> Iterator[str]:
     for field in ("uses_shared_concept", "uses_llm", "uses_triplets"):
         if getattr(spec, field) not in get_args(Disclosure):
             yield f"{field} is {getattr(spec, field)!r} instead of yes, no or unknown"
+    if unknown := set(spec.needs) - set(get_args(Need)):
+        yield f"needs names {', '.join(sorted(unknown))} instead of {' or '.join(get_args(Need))}"
+    if spec.trainer is not None and "backbone" not in spec.needs:
+        yield "a method with a trainer is trained on a backbone, and needs does not name it"
     if (spec.trainer is None) != (spec.training is None):
         yield "trainer and training belong together"
     if (spec.trainer is None) != (spec.supervision == "training-free"):

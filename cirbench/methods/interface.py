@@ -33,6 +33,7 @@ __all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "
 Disclosure = Literal["yes", "no", "unknown"]
 TrainsOn = Literal["pairs", "images", "texts", "features", "triplets", "triplet-features"]
 Baseline = Literal["image", "text", "image+text"]
+Need = Literal["images", "backbone"]
 Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets", "unknown"]
 
 
@@ -60,6 +61,8 @@ class MethodSpec:
         training_presets: Training parameters for backbones, by name, on which the defaults are known not to work.
         baseline: The side of the query that it represents, for an untrained baseline with which every other method is
             compared; ``None`` for other methods.
+        needs: What the harness has to bring: the images of the benchmark, and a backbone. A method with an encoder of
+            its own needs the images alone, and one that reads features from a file neither.
         uses_shared_concept: Whether it reads `Query.shared_concept`.
         uses_llm: Whether a large language model takes part.
         uses_triplets: Whether it was trained on composed triplets.
@@ -79,6 +82,7 @@ class MethodSpec:
     inference_presets: Mapping[str, Parameters] = dataclasses.field(default_factory=dict)
     training_presets: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
     baseline: Baseline | None = None
+    needs: tuple[Need, ...] = ("images", "backbone")
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"
     uses_triplets: Disclosure = "no"
@@ -114,7 +118,13 @@ class MethodFactory(Protocol):
     """What `MethodSpec.implementation` names."""
 
     def __call__(self, encoder: Encoder, parameters: Any, checkpoint: Path | None = None) -> Method:
-        """Build the method on an encoder; ``checkpoint`` is the folder of a trained method's checkpoint."""
+        """Build the method.
+
+        Args:
+            encoder: The backbone with the feature store; ``None`` where the SPEC does not need one and none is given.
+            parameters: Of the type that the SPEC names.
+            checkpoint: Folder of a trained method's checkpoint.
+        """
         ...
 
 

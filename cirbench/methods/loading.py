@@ -133,17 +133,21 @@ def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str 
     return parse(spec.parameters, values, owner=spec.name, base=base)
 
 
-def build(spec: MethodSpec, encoder: Encoder, parameters: Parameters, checkpoint: Path | None = None) -> Method:
+def build(spec: MethodSpec, encoder: Encoder | None, parameters: Parameters, checkpoint: Path | None = None) -> Method:
     """Build a method on an encoder; what it returns is checked from then on.
 
     Raises:
-        UsageError: A checkpoint is needed and not given, or given and not needed, or belongs to another backbone.
+        UsageError: A backbone is needed and not given; or a checkpoint is, or is given and not needed, or belongs to
+            another backbone.
         MissingData: The checkpoint is not there.
         CorruptFile: The checkpoint is damaged.
         PluginFailed: The implementation cannot be imported.
         MethodFailed: It fails.
     """
+    if encoder is None and ("backbone" in spec.needs or spec.trainer is not None):
+        raise UsageError(f"The method {spec.name} needs a backbone.", hint="Give one: --backbone NAME")
     if spec.trainer is not None and checkpoint is None:
+        assert encoder is not None
         raise UsageError(
             f"The method {spec.name} has to be trained first.",
             hint=f"Give --checkpoint FOLDER, or train one: cirbench train {typed(spec.name)} "
@@ -152,6 +156,7 @@ def build(spec: MethodSpec, encoder: Encoder, parameters: Parameters, checkpoint
     if checkpoint is not None:
         if spec.trainer is None:
             raise UsageError(f"The method {spec.name} is not trained, so it takes no checkpoint.")
+        assert encoder is not None
         open_checkpoint(checkpoint, method=spec.name, backbone=encoder.backbone.identity)
     factory = load_object(spec.implementation, owner=f"the method {spec.name}")
     try:

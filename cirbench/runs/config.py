@@ -18,7 +18,7 @@ from cirbench.support.console import typed
 from cirbench.support.parameters import read_options, require_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.methods.interface import MethodSpec, Parameters
@@ -38,7 +38,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         dataset: Name of a data set, or the folder of your own.
         split: Split of the data set; its default one if not given.
         protocol: A protocol id, instead of the data set's default one for the split.
-        backbone: Name, ``model/tag``, or a model folder; the data set's default one if not given.
+        backbone: Name, ``model/tag``, or a model folder; the data set's default one if not given; ``none`` for methods
+            that need none, whose default it is.
+        baselines: Folders of runs on the same backbone that stand beside the methods, or ``none``; if not given, the
+            installed untrained baselines are run on the backbone.
         weights: A local file with the backbone's weights.
         ema: Take the averaged weights (EMA) of that file.
         activation: Activation that a local weights file was trained with, where nothing beside it says so.
@@ -63,6 +66,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     split: str | None = None
     protocol: str | None = None
     backbone: str | None = None
+    baselines: tuple[str, ...] = ()
     weights: str | None = None
     ema: bool = False
     activation: Literal["gelu", "quick_gelu"] | None = None
@@ -80,6 +84,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     seeds: tuple[Natural, ...] = ()
     output: str = "runs"
     data_root: str | None = None
+
+
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(RunConfig)}
 
 
 def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
@@ -141,6 +148,8 @@ def to_command(config: RunConfig, **changes: object) -> str:
         if isinstance(value, dict):
             for key, setting in value.items():
                 words += [option, typed(f"{key}={setting}")]
+        elif name == "baselines":
+            words += [word for folder in value for word in (option, typed(folder))]
         elif value is True:
             words.append(option)
         elif value not in (None, False):
@@ -156,6 +165,9 @@ def _toml(value: Any) -> str:
     """Write a plain value: TOML contains JSON, but for one control character that it wants escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
+
+NONE = "none"
+"""What is typed for no backbone, and for no baselines."""
 
 TRAINABLE_DATASET = "scenes"
 """The data set that brings training data of its own, pairs and triplets, so that `run` can train a method by itself."""
@@ -187,7 +199,7 @@ class Resolved:
     Attributes:
         config: What was asked for.
         entry: The protocol, not loaded.
-        backbone: The name of the backbone that was asked for, or of the data set's usual one.
+        backbone: The name of the backbone that was asked for, or of the data set's usual one; ``None`` for none.
         entrants: The untrained baselines, which everything else is compared with, and then what was asked for.
         asked: The names of the methods that were asked for.
         training_data: What methods are trained on; ``None`` where there is nothing but what the data set brings.
@@ -195,10 +207,20 @@ class Resolved:
 
     config: RunConfig
     entry: ProtocolEntry
-    backbone: str
+    backbone: str | None
     entrants: tuple[Entrant, ...]
     asked: tuple[str, ...]
     training_data: str | None
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether any method looks at the images of the benchmark."""
+        return any("images" in each.spec.needs for each in self.entrants)
+
+    @property
+    def baseline_runs(self) -> tuple[str, ...]:
+        """The folders of runs that are given as baselines."""
+        return () if self.config.baselines == (NONE,) else self.config.baselines
 
     @property
     def data_root(self) -> Path | None:
@@ -231,10 +253,11 @@ def resolve(
         UsageError: The options contradict each other.
     """
     entry = entry or choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
-    backbone = config.backbone or find_dataset(config.dataset).default_backbone
     asked = {name: (given or {}).get(name) or find_method(name) for name in config.method}
     references = {spec.name: name for name, spec in asked.items()}
-    baselines = [spec for spec in find_baselines().values() if entry.labelled or spec.name in references]
+    backbone = _backbone(config, [*asked.values()])
+    usual = entry.labelled and backbone is not None and not config.baselines
+    baselines = [spec for spec in find_baselines().values() if usual or spec.name in references]
     specs = {spec.name: spec for spec in [*baselines, *asked.values()]}
     trained = [spec for spec in specs.values() if spec.trainer is not None and config.checkpoint is None]
     if config.train and not any(spec.name in references for spec in trained):
@@ -251,11 +274,36 @@ def resolve(
                     references.get(spec.name, spec.name),
                     spec,
                     parse_parameters(spec, of_method, backbone),
-                    training_parameters(spec, backbone, of_training) if spec in trained else None,
+                    training_parameters(spec, backbone, of_training) if spec in trained and backbone else None,
                     seed,
                 )
             )
     return Resolved(config, entry, backbone, tuple(entrants), tuple(references), config.train_data)
+
+
+def _backbone(config: RunConfig, asked: Sequence[MethodSpec]) -> str | None:
+    """The backbone that methods run on, by name; ``None`` where none of them needs one and none is asked for.
+
+    Raises:
+        UsageError: A method needs one and ``none`` is asked for, or options are given that nothing is left to use.
+    """
+    needing = [spec.name for spec in asked if "backbone" in spec.needs]
+    if config.baselines and NONE in config.baselines and len(config.baselines) > 1:
+        raise UsageError("--baselines names runs and none.", hint="Give either runs or none.")
+    if config.backbone not in (None, NONE) or (config.backbone is None and needing):
+        return config.backbone or find_dataset(config.dataset).default_backbone
+    if needing:
+        raise UsageError(
+            f"The method {needing[0]} needs a backbone, and --backbone is none.",
+            hint="Only methods whose SPEC says that they need none run without (docs/adding-a-method.md).",
+        )
+    for option in ("weights", "ema", "activation", "preprocessing", "precision", "batch_size"):
+        if getattr(config, option) != _DEFAULTS[option]:
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name} is of a backbone, and {asked[0].name} runs without one.", hint="Leave it out.")
+    if config.allow_missing and not any("images" in spec.needs for spec in asked):
+        raise UsageError(f"--allow-missing is about images, and {asked[0].name} needs none.", hint="Leave it out.")
+    return None
 
 
 def _seeded(

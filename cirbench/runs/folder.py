@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted
+from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted, some
 from cirbench.metrics import Measure, Measurement
 from cirbench.metrics.measure import per_query
 from cirbench.metrics.statistics import intervals
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from cirbench.methods.evaluate import Evaluation
     from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.schema import BackboneRecord
 
 RESULT = "result.json"
 PER_QUERY = "per_query.npz"
@@ -302,6 +303,50 @@ def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
     if ranking.group_ranks_Q is not None:
         arrays["group_ranks_Q"] = ranking.group_ranks_Q
     return to_archive(arrays)
+
+
+def load_baselines(names: Sequence[str | Path], protocol: EvaluationProtocol) -> tuple[Run, ...]:
+    """Load runs that others are compared with, since they share a backbone.
+
+    Args:
+        names: Their folders, or patterns of them.
+        protocol: On which they must be.
+
+    Raises:
+        MissingData: There is no finished run, or it is damaged.
+        UsageError: They are of another protocol, of a part of it, or of different backbones.
+    """
+    runs = [load_run(folder) for name in names for folder in _folders(name)]
+    for run in runs:
+        if run.result.protocol.digest != protocol.digest:
+            raise UsageError(
+                f"{run.folder} is a run on {run.result.protocol.name} ({run.result.protocol.digest[:8]}), and this is "
+                f"{protocol.name} ({protocol.digest[:8]}).",
+                hint="Give runs on the same protocol.",
+            )
+        if run.result.counts.partial:
+            raise UsageError(f"{run.folder} is a partial run.", hint="Run it again on everything.")
+    backbones = {run.result.backbone.digest: run.result.backbone.name for run in runs}
+    if len(backbones) > 1:
+        raise UsageError(
+            f"The baselines ran on different backbones: {some([*backbones.values()])}.",
+            hint="Give those on the backbone of what is compared with them.",
+        )
+    return tuple(runs)
+
+
+def backbone_of(runs: Sequence[Run]) -> BackboneRecord | None:
+    """The backbone that runs share; ``None`` where there are no runs."""
+    return runs[0].result.backbone if runs else None
+
+
+def _folders(name: str | Path) -> list[Path]:
+    path = Path(name)
+    if path.exists() or not any(sign in str(name) for sign in "*?["):
+        return [path]
+    base = Path(path.anchor or ".")
+    found = sorted(base.glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+    return [folder for folder in found if (folder / RESULT).is_file()] or [path]
 
 
 def choose_label(runs: Sequence[Run], label: str | None) -> str:

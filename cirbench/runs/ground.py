@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.images import require_images
 from cirbench.benchmarks.missing import Lost, find_lost
+from cirbench.errors import MissingData
 from cirbench.support import console
 from cirbench.support.needs import entry_lines
 
@@ -32,6 +33,7 @@ class Ground:
     ) -> None:
         self._resolved = resolved
         self._given = protocol
+        self.has_backbone = resolved.backbone is not None or backbone is not None
         if backbone is not None:
             self.backbone = backbone
 
@@ -44,7 +46,13 @@ class Ground:
         """
         config = self._resolved.config
         protocol = self._given or load_protocol(self._resolved.entry.address, self._resolved.data_root)
-        require_images(protocol, allow_missing=config.allow_missing)
+        if self._resolved.needs_images:
+            require_images(protocol, allow_missing=config.allow_missing)
+        elif protocol.gallery is None:
+            raise MissingData(
+                f"The gallery of {protocol.name} is not available, so nothing can be ranked against it.",
+                hint=f"Get the list of its images: cirbench data plan {self._resolved.entry.dataset}",
+            )
         return protocol
 
     @cached_property
@@ -64,10 +72,11 @@ class Ground:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The backbone, with its weights."""
+        """The backbone, with its weights; only where the methods run on one (`has_backbone`)."""
         from cirbench.backbones import load_backbone
 
         config = self._resolved.config
+        assert self._resolved.backbone is not None
         return load_backbone(
             self._resolved.backbone,
             weights=None if config.weights is None else Path(config.weights),
@@ -104,12 +113,16 @@ class Ground:
 
     def describe(self) -> Iterator[str]:
         """Say what is loaded, and how much is to be encoded, line by line."""
-        whole, protocol, encoder = self.protocol, self.lost.available, self.encoder()
-        backbone = encoder.backbone
+        whole, protocol = self.protocol, self.lost.available
         gallery = 0 if protocol.gallery is None else len(protocol.gallery)
         queries = f"{len(protocol.queries)} of {len(whole.queries)} queries, gallery {gallery}"
-        identity = f"{backbone.identity.precision} on {backbone.device}, weights {backbone.identity.weights[:12]}"
         yield from entry_lines("there", "protocol", f"{whole.name} ({whole.digest[:8]}): {queries}")
+        if not self.has_backbone:
+            yield from entry_lines("there", "backbone", "none is needed")
+            return
+        encoder = self.encoder()
+        backbone = encoder.backbone
+        identity = f"{backbone.identity.precision} on {backbone.device}, weights {backbone.identity.weights[:12]}"
         yield from entry_lines("there", "backbone", f"{backbone.identity.name}, {identity}")
         if protocol.gallery is not None and protocol.gallery.images is not None:
             new = encoder.count_new(protocol.gallery.items)

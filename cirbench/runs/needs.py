@@ -47,8 +47,8 @@ def needs_of_run(
         backbone_is_loaded: Whether the backbone is in memory.
     """
     found = [*_needs_of_data(resolved, load_protocol)]
-    if not backbone_is_loaded:
-        found.append(_weights(resolved))
+    if not backbone_is_loaded and resolved.backbone is not None:
+        found.append(_weights(resolved, resolved.backbone))
     for entrant in resolved.entrants:
         found += _needs_of_training(resolved, entrant, open_source)
     return tuple(dict.fromkeys(found))
@@ -61,9 +61,13 @@ def incomplete(resolved: Resolved, needs: tuple[Need, ...]) -> MissingData | Non
         return None
     count = "One thing is" if len(missing) == 1 else f"{len(missing)} things are"
     return MissingData(
-        f"{count} missing for a run on {resolved.entry.id} with {resolved.backbone}:",
+        f"{count} missing for a run on {resolved.entry.id}{_with(resolved.backbone)}:",
         hint="\n".join([*need_lines(missing), *then_lines(resolved, needs)]),
     )
+
+
+def _with(backbone: str | None) -> str:
+    return "" if backbone is None else f" with {backbone}"
 
 
 def then_lines(resolved: Resolved, needs: tuple[Need, ...]) -> list[str]:
@@ -99,7 +103,9 @@ def _needs_of_data(resolved: Resolved, load_protocol: Callable[[], EvaluationPro
         planned: list[Need] = []
         if entry.folder is None and planning.dataset_files(entry.id).annotations:
             plan = planning.plan(entry.id, root=root)
-            planned = planning.needs_of(plan, _named_root(resolved) or DATA)
+            wanted = ("annotations", "images") if resolved.needs_images else ("annotations",)
+            of_data = planning.needs_of(plan, _named_root(resolved) or DATA)
+            planned = [need for need in of_data if need.what in wanted]
         if root is not None and not any(need.blocks and need.what == "annotations" for need in planned):
             try:
                 load_annotations(entry.address, root)
@@ -110,17 +116,17 @@ def _needs_of_data(resolved: Resolved, load_protocol: Callable[[], EvaluationPro
         yield from planned
         return
     yield Need("annotations", f"{protocol.name} ({protocol.digest[:8]}): {len(protocol.queries):,} queries", True)
-    for files in image_files(protocol):
+    for files in image_files(protocol) if resolved.needs_images else ():
         left = len(files.missing)
         which = f"{files.collection}: {len(files.names):,} images"
         yield Need("images", which if not left else f"{which}, {left:,} of them missing, as allowed", True)
 
 
-def _weights(resolved: Resolved) -> Need:
+def _weights(resolved: Resolved, backbone: str) -> Need:
     config = resolved.config
     file = None if config.weights is None else Path(config.weights)
-    located = locate_weights(resolved.backbone, file)
-    which = resolved.backbone if file is None else f"{resolved.backbone}, from {file}"
+    located = locate_weights(backbone, file)
+    which = backbone if file is None else f"{backbone}, from {file}"
     if located.there:
         return Need("weights", which, True)
     if located.command is None:
@@ -185,7 +191,7 @@ def _ways(resolved: Resolved, entrant: Entrant) -> tuple[str, ...]:
         lines.append(f"cirbench data get {example.name} --data-root {typed(root)}")
         lines[-1] += " --annotations-only" if spec.trains_on == "texts" else ""
     lines.append(_command(resolved, train_data=example.name, checkpoint=None))
-    return (*lines, *ways_to_checkpoint(spec, resolved.backbone), f"Then add --checkpoint {OUTPUT}.")
+    return (*lines, *ways_to_checkpoint(spec, resolved.backbone or "NAME"), f"Then add --checkpoint {OUTPUT}.")
 
 
 def ways_to_checkpoint(spec: MethodSpec, backbone: str, training: str = "") -> tuple[str, ...]:

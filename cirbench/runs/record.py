@@ -16,7 +16,7 @@ import cirbench
 from cirbench.methods.evaluate import count_missing_as_zero
 from cirbench.metrics.measure import ceilings
 from cirbench.metrics.statistics import intervals
-from cirbench.runs.config import to_toml
+from cirbench.runs.config import NONE, to_toml
 from cirbench.runs.schema import (
     BackboneRecord,
     Counts,
@@ -103,16 +103,22 @@ NOT_STATED = "not stated"
 
 
 def result_of(
-    job: Job, ground: Ground, backbone: Backbone | None, evaluation: Evaluation, truncated_texts: int
+    job: Job,
+    ground: Ground,
+    backbone: BackboneRecord,
+    evaluation: Evaluation,
+    truncated_texts: int,
+    device: str = NOT_STATED,
 ) -> tuple[Evaluation, Result]:
     """Return the evaluation of the whole, in which lost queries count as misses, and the result that describes it.
 
     Args:
         job: What was evaluated.
         ground: The protocol.
-        backbone: The backbone; ``None`` where it is not stated.
+        backbone: What is said of the backbone (`backbone_record`).
         evaluation: Of what is left of the protocol.
         truncated_texts: How many texts were longer than the text tower reads.
+        device: On which it was made.
     """
     whole, lost, seed = ground.protocol, ground.lost, job.identity.seed
     rest = lost.available
@@ -123,7 +129,7 @@ def result_of(
         digest=job.identity.digest,
         method=_method_record(job),
         protocol=ProtocolRecord(name=whole.name, digest=whole.digest, fields=dict(whole.fields), licence=whole.licence),
-        backbone=backbone_record(backbone),
+        backbone=backbone,
         counts=Counts(
             queries=len(rest.queries),
             queries_expected=len(whole.queries),
@@ -136,7 +142,7 @@ def result_of(
         seed=seed,
         seconds={phase: round(seconds, 3) for phase, seconds in evaluation.seconds.items()},
         peak_memory_mb=round(peak_memory_mb(), 1),
-        environment=environment(_device_name(backbone), " ".join(sys.argv) if sys.argv[0] else None),
+        environment=environment(device, " ".join(sys.argv) if sys.argv[0] else None),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         lost=sorted(lost.images),
     )
@@ -151,7 +157,7 @@ def configuration_of(job: Job, resolved: Resolved, ground: Ground) -> str:
         seed=job.identity.seed,
         seeds=(),
         protocol=resolved.entry.id,
-        backbone=ground.backbone.identity.name,
+        backbone=ground.backbone.identity.name if ground.has_backbone else NONE,
         checkpoint=None if job.checkpoint is None else str(job.checkpoint),
         set=settings_of(job.entrant.parameters),
         train={},  # the checkpoint holds them
@@ -205,12 +211,12 @@ def backbone_record(backbone: Backbone | None) -> BackboneRecord:
     """Describe a backbone by content; ``None`` is one that is not stated."""
     if backbone is not None:
         return BackboneRecord(**dataclasses.asdict(backbone.identity), digest=backbone.identity.digest)
-    names = ("name", "architecture", "activation", "weights", "preprocessing", "precision")
-    fields = dict.fromkeys(names, NOT_STATED)
-    return BackboneRecord(**fields, digest=digest(fields))
+    fields = dict.fromkeys(("architecture", "activation", "weights", "preprocessing", "precision"), NOT_STATED)
+    return BackboneRecord(name=NOT_STATED, **fields, digest=digest(fields))
 
 
-def _device_name(backbone: Backbone | None) -> str:
+def device_name(backbone: Backbone | None) -> str:
+    """Name the device that a backbone runs on."""
     if backbone is None:
         return NOT_STATED
     if backbone.device.type != "cuda":

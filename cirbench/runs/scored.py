@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from cirbench.errors import MissingData, UsageError, some
+from cirbench.errors import MissingData, UsageError
 from cirbench.methods.evaluate import Evaluation
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.runs.config import RunConfig, read_config, to_toml
-from cirbench.runs.folder import CONFIG, RESULT, Run, load_run, save_run
+from cirbench.runs.folder import CONFIG, RESULT, Run, backbone_of, load_run, save_run
 from cirbench.runs.predictions.features import Features
 from cirbench.runs.predictions.lists import merge, read_rankings
 from cirbench.runs.predictions.score import answer_of_features, answer_of_lists
@@ -224,45 +224,6 @@ def _digest_in_memory(features: Features, kind: str) -> str:
     return hashlib.sha256(f"{rows_ND.dtype.str}{rows_ND.shape}".encode() + rows_ND.tobytes()).hexdigest()
 
 
-def load_baselines(names: Sequence[str | Path], protocol: EvaluationProtocol) -> tuple[Run, ...]:
-    """Load the runs that a run made elsewhere is said to share its backbone with.
-
-    Args:
-        names: Their folders, or patterns of them.
-        protocol: On which they must be.
-
-    Raises:
-        MissingData: There is no finished run, or it is damaged.
-        UsageError: They are of another protocol, of a part of it, or of different backbones.
-    """
-    runs = [load_run(folder) for name in names for folder in _folders(name)]
-    for run in runs:
-        if run.result.protocol.digest != protocol.digest:
-            raise UsageError(
-                f"{run.folder} is a run on {run.result.protocol.name} ({run.result.protocol.digest[:8]}), and this is "
-                f"{protocol.name} ({protocol.digest[:8]}).",
-                hint="Give runs on the same protocol.",
-            )
-        if run.result.counts.partial:
-            raise UsageError(f"{run.folder} is a partial run.", hint="Run it again on everything.")
-    backbones = {run.result.backbone.digest: run.result.backbone.name for run in runs}
-    if len(backbones) > 1:
-        raise UsageError(
-            f"The baselines ran on different backbones: {some([*backbones.values()])}.",
-            hint="Give those on the backbone of what is compared with them.",
-        )
-    return tuple(runs)
-
-
-def _folders(name: str | Path) -> list[Path]:
-    path = Path(name)
-    if path.exists() or not any(sign in str(name) for sign in "*?["):
-        return [path]
-    base = Path(path.anchor or ".")
-    found = sorted(base.glob(str(path.relative_to(path.anchor) if path.anchor else path)))
-    return [folder for folder in found if (folder / RESULT).is_file()] or [path]
-
-
 def require_gallery(protocol: EvaluationProtocol, entry: ProtocolEntry) -> None:
     """Refuse to keep a run where the gallery is not available, since what it ranks could not be checked.
 
@@ -330,8 +291,7 @@ def keep(
 
 def _backbone(declared: str | None, baselines: Sequence[Run]) -> BackboneRecord:
     """The backbone that is declared, in words or by runs on it."""
-    if baselines:
-        record = baselines[0].result.backbone
+    if (record := backbone_of(baselines)) is not None:
         if declared is not None and declared != record.name:
             raise UsageError(
                 f"--backbone says {declared!r}, and the baselines ran on {record.name!r}.",

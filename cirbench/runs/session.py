@@ -18,7 +18,7 @@ from cirbench.methods.interface import MethodSpec
 from cirbench.methods.loading import build, checked
 from cirbench.methods.training import training_request
 from cirbench.runs.config import Entrant, Resolved, resolve, to_toml
-from cirbench.runs.folder import RESULT, Run, load_run, save_run
+from cirbench.runs.folder import RESULT, Run, backbone_of, load_baselines, load_run, save_run
 from cirbench.runs.ground import Ground
 from cirbench.runs.needs import incomplete, needs_of_run, then_lines
 from cirbench.runs.record import (
@@ -26,6 +26,7 @@ from cirbench.runs.record import (
     Identity,
     backbone_record,
     configuration_of,
+    device_name,
     latest_otherwise_equal,
     result_of,
 )
@@ -40,13 +41,14 @@ from cirbench.training.data import open_source
 from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.methods.evaluate import Evaluation
     from cirbench.methods.interface import Disclosure, Method
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.config import RunConfig
+    from cirbench.runs.schema import BackboneRecord
     from cirbench.training.data import Kind, Source
 
 
@@ -103,10 +105,39 @@ class Session:
         entrants, same = self.resolved.entrants, self._same_for_every_seed()
         if all(need.there for need in self.needs):
             others = need_lines(need for need in self.needs if need.what not in ("annotations", "weights"))
+            given = (
+                line for run in self.baselines for line in entry_lines("there", run.result.method.name, str(run.folder))
+            )
             planned = (line for each in entrants for line in self._planned(each))
-            return [*self.ground.describe(), *others, *planned, *([same] if same else [])]
+            return [*self.ground.describe(), *others, *given, *planned, *([same] if same else [])]
         to_do = (line for each in entrants for line in self._to_do(each))
         return [*need_lines(self.needs), *to_do, *([same] if same else []), *then_lines(self.resolved, self.needs)]
+
+    @cached_property
+    def baselines(self) -> tuple[Run, ...]:
+        """The runs that are given as baselines.
+
+        Raises:
+            MissingData: There is no finished run, or it is damaged.
+            UsageError: They are of another protocol, or of another backbone than this one or than each other.
+        """
+        runs = load_baselines(self.resolved.baseline_runs, self.ground.protocol)
+        shared = backbone_of(runs)
+        if shared is not None and self.ground.has_backbone:
+            mine = self.ground.backbone.identity
+            if mine.digest != shared.digest:
+                raise UsageError(
+                    f"The baselines ran on {shared.name}, and this is {mine.name}.",
+                    hint="Give runs on the same backbone, or --baselines none.",
+                )
+        return runs
+
+    @cached_property
+    def backbone(self) -> BackboneRecord:
+        """What runs say of their backbone: of the one they run on, or else of the one of the given baselines."""
+        if self.ground.has_backbone:
+            return backbone_record(self.ground.backbone)
+        return backbone_of(self.baselines) or backbone_record(None)
 
     def run(self, *, force: bool = False) -> tuple[Run, ...]:
         """Evaluate what is not finished yet; return every run, the baselines first.
@@ -119,8 +150,9 @@ class Session:
         if same := self._same_for_every_seed():
             console.say(same)
         # Everything is planned, and trained, before anything is evaluated: a mistake costs no time.
+        given = self.baselines
         jobs = [self.job(entrant, self._checkpoint(entrant)) for entrant in self.resolved.entrants]
-        return tuple(self._finished(job, force=force) for job in jobs)
+        return (*given, *(self._finished(job, force=force) for job in jobs))
 
     def job(self, entrant: Entrant, checkpoint: Path | None) -> Job:
         """Plan the evaluation of one method.
@@ -128,13 +160,14 @@ class Session:
         Raises:
             CirbenchError: The checkpoint is damaged, or belongs to another method or backbone.
         """
-        config, backbone, spec = self.resolved.config, self.ground.backbone.identity, entrant.spec
-        card = None if checkpoint is None else open_checkpoint(checkpoint, method=spec.name, backbone=backbone)
+        config, spec, card = self.resolved.config, entrant.spec, None
+        if checkpoint is not None:
+            card = open_checkpoint(checkpoint, method=spec.name, backbone=self.ground.backbone.identity)
         identity = Identity(
             protocol=self.ground.protocol.digest,
             method=spec.name,
             parameters=msgspec.to_builtins(entrant.parameters),
-            backbone=backbone.digest,
+            backbone=self.backbone.digest,
             checkpoint=None if card is None else card.weights,
             limit=config.limit,
             seed=entrant.seed,
@@ -209,7 +242,8 @@ class Session:
             if broadcast_object(job.done and not force):
                 console.say(f"reused {job.folder}")
                 return dataclasses.replace(load_run(job.folder), reused=True)
-            console.say(f"{job.entrant.spec.name} on {self.ground.protocol.name}, {self.ground.backbone.identity.name}")
+            on = self.ground.backbone.identity.name if self.ground.has_backbone else "no backbone"
+            console.say(f"{job.entrant.spec.name} on {self.ground.protocol.name}, {on}")
             if (before := latest_otherwise_equal(job.identity, job.folder.parent)) is not None:
                 console.say(f"{before[0]} is not reused: {'; '.join(before[1])}")
             evaluation, truncated_texts = self._executed(job)
@@ -222,14 +256,15 @@ class Session:
 
     def _executed(self, job: Job) -> tuple[Evaluation, int]:
         """The method's answer to what is left of the protocol, and how many texts it had to cut."""
-        encoder, spec = self.ground.encoder(), job.entrant.spec
+        encoder, spec = self.ground.encoder() if self.ground.has_backbone else None, job.entrant.spec
         method = build(spec, encoder, job.entrant.parameters, job.checkpoint)
         if _code_of(spec) != job.identity.code:
             raise UsageError(f"The code of {spec.name} was edited while it was being loaded.", hint="Run it again.")
-        return evaluate(method, self.ground.lost.available), encoder.truncated_texts
+        return evaluate(method, self.ground.lost.available), 0 if encoder is None else encoder.truncated_texts
 
     def _recorded(self, job: Job, evaluation: Evaluation, truncated_texts: int) -> None:
-        whole, result = result_of(job, self.ground, self.ground.backbone, evaluation, truncated_texts)
+        device = device_name(self.ground.backbone if self.ground.has_backbone else None)
+        whole, result = result_of(job, self.ground, self.backbone, evaluation, truncated_texts, device)
         configuration = configuration_of(job, self.resolved, self.ground)
         save_run(job.folder, result, whole, self.ground.lost.protocol, configuration, identity=job.identity)
 
@@ -240,6 +275,7 @@ def run_object(
     entry: ProtocolEntry,
     protocol: EvaluationProtocol | None = None,
     ground: Ground | None = None,
+    baselines: Sequence[Run] = (),
 ) -> Run:
     """Evaluate an object that encodes by itself, and keep the run by its answers: what it holds is not known.
 
@@ -249,6 +285,7 @@ def run_object(
         entry: The protocol.
         protocol: The same, loaded; for one that no benchmark has.
         ground: The protocol, and the backbone that the object is built on; ``None`` where that is not stated.
+        baselines: Runs on the same backbone, where that is not stated otherwise.
     """
     kind = type(method)
     reference = f"{kind.__module__}:{kind.__qualname__}"
@@ -265,6 +302,7 @@ def run_object(
     entrant = Entrant(reference, spec, spec.parameters(), None)
     resolved = Resolved(config, entry, config.backbone or NOT_STATED, (entrant,), (spec.name,), None)
     backbone = None if ground is None else ground.backbone
+    record = backbone_record(backbone) if backbone is not None else backbone_of(baselines) or backbone_record(None)
     ground = ground or Ground(resolved, protocol)
     console.say(f"{spec.name} on {ground.protocol.name}")
     evaluation = evaluate(checked(method, spec.name), ground.lost.available)
@@ -272,7 +310,7 @@ def run_object(
         protocol=ground.protocol.digest,
         method=spec.name,
         parameters={},
-        backbone=backbone_record(backbone).digest,
+        backbone=record.digest,
         checkpoint=None,
         limit=config.limit,
         seed=config.seed,
@@ -283,7 +321,7 @@ def run_object(
     job = Job(entrant, None, identity, Path(config.output) / entry.dataset / f"{spec.name}-{identity.digest[:8]}")
     with locked(job.folder.parent / f".{job.folder.name}.lock"):
         if not job.done:
-            whole, result = result_of(job, ground, backbone, evaluation, 0)
+            whole, result = result_of(job, ground, record, evaluation, 0, device_name(backbone))
             save_run(job.folder, result, whole, ground.lost.protocol, to_toml(config), identity=identity)
     return load_run(job.folder)
 
