@@ -3,25 +3,26 @@
 A block of the gallery is scored for a tile of queries at a time, approximately and with a bound on the error
 (`cirbench.ranking.scores`). A candidate that may belong to the first K, or whose approximate score is closer than the
 bound to that of an item whose rank is wanted, gets its exact score; all others are only counted. So the ranking is the
-one by exact scores, nothing about the computation can change it, and memory does not grow with the gallery.
+one by exact scores, nothing about the computation can change it, and memory does not grow with the gallery. Where a
+query has only a few candidates of its own, each pair gets its exact score at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeVar
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from cirbench.errors import MethodFailed
-from cirbench.ranking.filter import filtered_scores
 from cirbench.ranking.rows import check_finite_rows
-from cirbench.ranking.scores import BlockScores, Workspace, product_scores, score_pairs
+from cirbench.ranking.scores import BlockScores, Workspace, score_block, score_pairs, take_rows
 from cirbench.ranking.task import UNRANKED, Ranking
 from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -29,30 +30,30 @@ if TYPE_CHECKING:
     from cirbench.ranking.task import RankingTask
 
     Score = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-    ScorePairs = Callable[[Ragged[np.int64]], NDArray[np.float32]]
+    ScoreItems = Callable[[Ragged[np.int64]], NDArray[np.float32]]
 
 T = TypeVar("T", bound=np.generic)
 
+# None of these changes a result; they bound memory or choose the cheaper of two ways.
 TILE = 512
 """Queries scored together, at most."""
-
-BLOCK = 2048
+BLOCK = 4096
 """Gallery items scored together, at most."""
-
 UNFILTERED = 16
 """Candidates, as a multiple of the depth, up to which float64 products of all cost less than a filter."""
+LISTED = 256
+"""Pairs of a pool's queries and items up to which they are scored one by one."""
+
+_HELD_SCORES = 1 << 22  # scores of a score function that are held at once
+_WAITING = 8  # candidates that wait for their exact scores, as a multiple of the depth
+_NEAR = 128  # rows of a block that are searched at once for scores near a wanted item's
+_FEW_BOUNDS = 4  # so many bounds are compared with all scores; more are looked up in sorted scores
 
 NO_CANDIDATE = np.uint64(np.iinfo(np.uint64).max)
 """The key of a place that holds no candidate; it sorts behind every other."""
 
+_HALF = np.uint64(32)
 _SIGN = np.uint32(1 << 31)
-
-# None of these changes a result; they bound memory or choose the cheaper of two ways.
-_HELD_SCORES = 1 << 22  # scores of a score function that are held at once
-_PENDING = 4  # candidates that wait for their exact scores, as a multiple of the depth
-_MANY = 16  # one candidate in so many pairs of a block is too many to wait
-_NEAR = 128  # rows of a block that are searched at once for scores near a wanted item's
-_FEW_BOUNDS = 4  # so many bounds are compared with all scores; more are looked up in sorted scores
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is found, and named
@@ -80,271 +81,292 @@ def rank(
         MethodFailed: Features or scores are NaN or infinite, or an array has another shape than the task.
     """
     queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
-    norms_Q = _check_queries(queries_QD, tuple(gallery_ND.shape), task)
-    workspace = Workspace()
-    top_keys_QK = np.full((len(queries_QD), task.depth), NO_CANDIDATE)
+    _check_shapes(queries_QD.shape, tuple(gallery_ND.shape), task)
+    norms_Q = check_finite_rows(queries_QD, "query", np.arange(len(queries_QD)))
+    problem = _Problem(queries_QD, norms_Q, gallery_ND, task, score, Workspace())
+    keys_QK = np.full((len(queries_QD), task.depth), NO_CANDIDATE)
     ranks = np.full(len(task.relevant.values), UNRANKED, dtype=np.int64)
     ties = np.zeros(len(task.relevant.values), dtype=np.int64)
-    for batch in _batches(task, gallery_ND):
-        tiles: Iterable[_Tile]
-        if score is None:
-            tiles = _ranked_by_products(batch, task, queries_QD, norms_Q, workspace)
-        else:
-            tiles = _ranked_by_function(batch, task, queries_QD, score, workspace)
-        for tile in tiles:
-            top_keys_QK[tile.queries] = tile.top_keys_TK
-            ranks[tile.wanted_at], ties[tile.wanted_at] = tile.ranks_and_ties()
-
-    item_of_tie_N = np.empty(task.gallery_size, dtype=np.int64)
-    item_of_tie_N[task.tie_order_N] = np.arange(task.gallery_size)
-
-    def items(keys_QK: NDArray[np.uint64]) -> NDArray[np.int64]:
-        filled_QK = keys_QK != NO_CANDIDATE
-        return np.where(filled_QK, item_of_tie_N[np.where(filled_QK, key_ties(keys_QK), 0)], -1)
-
-    group_top_QK = None if task.groups is None else items(_group_keys(queries_QD, gallery_ND, task, task.groups, score))
+    for part in problem.ranked():
+        keys_QK[part.queries] = part.keys_TK
+        ranks[part.wanted_at] = 1 + part.before
+        ties[part.wanted_at] = part.equal
+    group_ranks_Q = group_top_QK = None
+    if task.groups is not None:
+        groups = problem.ranked_groups(task.groups)
+        group_ranks_Q = np.full(len(queries_QD), UNRANKED)
+        group_ranks_Q[groups.wanted_at] = 1 + groups.before
+        group_top_QK = _items(groups.keys_TK, task.tie_order_N)
     return Ranking(
-        top_QK=items(top_keys_QK),
-        scores_QK=np.where(top_keys_QK != NO_CANDIDATE, key_scores(top_keys_QK), np.float32(np.nan)),
+        top_QK=_items(keys_QK, task.tie_order_N),
+        scores_QK=np.where(keys_QK != NO_CANDIDATE, key_scores(keys_QK), np.float32(np.nan)),
         relevant_ranks=task.relevant.like(ranks),
         relevant_ties=task.relevant.like(ties),
-        group_ranks_Q=None if group_top_QK is None else _ranks_of_targets(group_top_QK, task.relevant),
+        group_ranks_Q=group_ranks_Q,
         group_top_QK=group_top_QK,
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batch:
-    """Queries that share their candidates.
+class _Ranked:
+    """What is known of some queries.
 
     Attributes:
-        queries: Their numbers, those with the most wanted items first, so that the queries of a tile are alike.
-        gallery_ND: All rows.
-        positions_N: The gallery positions of the candidates, ascending.
+        queries: Their numbers.
+        keys_TK: The keys of their first K candidates, ascending.
+        wanted_at: Where their wanted items stand in the task's flat list, for those that are candidates.
+        before: For each of these, how many candidates stand before it.
+        equal: How many others have exactly its score.
     """
 
     queries: NDArray[np.int64]
+    keys_TK: NDArray[np.uint64]
+    wanted_at: NDArray[np.int64]
+    before: NDArray[np.int64]
+    equal: NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """The arguments of `rank`, checked."""
+
+    queries_QD: NDArray[np.float32]
+    norms_Q: NDArray[np.float64]
     gallery_ND: RowSource
-    positions_N: NDArray[np.int64]
+    task: RankingTask
+    score: Score | None
+    workspace: Workspace
 
-    def tiles(self, size: int) -> list[NDArray[np.int64]]:
-        """Split the queries evenly, into tiles of at most ``size``."""
-        return np.array_split(self.queries, -(-len(self.queries) // size))
+    def ranked(self) -> Iterator[_Ranked]:
+        """Rank each pool for its queries, and small pools of few queries together."""
+        pools, pool_of_query_Q = self.task.pools, self.task.pool_of_query_Q
+        if pools is None or pool_of_query_Q is None:
+            pools = (np.arange(self.task.gallery_size),)
+            pool_of_query_Q = np.zeros(len(self.queries_QD), dtype=np.int64)
+        # Those with the most wanted items first, so that the queries of a tile are alike.
+        queries = np.lexsort((-self.task.relevant.lengths, pool_of_query_Q))
+        stops = np.searchsorted(pool_of_query_Q[queries], np.arange(len(pools)), side="right")
+        listed = []
+        for pool, members in zip(pools, np.split(queries, stops[:-1]), strict=True):
+            if not len(members):
+                continue
+            if self.score is None and len(pool) * len(members) <= LISTED:
+                listed.append(members)
+            elif self.score is None:
+                yield from self._by_products(members, np.sort(pool))
+            elif len(pool):
+                yield from self._by_function(members, np.sort(pool), self.score)
+        if listed:
+            by_pool = Ragged(np.concatenate(pools), np.cumsum([0, *map(len, pools)]))
+            for members in _tiles(np.concatenate(listed), TILE):
+                candidates = by_pool.take(pool_of_query_Q[members])
+                row = candidates.row_of_value
+                kept = candidates.values != self.task.excluded_Q[members][row]
+                candidates = Ragged.of_rows(row[kept], candidates.values[kept], len(members))
+                wanted, wanted_at = self.task.relevant.take(members), self.task.relevant.places(members)
+                yield self._listed(members, candidates, wanted, wanted_at, self.task.depth)
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Give the candidates in blocks: their positions and rows."""
-        whole = len(self.positions_N) == self.gallery_ND.shape[0]
-        for start in range(0, len(self.positions_N), BLOCK):
-            positions_B = self.positions_N[start : start + BLOCK]
-            rows_BD = self.gallery_ND[start : start + BLOCK] if whole else self.gallery_ND[positions_B]
-            yield positions_B, np.ascontiguousarray(rows_BD, dtype=np.float32)
+    def ranked_groups(self, groups: Ragged[np.int64]) -> _Ranked:
+        """Rank each query's group; the first of its wanted items is the only one."""
+        labelled = np.flatnonzero(self.task.relevant.lengths)
+        targets = self.task.relevant.values[self.task.relevant.offsets[labelled]]
+        wanted = Ragged.of_rows(labelled, targets, len(groups))
+        return self._listed(np.arange(len(groups)), groups, wanted, labelled, int(groups.lengths.max(initial=0)))
 
+    def _listed(
+        self,
+        queries: NDArray[np.int64],
+        candidates: Ragged[np.int64],
+        wanted: Ragged[np.int64],
+        wanted_at: NDArray[np.int64],
+        depth: int,
+    ) -> _Ranked:
+        """Rank a few candidates of each query; those that are wanted stand at ``wanted_at`` in the task's list."""
+        row, wanted_row = candidates.row_of_value, wanted.row_of_value
+        keys = sort_keys(self._score_own(queries, candidates), self.task.tie_order_N[candidates.values])
+        keys_TX = padded(keys, row, len(queries), NO_CANDIDATE, at_least=max(1, depth))
+        items_TX = padded(candidates.values, row, len(queries), np.int64(-1), at_least=max(1, depth))
+        is_wanted_WX = items_TX[wanted_row] == wanted.values[:, None]
+        found = np.flatnonzero(is_wanted_WX.any(axis=1))
+        others_WX = keys_TX[wanted_row[found]]
+        key_W1 = others_WX[np.arange(len(found)), is_wanted_WX[found].argmax(axis=1), None]
+        before = np.count_nonzero(others_WX < key_W1, axis=1)
+        equal = np.count_nonzero(others_WX >> _HALF == key_W1 >> _HALF, axis=1) - 1
+        keys_TX.sort(axis=1)
+        return _Ranked(queries, keys_TX[:, :depth], wanted_at[found], before, equal)
 
-def _batches(task: RankingTask, gallery_ND: RowSource) -> Iterator[_Batch]:
-    queries = np.argsort(-task.relevant.lengths, kind="stable")
-    pools, pool_of_query_Q = task.pools, task.pool_of_query_Q
-    if pools is None or pool_of_query_Q is None:
-        pools, pool_of_query_Q = (np.arange(task.gallery_size),), np.zeros(len(queries), dtype=np.int64)
-    queries = queries[np.argsort(pool_of_query_Q[queries], kind="stable")]
-    stops = np.searchsorted(pool_of_query_Q[queries], np.arange(len(pools)), side="right")
-    for pool, members in zip(pools, np.split(queries, stops[:-1]), strict=True):
-        if len(members) and len(pool):
-            yield _Batch(members, gallery_ND, np.sort(pool))
+    def _score_own(self, queries: NDArray[np.int64], items: Ragged[np.int64]) -> NDArray[np.float32]:
+        """Return the exact scores of each query's own items, flat."""
+        if self.score is None:
+            scores = score_pairs(self.queries_QD[queries], self.gallery_ND, items, self.workspace)
+            broken = items.values[np.flatnonzero(~np.isfinite(scores))[:1]]
+            check_finite_rows(np.asarray(self.gallery_ND[broken], dtype=np.float32), "gallery item", broken)
+        else:
+            rows = zip(queries, items, strict=True)
+            parts = [_scored(self.score, self.queries_QD[[query]], self.gallery_ND[own])[0] for query, own in rows]
+            scores = np.concatenate([np.empty(0, np.float32), *parts])
+        _check_finite(scores, queries[items.row_of_value], items.values)
+        return scores
 
-
-def _ranked_by_products(
-    batch: _Batch,
-    task: RankingTask,
-    queries_QD: NDArray[np.float32],
-    norms_Q: NDArray[np.float64],
-    workspace: Workspace,
-) -> list[_Tile]:
-    """Rank by dot products; each row of the gallery is read once, but for the wanted items."""
-
-    def tile_of(queries: NDArray[np.int64]) -> _Tile:
-        def score(items: Ragged[np.int64]) -> NDArray[np.float32]:
-            return score_pairs(queries_QD[queries], batch.gallery_ND, items, workspace)
-
-        return _Tile(queries, batch.positions_N, task, score)
-
-    tiles = [tile_of(queries) for queries in batch.tiles(TILE)]
-    few = len(batch.positions_N) <= UNFILTERED * task.depth
-    block_scores = product_scores if few else filtered_scores
-    for positions_B, block_BD in batch.blocks():
-        longest = check_finite_rows(block_BD, "gallery item", positions_B).max()
+    def _by_products(self, queries: NDArray[np.int64], positions_N: NDArray[np.int64]) -> list[_Ranked]:
+        """Rank a pool by dot products; each row of it is read once, but for the wanted items."""
+        tiles = [
+            _Tile(tile, positions_N, self.task, functools.partial(self._score_own, tile))
+            for tile in _tiles(queries, TILE)
+        ]
+        filtered = len(positions_N) > UNFILTERED * self.task.depth
+        for block in _blocks(len(positions_N)):
+            items_BD = np.ascontiguousarray(self._rows(positions_N, block), dtype=np.float32)
+            longest = check_finite_rows(items_BD, "gallery item", positions_N[block]).max()
+            for tile in tiles:
+                queries_TD = self.queries_QD[tile.queries]
+                lengths_T = self.norms_Q[tile.queries] * longest
+                scores = score_block(queries_TD, items_BD, lengths_T, self.workspace, filtered=filtered)
+                tile.add(scores, block, self.workspace)
         for tile in tiles:
-            queries_TD = workspace.rows("tile", queries_QD, tile.queries)
-            scores = block_scores(queries_TD, block_BD, norms_Q[tile.queries] * longest, workspace)
-            tile.add(scores, positions_B, workspace)
-    for tile in tiles:
-        tile.settle()
-    return tiles
+            tile.settle()
+        return [tile.ranked() for tile in tiles]
 
+    def _by_function(
+        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], score: Score
+    ) -> Iterator[_Ranked]:
+        """Rank a pool by a score function; all scores of a query are held, since each is asked for only once."""
+        for members in _tiles(queries, max(1, _HELD_SCORES // len(positions_N))):
+            queries_TD = self.queries_QD[members]
+            blocks = (self._rows(positions_N, block) for block in _blocks(len(positions_N)))
+            scores_TN = np.concatenate([_scored(score, queries_TD, items_BD) for items_BD in blocks], axis=1)
+            _check_finite(scores_TN, members[:, None], positions_N)
+            yield self._by_scores(members, positions_N, scores_TN)
 
-def _ranked_by_function(
-    batch: _Batch, task: RankingTask, queries_QD: NDArray[np.float32], score: Score, workspace: Workspace
-) -> Iterator[_Tile]:
-    """Rank by a score function; all scores of a query are held at once, since each is asked for only once."""
-    for queries in batch.tiles(max(1, _HELD_SCORES // len(batch.positions_N))):
-        blocks = [_scored(score, queries_QD[queries], block_BD) for _, block_BD in batch.blocks()]
-        scores_TN = np.concatenate(blocks, axis=1)
-        check_finite_scores(scores_TN, queries[:, None], batch.positions_N)
-        yield _tile_of_scores(scores_TN, queries, batch, task, workspace)
+    def _by_scores(
+        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], scores_TN: NDArray[np.float32]
+    ) -> _Ranked:
+        def exact(row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float32]:
+            return scores_TN[row, column]
 
+        def score_own(items: Ragged[np.int64]) -> NDArray[np.float32]:
+            return exact(items.row_of_value, np.searchsorted(positions_N, items.values))
 
-def _tile_of_scores(
-    scores_TN: NDArray[np.float32],
-    queries: NDArray[np.int64],
-    batch: _Batch,
-    task: RankingTask,
-    workspace: Workspace,
-) -> _Tile:
-    def exact(row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float32]:
-        return scores_TN[row, column]
+        tile = _Tile(queries, positions_N, self.task, score_own)
+        scores = BlockScores(scores_TN, np.zeros(len(queries)), 0, exact)
+        tile.add(scores, slice(0, len(positions_N)), self.workspace)
+        return tile.ranked()
 
-    def score_wanted(items: Ragged[np.int64]) -> NDArray[np.float32]:
-        return exact(items.row_of_value, np.searchsorted(batch.positions_N, items.values))
-
-    tile = _Tile(queries, batch.positions_N, task, score_wanted)
-    tile.add(BlockScores(scores_TN, np.zeros(len(queries)), exact, precise=True), batch.positions_N, workspace)
-    return tile
+    def _rows(self, positions_N: NDArray[np.int64], block: slice) -> NDArray[np.floating]:
+        whole = len(positions_N) == self.task.gallery_size
+        return self.gallery_ND[block if whole else positions_N[block]]
 
 
 class _Tile:
     """A tile of queries: the keys of the first K candidates so far, and how many stand before each wanted item.
 
-    A query's floor is a score that K candidates are known to reach. What cannot reach it, even with the error in its
-    favour, is not kept.
+    The wanted items are scored first, counted among each other, and left out of the blocks, so that a block rarely
+    holds a score that is too near to a wanted one to be told from it. A query's floor is a score that K candidates are
+    known to reach. What cannot reach it, even with the error in its favour, is not kept.
     """
 
     def __init__(
-        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], task: RankingTask, score_pairs: ScorePairs
+        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], task: RankingTask, score: ScoreItems
     ) -> None:
         self.queries = queries
-        self._score_pairs = score_pairs
-        self._tie_order_N = task.tie_order_N
-        self._excluded_T = task.excluded_Q[queries]
+        self._score = score
         self._depth = task.depth
-        self.top_keys_TK = np.full((len(queries), task.depth), NO_CANDIDATE)
+        self._positions_N = positions_N
+        self._ties_N = task.tie_order_N[positions_N]
+        self._keys_TK = np.full((len(queries), task.depth), NO_CANDIDATE)
         self._floor_T = np.full(len(queries), -np.inf)
-        self._error_T = np.zeros(len(queries))
-        self._pending: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+        self._waiting: list[tuple[NDArray[Any], ...]] = []
 
-        relevant = task.relevant.take(queries)
-        row = relevant.row_of_value
-        kept = np.flatnonzero(_find(relevant.values, positions_N)[1] & (relevant.values != self._excluded_T[row]))
-        wanted = Ragged(relevant.values[kept], np.searchsorted(row[kept], np.arange(len(relevant) + 1)))
-        self.wanted_at = task.relevant.places(queries)[kept]
-        scores, row = score_pairs(wanted), row[kept]
+        relevant, excluded_T = task.relevant.take(queries), task.excluded_Q[queries]
+        row, (place, found) = relevant.row_of_value, _find(relevant.values, positions_N)
+        asked = np.flatnonzero(found & (relevant.values != excluded_T[row]))
+        self._asked_at = task.relevant.places(queries)[asked]
+        # An item may be asked for twice, and stands in the gallery once.
+        pairs, self._answer = np.unique(row[asked] * len(positions_N) + place[asked], return_inverse=True)
+        row, place = np.divmod(pairs, len(positions_N))
+        scores = score(Ragged.of_rows(row, positions_N[place], len(queries)))
+        self._keys = sort_keys(scores, self._ties_N[place])
+        self._first_T = np.searchsorted(row, np.arange(len(queries)))
+        self._before, self._equal = _among_themselves(row, self._keys)
+        self._merge(row, self._keys)
         # A query with fewer wanted items than W has +inf in their place, before which no candidate stands.
-        self._scores_TW = padded(scores, row, len(queries), np.float32(np.inf))
-        self._keys_TW = padded(sort_keys(scores, task.tie_order_N[wanted.values]), row, len(queries), np.uint64(0))
-        self._real_TW = np.arange(self._keys_TW.shape[1]) < wanted.lengths[:, None]
-        self._before_TW, self._equal_TW = np.zeros((2, *self._keys_TW.shape), dtype=np.int64)
+        self._wanted_TW = padded(scores, row, len(queries), np.float32(np.inf))
+        self._real_TW = self._wanted_TW < np.inf
 
-    def add(self, scores: BlockScores, positions_B: NDArray[np.int64], workspace: Workspace) -> None:
-        """Take in a block of candidates, given by their gallery positions."""
-        column_T, found_T = _find(self._excluded_T, positions_B)
-        scores.approximate_TB[found_T, column_T[found_T]] = -np.inf
-        self._count(scores, self._tie_order_N[positions_B], workspace)
-        self._keep(scores, positions_B, workspace)
+        excluded_place_T, excluded = _find(excluded_T, positions_N)
+        left_out = np.concatenate([place, excluded_place_T[excluded]])
+        by_place = np.argsort(left_out)
+        self._left_out = left_out[by_place]
+        self._left_out_row = np.concatenate([row, np.flatnonzero(excluded)])[by_place]
 
-    def ranks_and_ties(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the 1-based rank of each wanted item and how many others have exactly its score."""
-        return 1 + self._before_TW[self._real_TW], self._equal_TW[self._real_TW] - 1
+    def add(self, scores: BlockScores, block: slice, workspace: Workspace) -> None:
+        """Take in a block of candidates."""
+        some = slice(*np.searchsorted(self._left_out, [block.start, block.stop]))
+        scores.approximate_TB[self._left_out_row[some], self._left_out[some] - block.start] = -np.inf
+        self._count(scores, self._ties_N[block], workspace)
+        self._keep(scores, block, workspace)
+
+    def ranked(self) -> _Ranked:
+        """Return what all blocks together have shown."""
+        before, equal = self._before[self._answer], self._equal[self._answer]
+        return _Ranked(self.queries, self._keys_TK, self._asked_at, before, equal)
 
     def _count(self, scores: BlockScores, ties_B: NDArray[np.int64], workspace: Workspace) -> None:
         """Count the candidates that stand before each wanted item, and those that equal it."""
-        own_TW, error_T1 = self._scores_TW.astype(np.float64), scores.error_T[:, None]
+        own_TW, error_T1 = self._wanted_TW.astype(np.float64), scores.error_T[:, None]
         low_TW, high_TW = below(own_TW - error_T1), above(own_TW + error_T1)
         better_TW, likely_TW = _counts(scores.approximate_TB, (high_TW, low_TW), workspace)
-        self._before_TW += better_TW
+        self._before += better_TW[self._real_TW]
         near_row, near_nth = np.nonzero(likely_TW > better_TW)
         for start in range(0, len(near_row), _NEAR):
             row, nth = near_row[start : start + _NEAR], near_nth[start : start + _NEAR]
-            near_PB = workspace.rows("near", scores.approximate_TB, row)
+            near_PB = workspace.array("near", (len(row), len(ties_B)), np.float32)
+            take_rows(scores.approximate_TB, row, near_PB)
             pair, column = _nonzero((near_PB >= low_TW[row, nth, None]) & (near_PB < high_TW[row, nth, None]))
-            row, nth = row[pair], nth[pair]
-            exact = scores.exact(row, column)
-            before = sort_keys(exact, ties_B[column]) < self._keys_TW[row, nth]
-            equal = exact == self._scores_TW[row, nth]
-            np.add.at(self._before_TW, (row[before], nth[before]), 1)
-            np.add.at(self._equal_TW, (row[equal], nth[equal]), 1)
+            wanted = (self._first_T[row] + nth)[pair]
+            keys = sort_keys(scores.exact(row[pair], column), ties_B[column])
+            np.add.at(self._before, wanted, keys < self._keys[wanted])
+            np.add.at(self._equal, wanted, keys >> _HALF == self._keys[wanted] >> _HALF)
 
-    def _keep(self, scores: BlockScores, positions_B: NDArray[np.int64], workspace: Workspace) -> None:
+    def _keep(self, scores: BlockScores, block: slice, workspace: Workspace) -> None:
         """Keep the candidates that may be among the first K: scored, or where that costs more, waiting to be."""
         approximate_TB, error_T = scores.approximate_TB, scores.error_T
-        if (self._floor_T == -np.inf).any() and len(positions_B) >= self._depth:
+        if np.isneginf(self._floor_T).any() and approximate_TB.shape[1] >= self._depth:
             kth_T = np.partition(approximate_TB, -self._depth, axis=1)[:, -self._depth]
             self._floor_T = np.maximum(self._floor_T, kth_T - error_T)
         mask_TB = workspace.array("mask", approximate_TB.shape, np.bool_)
         row, column = _nonzero(np.greater(approximate_TB, below(self._floor_T - error_T)[:, None], out=mask_TB))
-        if scores.precise or len(row) * _MANY > approximate_TB.size:
-            self._merge(row, positions_B[column], scores.exact(row, column))
+        only = approximate_TB.shape[1] == len(self._ties_N)
+        if only or len(row) > scores.apart:
+            self._merge(row, sort_keys(scores.exact(row, column), self._ties_N[block][column]))
         else:
-            self._pending.append((row, positions_B[column], approximate_TB[row, column]))
-            self._error_T = np.maximum(self._error_T, error_T)
-            if self._crowded():
-                self._prune()
-                if self._crowded():
-                    self.settle()
+            approximate, error = approximate_TB[row, column], error_T[row]
+            self._waiting.append((row, block.start + column, approximate - error, approximate + error))
+            if sum(len(row) for row, *_ in self._waiting) > _WAITING * self._keys_TK.size:
+                self.settle()
 
     def settle(self) -> None:
         """Score the candidates that wait, as far as they may still be among the first K."""
-        if self._pending:
-            self._prune()
-            [(row, positions, _)] = self._pending
-            offsets = np.searchsorted(row, np.arange(len(self.queries) + 1))
-            self._merge(row, positions, self._score_pairs(Ragged(positions, offsets)))
-            self._pending = []
+        if self._waiting:
+            parts = [np.concatenate(part) for part in zip(*self._waiting, strict=True)]
+            by_row = np.argsort(parts[0], kind="stable")
+            row, place, low, high = (part[by_row] for part in parts)
+            known_TX = np.concatenate([self._scores_TK(), padded(low, row, len(self.queries), -np.inf)], axis=1)
+            floor_T = np.partition(known_TX, -self._depth, axis=1)[:, -self._depth]
+            kept = high >= np.maximum(self._floor_T, floor_T)[row]
+            row, place = row[kept], place[kept]
+            scores = self._score(Ragged.of_rows(row, self._positions_N[place], len(self.queries)))
+            self._merge(row, sort_keys(scores, self._ties_N[place]))
+            self._waiting = []
 
-    def _crowded(self) -> bool:
-        return sum(len(row) for row, _, _ in self._pending) > _PENDING * self._depth * len(self.queries)
+    def _scores_TK(self) -> NDArray[np.float64]:
+        return np.where(self._keys_TK == NO_CANDIDATE, -np.inf, key_scores(self._keys_TK))
 
-    def _prune(self) -> None:
-        """Raise the floors by the candidates that wait, and drop those that cannot reach them."""
-        row, positions, approximate = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
-        by_row = np.argsort(row, kind="stable")
-        row, positions, approximate = row[by_row], positions[by_row], approximate[by_row]
-        at_least = padded(approximate - self._error_T[row], row, len(self.queries), -np.inf)
-        known_TX = np.concatenate([_scores_or_none(self.top_keys_TK), at_least], axis=1)
-        self._floor_T = np.maximum(self._floor_T, np.partition(known_TX, -self._depth, axis=1)[:, -self._depth])
-        kept = approximate > below(self._floor_T - self._error_T)[row]
-        self._pending = [(row[kept], positions[kept], approximate[kept])]
-
-    def _merge(self, row: NDArray[np.int64], positions: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
-        keys = padded(sort_keys(scores, self._tie_order_N[positions]), row, len(self.queries), NO_CANDIDATE)
-        keys_TX = np.concatenate([self.top_keys_TK, keys], axis=1)
+    def _merge(self, row: NDArray[np.int64], keys: NDArray[np.uint64]) -> None:
+        keys_TX = np.concatenate([self._keys_TK, padded(keys, row, len(self.queries), NO_CANDIDATE)], axis=1)
         keys_TX.sort(axis=1)
-        self.top_keys_TK = keys_TX[:, : self._depth].copy()
-        self._floor_T = np.maximum(self._floor_T, _scores_or_none(self.top_keys_TK)[:, -1])
-
-
-def _group_keys(
-    queries_QD: NDArray[np.float32],
-    gallery_ND: RowSource,
-    task: RankingTask,
-    groups: Ragged[np.int64],
-    score: Score | None,
-) -> NDArray[np.uint64]:
-    """Return the keys of each group's members, best first."""
-    if score is None:
-        scores = score_pairs(queries_QD, gallery_ND, groups, Workspace())
-    else:
-        rows = [_scored(score, queries_QD[q : q + 1], gallery_ND[members])[0] for q, members in enumerate(groups)]
-        scores = np.concatenate([np.empty(0, np.float32), *rows])
-    check_finite_scores(scores, groups.row_of_value, groups.values)
-    keys = padded(sort_keys(scores, task.tie_order_N[groups.values]), groups.row_of_value, len(groups), NO_CANDIDATE)
-    keys.sort(axis=1)
-    return keys
-
-
-def _ranks_of_targets(group_top_QK: NDArray[np.int64], relevant: Ragged[np.int64]) -> NDArray[np.int64]:
-    labelled_Q = relevant.lengths > 0
-    target_Q = np.full(len(relevant), -2, dtype=np.int64)  # equal to no position, nor to the filling
-    target_Q[labelled_Q] = relevant.values[relevant.offsets[:-1][labelled_Q]]
-    hits_QK = group_top_QK == target_Q[:, None]
-    return np.where(hits_QK.any(axis=1), 1 + hits_QK.argmax(axis=1) if hits_QK.size else 0, UNRANKED)
+        self._keys_TK = keys_TX[:, : self._depth].copy()
+        self._floor_T = np.maximum(self._floor_T, self._scores_TK()[:, -1])
 
 
 def sort_keys(scores: NDArray[np.float32], tie_order: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -355,12 +377,12 @@ def sort_keys(scores: NDArray[np.float32], tie_order: NDArray[np.int64]) -> NDAr
     """
     bits = np.ascontiguousarray(scores + np.float32(0)).view(np.uint32)  # adding zero makes -0.0 equal to 0.0
     descending = np.where(bits & _SIGN, bits, ~(bits | _SIGN))
-    return (descending.astype(np.uint64) << np.uint64(32)) | tie_order.astype(np.uint64)
+    return (descending.astype(np.uint64) << _HALF) | tie_order.astype(np.uint64)
 
 
 def key_scores(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
     """Return the scores that went into keys."""
-    descending = (keys >> np.uint64(32)).astype(np.uint32)
+    descending = (keys >> _HALF).astype(np.uint32)
     return np.where(descending & _SIGN, descending, ~(descending | _SIGN)).view(np.float32)
 
 
@@ -369,10 +391,10 @@ def key_ties(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
-def padded(values: NDArray[T], row: NDArray[np.int64], rows: int, filling: T) -> NDArray[T]:
+def padded(values: NDArray[T], row: NDArray[np.int64], rows: int, filling: T, *, at_least: int = 0) -> NDArray[T]:
     """Lay values out as a table of rows, each as long as the longest; ``row`` ascends."""
     counts = np.bincount(row, minlength=rows)
-    table = np.full((rows, int(counts.max(initial=0))), filling)
+    table = np.full((rows, max(at_least, int(counts.max(initial=0)))), filling)
     table[row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)] = values
     return table
 
@@ -385,6 +407,24 @@ def below(bounds: NDArray[np.float64]) -> NDArray[np.float32]:
 def above(bounds: NDArray[np.float64]) -> NDArray[np.float32]:
     """Round up, strictly, to float32."""
     return np.nextafter(bounds.astype(np.float32), np.float32(np.inf))
+
+
+def _items(keys_QK: NDArray[np.uint64], tie_order_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the gallery positions that keys stand for, and -1 for no candidate."""
+    filled_QK = keys_QK != NO_CANDIDATE
+    return np.where(filled_QK, np.argsort(tie_order_N)[np.where(filled_QK, key_ties(keys_QK), 0)], -1)
+
+
+def _among_themselves(row: NDArray[np.int64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each key, count those of its row that come before it, and the others with its score; ``row`` ascends."""
+    before, equal = np.empty((2, len(row)), dtype=np.int64)
+    order = np.lexsort((keys, row))
+    before[order] = np.arange(len(row)) - np.searchsorted(row, row)
+    scores = keys[order] >> _HALF
+    starts = np.append(True, (np.diff(row) != 0) | (scores[1:] != scores[:-1]))[: len(row)]
+    run = np.cumsum(starts) - 1
+    equal[order] = np.bincount(run)[run] - 1
+    return before, equal
 
 
 def _counts(
@@ -407,9 +447,15 @@ def _counts(
     return np.split(counts_TX, len(bounds), axis=1)
 
 
-def _scores_or_none(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Return the scores that went into keys, and minus infinity where there is no candidate."""
-    return np.where(keys == NO_CANDIDATE, -np.inf, key_scores(keys))
+def _blocks(size: int) -> Iterator[slice]:
+    """Cut a range evenly, into blocks of at most `BLOCK`."""
+    length = -(-size // -(-size // BLOCK))
+    return (slice(start, min(start + length, size)) for start in range(0, size, length))
+
+
+def _tiles(queries: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Split queries evenly, into tiles of at most ``size``."""
+    return np.array_split(queries, -(-len(queries) // size))
 
 
 def _nonzero(mask_TB: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -436,23 +482,17 @@ def _scored(score: Score, queries_TD: NDArray[np.float32], block_BD: NDArray[np.
     return scores_TB
 
 
-def _check_queries(queries_QD: NDArray[np.float32], gallery: tuple[int, ...], task: RankingTask) -> NDArray[np.float64]:
-    """Return the norms of the queries."""
-    queries, expected = queries_QD.shape, len(task.relevant)
+def _check_shapes(queries: tuple[int, ...], gallery: tuple[int, ...], task: RankingTask) -> None:
+    expected = len(task.relevant)
     if len(queries) != 2 or len(gallery) != 2 or queries[0] != expected or gallery[0] != task.gallery_size:
         raise MethodFailed(
             f"Features of {expected} queries and {task.gallery_size} gallery items were expected, one row each; "
             f"the shapes are {queries} and {gallery}."
         )
-    return check_finite_rows(queries_QD, "query", np.arange(expected))
 
 
-def check_finite_scores(scores: NDArray[np.float32], queries: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-    """Refuse scores that are NaN or infinite; ``queries`` and ``items`` broadcast with them and number them.
-
-    Raises:
-        MethodFailed: Naming the first such query and gallery item.
-    """
+def _check_finite(scores: NDArray[np.float32], queries: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+    """Refuse scores that are NaN or infinite; ``queries`` and ``items`` broadcast with them and number them."""
     finite = np.isfinite(scores)
     if not finite.all():
         first = int(np.flatnonzero(~finite)[0])

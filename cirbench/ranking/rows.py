@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cirbench.errors import CorruptFile, MethodFailed
-from cirbench.ranking.scores import norms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +87,14 @@ def _without_direction(features_ND: NDArray[np.float32], names: Sequence[str]) -
         f"The features of {names[broken[0]]}{more} hold {what}, so they have no direction.",
         hint="Check the image or text of this item, and the method's arithmetic.",
     )
+
+
+def norms(rows_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the Euclidean norm of each row, never too small by more than the margin of `scores.dot_error`."""
+    squares_N = np.einsum("nd,nd->n", rows_ND, rows_ND).astype(np.float64)
+    lost_to_underflow = rows_ND.shape[1] * float(np.finfo(np.float32).tiny)
+    norms_N: NDArray[np.float64] = np.sqrt(squares_N + lost_to_underflow)
+    return norms_N
 
 
 def check_finite_rows(rows_BD: NDArray[np.float32], what: str, numbers_B: NDArray[np.int64]) -> NDArray[np.float64]:

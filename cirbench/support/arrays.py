@@ -50,6 +50,11 @@ class Ragged(Generic[T]):
         flat = np.fromiter((value for row in rows for value in row), dtype=dtype, count=int(offsets[-1]))
         return cls(flat, offsets)
 
+    @classmethod
+    def of_rows(cls, row_of_value: NDArray[np.int64], values: NDArray[T], rows: int) -> Ragged[T]:
+        """Take values whose rows are given, ascending."""
+        return cls(values, np.searchsorted(row_of_value, np.arange(rows + 1)))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.errors import MethodFailed
-from cirbench.ranking import Ranking, RankingTask, filter, rank, ranking, scores
+from cirbench.ranking import Ranking, RankingTask, rank, ranking, scores
 from cirbench.support.arrays import Ragged
 from tests.ranking.cases import Case, cases, plain_answer, random_case
 
@@ -52,12 +52,21 @@ def solved(case: Case) -> Ranking:
 
 
 @pytest.mark.slow
-@given(cases(), st.sampled_from([0, 8]), st.sampled_from([1, 5, 512]), st.sampled_from([1, 3, 16, 1024]))
+@given(
+    cases(),
+    st.sampled_from([0, 8]),
+    st.sampled_from([1, 5, 512]),
+    st.sampled_from([1, 3, 16, 1024]),
+    st.sampled_from([0, 60, 10**6]),
+    st.sampled_from([0, 8]),
+)
 @settings(max_examples=150)
 def test_ranking_agrees_with_sorting_everything_by_exact_fractions(
-    case: Case, unfiltered: int, tile: int, block: int
+    case: Case, unfiltered: int, tile: int, block: int, listed: int, waiting: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ranking, "LISTED", listed)
+        patched.setattr(ranking, "_WAITING", waiting)
         patched.setattr(ranking, "UNFILTERED", unfiltered)
         patched.setattr(ranking, "TILE", tile)
         patched.setattr(ranking, "BLOCK", block)
@@ -89,6 +98,7 @@ def test_block_sizes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     case = large_case()
     expected = solved(case)
     for tile, block, pairs in ((1, 1024, 512), (7, 100, 3), (40, 33, 1), (512, 4096, 64)):
+        monkeypatch.setattr(scores, "_LONGEST", 8 * pairs)
         for unfiltered in (0, 500, 10_000):
             monkeypatch.setattr(ranking, "TILE", tile)
             monkeypatch.setattr(ranking, "BLOCK", block)
@@ -150,7 +160,7 @@ def test_where_nearly_everything_ties_the_tie_rule_decides(
     case = dataclasses.replace(
         case, queries_QD=np.ones_like(case.queries_QD), gallery_ND=np.ones((2000, 3), np.float32)
     )
-    monkeypatch.setattr(filter, "_WORTH_A_PRODUCT", pairs)
+    monkeypatch.setattr(scores, "_WORTH_A_PRODUCT", pairs)
     monkeypatch.setattr(ranking, "UNFILTERED", unfiltered)
     monkeypatch.setattr(ranking, "BLOCK", 300)
     found = solved(case)
@@ -190,6 +200,28 @@ def test_scores_beside_rounding_boundaries_are_ranked_by_their_exact_values(
         assert found.scores_QK[row].tolist() == answer.scores[:7]
         assert found.relevant_ranks[row].tolist() == answer.ranks
         assert found.relevant_ties[row].tolist() == answer.ties
+
+
+@pytest.mark.parametrize("listed", [0, 10**6])
+def test_an_item_that_is_wanted_twice_has_its_rank_twice(monkeypatch: pytest.MonkeyPatch, listed: int) -> None:
+    monkeypatch.setattr(ranking, "LISTED", listed)
+    case = random_case(np.random.default_rng(4), 6, 30, 2, "coarse")
+    wanted = Ragged.of([[4, 9, 4, 21, 9]] * 6, np.int64)
+    twice = dataclasses.replace(case, task=dataclasses.replace(case.task, relevant=wanted))
+    found = solved(twice)
+    for row in range(6):
+        answer = plain_answer(twice, row)
+        assert found.relevant_ranks[row].tolist() == answer.ranks
+        assert found.relevant_ties[row].tolist() == answer.ties
+
+
+@pytest.mark.parametrize("listed", [0, 3, 10**6])
+def test_small_pools_are_ranked_alike_one_by_one_and_together(monkeypatch: pytest.MonkeyPatch, listed: int) -> None:
+    case = random_case(np.random.default_rng(6), 50, 40, 3, "near", pooled=True)
+    expected = solved(case)
+    monkeypatch.setattr(ranking, "LISTED", listed)
+    monkeypatch.setattr(ranking, "TILE", 7)
+    assert equal(solved(case), expected)
 
 
 def test_the_order_of_the_gallery_changes_nothing() -> None:
