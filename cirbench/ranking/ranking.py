@@ -272,7 +272,7 @@ class _Tile:
         self._score = score
         self._depth = task.depth
         self._positions_N = positions_N
-        self._ties_N = task.tie_order_N[positions_N]
+        self._tie_order_N = task.tie_order_N
         self._keys_TK = np.full((len(queries), task.depth), NO_CANDIDATE)
         self._floor_T = np.full(len(queries), -np.inf)
         self._waiting: list[tuple[NDArray[Any], ...]] = []
@@ -285,7 +285,7 @@ class _Tile:
         pairs, self._answer = np.unique(row[asked] * len(positions_N) + place[asked], return_inverse=True)
         row, place = np.divmod(pairs, len(positions_N))
         scores = score(Ragged.of_rows(row, positions_N[place], len(queries)))
-        self._keys = sort_keys(scores, self._ties_N[place])
+        self._keys = self._sort_keys(scores, place)
         self._first_T = np.searchsorted(row, np.arange(len(queries)))
         self._before, self._equal = _among_themselves(row, self._keys)
         self._merge(row, self._keys)
@@ -303,7 +303,7 @@ class _Tile:
         """Take in a block of candidates."""
         some = slice(*np.searchsorted(self._left_out, [block.start, block.stop]))
         scores.approximate_TB[self._left_out_row[some], self._left_out[some] - block.start] = -np.inf
-        self._count(scores, self._ties_N[block], workspace)
+        self._count(scores, block, workspace)
         self._keep(scores, block, workspace)
 
     def ranked(self) -> _Ranked:
@@ -311,7 +311,7 @@ class _Tile:
         before, equal = self._before[self._answer], self._equal[self._answer]
         return _Ranked(self.queries, self._keys_TK, self._asked_at, before, equal)
 
-    def _count(self, scores: BlockScores, ties_B: NDArray[np.int64], workspace: Workspace) -> None:
+    def _count(self, scores: BlockScores, block: slice, workspace: Workspace) -> None:
         """Count the candidates that stand before each wanted item, and those that equal it."""
         own_TW, error_T1 = self._wanted_TW.astype(np.float64), scores.error_T[:, None]
         low_TW, high_TW = below(own_TW - error_T1), above(own_TW + error_T1)
@@ -320,11 +320,11 @@ class _Tile:
         near_row, near_nth = np.nonzero(likely_TW > better_TW)
         for start in range(0, len(near_row), _NEAR):
             row, nth = near_row[start : start + _NEAR], near_nth[start : start + _NEAR]
-            near_PB = workspace.array("near", (len(row), len(ties_B)), np.float32)
+            near_PB = workspace.array("near", (len(row), scores.approximate_TB.shape[1]), np.float32)
             take_rows(scores.approximate_TB, row, near_PB)
             pair, column = _nonzero((near_PB >= low_TW[row, nth, None]) & (near_PB < high_TW[row, nth, None]))
             wanted = (self._first_T[row] + nth)[pair]
-            keys = sort_keys(scores.exact(row[pair], column), ties_B[column])
+            keys = self._sort_keys(scores.exact(row[pair], column), block.start + column)
             np.add.at(self._before, wanted, keys < self._keys[wanted])
             np.add.at(self._equal, wanted, keys >> _HALF == self._keys[wanted] >> _HALF)
 
@@ -336,9 +336,9 @@ class _Tile:
             self._floor_T = np.maximum(self._floor_T, kth_T - error_T)
         mask_TB = workspace.array("mask", approximate_TB.shape, np.bool_)
         row, column = _nonzero(np.greater(approximate_TB, below(self._floor_T - error_T)[:, None], out=mask_TB))
-        only = approximate_TB.shape[1] == len(self._ties_N)
+        only = approximate_TB.shape[1] == len(self._positions_N)
         if only or len(row) > scores.apart:
-            self._merge(row, sort_keys(scores.exact(row, column), self._ties_N[block][column]))
+            self._merge(row, self._sort_keys(scores.exact(row, column), block.start + column))
         else:
             approximate, error = approximate_TB[row, column], error_T[row]
             self._waiting.append((row, block.start + column, approximate - error, approximate + error))
@@ -356,8 +356,11 @@ class _Tile:
             kept = high >= np.maximum(self._floor_T, floor_T)[row]
             row, place = row[kept], place[kept]
             scores = self._score(Ragged.of_rows(row, self._positions_N[place], len(self.queries)))
-            self._merge(row, sort_keys(scores, self._ties_N[place]))
+            self._merge(row, self._sort_keys(scores, place))
             self._waiting = []
+
+    def _sort_keys(self, scores: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.uint64]:
+        return sort_keys(scores, self._tie_order_N[self._positions_N[place]])
 
     def _scores_TK(self) -> NDArray[np.float64]:
         return np.where(self._keys_TK == NO_CANDIDATE, -np.inf, key_scores(self._keys_TK))
