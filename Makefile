@@ -13,7 +13,7 @@ test: lint chromium
 
 # About three minutes on two cores: every package, without what starts processes, trains, encodes or drives a browser.
 quick: $(VENV)/installed-dev
-	$(BIN)/pytest -n auto --maxprocesses 4 -m "not slow and not browser and not performance and not gpu"
+	$(BIN)/pytest -n auto --maxprocesses 4 --hypothesis-profile quick -m "not slow and not browser and not performance and not gpu"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+settings.register_profile("quick", settings.get_profile("cirbench"), max_examples=25)
 settings.load_profile("cirbench")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

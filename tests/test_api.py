@@ -65,6 +65,7 @@ def test_import_takes_no_torch(what: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, env=dict(os.environ))
 
 
+@pytest.mark.slow
 def test_a_type_checker_sees_the_types(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     program = tmp_path / "program.py"
@@ -255,6 +256,7 @@ def test_what_is_not_a_method_is_refused(method: Any, said: str, tmp_path: Path)
         cirbench.evaluate(method, "scenes/tiny", output=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_class_of_a_session_without_a_file_is_refused(tmp_path: Path) -> None:
     program = (
         "import cirbench\nfrom cirbench import MethodSpec\n"

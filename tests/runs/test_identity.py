@@ -56,6 +56,7 @@ def run(folder: Path, *options: str) -> tuple[dict[str, object], str]:
     return found, done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_on_edited_code_is_another_run_and_what_changed_is_said(folder: Path) -> None:
     first, said = run(folder)
     assert first["reused"] is False

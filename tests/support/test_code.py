@@ -76,6 +76,7 @@ def test_an_edit_of_the_harness_is_other_code_for_every_method(name: str, copied
     assert edited(copied / "cirbench" / f"{name}.py", PLI, LINCIR, root=copied) == {PLI, LINCIR}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "whose"),
     [
@@ -93,6 +94,7 @@ def test_an_edit_of_a_method_touches_those_that_rest_on_it(name: str, whose: set
     assert edited(copied / "cirbench_methods" / f"{name}.py", PLI, LINCIR, SEARLE, root=copied) == whose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
@@ -123,6 +125,7 @@ def test_of_the_files_beside_a_method_in_a_file_those_that_it_imports_count(
     assert bool(edited(mine / name, f"{mine / 'one.py'}:Mine", root=mine)) == counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["my_method.method:Mine", "alone.py:Mine"])
 @pytest.mark.parametrize(
     ("code", "name"),

@@ -27,6 +27,7 @@ def traces() -> dict[str, list[float]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", trained())
 def test_twenty_steps_follow_the_golden_trace(name: str, traces: dict[str, list[float]]) -> None:
     assert traces[name] == pytest.approx(golden.read(name), abs=TOLERANCE)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cirbench.benchmarks.scenes.world import Scene
 
 
-@pytest.fixture(scope="module", params=["tiny", "val"])
+@pytest.fixture(scope="module", params=["tiny", pytest.param("val", marks=pytest.mark.slow)])
 def benchmark_data(request: pytest.FixtureRequest) -> Benchmark:
     return scenes_benchmark(request.param)
 
