@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.comparison.differences import distinct_names, settings
 from cirbench.comparison.published import load_published
-from cirbench.comparison.standings import require_one_protocol, standings_of
+from cirbench.comparison.standings import family_of, require_one_protocol, standings_of
 from cirbench.comparison.tables import test_caption
 from cirbench.errors import UnknownName, UsageError
 from cirbench.metrics.statistics import SIGNIFICANCE
@@ -360,9 +360,9 @@ def _legend(paper: Paper, letters: Mapping[int, str]) -> str:
 def _tests(paper: Paper) -> str:
     """Name the test and the family of tests of each number, by protocol."""
     families = {
-        column.protocol: test_caption(column.standings)
+        column.protocol: test_caption(pairs, family_of(found.against, pairs, paper.reference or ""))
         for column in paper.columns
-        if column.standings is not None and column.standings.pairs and column.tested
+        if (found := column.standings) is not None and (pairs := len(found.pairs)) and column.tested
     }
     if not families:
         return ""

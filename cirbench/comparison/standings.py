@@ -72,14 +72,17 @@ class Standings:
     @property
     def family(self) -> str:
         """The tests that p-values are corrected over, in words."""
-        if self.against == "baseline":
-            return f"the {len(self.pairs)} comparisons with {self.baseline.name}"
-        return f"all {len(self.pairs)} pairs of these runs"
+        return family_of(self.against, len(self.pairs), self.baseline.name)
 
     def by_value(self) -> list[Standing]:
         """Return the rows with the best number first; runs that cannot be compared come last."""
         apart = {row.name for row in self.rows if row.run.query_ids != self.baseline.run.query_ids}
         return sorted(self.rows, key=lambda row: (row.name in apart, -row.value.value))
+
+
+def family_of(against: Against, pairs: int, baseline: str) -> str:
+    """Name a family of tests."""
+    return f"the {pairs} comparisons with {baseline}" if against == "baseline" else f"all {pairs} pairs of these runs"
 
 
 def compare_runs(

@@ -155,7 +155,7 @@ def title(run: Run, *, backbone: bool = True) -> str:
 
 def statistics_caption(standings: Standings) -> str:
     """Say how intervals and p-values of a table came about, and over which family of tests they are corrected."""
-    return f"Percent. {interval_caption([row.run for row in standings.rows])} p: {test_caption(standings)}."
+    return f"Percent. {interval_caption([row.run for row in standings.rows])} p: {test_caption(len(standings.pairs), standings.family)}."
 
 
 def interval_caption(runs: Sequence[Run]) -> str:
@@ -166,10 +166,9 @@ def interval_caption(runs: Sequence[Run]) -> str:
     return f"Intervals: 95 %, over {over}{seeds}. Differences: paired, in points."
 
 
-def test_caption(standings: Standings) -> str:
-    """Name the paired test and the family of tests that it is corrected over."""
-    family = "" if len(standings.pairs) < 2 else f", after Holm's correction over {standings.family}"
-    return f"paired bootstrap-t, two-sided{family}"
+def test_caption(pairs: int, family: str) -> str:
+    """Name the paired test and, of several, the family of tests that it is corrected over."""
+    return "paired bootstrap-t, two-sided" + (f", after Holm's correction over {family}" if pairs > 1 else "")
 
 
 def composition_definition(label: str) -> str:

@@ -8,6 +8,7 @@ word; the other columns go, from the right; and at last words end in an ellipsis
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
@@ -81,10 +82,12 @@ class _Fitted:
 
     def left_out(self, whole: Table) -> list[str]:
         """Say what is not shown."""
-        names = [visible(f"{column.group} {column.heading}").strip() for column in whole.columns]
+        names = [(column.group, _heading(whole, at)) for at, column in enumerate(whole.columns)]
         gone = [name for at, name in enumerate(names) if at not in self.places]
-        gone += [f"the interval of {names[at]}" for at in sorted(self.bare)]
-        return [f"Left out for the width: {', '.join(gone)}. --wide shows all."] if gone else []
+        gone += [(names[at][0], f"the interval of {names[at][1]}") for at in sorted(self.bare)]
+        by_group = itertools.groupby(gone, key=lambda name: name[0])
+        said = [f"{visible(group)} {', '.join(name for _, name in members)}".strip() for group, members in by_group]
+        return [f"Left out for the width: {'; '.join(said)}. --wide shows all."] if gone else []
 
 
 def _fit(table: Table, width: int | None, borders: bool) -> _Fitted:
@@ -141,6 +144,8 @@ def _in_widths(
     if width is not None and sum(widths) + between > width:
         words = [max([1, *map(cell_len, heading.split())]) for heading in headings]
         widths = [*map(max, wants, words)]
+        if least >= 0:
+            _widen_for_groups(shown, widths, borders)
         floors = [
             widths[at] if shown.numeric(at) else _floor(texts, wants[at], least, words[at])
             for at, texts in zip(columns, cells, strict=True)
