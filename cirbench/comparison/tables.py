@@ -155,7 +155,9 @@ def title(run: Run, *, backbone: bool = True) -> str:
 
 def statistics_caption(standings: Standings) -> str:
     """Say how intervals and p-values of a table came about, and over which family of tests they are corrected."""
-    return f"Percent. {interval_caption([row.run for row in standings.rows])} p: {test_caption(len(standings.pairs), standings.family)}."
+    intervals = interval_caption([row.run for row in standings.rows])
+    test = test_caption(len(standings.pairs), standings.family)
+    return f"Percent. {intervals} p: {test}."
 
 
 def interval_caption(runs: Sequence[Run]) -> str:
