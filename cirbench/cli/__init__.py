@@ -64,6 +64,14 @@ INTERRUPTED = 130
 WIDE = click.option("--wide", is_flag=True, help="Show every column, also where the terminal is narrower.")
 """For every verb that prints a table."""
 
+METRIC = click.option(
+    "--metric",
+    multiple=True,
+    metavar="NAME@K,...",
+    help="Metrics beside those of the protocol, such as Recall@100,nDCG@10,MRR,MedR.",
+)
+"""For every verb that measures."""
+
 
 def command_error(words: Sequence[str]) -> str | None:
     """Say why the command line does not take a verb with these arguments, or ``None`` where it does.

@@ -137,7 +137,7 @@ def _metrics() -> Rows:
             "unit": metric.unit,
             "source": metric.source,
         }
-        for metric in METRICS.values()
+        for metric in METRICS.all()[0].values()
     ]
 
 
@@ -205,7 +205,7 @@ def _facts(name: str, data_root: Path | None) -> Facts:
         (BENCHMARKS.names(), lambda: _benchmark(name)),
         (protocols(), lambda: _protocol(name, data_root)),
         (backbones, lambda: _plain(backbones[name])),
-        (METRICS, lambda: _plain(METRICS[name])),
+        (METRICS.names(), lambda: _metric(name)),
     )
     for names, facts in shelves:
         if name in names:
@@ -285,6 +285,12 @@ def _benchmark(name: str) -> Facts:
         "annotation files": [file.path for file in benchmark.files.annotations],
         "images": [f"{images.title} in {images.folder}" for images in benchmark.files.images],
     }
+
+
+def _metric(name: str) -> Facts:
+    from cirbench.metrics.table import METRICS
+
+    return {key: value for key, value in _plain(METRICS.find(name)).items() if key != "function"}
 
 
 def _plain(entry: Any) -> Facts:

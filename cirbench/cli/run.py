@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cirbench.cli import WIDE
+from cirbench.cli import METRIC, WIDE
 from cirbench.errors import UsageError
-from cirbench.support.console import print_lines, typed
+from cirbench.support.console import print_lines, print_table, typed
 from cirbench.support.parameters import pairs
 from cirbench.support.tables import FORMATS
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cirbench.comparison.report import Report
+    from cirbench.runs.folder import Run
     from cirbench.runs.session import Session
 
 
@@ -97,6 +98,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--config", type=click.Path(path_type=Path), help="Read options from a TOML file; options given here win."
 )
+@METRIC
 @click.option("--plan", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and nothing else.")
 @WIDE
@@ -104,6 +106,7 @@ def run_command(
     config: Path | None,
     parameters: tuple[str, ...],
     training: tuple[str, ...],
+    metric: tuple[str, ...],
     plan: bool,
     force: bool,
     as_json: bool,
@@ -123,19 +126,33 @@ def run_command(
     settings = read_config(config, options)
 
     from cirbench.comparison.report import Report
+    from cirbench.runs.additional import additional_table, keep_additional, read_measures
     from cirbench.runs.session import Session
+
+    asked = read_measures(metric)
 
     session = Session(settings)
     if plan:
         print_lines(session.plan())
         return
-    report = Report(session.run(force=force), session.resolved.asked)
+    labels = session.ground.protocol.labels
+    if asked and labels is None:
+        raise UsageError(f"--metric needs ground truths, and a test server keeps those of {session.resolved.entry.id}.")
+    runs = tuple(keep_additional(run, asked, labels) if asked else run for run in session.run(force=force))
+    report = Report(runs, session.resolved.asked)
     if as_json:
         click.echo(report.as_json())
     else:
         report.print(wide=wide)
+        if asked:
+            print_table(additional_table([(_row_name(run), run.result.additional) for run in runs], asked), wide=wide)
     if not session.resolved.entry.labelled and session.resolved.entry.folder is None:
         _submit(report, session)
+
+
+def _row_name(run: Run) -> str:
+    trained = run.result.method.training is not None or "seed" in run.result.method.parameters
+    return f"{run.result.method.name}, seed {run.result.seed}" if trained else run.result.method.name
 
 
 def _submit(report: Report, session: Session) -> None:

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import click
 
 from cirbench.benchmarks import choose_protocol, load_protocol
-from cirbench.cli import WIDE
+from cirbench.cli import METRIC, WIDE
 from cirbench.errors import UsageError
 from cirbench.methods.interface import Disclosure, Supervision
-from cirbench.support.console import print_lines, say, typed
+from cirbench.support.console import print_lines, print_table, say, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cirbench.benchmarks import ProtocolEntry
+    from cirbench.metrics import Measure
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.folder import Run
     from cirbench.runs.predictions.score import Score
+    from cirbench.runs.schema import AdditionalValue
 
 _FILE = click.Path(path_type=Path)
 _DISCLOSURE = click.Choice(get_args(Disclosure))
@@ -82,8 +84,9 @@ def given_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("-o", "--output", help="Folder to keep the run in.  [default: keep none; runs where labels are hidden]")
 @click.option("--config", type=_FILE, help="Read options from a TOML file; options given here win.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout, and nothing else.")
+@METRIC
 @WIDE
-def score_command(config: Path | None, as_json: bool, wide: bool, **options: Any) -> None:
+def score_command(config: Path | None, metric: tuple[str, ...], as_json: bool, wide: bool, **options: Any) -> None:
     """Score anyone's ranked lists, or features, by a benchmark's exact protocol.
 
     With --output it is kept as a run, and where a test server keeps the labels, its files are written.
@@ -93,13 +96,19 @@ def score_command(config: Path | None, as_json: bool, wide: bool, **options: Any
     cirbench score --dataset circo --features queries.npy gallery.npy \
         --query-ids queries.txt --gallery-ids gallery.txt --output runs --name mine
     """
-    found = score_given(options, config)
+    from cirbench.runs.additional import additional_table, read_measures
+
+    asked = read_measures(metric)
+    found = score_given(options, config, asked)
     if as_json:
-        click.echo(_as_json(found.score, found.entry, found.run))
+        click.echo(_as_json(found))
     elif found.run is not None and found.baselines:
         _print_beside(found.run, found.baselines, wide=wide)
     else:
         _print(found.score, found.entry, found.run, wide=wide)
+    if asked and not as_json:
+        name = found.run.result.method.name if found.run is not None else "these predictions"
+        print_table(additional_table([(name, found.additional)], asked), wide=wide)
     if found.run is not None and not found.entry.labelled and found.entry.folder is None:
         submit(found.run, found.protocol)
 
@@ -112,10 +121,18 @@ class Found(NamedTuple):
     protocol: EvaluationProtocol
     run: Run | None
     baselines: tuple[Run, ...]
+    additional: tuple[AdditionalValue, ...] = ()
 
 
-def score_given(options: dict[str, Any], config: Path | None = None) -> Found:
-    """Score what `given_options` name, say how it was understood, and keep a run where one is asked for or needed."""
+def score_given(options: dict[str, Any], config: Path | None = None, additional: Sequence[Measure] = ()) -> Found:
+    """Score what `given_options` name, say how it was understood, and keep a run where one is asked for or needed.
+
+    Args:
+        options: As typed.
+        config: A file with further ones.
+        additional: Metrics beside those of the protocol.
+    """
+    from cirbench.runs.additional import Answered, keep_additional
     from cirbench.runs.folder import load_baselines
     from cirbench.runs.scored import Given, keep, read_score_config, require_gallery
 
@@ -130,11 +147,19 @@ def score_given(options: dict[str, Any], config: Path | None = None) -> Found:
         require_gallery(protocol, entry)
     baselines = load_baselines(asked.baselines, protocol)
     given = Given.of(asked)
-    score = given.answer(protocol).measured()
+    answer = given.answer(protocol)
+    score = answer.measured()
+    if additional and protocol.labels is None:
+        raise UsageError(f"--metric needs ground truths, and a test server keeps those of {entry.id}.")
+    depth = getattr(answer.ranks, "depth", None)
+    ranked = Answered(answer.ranks, protocol.clusters, protocol.labels, depth)
+    values = tuple(ranked.value(each) for each in additional)
     for note in score.notes:
         say(note)
     run = keep(score, given, asked, entry, protocol, baselines) if kept else None
-    return Found(score, entry, protocol, run, baselines)
+    if run is not None and additional:
+        run = keep_additional(run, additional, protocol.labels)
+    return Found(score, entry, protocol, run, baselines, values)
 
 
 def submit(run: Run, protocol: EvaluationProtocol) -> None:
@@ -152,9 +177,12 @@ def _print_beside(run: Run, baselines: tuple[Run, ...], *, wide: bool) -> None:
     Report((*baselines, run), (run.result.method.name,)).print(wide=wide)
 
 
-def _as_json(score: Score, entry: ProtocolEntry, run: Run | None) -> str:
+def _as_json(found: Found) -> str:
     import json
 
+    from msgspec import to_builtins
+
+    score, entry, run = found.score, found.entry, found.run
     protocol, best = score.protocol, score.ceilings if score.measurements else {}
     content = {
         "schema_version": 1,
@@ -178,6 +206,7 @@ def _as_json(score: Score, entry: ProtocolEntry, run: Run | None) -> str:
             }
             for measured, interval in zip(score.measurements, score.intervals, strict=True)
         ],
+        "additional": to_builtins(found.additional),
         "not_measured": [str(measure) for measure in score.not_measured],
         "notes": list(score.notes),
         "run": None if run is None else str(run.folder),
@@ -186,7 +215,6 @@ def _as_json(score: Score, entry: ProtocolEntry, run: Run | None) -> str:
 
 
 def _print(score: Score, entry: ProtocolEntry, run: Run | None, *, wide: bool) -> None:
-    from cirbench.support.console import print_table
     from cirbench.support.tables import Column, Number, Table
 
     best = score.ceilings if score.measurements else {}

@@ -431,7 +431,7 @@ def list_metrics() -> list[str]:
     """Name every metric."""
     from cirbench.metrics.table import METRICS
 
-    return [*METRICS]
+    return METRICS.names()
 
 
 def _features(given: Any, query_ids: Any, gallery_ids: Any) -> tuple[tuple[Features, Features], ...]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirbench.metrics.measure import ON_ALL_GROUND_TRUTHS
-from cirbench.metrics.table import parse_label
+from cirbench.metrics.table import METRICS, parse_label
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.replicates import seeds_of
 from cirbench.support.tables import Column, Number, Table
@@ -191,7 +190,7 @@ def _stages(result: Result) -> Iterator[dict[str, Any]]:
 def _ranks(run: Run, label: str) -> NDArray[np.int64]:
     """Per query the rank that decides: the target's, or the best of all ground truths."""
     decides = np.full(len(run.ranks), UNRANKED, dtype=np.int64)
-    if parse_label(label).metric in ON_ALL_GROUND_TRUTHS:
+    if METRICS.find(parse_label(label).metric).on_all:
         np.minimum.at(decides, run.ranks.row_of_value, run.ranks.values)
         return decides
     labelled = run.ranks.lengths > 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from cirbench.comparison.differences import protocol_fields, run_names
 from cirbench.errors import UsageError
 from cirbench.metrics.statistics import compare_all, rank_ranges
+from cirbench.runs.additional import with_metric
 from cirbench.runs.folder import choose_label
 from cirbench.runs.replicates import combine, seeds_of
 from cirbench.support.console import typed
@@ -111,6 +112,7 @@ def standings_of(runs: Sequence[Run], label: str | None, baseline: int, against:
     """Compare runs as `compare_runs` does, also where there is but one."""
     base = runs[baseline]
     require_one_protocol([base, *runs])
+    runs = [with_metric(run, label) for run in runs]
     label = choose_label(runs, label)
     runs, row_of = combine(runs)
     baseline, base = row_of[baseline], runs[row_of[baseline]]

@@ -1,7 +1,4 @@
-"""Metrics as functions on 1-based ranks, a ranking measured under a protocol, and the best that any ranking reaches.
-
-The functions give one fraction per query, NaN where a query has no answer.
-"""
+"""A ranking measured under a protocol, and the best that any ranking reaches."""
 
 from __future__ import annotations
 
@@ -10,90 +7,17 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from cirbench.metrics.table import CIRR_AVERAGE
+from cirbench.metrics.functions import UNRANKED, Ranks
+from cirbench.metrics.table import METRICS
 from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol
-
-
-def recall_at(ranks_Q: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """Say for each query whether its target is among the first ``k``: 1.0 or 0.0."""
-    return (ranks_Q <= k).astype(np.float64)
-
-
-def average_precision_at(ranks: Ragged[np.int64], k: int) -> NDArray[np.float64]:
-    """Return the average precision over the first ``k`` candidates of each query.
-
-    AP@K = 1/min(n, K) · sum of the precision at each of the n ground truths found in the first K; the denominator
-    is CIRCO's (Baldrati et al., ICCV 2023, section 5.1), not the number of all ground truths as in TREC's evaluation.
-
-    Args:
-        ranks: Per query, the ranks of all its ground truths, in any order.
-        k: The cut-off.
-
-    Returns:
-        (Q,) fractions; NaN for a query without ground truths.
-    """
-    row = ranks.row_of_value
-    ascending = ranks.values[np.lexsort((ranks.values, row))]
-    found_so_far = 1 + np.arange(len(row)) - ranks.offsets[row]
-    precision = np.where(ascending <= k, found_so_far / ascending, 0.0)
-    total_Q = np.bincount(row, weights=precision, minlength=len(ranks))
-    attainable_Q = np.minimum(ranks.lengths, k).astype(np.float64)
-    values_Q = np.full(len(ranks), np.nan)
-    np.divide(total_Q, attainable_Q, out=values_Q, where=attainable_Q > 0)
-    return values_Q
-
-
-def fractional_recall_at(ranks: Ragged[np.int64], k: int) -> NDArray[np.float64]:
-    """Return the share of each query's ground truths that is among the first ``k``; 0.0 where it has none.
-
-    Pic2Word's public evaluation (Saito et al., CVPR 2023) also counts queries without ground truths as 0. It adds 1e-5
-    to the number of ground truths, which moves no value by more than its 1e-5th part, and is left out here.
-    """
-    found_Q = np.bincount(ranks.row_of_value, weights=ranks.values <= k, minlength=len(ranks))
-    return found_Q / np.maximum(ranks.lengths, 1)
-
-
-def hit_at(ranks: Ragged[np.int64], k: int) -> NDArray[np.float64]:
-    """Say for each query whether any of its ground truths is among the first ``k``: 1.0 or 0.0, also without any."""
-    found_Q = np.bincount(ranks.row_of_value, weights=ranks.values <= k, minlength=len(ranks))
-    return (found_Q > 0).astype(np.float64)
-
-
-def soft_recall_at(ranks: Ragged[np.int64], gains: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Return the largest gain among the first ``k`` candidates of each query, and at least 0.0.
-
-    Args:
-        ranks: Per query, the ranks of all its soft targets.
-        gains: The soft label of each, in the order of ``ranks.values``.
-        k: The cut-off.
-    """
-    values_Q = np.zeros(len(ranks))
-    np.maximum.at(values_Q, ranks.row_of_value, np.where(ranks.values <= k, gains, 0.0))
-    return values_Q
-
-
-def target_ranks(ranks: Ragged[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rank of each query's target, its first ground truth, and which queries have one."""
-    labelled_Q = ranks.lengths > 0
-    ranks_Q = np.zeros(len(ranks), dtype=np.int64)
-    ranks_Q[labelled_Q] = ranks.values[ranks.offsets[:-1][labelled_Q]]
-    return ranks_Q, labelled_Q
-
-
-ON_ALL_GROUND_TRUTHS: Mapping[str, Callable[[Ragged[np.int64], int], NDArray[np.float64]]] = {
-    "mAP": average_precision_at,
-    "Recall_fractional": fractional_recall_at,
-    "Hit_rate": hit_at,
-}
-ON_GROUPS = ("Recall_subset", CIRR_AVERAGE)
 
 
 class Ranked(Protocol):
@@ -180,23 +104,14 @@ def measure(ranked: Ranked, protocol: Measured) -> tuple[Measurement, ...]:
 
 def per_query(ranked: Ranked, asked: Measure, labels: Graded | None = None) -> NDArray[np.float64] | None:
     """Return the value of each query, NaN where it has none; ``None`` where groups are asked for and not ranked."""
-    ranks = ranked.relevant_ranks
-    if asked.metric in ON_ALL_GROUND_TRUTHS:
-        return ON_ALL_GROUND_TRUTHS[asked.metric](ranks, asked.k)
-    if asked.metric == "Recall_soft":
-        if labels is None or labels.gains is None:
-            raise ValueError("Recall_soft needs soft labels")
-        return soft_recall_at(ranks, np.array([gain for row in labels.gains for gain in row]), asked.k)
-    ranks_Q, labelled_Q = target_ranks(ranks)
-    values_Q = recall_at(ranks_Q, asked.k)
-    if asked.metric in ON_GROUPS:
-        if ranked.group_ranks_Q is None:
-            return None
-        if asked.metric == CIRR_AVERAGE:
-            values_Q = (recall_at(ranks_Q, 5) + recall_at(ranked.group_ranks_Q, 1)) / 2
-        else:
-            values_Q = recall_at(ranked.group_ranks_Q, asked.k)
-    return np.where(labelled_Q, values_Q, np.nan)
+    metric = METRICS.find(asked.metric)
+    gains = None if labels is None else labels.gains
+    if metric.needs == "gains" and gains is None:
+        raise ValueError(f"{metric.name} needs soft labels")
+    if metric.needs == "groups" and ranked.group_ranks_Q is None:
+        return None
+    soft = None if gains is None else np.array([gain for row in gains for gain in row])
+    return metric.function(Ranks(ranked.relevant_ranks, ranked.group_ranks_Q, soft), asked.k)
 
 
 def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measured) -> Iterator[Measurement]:
@@ -223,9 +138,6 @@ def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measu
     yield from parts
 
 
-_OUT_OF_REACH = np.iinfo(np.int64).max
-
-
 @dataclasses.dataclass(frozen=True)
 class _Perfect:
     relevant_ranks: Ragged[np.int64]
@@ -249,7 +161,7 @@ def _perfect_ranks(protocol: EvaluationProtocol) -> Iterator[list[int]]:
     gains = protocol.labels.gains or [(1.0,) * len(row) for row in protocol.labels.relevant]
     for query, relevant, row in zip(protocol.queries, protocol.labels.relevant, gains, strict=True):
         excluded = query.reference.id if protocol.exclude_reference else None
-        ranks = [_OUT_OF_REACH] * len(relevant)
+        ranks = [UNRANKED] * len(relevant)
         best_first = sorted(range(len(relevant)), key=lambda place: -row[place])
         for rank, place in enumerate((place for place in best_first if relevant[place] != excluded), start=1):
             ranks[place] = rank

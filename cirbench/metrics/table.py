@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from cirbench.errors import UnknownName
+from cirbench.support.plugins import Plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cirbench.metrics.functions import Ranks
+
+
+NO_CUTOFF = 1 << 62
+"""The cut-off of a metric that looks at the whole ranking."""
+
+CIRR_AVERAGE = "(R@5+Rs@1)/2"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,17 +31,45 @@ class Metric:
         name: As papers write it.
         title: What it measures, in one sentence.
         source: The paper or the evaluation code that defines it.
+        function: From ranks and the cut-off to one value per query, NaN where a query takes no part. Values of the unit
+            % are fractions, whose mean is the number; of another unit, the number is their median.
+        needs: What it is made of beside the ranks of ground truths: ranks inside groups, or soft labels.
         higher_is_better: The direction.
-        unit: Of reported values; per-query values are fractions.
-        names_cutoffs: Whether the name says the cut-offs itself, so that a label needs none.
+        unit: Of reported numbers: % or rank.
+        on_all: Whether it looks at every ground truth, and not at the target alone.
+        fixed_k: The cut-off of a metric whose name says it, so that a label needs none.
+        whole: Whether a label without a cut-off means the whole ranking.
     """
 
     name: str
     title: str
     source: str
+    function: Callable[[Ranks, int], NDArray[np.float64]]
+    needs: Literal["ranks", "groups", "gains"] = "ranks"
     higher_is_better: bool = True
     unit: str = "%"
-    names_cutoffs: bool = False
+    on_all: bool = False
+    fixed_k: int | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z][\w.+-]*", self.name) and self.name != CIRR_AVERAGE:
+            raise ValueError(
+                f"{self.name!r} cannot be the name of a metric: a letter, then letters, digits and _ . + -"
+            )
+
+    def label(self, k: int) -> str:
+        """Return ``"mAP@5"``; the name alone, where it says the cut-off."""
+        return self.name if k in (self.fixed_k, NO_CUTOFF) else f"{self.name}@{k}"
+
+    def cutoff(self, text: str | None) -> int | None:
+        """Return the cut-off of a label with ``text`` behind its @; ``None`` where a label cannot be so."""
+        if text is None:
+            return NO_CUTOFF if self.whole else self.fixed_k
+        return int(text) if self.fixed_k is None and len(text) < 10 and int(text) > 0 else None
+
+
+METRICS = Plugins("metric", "cirbench.metrics", Metric, "docs/adding-a-plugin.md")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +77,7 @@ class Measure:
     """A metric at a cut-off, as a protocol reports it.
 
     Attributes:
-        metric: A name in `METRICS`.
+        metric: The name of one of `METRICS`.
         k: The cut-off.
         by: The kind of slice (``"aspect"``) to report each value of, or ``None`` for all queries.
         macro: With ``by``: also report the unweighted mean over the slices.
@@ -52,63 +91,16 @@ class Measure:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise UnknownName("metric", self.metric, METRICS)
+        METRICS.find(self.metric)
 
     @property
     def label(self) -> str:
         """``"mAP@5"``; slices aside."""
-        return self.metric if METRICS[self.metric].names_cutoffs else f"{self.metric}@{self.k}"
+        return METRICS.find(self.metric).label(self.k)
 
     def __str__(self) -> str:
         sliced = "" if self.by is None else f" per {self.by}"
         return f"{self.label}{sliced}{' and macro mean' if self.macro else ''}"
-
-
-CIRR_AVERAGE = "(R@5+Rs@1)/2"
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "Recall",
-            "How often the target is among the first K candidates.",
-            "CIRR: Liu et al., ICCV 2021, section 5.1; FashionIQ: Wu et al., CVPR 2021, section 5",
-        ),
-        Metric(
-            "Recall_subset",
-            "How often the target is among the first K of its group, ranked by the same scores without the reference.",
-            "CIRR: Liu et al., ICCV 2021, section 5.1",
-        ),
-        Metric(
-            "mAP",
-            "The mean over queries of the precision at each ground truth found in the first K, divided by "
-            "min(number of ground truths, K).",
-            "CIRCO: Baldrati et al., ICCV 2023, section 5.1, equation 6",
-        ),
-        Metric(
-            CIRR_AVERAGE,
-            "The mean of Recall@5 and Recall_subset@1.",
-            "CIRR: Liu et al., ICCV 2021, section 5.1",
-            names_cutoffs=True,
-        ),
-        Metric(
-            "Recall_soft",
-            "The largest soft label among the first K candidates, 0 where none is positive.",
-            "CIRPLANT's public evaluation: Liu et al., ICCV 2021",
-        ),
-        Metric(
-            "Recall_fractional",
-            "The share of a query's ground truths that is among the first K, 0 for a query without ground truths.",
-            "Pic2Word's public evaluation: Saito et al., CVPR 2023",
-        ),
-        Metric(
-            "Hit_rate",
-            "How often any ground truth is among the first K, never for a query without ground truths.",
-            "MagicLens' public evaluation: Zhang et al., ICML 2024",
-        ),
-    )
-}
 
 
 _LABEL = re.compile(r"(?P<metric>.+?)(?:@(?P<k>\d+))?(?:\[(?P<slice>[^\[\]]+)\])?", re.DOTALL)
@@ -120,7 +112,7 @@ class Label:
     """A label in its parts.
 
     Attributes:
-        metric: A name in `METRICS`.
+        metric: The name of one of `METRICS`.
         k: The cut-off.
         by: The kind of slice, or ``None``.
         part: The slice; ``None`` for all queries, and for the mean over the slices of ``by``.
@@ -138,20 +130,20 @@ def parse_label(text: str) -> Label:
     Raises:
         ValueError: It is not a label of a number.
     """
-    if text == CIRR_AVERAGE:
-        return Label(CIRR_AVERAGE, 5)
     match = _LABEL.fullmatch(text)
-    if match is None or match["metric"] not in METRICS or match["k"] is None or len(match["k"]) > 9:
+    metric = "" if match is None else match["metric"]
+    k = METRICS.find(metric).cutoff(match["k"]) if match is not None and metric in METRICS.names() else None
+    if match is None or k is None:
         raise ValueError(f"{text!r} is not a label of a number")
     sliced = match["slice"]
     if sliced is None:
-        return Label(match["metric"], int(match["k"]))
+        return Label(metric, k)
     if sliced.startswith(_MEAN):
-        return Label(match["metric"], int(match["k"]), by=sliced.removeprefix(_MEAN))
+        return Label(metric, k, by=sliced.removeprefix(_MEAN))
     by, separator, part = sliced.partition("=")
     if not separator:
         raise ValueError(f"{text!r} is not a label of a number")
-    return Label(match["metric"], int(match["k"]), by=by, part=part)
+    return Label(metric, k, by=by, part=part)
 
 
 _SHORT = {"Recall": "R", "Recall_subset": "Rs", "Recall_fractional": "R", "Hit_rate": "Hit"}

@@ -63,6 +63,8 @@ class Run:
         clusters: Per query, the name of its cluster; queries of one cluster are not independent.
         query_ids: The queries, in order.
         ranks: Per query, the exact 1-based rank of each ground truth, the target first.
+        group_ranks_Q: Per query, the rank of the target inside its group; ``None`` where groups were not ranked.
+        depth: How many ids the shortest list holds, where lists were scored; ``None`` where every rank is known.
         reused: Whether it was finished before it was asked for.
         replicates: The runs that it is the mean of, by seed; empty for a run of its own.
     """
@@ -73,8 +75,15 @@ class Run:
     clusters: tuple[str, ...]
     query_ids: tuple[str, ...]
     ranks: Ragged[np.int64]
+    group_ranks_Q: NDArray[np.int64] | None = None
+    depth: int | None = None
     reused: bool = False
     replicates: tuple[Run, ...] = ()
+
+    @property
+    def relevant_ranks(self) -> Ragged[np.int64]:
+        """The ranks, as metrics ask for them."""
+        return self.ranks
 
     def measured(self, label: str) -> list[Measurement]:
         """Return a number and, where it is an unweighted mean over slices, after it the numbers that it averages."""
@@ -191,7 +200,9 @@ def load_run(folder: str | Path) -> Run:
     except (KeyError, ValueError, IndexError) as error:
         raise CorruptFile(f"{folder / PER_QUERY} is damaged: {error}.", hint=_AGAIN) from error
     _check_metrics(folder / RESULT, result, values)
-    run = Run(folder, result, values, clusters, query_ids, ranks)
+    lists = result.scored is not None and any(file.role == "lists" for file in result.scored.files)
+    depth = int((arrays["top_QK"] >= 0).sum(axis=1).min()) if lists and len(query_ids) else None
+    run = Run(folder, result, values, clusters, query_ids, ranks, arrays.get("group_ranks_Q"), depth)
     return run if all(math.isfinite(metric.low) for metric in result.metrics) else _with_intervals(run)
 
 

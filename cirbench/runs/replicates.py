@@ -99,7 +99,7 @@ def _mean(runs: Sequence[Run]) -> Run:
     ]
     mean = dataclasses.replace(
         first,
-        result=msgspec.structs.replace(first.result, metrics=metrics),
+        result=msgspec.structs.replace(first.result, metrics=metrics, additional=[]),
         values={label: np.mean([run.values[label] for run in runs], axis=0) for label in first.values},
         replicates=tuple(runs),
     )

@@ -64,6 +64,26 @@ class MetricValue(Record, frozen=True):
         )
 
 
+class AdditionalValue(Record, frozen=True):
+    """A number that was asked for beside those of the protocol (`cirbench.runs.additional`).
+
+    Attributes:
+        label: For instance ``"Recall@100"``, ``"MRR"``, ``"MedR"``.
+        value: In its unit.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        n: Over how many queries it is.
+        unit: % for the mean of fractions; rank for a median of ranks.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str = "%"
+
+
 class Counts(Record, frozen=True):
     """How much of the benchmark was scored: nothing is ever left out in silence.
 
@@ -227,6 +247,7 @@ class Result(Record, frozen=True, kw_only=True):
         created: UTC time, ISO 8601.
         lost: Ids of the images that were missing or broken, where that was allowed.
         scored: From what, where the ranking was made elsewhere; ``None`` where a method of this harness made it.
+        additional: Numbers beside those of the protocol, in no way part of what was run.
         files: Sha256 of each file beside this one.
         digests: Sha256 of each other field, so that an edited one is noticed and named; see `seal`.
     """
@@ -245,6 +266,7 @@ class Result(Record, frozen=True, kw_only=True):
     created: str
     lost: list[str] = []
     scored: Scored | None = None
+    additional: list[AdditionalValue] = []
     files: dict[str, str] = {}
     digests: dict[str, str] = {}
 

@@ -82,14 +82,14 @@ def long_label(text: str) -> str:
     """Say what a number is: the metric's own sentence, the cut-off, and the slice."""
     label = parse(text)
     part = f"; {label.by}: {label.part}" if label.part else f"; mean over each {label.by}" if label.by else ""
-    known = METRICS.get(label.metric)
+    known = METRICS.find(label.metric) if label.metric in METRICS.names() else None
     meaning = f": {known.title.rstrip('.')}" if known else ""
     return f"{_name(label, label.metric)}{meaning}{part}"
 
 
 def _name(label: Label, metric: str) -> str:
-    known = METRICS.get(label.metric)
-    return metric if label.k == 0 or (known and known.names_cutoffs) else f"{metric}@{label.k}"
+    known = METRICS.find(label.metric) if label.metric in METRICS.names() else None
+    return metric if label.k == 0 or (known and label.k == known.fixed_k) else f"{metric}@{label.k}"
 
 
 def swept(

@@ -210,10 +210,12 @@ class ListRanks:
     Attributes:
         relevant_ranks: Per query, the 1-based rank of each ground truth, `UNRANKED` for one that is not in the list.
         group_ranks_Q: The same of the target in the ranking of its group; ``None`` where groups were not ranked.
+        depth: How many ids the shortest list holds.
     """
 
     relevant_ranks: Ragged[np.int64]
     group_ranks_Q: NDArray[np.int64] | None
+    depth: int
 
 
 def list_ranks(lists: RankedLists, protocol: EvaluationProtocol) -> ListRanks:
@@ -225,7 +227,8 @@ def list_ranks(lists: RankedLists, protocol: EvaluationProtocol) -> ListRanks:
     if lists.group_rankings:
         targets = [_ranks_of(wanted[:1], lists.group_rankings[query.id]) for query, wanted in rows]
         groups = np.array([row[0] if row else UNRANKED for row in targets], dtype=np.int64)
-    return ListRanks(Ragged.of(relevant, np.int64), groups)
+    depth = min((len(lists.rankings[query.id]) for query, _ in rows), default=0)
+    return ListRanks(Ragged.of(relevant, np.int64), groups, depth)
 
 
 def _ranks_of(wanted: Iterable[str], ranking: Sequence[str]) -> list[int]:
