@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cirbench.benchmarks.interface import BENCHMARKS, Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName, UsageError
+from cirbench.metrics.table import printed_labels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cirbench.protocol import EvaluationProtocol
 
 T = TypeVar("T")
@@ -34,6 +37,13 @@ def find_protocol(id: str) -> ProtocolEntry | None:
     if name not in BENCHMARKS.names():
         return None
     return next((each for each in BENCHMARKS.find(name).protocols if each.id == id), None)
+
+
+def paper_columns(protocol: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return what papers print of the numbers that a protocol reports, as its benchmark says, or else as is usual."""
+    name = protocol.partition("/")[0]
+    declared = BENCHMARKS.find(name).columns if name in BENCHMARKS.names() else ()
+    return tuple(label for label in declared if label in labels) or printed_labels(labels)
 
 
 def is_folder(name: str) -> bool:

@@ -10,7 +10,7 @@ from cirbench.benchmarks.files.remote import DatasetFiles
 from cirbench.support.plugins import Plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from cirbench.protocol import EvaluationProtocol
@@ -68,7 +68,7 @@ class Benchmark:
         protocols: Its protocols; the first one of a split is that split's default.
         needs: What must be present under the data root, or ``None`` where nothing must be.
         files: Annotation files and images, and where they come from.
-        columns: Labels of the numbers that papers print, in their order; see `columns_of`.
+        columns: Labels of the numbers that papers print, in their order; of a protocol, those that it reports.
         server: The form of files that its test server takes, a name in ``cirbench list servers``; ``None`` without one.
         default_backbone: The backbone of runs that name none.
         default_split: The split of runs that name none.
@@ -102,10 +102,6 @@ class Benchmark:
     def splits(self) -> tuple[str, ...]:
         """The splits, in order, each once."""
         return tuple(dict.fromkeys(protocol.split for protocol in self.protocols))
-
-    def columns_of(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Return what papers print of the ``labels`` that a protocol reports; all of them where papers print none."""
-        return tuple(label for label in self.columns if label in labels) or tuple(labels)
 
 
 BENCHMARKS = Plugins("benchmark", "cirbench.benchmarks", Benchmark, "docs/adding-a-plugin.md")

@@ -11,13 +11,15 @@ import itertools
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cirbench.benchmarks.catalogue import paper_columns
 from cirbench.comparison.differences import distinct_names, settings
 from cirbench.comparison.published import load_published
 from cirbench.comparison.standings import family_of, require_one_protocol, standings_of
 from cirbench.comparison.tables import test_caption
 from cirbench.errors import UnknownName, UsageError
 from cirbench.metrics.statistics import SIGNIFICANCE
-from cirbench.metrics.table import printed_labels, short_label
+from cirbench.metrics.table import short_label
+from cirbench.runs.additional import with_metric
 from cirbench.runs.folder import choose_label
 from cirbench.support.files import digest
 from cirbench.support.tables import BEST, Column, Number, Row, Table
@@ -129,6 +131,9 @@ def compare_on_paper(
     literature = [*{row.id: row for text in published for row in known.choose(text)}.values()]
     if len(runs) + len(literature) < 2:
         raise UsageError("One run has nothing to be compared with.", hint="Give two or more: cirbench compare RUN RUN")
+    for label in labels:
+        if not any(label in run.values for run in runs):
+            runs = [with_metric(run, label) for run in runs]
     reported = {label for run in runs for label in run.values} | {label for row in literature for label in row.metrics}
     if unknown := [label for label in labels if label not in reported]:
         raise UnknownName("metric of these runs", unknown[0], reported)
@@ -136,7 +141,7 @@ def compare_on_paper(
     columns: list[PaperColumn] = []
     for protocol in dict.fromkeys([*by_protocol, *(row.protocol for row in literature if row.protocol)]):
         mine = by_protocol.get(protocol, [])
-        shown = _labels(labels, mine, [row for row in literature if row.protocol == protocol])
+        shown = _labels(protocol, labels, mine, [row for row in literature if row.protocol == protocol])
         columns += [_column(protocol, label, mine, baseline, against) for label in shown]
     rows = [*_rows(columns, known.backbones), *(_of_published(row) for row in literature)]
     marked = next((row.name for row in rows if baseline is not None and _holds(row, baseline)), None)
@@ -161,13 +166,13 @@ def _by_protocol(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return found
 
 
-def _labels(asked: Sequence[str], runs: Sequence[Run], literature: Sequence[PublishedRow]) -> list[str]:
+def _labels(protocol: str, asked: Sequence[str], runs: Sequence[Run], literature: Sequence[PublishedRow]) -> list[str]:
     """What is shown of a protocol: what was asked for, or what papers print."""
     for run in runs:
         choose_label([run], None)  # it has numbers
     reported = dict.fromkeys(label for run in runs for label in run.values)
     reported |= dict.fromkeys(label for row in literature for label in row.metrics)
-    return [label for label in asked if label in reported] if asked else [*printed_labels([*reported])]
+    return [label for label in asked if label in reported] if asked else [*paper_columns(protocol, [*reported])]
 
 
 def _column(protocol: str, label: str, runs: Sequence[Run], baseline: Run | None, against: Against) -> PaperColumn:

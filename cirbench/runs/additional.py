@@ -47,7 +47,7 @@ def read_measures(texts: Iterable[str]) -> tuple[Measure, ...]:
         if "[" in text:
             raise UsageError(f"{quoted(text)} asks for a slice, and an additional metric is over all queries.")
         metric = METRICS.find(name)
-        if k and not (k.isascii() and k.isdecimal()):
+        if at and not (k.isascii() and k.isdecimal()):
             raise UsageError(f"{quoted(k)} is not a cut-off.", hint=f"For instance: --metric {name}@10")
         cutoff = metric.cutoff(k if at else None)
         if cutoff is None and at and metric.fixed_k is not None:
@@ -140,7 +140,10 @@ def with_metric(run: Run, label: str | None) -> Run:
         UsageError: It cannot be taken, or is a median, which has no paired test here.
     """
     name = "" if label is None else label.partition("@")[0]
-    if label is None or label in run.values or "[" in label or name not in METRICS.names():
+    if label is None or label in run.values or "[" in label or name not in METRICS.names() or not run.values:
+        return run
+    needs = METRICS.find(name).needs
+    if needs == "gains" or (needs == "groups" and run.group_ranks_Q is None):
         return run
     (asked,) = read_measures([label])
     if METRICS.find(name).unit != "%":

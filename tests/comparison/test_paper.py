@@ -120,8 +120,8 @@ def test_a_baseline_that_did_not_run_somewhere_marks_nothing_there() -> None:
 def test_numbers_that_were_asked_for_stand_where_a_protocol_has_them() -> None:
     paper = compare_on_paper(RUNS, labels=["Recall@5", "Recall@1"])
     assert [column.key for column in paper.columns] == ["circo/val:Recall@5", "cirr/val:Recall@1"]
-    with pytest.raises(UnknownName, match=r"no metric of these runs called 'mAP@6'.\nNearest: mAP@5"):
-        compare_on_paper(RUNS, labels=["mAP@6"])
+    with pytest.raises(UnknownName, match=r"no metric of these runs called 'mAQ@6'.\nNearest: mAP@5"):
+        compare_on_paper(RUNS, labels=["mAQ@6"])
 
 
 def test_settings_of_one_method_are_rows_of_their_own_on_every_protocol() -> None:

@@ -47,8 +47,8 @@ def test_another_number_than_the_headline_may_rank_differently() -> None:
 
 
 def test_a_number_that_no_run_reports_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"no metric of runs/good called 'mAP@50'.\nNearest: mAP@"):
-        compare_runs([GOOD, BAD], label="mAP@50")
+    with pytest.raises(UnknownName, match=r"no metric of runs/good called 'mAQ@5'.\nNearest: mAP@"):
+        compare_runs([GOOD, BAD], label="mAQ@5")
 
 
 def test_one_run_is_no_comparison() -> None:
