@@ -9,8 +9,8 @@ from cirbench.errors import MissingData, UsageError, quoted
 from cirbench.support.console import say_once, silent, typed
 from cirbench.support.files import digest
 from cirbench.training.data.batches import Batches
-from cirbench.training.data.forms import open_folder, open_listed, open_shards, say_unused
-from cirbench.training.data.listed import LISTS, TABLES, read_folder, read_list
+from cirbench.training.data.forms import PARQUET, TABLES, open_folder, open_list, open_shards, say_unused
+from cirbench.training.data.listed import LISTS, read_folder
 from cirbench.training.data.named import find_named, named_sources
 from cirbench.training.data.shards import read_shards
 from cirbench.training.data.source import TRIPLETS, Asked, Kind, NamedSource, Sample, Source, identified
@@ -73,7 +73,8 @@ def open_source(
     """
     name = data if captions is None else f"{data} + {captions}"
     if captions is not None:
-        return _captioned(name, _folder(data, "--captions goes with a folder of images"), Path(captions), say)
+        folder = _folder(data, "--captions goes with a folder of images")
+        return _captioned(name, folder, Path(captions), kind, display=display, say=say)
     if (found := find_named(data)) is not None:
         return found[0].open(Asked(data, found[1], data_root, kind, display, say))
     if data.endswith(".tar") and kind in TRIPLETS:
@@ -87,20 +88,22 @@ def open_source(
         raise UsageError(
             f"{data} needs the folder of its images.", hint=f"For instance: --data train2017/ --captions {typed(data)}"
         )
-    if path.suffix.lower() in LISTS:
-        return open_listed(name, path, read_list(path, path.parent), say)
+    if path.suffix.lower() in (*LISTS, PARQUET):
+        return open_list(name, path, path.parent, kind, display=display, say=say)
     folder = _folder(data, f"{quoted(data)} is not training data")
-    return open_folder(name, folder, display=display, say=say)
+    return open_folder(name, folder, kind, display=display, say=say)
 
 
-def _captioned(name: str, folder: Path, captions: Path, say: Callable[[str], None]) -> Source:
+def _captioned(
+    name: str, folder: Path, captions: Path, kind: Kind | None, *, display: Display, say: Callable[[str], None]
+) -> Source:
     if lists_triplets(captions):
         return open_triplets(name, captions, folder, say)
     if captions.suffix.lower() in TABLES:
-        pairs = read_list(captions, folder)
-        if pairs.images is None or pairs.captions is None:
+        pairs = open_list(name, captions, folder, kind, display=display, say=say)
+        if kind != "texts" and (pairs.samples[0].image is None or pairs.samples[0].caption is None):
             raise UsageError(f"{captions} holds no pairs: it needs an image and a caption in each row.")
-        return open_listed(name, captions, pairs, say)
+        return pairs
     if not captions.is_dir():
         raise UsageError(
             f"{captions} holds no captions of images.",

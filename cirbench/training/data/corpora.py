@@ -16,6 +16,7 @@ from cirbench.errors import MissingData, some
 from cirbench.support.console import typed
 from cirbench.support.files import digest, sha256_of_file
 from cirbench.support.needs import UNKNOWN, Need, size_of
+from cirbench.training.data.forms import open_folder, open_list
 from cirbench.training.data.listed import Listed, ListedSample, read_folder, read_list
 from cirbench.training.data.source import Asked, Lazy, NamedSource, Source, identified
 
@@ -167,14 +168,12 @@ class Downloaded(NamedSource):
 
     def open(self, asked: Asked) -> Source:
         """Open the folder in whichever layout it is."""
-        from cirbench.training.data.forms import open_folder
-
         root = data_root(asked.data_root)
         folder = self._folder(root)
         if not is_filled(folder):
             how = "\n".join(line.format(folder=typed(folder)) for line in self.how)
             raise MissingData(f"{self.name} is not there: {folder} holds nothing.", hint=how)
-        return open_folder(asked.name, folder, display=asked.display, say=asked.say)
+        return open_folder(asked.name, folder, asked.kind, display=asked.display, say=asked.say)
 
     def _folder(self, root: Path) -> Path:
         return root / self.name
@@ -237,10 +236,7 @@ class ImageNet(NamedSource):
             pairs = read_folder(images, captions)
             listing = digest([pairs.images, pairs.texts])
             return identified(asked.name, pairs, listing=listing, lacking={"caption": pairs.uncaptioned})
-        listed = read_list(captions, captions.parent)
-        if asked.kind == "texts":
-            listed = dataclasses.replace(listed, images=None)
-        return identified(asked.name, listed, listing=sha256_of_file(captions))
+        return open_list(asked.name, captions, captions.parent, asked.kind, display=asked.display, say=asked.say)
 
     def _images(self, root: Path) -> Path | None:
         places = (f"imagenet/{self.split}", f"imagenet/ILSVRC2012_img_{self.split}")

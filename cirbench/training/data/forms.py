@@ -5,9 +5,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from cirbench.backbones.images.decode import is_image
 from cirbench.errors import UsageError, some
+from cirbench.support.console import typed
 from cirbench.support.files import digest, sha256_of_file
-from cirbench.training.data.listed import Listed, read_folder, read_list
+from cirbench.support.textfiles import nfc
+from cirbench.training.data.columnar import (
+    SAVED,
+    SAVED_SPLITS,
+    Columns,
+    open_columns,
+    read_parquet,
+    read_saved,
+)
+from cirbench.training.data.listed import read_folder, read_list
 from cirbench.training.data.shards import Shards, read_shard_files
 from cirbench.training.data.source import Source, identified
 
@@ -16,14 +27,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cirbench.support.console import Display
+    from cirbench.training.data.source import Kind
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """What describes the images of an image folder of Hugging Face's ``datasets``."""
+PARQUET = ".parquet"
+TABLES = (".csv", ".tsv", ".jsonl", PARQUET, ".json")
+"""Suffixes of what holds images with captions."""
 _STATS = re.compile(r"(\d+)_stats\.json")
 """What img2dataset leaves beside each shard, whatever its form."""
 
 
-def open_folder(name: str, folder: Path, *, display: Display, say: Callable[[str], None]) -> Source:
+def open_folder(
+    name: str, folder: Path, kind: Kind | None = None, *, display: Display, say: Callable[[str], None]
+) -> Source:
     """Open a folder in whichever form it is.
 
     | what lies in it                               | what it is                                                  |
@@ -31,6 +48,8 @@ def open_folder(name: str, folder: Path, *, display: Display, say: Callable[[str
     | ``metadata.jsonl``, ``.csv`` or ``.parquet``  | an image folder: ``file_name`` and a caption in each row    |
     | ``00000_stats.json`` beside ``00000/``        | img2dataset's files                                         |
     | ``00000.tar`` ...                             | webdataset shards, those of img2dataset among them          |
+    | ``state.json`` and ``dataset_info.json``      | a data set that Hugging Face's ``datasets`` has saved       |
+    | ``.parquet`` and no images                    | tables with images, img2dataset's among them, or with paths |
     | images                                        | images alone, all below the folder                          |
 
     Raises:
@@ -39,23 +58,89 @@ def open_folder(name: str, folder: Path, *, display: Display, say: Callable[[str
         CorruptFile: A file in it is damaged.
     """
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    shards = {match[1] for path in files if (match := _STATS.fullmatch(path.name))}
+    names = {path.name for path in files}
+    if SAVED_SPLITS in names or names.issuperset(SAVED):
+        return open_tables(name, [read_saved(folder)], folder, kind, display=display, say=say)
     described = [path for path in files if path.name in METADATA]
     if len(described) > 1:
         raise UsageError(
             f"{folder} holds {' and '.join(path.name for path in described)}, and only one of them can be meant.",
-            hint=f"Name it: --data {folder} --captions {described[0]}",
+            hint=f"Name it: --data {typed(folder)} --captions {typed(described[0])}",
         )
     if described:
-        return open_listed(name, described[0], read_list(described[0], folder), say, folder=folder)
+        return open_list(name, described[0], folder, kind, display=display, say=say, whole=True)
+    shards = {match[1] for path in files if (match := _STATS.fullmatch(path.name))}
     tars = tuple(path for path in files if path.suffix == ".tar")
+    tables = [path for path in files if path.suffix == ".parquet"]
     if shards and not tars and all((folder / shard).is_dir() for shard in shards):
         return _open_files_of_img2dataset(name, folder, shards, say)
-    if tars and (shards or not any(path.is_dir() for path in files)):
-        return open_shards(name, f"{folder}", read_shard_files(tars, display=display), say)
+    alone = not any(path.is_dir() or is_image(str(path)) for path in files)
+    if tars and (shards or alone):
+        own = re.compile(rf"({'|'.join(sorted(shards))})(_stats\.json|\.parquet)")
+        others = [path for path in files if path not in tars and not own.fullmatch(path.name)]
+        say_unused([str(path) for path in others], say)
+        return open_shards(name, str(folder), read_shard_files(tars, display=display), say)
+    if tables and alone:
+        if any(path.suffix == ".tfrecord" for path in files):
+            raise UsageError(
+                f"{folder} holds TFRecords, which cirbench does not read.",
+                hint="Let img2dataset write webdataset, files or parquet: --output_format webdataset",
+            )
+        return open_tables(name, [read_parquet(path) for path in tables], folder, kind, display=display, say=say)
     images = read_folder(folder, None)
     say_unused(images.unused, say)
     return identified(name, images, listing=digest(images.images))
+
+
+def open_list(
+    name: str,
+    path: Path,
+    folder: Path,
+    kind: Kind | None = None,
+    *,
+    display: Display,
+    say: Callable[[str], None],
+    whole: bool = False,
+) -> Source:
+    """Open a file that lists samples, by the reader of its suffix.
+
+    Args:
+        name: As the user asked for it.
+        path: The file.
+        folder: What paths in it are relative to.
+        kind: What a training looks at; ``None`` for all there is.
+        display: Shows how far longer work is.
+        say: Tells the user what is there and not used.
+        whole: Whether it describes every image of the folder, so that others are not used.
+    """
+    if path.suffix.lower() == PARQUET:
+        return open_tables(name, [read_parquet(path)], folder, kind, display=display, say=say)
+    samples = read_list(path, folder)
+    if samples.unused:
+        say(f"{path}: not used: {some(samples.unused)}.")
+    if whole and samples.images is not None:
+        listed = {nfc(image) for image in samples.images}
+        if left := [image for image in read_folder(folder, None).images if nfc(image) not in listed]:
+            say(f"{path}: {len(left):,} images of {folder} have no row, and are not used: {some(left)}.")
+    return identified(name, samples, listing=sha256_of_file(path))
+
+
+def open_tables(
+    name: str,
+    tables: Sequence[Columns],
+    folder: Path,
+    kind: Kind | None,
+    *,
+    display: Display,
+    say: Callable[[str], None],
+) -> Source:
+    """Name the samples of tables of Arrow, and say what they hold that is not used."""
+    opened = open_columns(tables, folder, kind, display=display, say=say)
+    if opened.unused:
+        say(f"{tables[0].place}: not used: {some(opened.unused)}.")
+    if opened.failed:
+        say(f"{folder}: {opened.failed:,} rows have no image, since it could not be downloaded, and are not used.")
+    return identified(name, opened.samples, listing=opened.listing)
 
 
 def _open_files_of_img2dataset(name: str, folder: Path, shards: set[str], say: Callable[[str], None]) -> Source:
@@ -74,20 +159,6 @@ def open_shards(name: str, place: str, shards: Shards, say: Callable[[str], None
     if shards.halves:
         say(f"{place}: image or text alone, since both need one name before the last dot: {shards.halves}.")
     return identified(name, shards, listing=shards.listing, lacking=shards.lacking)
-
-
-def open_listed(
-    name: str, path: Path, samples: Listed, say: Callable[[str], None], *, folder: Path | None = None
-) -> Source:
-    """Name the samples of a list, and say what it and the folder that it describes hold that is not used."""
-    if samples.unused:
-        say(f"{path}: not used: {some(samples.unused)}.")
-    if folder is not None and samples.images is not None:
-        below = read_folder(folder, None)
-        listed = set(samples.images)
-        if left := [image for image in below.images if image not in listed]:
-            say(f"{path}: {len(left):,} images of {folder} have no row, and are not used: {some(left)}.")
-    return identified(name, samples, listing=sha256_of_file(path))
 
 
 def say_unused(unused: Sequence[str], say: Callable[[str], None]) -> None:

@@ -369,5 +369,3 @@ LISTS: Mapping[str, Callable[[str, str], _Columns]] = {
     ".txt": _texts,
 }
 """The reader of each suffix."""
-TABLES = (".csv", ".tsv", ".jsonl", ".json")
-"""Those that hold images with captions."""

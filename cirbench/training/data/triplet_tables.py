@@ -28,6 +28,7 @@ from cirbench.protocol import Item, Triplet
 from cirbench.support import extras
 from cirbench.support.files import sha256_of_file, spelled
 from cirbench.support.textfiles import csv_rows, json_rows, numbered_lines, read_bytes, read_text, refused
+from cirbench.training.data.columnar import read_parquet
 from cirbench.training.data.source import Lazy, Source, identified
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def lists_triplets(path: Path) -> bool:
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet" and path.is_file():
-        return names_triplets(_parquet_module().read_schema(path).names)
+        return names_triplets([*read_parquet(path).types])
     if suffix not in TRIPLET_TABLES:
         return False
     text = read_text(path)

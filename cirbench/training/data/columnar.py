@@ -1,0 +1,283 @@
+"""Samples from Parquet files and from data sets that Hugging Face's ``datasets`` has saved.
+
+Paths and texts are read into memory as those of any other table. Images that lie in a table cannot be read one by one,
+since a row group is compressed as a whole. They are unpacked once into a tar shard in the cache, and read from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, some
+from cirbench.support.extras import require
+from cirbench.support.files import atomic_writer, cache_root, digest, locked
+from cirbench.support.textfiles import refuse_placeholder, refused
+from cirbench.training.data.listed import Chosen, Listed, cell, choose_columns
+from cirbench.training.data.shards import Shards, read_shard_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from cirbench.support.console import Display
+    from cirbench.training.data.source import Kind
+
+SCHEMA = 1
+SAVED = ("dataset_info.json", "state.json")
+"""What ``save_to_disk`` leaves in the folder of a data set, or of each split of several."""
+SAVED_SPLITS = "dataset_dict.json"
+_ROWS = 256
+_STATUS = "status"
+"""The column of img2dataset that says of a row without an image why it has none."""
+_BYTES = ("jpg", "jpeg", "png", "webp")
+"""What img2dataset calls the column of images, by their format."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """A table by column, read in pieces.
+
+    Attributes:
+        place: What messages call it.
+        types: The type of each column, of Arrow.
+        rows: How many there are.
+        pieces: Reads some columns, piece by piece, each as lists by name.
+        identity: What changes with its content.
+    """
+
+    place: str
+    types: dict[str, Any]
+    rows: int
+    pieces: Callable[[Sequence[str]], Iterator[dict[str, list[Any]]]]
+    identity: list[object]
+
+
+def read_parquet(path: Path) -> Columns:
+    """Look into a Parquet file.
+
+    Raises:
+        MissingData: It does not exist, or pyarrow is not installed.
+        CorruptFile: It is damaged.
+    """
+    if not path.is_file():
+        raise MissingData(f"The file {path} does not exist.")
+    refuse_placeholder(path, "file")
+    parquet = require("pyarrow.parquet", extra="parquet", purpose="A Parquet file")
+    with _naming_damage(path):
+        file = parquet.ParquetFile(path)
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+
+    def pieces(names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        with _naming_damage(path):
+            for batch in parquet.ParquetFile(path).iter_batches(_ROWS, columns=[*names]):
+                yield batch.to_pydict()
+
+    status = path.stat()
+    identity = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    return Columns(str(path), dict(zip(schema.names, schema.types, strict=True)), rows, pieces, identity)
+
+
+def read_saved(folder: Path) -> Columns:
+    """Look into a data set that ``datasets`` has saved.
+
+    Raises:
+        UsageError: It has several splits; the hint names the folders.
+        MissingData: ``datasets`` is not installed.
+        CorruptFile: The folder is damaged.
+    """
+    if (folder / SAVED_SPLITS).is_file():
+        splits = sorted(path.parent for path in folder.glob(f"*/{SAVED[1]}"))
+        if len(splits) != 1:
+            raise UsageError(
+                f"{folder} holds {len(splits)} splits of a data set: {some([path.name for path in splits])}.",
+                hint=f"Name one of them: --data {splits[0] if splits else folder / 'train'}",
+            )
+        folder = splits[0]
+    datasets = require("datasets", extra="datasets", purpose="A data set that was saved by Hugging Face's datasets")
+    with _naming_damage(folder):
+        whole = datasets.load_from_disk(str(folder)).with_format("arrow")
+        schema, rows = whole.features.arrow_schema, len(whole)
+
+    def pieces(names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        with _naming_damage(folder):
+            for batch in whole.select_columns([*names]).iter(_ROWS):
+                yield batch.to_pydict()
+
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    identity = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    types = dict(zip(schema.names, schema.types, strict=True))
+    return Columns(str(folder), types, rows, pieces, [str(folder.resolve()), *identity])
+
+
+class _naming_damage:  # used as a function, as contextlib's
+    """Turn whatever Arrow raises on damage into one error that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Arrow's errors are ValueErrors, OSErrors and RuntimeErrors by turns; the readers of datasets add KeyErrors.
+        if isinstance(error, ValueError | OSError | RuntimeError | KeyError | TypeError):
+            raise CorruptFile(
+                f"{self._path} cannot be read: {excerpt(str(error).splitlines()[0] if str(error) else error)}.",
+                hint="It is damaged, or of another form. Copy it again.",
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """The samples of one or several tables of the same columns.
+
+    Attributes:
+        samples: They.
+        unused: What the tables hold beside them.
+        failed: How many rows have no image since it could not be downloaded.
+        listing: What changes with the content.
+    """
+
+    samples: Listed | Shards
+    unused: tuple[str, ...]
+    failed: int
+    listing: str
+
+
+def open_columns(
+    tables: Sequence[Columns], folder: Path, kind: Kind | None, *, display: Display, say: Callable[[str], None]
+) -> Opened:
+    """Read tables, and unpack the images that lie in them.
+
+    Args:
+        tables: Of the same columns.
+        folder: What paths in them are relative to.
+        kind: What a training looks at, so that images are left alone for texts; ``None`` for all there is.
+        display: Shows how far it is.
+        say: Tells the user what is unpacked where to.
+
+    Raises:
+        CorruptFile: A row cannot be used, a column has another type, or the tables differ.
+    """
+    chosen = _chosen(tables[0])
+    for table in tables[1:]:
+        if table.types != tables[0].types:
+            raise CorruptFile(f"{table.place} has other columns than {tables[0].place}: {_shown(table.types)}.")
+    unused = tuple(f"the column {excerpt(name)}" for name in tables[0].types if name not in (*chosen.names, _STATUS))
+    listing = digest([SCHEMA, *(table.identity for table in tables)])
+    if chosen.image is None or _is_text(tables[0].types[chosen.image]) or (kind == "texts" and chosen.caption):
+        held = Chosen(None, chosen.caption) if kind == "texts" and chosen.caption else chosen
+        return Opened(_in_memory(tables, held, folder), unused, 0, listing)
+    place = cache_root() / "shards" / f"{listing[:32]}.tar"
+    with locked(place.with_suffix(".lock")):
+        if not place.is_file():
+            say(f"Unpacking the images of {tables[0].place} into {place}, where they stay.")
+            with display("Unpacking images", sum(table.rows for table in tables)) as advance:
+                _unpack(tables, chosen, place, advance)
+    shards = read_shard_files((place,), display=display)
+    return Opened(shards, unused, sum(table.rows for table in tables) - len(shards), listing)
+
+
+def _chosen(table: Columns) -> Chosen:
+    images = [name for name in _BYTES if name in table.types and _is_bytes(table.types[name])]
+    if len(images) == 1 and "image" not in table.types:  # img2dataset's, whose captions are txt or caption
+        caption = next((name for name in ("caption", "text", "txt") if name in table.types), None)
+        return Chosen(images[0], caption)
+    if "url" in table.types and not {"image", "file_name", "filepath", "image_path"} & table.types.keys():
+        raise refused(
+            table.place,
+            f"there is no column of images in {_shown(table.types)}, only their addresses",
+            "Fetch them by img2dataset, and name the folder that it writes.",
+        )
+    chosen = choose_columns(table.place, [*table.types])
+    kind = None if chosen.image is None else table.types[chosen.image]
+    if chosen.image is not None and not (_is_text(kind) or _is_bytes(kind) or _is_pair(kind)):
+        raise _wrong_type(table, chosen.image, "paths, bytes or images")
+    if chosen.caption is not None and not _is_text(table.types[chosen.caption]):
+        raise _wrong_type(table, chosen.caption, "texts")
+    return chosen
+
+
+def _wrong_type(table: Columns, name: str, wanted: str) -> CorruptFile:
+    hint = "Write one row for each caption." if "list" in str(table.types[name]) else None
+    return refused(table.place, f"the column {excerpt(name)} holds {excerpt(table.types[name])}, not {wanted}", hint)
+
+
+def _shown(types: dict[str, Any]) -> str:
+    return some([f"{name} ({kind})" for name, kind in types.items()])
+
+
+def _is_text(kind: Any) -> bool:
+    return str(kind) in ("string", "large_string", "string_view")
+
+
+def _is_bytes(kind: Any) -> bool:
+    return str(kind) in ("binary", "large_binary", "binary_view")
+
+
+def _is_pair(kind: Any) -> bool:
+    """Whether it is an image as ``datasets`` has it: bytes, or else a path."""
+    return str(kind).startswith("struct<") and "bytes: binary" in str(kind)
+
+
+def _in_memory(tables: Sequence[Columns], chosen: Chosen, folder: Path) -> Listed:
+    found: dict[str, list[str]] = {name: [] for name in chosen.names}
+    for table in tables:
+        row = 0
+        for piece in table.pieces(chosen.names):
+            for name in chosen.names:
+                for offset, value in enumerate(piece[name], start=row + 1):
+                    place = f"{table.place}, row {offset}"
+                    found[name].append(cell(place, name, value, is_path=name == chosen.image))
+            row += len(piece[chosen.names[0]])
+    images, captions = (None if name is None else tuple(found[name]) for name in (chosen.image, chosen.caption))
+    return Listed(folder, images, captions)
+
+
+def _unpack(tables: Sequence[Columns], chosen: Chosen, place: Path, advance: Callable[[int], None]) -> None:
+    assert chosen.image is not None
+    with atomic_writer(place) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for number, table in enumerate(tables):
+            names = [*chosen.names, *([_STATUS] if _STATUS in table.types else [])]
+            row = 0
+            for piece in table.pieces(names):
+                for values in zip(*(piece[name] for name in names), strict=True):
+                    row += 1
+                    _add_row(tar, table.place, number, row, dict(zip(names, values, strict=True)), chosen)
+                    advance(1)
+
+
+def _add_row(tar: tarfile.TarFile, table: str, number: int, row: int, values: dict[str, Any], chosen: Chosen) -> None:
+    assert chosen.image is not None
+    image, place = values[chosen.image], f"{table}, row {row}"
+    if isinstance(image, dict):
+        image = image.get("bytes") or image.get("path")
+    if image is None and values.get(_STATUS) not in (None, "success"):
+        return  # img2dataset could not download it
+    if image is None:
+        raise refused(place, f"the {chosen.image} is missing")
+    if isinstance(image, str):
+        what = f"its image is the path {excerpt(image)}, and the bytes are not in the table"
+        raise refused(place, what, "Save the data set with its images.")
+    members = [(_suffix(place, image), image)]
+    if chosen.caption is not None:
+        members.append(("txt", cell(place, chosen.caption, values[chosen.caption], is_path=False).encode()))
+    for suffix, content in members:
+        member = tarfile.TarInfo(f"table-{number + 1:05d}/row-{row:09d}.{suffix}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+
+
+def _suffix(place: str, content: bytes) -> str:
+    """The suffix of an image, by what its first bytes say."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            kind = str(image.format).lower()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise refused(place, f"its image is of no format that Pillow knows; it begins with {content[:8]!r}") from error
+    return {"jpeg": "jpg", "mpo": "jpg"}.get(kind, kind)
