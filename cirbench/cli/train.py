@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option("--monitor", metavar="PROTOCOL", help="Keep the checkpoint that is best on a protocol, not the last.")
 @click.option("--keep-epochs", is_flag=True, default=None, help="Keep a checkpoint of each epoch, in epoch-K/.")
+@click.option("--log", metavar="TRACKER,...", help="Send every step to tensorboard, wandb or trackio.")
 @click.option(
     "--resume/--restart", default=True, show_default=True, help="Continue an interrupted training, or start over."
 )

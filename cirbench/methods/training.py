@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import Converter, MethodSpec
-    from cirbench.support.console import Display
+    from cirbench.support.console import NotedDisplay
     from cirbench.training.data import Source
     from cirbench.training.interface import TrainingParameters
     from cirbench.training.train import Request
@@ -75,7 +75,7 @@ def train_method(
     parameters: TrainingParameters,
     *,
     output: Path | None = None,
-    display: Display | None = None,
+    display: NotedDisplay | None = None,
 ) -> Path:
     """Train a method on what is loaded already; see `training_request` and `cirbench.training.train.train`."""
     from cirbench.training.train import train

@@ -50,6 +50,7 @@ class TrainConfig(Parameters, frozen=True):
         eval_every: Steps between two evaluations; the end of each epoch if not given.
         monitor: The protocol whose best checkpoint is kept.
         keep_epochs: Keep a checkpoint of each epoch.
+        log: Trackers: tensorboard, wandb or trackio.
         set: Training parameters.
     """
 
@@ -71,6 +72,7 @@ class TrainConfig(Parameters, frozen=True):
     eval_every: Annotated[int, msgspec.Meta(ge=1)] | None = None
     monitor: str | None = None
     keep_epochs: bool = False
+    log: tuple[str, ...] = ()
     set: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -89,6 +91,7 @@ def train(
     eval_every: int | None = None,
     monitor: str | None = None,
     keep_epochs: bool = False,
+    log: Sequence[str] = (),
     model: str | Path | None = None,
     weights: str | Path | None = None,
     ema: bool = False,
@@ -115,6 +118,7 @@ def train(
         eval_every: Steps between two evaluations; the end of each epoch if not given.
         monitor: The id of the protocol whose best checkpoint is kept instead of the last one.
         keep_epochs: Keep a checkpoint of each epoch.
+        log: Trackers that every step is sent to: ``tensorboard``, ``wandb`` or ``trackio``.
         model: With ``clip``, the folder that describes the model.
         weights: A local file with the backbone's weights.
         ema: Take the averaged weights (EMA) of that file.
@@ -147,6 +151,7 @@ def train(
         "eval_every": eval_every,
         "monitor": monitor,
         "keep_epochs": keep_epochs,
+        "log": (*log,),
         "set": dict(parameters or {}),
     }
     given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
@@ -166,6 +171,7 @@ def execute(config: TrainConfig, *, restart: bool = False) -> Path:
         restart=restart,
         display=functools.partial(console.progress, unit="samples"),
         workers=workers,
+        log=config.log,
     )
 
 
@@ -174,7 +180,9 @@ def plan(config: TrainConfig) -> Request:
     from cirbench.runs.validation import validation_config
     from cirbench.training.contrastive import CLIP
     from cirbench.training.data.source import OPENED
+    from cirbench.training.log import require_trackers
 
+    require_trackers(config.log)
     spec = None if config.method == CLIP else find_method(config.method)
     source = _source(config, None if spec is None else spec.trains_on)
     request = _clip_request(config, source) if spec is None else _method_request(spec, config, source)

@@ -35,14 +35,30 @@ class Display(Protocol):
         ...
 
 
+class Advance(Protocol):
+    """Advances a display by some units; a note is shown in the place of how many are done."""
+
+    def __call__(self, more: int, note: str = "", /) -> None:
+        """Advance it."""
+        ...
+
+
+class NotedDisplay(Protocol):
+    """A `Display` that can show a note."""
+
+    def __call__(self, description: str, total: int, *, unit: str = "") -> AbstractContextManager[Advance]:
+        """Open a display of ``total`` units of work; it yields a function that advances it."""
+        ...
+
+
 @contextlib.contextmanager
-def silent(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
+def silent(description: str, total: int, *, unit: str = "") -> Iterator[Advance]:
     """Show nothing; a `Display`."""
-    yield lambda more: None
+    yield lambda more, note="": None
 
 
 @contextlib.contextmanager
-def progress(description: str, total: int, *, unit: str = "") -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int, *, unit: str = "") -> Iterator[Advance]:
     """Show how far a piece of work is, with its rate and the time left; yield a function that advances it.
 
     On a terminal it is a bar on stderr; elsewhere a plain line every ten seconds, and none at all for work that ends
@@ -54,7 +70,7 @@ def progress(description: str, total: int, *, unit: str = "") -> Iterator[Callab
 
 
 @contextlib.contextmanager
-def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(description: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
@@ -66,40 +82,58 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], No
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
     from rich.text import Text
 
     class Rate(TextColumn):
         def render(self, task: Task) -> Text:
             return Text(f"{amount(task.speed, unit)}/s" if task.speed else "", style="dim")
 
-    done = DownloadColumn() if unit == "B" else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), done, Rate(""), TimeRemainingColumn())
+    class Done(MofNCompleteColumn):
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["note"]) if task.fields["note"] else super().render(task)
+
+    done = DownloadColumn() if unit == "B" else Done(table_column=Column(no_wrap=True))
+    columns = (TextColumn("{task.description}"), BarColumn(None), done, Rate(""), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escape(visible(description)), total=total)
-        yield lambda more: bar.advance(task, more)
+        task = bar.add_task(escape(visible(description)), total=total, note="")
+        yield lambda more, note="": bar.update(task, advance=more, note=note)
 
 
 @contextlib.contextmanager
-def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _lines(description: str, total: int, unit: str) -> Iterator[Advance]:
     started = last = time.monotonic()
     done = 0
     bytes_only = unit if unit == "B" else ""
-    whole = amount(total, unit)
 
-    def advance(more: int) -> None:
+    def how_far() -> str:
+        return f"{amount(done, bytes_only)}/{amount(total, unit)}"
+
+    def advance(more: int, note: str = "", /) -> None:
         nonlocal done, last
         done += more
         now = time.monotonic()
         if now - last >= _LINE_SECONDS:
             rate = done / (now - started)
             left = max(0, total - done) / rate
-            say(f"{description}: {amount(done, bytes_only)}/{whole}, {amount(rate, unit)}/s, {left:.0f} s left")
+            say(f"{description}: {note or how_far()}, {amount(rate, unit)}/s, {duration(left)} left")
             last = now
 
     yield advance
     elapsed = time.monotonic() - started
     if elapsed >= _QUIET_SECONDS:
-        say(f"{description}: {amount(done, bytes_only)}/{whole} in {elapsed:.1f} s")
+        say(f"{description}: {how_far()} in {elapsed:.1f} s")
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people: ``60 s``, ``14 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    if seconds < 180:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def amount(number: float, unit: str = "") -> str:

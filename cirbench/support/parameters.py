@@ -29,7 +29,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     - ``EXCLUSIVE``: groups of parameters that replace each other. Setting one clears the others, which a preset or a
       default may have set, to null; setting two is an error. At most one of a group cannot be null: it is what
       applies where all others are.
-    - ``ONLY_WITH``: by parameter, another one and the value that it must have, or setting it would change nothing.
+    - ``ONLY_WITH``: by parameter, another one and the value that it must have, or a tuple of such values, or setting it
+      would change nothing.
     """
 
     EXCLUSIVE: ClassVar[tuple[tuple[str, ...], ...]] = ()
@@ -99,12 +100,21 @@ def _cleared(kind: type[Parameters], given: Mapping[str, Any], owner: str) -> di
 
 def _refuse_inert(parsed: Parameters, given: Mapping[str, Any], owner: str) -> None:
     for name, (other, value) in _conditions(type(parsed)).items():
-        if given.get(name) not in (None, ()) and getattr(parsed, other) != value:
+        if given.get(name) not in (None, ()) and not _has(parsed, other, value):
+            needed = " or ".join(f"{other}={_text(each)}" for each in _any_of(value))
             raise UsageError(
-                f"The parameter {name} of {owner} has an effect only with {other}={_text(value)}, and {other} is "
+                f"The parameter {name} of {owner} has an effect only with {needed}, and {other} is "
                 f"{_text(getattr(parsed, other))}.",
-                hint=f"Add {other}={_text(value)}, or leave out {name}.",
+                hint=f"Add {needed}, or leave out {name}.",
             )
+
+
+def _has(parameters: Parameters, name: str, value: Any) -> bool:
+    return getattr(parameters, name) in _any_of(value)
+
+
+def _any_of(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def settings_of(parameters: Parameters) -> dict[str, Any]:
@@ -112,7 +122,7 @@ def settings_of(parameters: Parameters) -> dict[str, Any]:
     values = {name: value for name, value in msgspec.to_builtins(parameters).items() if value is not None}
     nullable = {field.name for field in msgspec.structs.fields(type(parameters)) if _can_be_null(field)}
     inert = {
-        name for name, (other, value) in _conditions(type(parameters)).items() if getattr(parameters, other) != value
+        name for name, (other, value) in _conditions(type(parameters)).items() if not _has(parameters, other, value)
     }
     for group in _groups(type(parameters)):
         if any(name in values for name in group if name in nullable):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Rate = Annotated[float, msgspec.Meta(ge=0)]
+Schedule = Literal["constant", "linear", "cosine", "epochs"]
 
 
 class TrainingParameters(Parameters, frozen=True, kw_only=True):
@@ -42,10 +43,13 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
         beta2: Second-moment decay rate of AdamW.
         epsilon: Term that AdamW adds to the denominator.
         decay: Which weights decay: all of them, or only matrices (no gains, biases or single numbers).
-        schedule: constant (after the warm-up); cosine (warm-up, then half a cosine to zero); or epochs (constant
-            within an epoch, ten times smaller after each milestone).
+        schedule: What follows the warm-up: constant; linear or cosine (down to min_lr at the end of the training); or
+            epochs (constant within an epoch, ten times smaller after each milestone).
+        schedule_by: Whether a constant, linear or cosine schedule changes the rate by step, or by epoch only.
+        min_lr: The rate that a linear or cosine schedule ends at.
         warmup: Steps over which the rate rises linearly; epochs, where the schedule counts epochs.
-        milestones: Epochs after which the rate falls, where the schedule counts epochs.
+        milestones: Epochs after which the rate falls, with the schedule epochs.
+        grad_clip: The largest norm of the gradients of all weights; larger ones are scaled down. Null for none.
         seed: Random seed of the order of the samples and of everything random in a step.
         precision: Precision of the towers: fp32, or bf16 by autocast; weights and losses are always fp32.
         tf32: Let a GPU round the inputs of fp32 products to 10 bits.
@@ -55,7 +59,11 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     """
 
     EXCLUSIVE: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
-    ONLY_WITH: ClassVar[dict[str, tuple[str, str]]] = {"milestones": ("schedule", "epochs")}
+    ONLY_WITH: ClassVar[dict[str, tuple[str, Any]]] = {
+        "milestones": ("schedule", "epochs"),
+        "schedule_by": ("schedule", ("constant", "linear", "cosine")),
+        "min_lr": ("schedule", ("linear", "cosine")),
+    }
     CARRIED: ClassVar[dict[str, str]] = {}
     """By parameter that names another checkpoint, the file beside the trained weights that gets a copy of its own."""
 
@@ -68,9 +76,12 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     beta2: Rate = 0.999
     epsilon: Rate = 1e-8
     decay: Literal["all", "matrices"] = "all"
-    schedule: Literal["constant", "cosine", "epochs"] = "constant"
+    schedule: Schedule = "constant"
+    schedule_by: Literal["step", "epoch"] = "step"
+    min_lr: Rate = 0.0
     warmup: Natural = 0
     milestones: tuple[Positive, ...] = ()
+    grad_clip: Annotated[float, msgspec.Meta(gt=0)] | None = None
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     tf32: bool = False

@@ -13,6 +13,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from cirbench.errors import CirbenchError, UsageError
+from cirbench.support import console
 from cirbench.support.distributed import (
     PeerFailure,
     all_gather_union,
@@ -21,14 +22,17 @@ from cirbench.support.distributed import (
     get_context,
     is_lost,
 )
-from cirbench.training.state import FACTOR, STATE, WINDOW, bound, diverges
+from cirbench.training.log import StepMetrics, smoothed
+from cirbench.training.state import FACTOR, STATE, WINDOW, bound, diverges, suspicion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
+    from cirbench.support.console import Advance
     from cirbench.training.callbacks import CheckpointCallback
     from cirbench.training.data import Batches
     from cirbench.training.interface import Batch, Objective, TrainingParameters
+    from cirbench.training.log import Tracker
     from cirbench.training.state import StateSaver, TrainState
 
 
@@ -57,21 +61,30 @@ class Trainer:
         """How many steps the training has."""
         return self.parameters.total_steps(self.batches.per_epoch)
 
-    def run(self, micro_batches: Iterator[Batch], advance: Callable[[int], None]) -> bool:
+    def run(self, micro_batches: Iterator[Batch], advance: Advance, trackers: Sequence[Tracker] = ()) -> bool:
         """Take the steps that are left; return whether all are done, or the training was stopped and its state kept.
 
         Args:
             micro_batches: Those of the steps that are left.
-            advance: Is told how many samples each step has seen.
+            advance: Is told how many samples each step has seen, and where the training is.
+            trackers: Take in every step and evaluation.
 
         Raises:
             CirbenchError: The loss is no longer a finite number, or grows without end; another process has ended.
             MissingData: More samples cannot be used than may be skipped.
         """
         while self.state.step < self.total_steps:
-            stopping = self._train_step(micro_batches)
-            advance(self.batches.batch_size)
+            metrics, stopping = self._train_step(micro_batches)
+            for tracker in trackers:
+                tracker.step(metrics)
+            advance(self.batches.batch_size, self._progress(metrics))
+            if doubt := suspicion(self.state.losses, self.parameters):
+                console.say(f"warning: {doubt}")
+            evaluated = len(self.state.evaluations)
             self.callback.on_step_end()
+            for score in self.state.evaluations[evaluated:]:
+                for tracker in trackers:
+                    tracker.evaluation(score)
             if self.state.step < self.total_steps:
                 self.saver.on_step_end(self.state, stopping=stopping)
                 if stopping:
@@ -80,12 +93,28 @@ class Trainer:
             raise self._failure("its weights are no longer numbers")
         return True
 
-    def _train_step(self, micro_batches: Iterator[Batch]) -> bool:
-        """Take a step; return whether any process was asked to stop."""
+    def known_steps(self) -> list[StepMetrics]:
+        """The steps that are done, as far as the state knows them."""
+        return [
+            StepMetrics(step=step + 1, epoch=self._epoch(step + 1), loss=loss, lr=self._lr(step))
+            for step, loss in enumerate(self.state.losses)
+        ]
+
+    def _lr(self, step: int) -> float:
+        per_epoch = self.batches.per_epoch
+        return learning_rate(step, steps=self.total_steps, steps_per_epoch=per_epoch, parameters=self.parameters)
+
+    def _epoch(self, steps: int) -> float:
+        return round(steps / self.batches.per_epoch, 4)
+
+    def _progress(self, metrics: StepMetrics) -> str:
+        mean = smoothed(self.state.losses)
+        return f"step {metrics.step}/{self.total_steps}, loss {mean:.4g}, lr {metrics.lr:.3g}"
+
+    def _train_step(self, micro_batches: Iterator[Batch]) -> tuple[StepMetrics, bool]:
+        """Take a step; return what is known of it, and whether any process was asked to stop."""
         started, state = time.perf_counter(), self.state
-        lr = learning_rate(
-            state.step, steps=self.total_steps, steps_per_epoch=self.batches.per_epoch, parameters=self.parameters
-        )
+        lr = self._lr(state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.optimizer.zero_grad(set_to_none=True)
@@ -93,13 +122,34 @@ class Trainer:
         loss, stopping = self._reduce(local_loss)
         if not math.isfinite(loss):
             raise self._failure(f"its loss became {loss}", state.step + 1)
+        grad_norm = self._clip_gradients()
         state.optimizer.step()
         state.losses.append(loss)
         if diverges(state.losses):
             usual = f"half of its last {WINDOW} losses are above {bound(state.losses):.4g}"
             raise self._failure(f"it diverges: {usual}, {FACTOR:.0f} times the largest of the first {WINDOW}")
-        state.seconds += time.perf_counter() - started
-        return stopping
+        seconds = time.perf_counter() - started
+        state.seconds += seconds
+        metrics = StepMetrics(
+            step=state.step,
+            epoch=self._epoch(state.step),
+            loss=loss,
+            lr=lr,
+            grad_norm=grad_norm,
+            samples_per_second=round(self.batches.batch_size / seconds, 2),
+            seconds=round(state.seconds, 3),
+        )
+        return metrics, stopping
+
+    def _clip_gradients(self) -> float | None:
+        """Scale the gradients down to the norm that is allowed; return the norm that they had."""
+        if self.parameters.grad_clip is None:
+            return None
+        weights = [each for group in self.state.optimizer.param_groups for each in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(weights, self.parameters.grad_clip))
+        if not math.isfinite(norm):
+            raise self._failure(f"the norm of its gradients became {norm}", self.state.step + 1)
+        return norm
 
     def _reduce(self, local_loss: float) -> tuple[float, bool]:
         """The loss over all processes, and whether one of them was asked to stop; skipped samples are shared too."""
@@ -139,15 +189,18 @@ class Step:
         Raises:
             CirbenchError: Another process has ended.
         """
-        count, loss = self._parameters.grad_accum_steps, 0.0
+        count = self._parameters.grad_accum_steps
+        losses: list[torch.Tensor] = []
         for index in range(count):
             batch = next(micro_batches)
             torch.manual_seed(_seed(self._parameters.seed, step, index))
             with contextlib.nullcontext() if index + 1 == count else self._no_sync():
-                loss += self._backward(batch) / count
-        return loss
+                losses.append(self._backward(batch))
+        # Read once and last: reading waits for a GPU, which would else have nothing to do between micro-batches.
+        read: list[float] = torch.stack(losses).tolist()
+        return sum(loss / count for loss in read)
 
-    def _backward(self, batch: Batch) -> float:
+    def _backward(self, batch: Batch) -> torch.Tensor:
         try:
             with autocast(self._parameters, self._device):
                 loss: torch.Tensor = self._loss(batch)
@@ -156,7 +209,7 @@ class Step:
             if get_context().world_size > 1 and is_lost(error):
                 raise PeerFailure(error) from error
             raise
-        return loss.item()
+        return loss.detach()
 
     def _no_sync(self) -> Any:
         """While it lasts, gradients add up in this process and are not exchanged."""
@@ -192,14 +245,19 @@ DROP = 0.1
 
 def learning_rate(step: int, *, steps: int, steps_per_epoch: int, parameters: TrainingParameters) -> float:
     """The learning rate of a step, counted from 0."""
-    warmup = parameters.warmup
+    warmup, height, least = parameters.warmup, parameters.lr, parameters.min_lr
     if parameters.schedule == "epochs":
-        return parameters.lr * _by_epoch(step // steps_per_epoch, warmup, parameters.milestones)
+        return height * _by_epoch(step // steps_per_epoch, warmup, parameters.milestones)
+    if parameters.schedule_by == "epoch":
+        step, steps = step // steps_per_epoch, math.ceil(steps / steps_per_epoch)
     if step < warmup:
-        return parameters.lr * (step + 1) / warmup
+        return height * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
     if parameters.schedule == "cosine":
-        return parameters.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-    return parameters.lr
+        return least + (height - least) * 0.5 * (1 + math.cos(math.pi * done))
+    if parameters.schedule == "linear":
+        return least + (height - least) * (1 - done)
+    return height
 
 
 def _by_epoch(epoch: int, warmup: int, milestones: tuple[int, ...]) -> float:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cirbench.training.interface import TrainingParameters
+
 
 STATE = "state.safetensors"
 SCHEMA = 2
@@ -190,6 +192,44 @@ def is_good(losses: Sequence[float]) -> bool:
     """Whether the last step may be continued from."""
     return not losses or losses[-1] <= bound(losses)
 
+
+CHANCE_AFTER = 100
+"""Steps of a warm-up after which a contrastive loss is expected to have left chance."""
+
+
+def suspicion(losses: Sequence[float], parameters: TrainingParameters) -> str | None:
+    """Say what looks wrong with the first losses of a training, after the one step at which that is judged.
+
+    Zero and constant losses are judged after 20 steps. A loss that stays within 1 % of the logarithm of the batch size,
+    which a contrastive loss has where all similarities are equal, is judged 20 steps after the warm-up.
+    """
+    counts_epochs = "epoch" in (parameters.schedule_by, parameters.schedule.rstrip("s"))
+    late = WINDOW + (CHANCE_AFTER if counts_epochs and parameters.warmup else min(parameters.warmup, CHANCE_AFTER))
+    if len(losses) not in (WINDOW, late):
+        return None
+    last = losses[-WINDOW:]
+    least, most = min(last), max(last)
+    if most - least <= _SAME * max(abs(least), abs(most)):
+        if len(losses) > WINDOW:  # said already
+            return None
+        told = "zero" if most == 0 else f"constant ({most:.4g})"
+        return f"the loss is {told} in the first {WINDOW} steps. {_CHECKS}"
+    compared = parameters.batch_size // parameters.grad_accum_steps
+    chance = math.log(compared)
+    if len(losses) == late and chance and max(most - chance, chance - least) <= _NEAR * chance:
+        return (
+            f"after {late} steps the loss is still at chance, log({compared}) = {chance:.4g}, as if all samples of a "
+            f"batch looked the same. {_CHECKS}"
+        )
+    return None
+
+
+_SAME = 1e-6
+_NEAR = 0.01
+_CHECKS = (
+    "Look at the learning rate (--set lr=...), at whether captions and images differ and belong together, and at the "
+    "gradients (cirbench check method METHOD)."
+)
 
 _SHARE = 20
 """Saving the state takes at most one part in so many of the time."""

@@ -9,6 +9,7 @@ import datetime
 import functools
 import glob
 import inspect
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -39,15 +40,17 @@ from cirbench.training.checkpoint import (
 )
 from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.interface import NeedsPreparation, TripletTraining
+from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, tf32
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
     from cirbench.support.code import Code
-    from cirbench.support.console import Display
+    from cirbench.support.console import NotedDisplay
     from cirbench.training.interface import ObjectiveFactory, TrainingParameters
 
 
@@ -146,9 +149,10 @@ def train(
     *,
     folder: Path | None = None,
     restart: bool = False,
-    display: Display | None = None,
+    display: NotedDisplay | None = None,
     save_seconds: float = 60.0,
     workers: int = 0,
+    log: Sequence[str] = (),
 ) -> Path:
     """Train, and return the folder of the checkpoint.
 
@@ -162,14 +166,17 @@ def train(
         display: Shows how far it is, counted in samples.
         save_seconds: How often the state is saved, in seconds.
         workers: How many processes decode ahead; the training is the same with any number.
+        log: Names of `cirbench.training.log.TRACKERS` that take in what `metrics.jsonl` does.
 
     Raises:
+        UnknownName: There is no such tracker.
         UsageError: The folder holds another training; there are too few samples.
         CorruptFile: The finished or interrupted training in the folder is damaged.
-        MissingData: A sample cannot be read.
+        MissingData: A sample cannot be read; the package of a tracker is not installed.
         CirbenchError: The loss is no longer a number or grows without end; the disk is full; another process ended.
         KeyboardInterrupt: The user stopped it; its state is kept.
     """
+    require_trackers(log)
     folder = folder or request.folder
     lock = folder.resolve().with_name(f".{folder.resolve().name}.lock")
     with locked(lock) if get_context().is_main_process else contextlib.nullcontext():
@@ -184,7 +191,7 @@ def train(
         saver = StateSaver(folder, save_seconds, stop)
         # A thread of its own flushes denormals without changing what any other computation of the process gives.
         with ThreadPoolExecutor(1, thread_name_prefix="training", initializer=_flush_denormals) as own_thread:
-            finished = own_thread.submit(_train, request, display or console.silent, saver, workers)
+            finished = own_thread.submit(_train, request, display or console.silent, saver, workers, log)
             try:
                 whole = finished.result()
             except KeyboardInterrupt:
@@ -211,11 +218,12 @@ def _say_what_changed(request: Request, folder: Path) -> None:
 def _tidy(request: Request, folder: Path, *, restart: bool) -> None:
     """Remove what killed trainings have left half written, and with ``restart`` the training that the folder holds."""
     if restart:
-        for name in (CARD, STATE):
+        for name in (CARD, STATE, METRICS):
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
         delete_checkpoints(folder)
     for place in (folder, *folder.glob("epoch-*")):
-        remove_partial(place, (CARD, STATE, request.weights_file))
+        remove_partial(place, (CARD, STATE, METRICS, request.weights_file))
 
 
 def _verify_same(request: Request, folder: Path) -> None:
@@ -229,7 +237,7 @@ def _verify_same(request: Request, folder: Path) -> None:
     verify_weights(folder, card)
 
 
-def _train(request: Request, display: Display, saver: StateSaver, workers: int) -> bool:
+def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: int, log: Sequence[str]) -> bool:
     """Train from the state in the folder; return whether the training is finished."""
     parameters, context = request.parameters, get_context()
     backbone = copy.deepcopy(request.backbone)
@@ -271,15 +279,31 @@ def _train(request: Request, display: Display, saver: StateSaver, workers: int) 
 
         first, last = state.step, trainer.total_steps
         title = f"Training {request.method}" + (f" from step {first + 1} of {last}" if first else "")
+        about = About(
+            method=request.method,
+            request=request.digest,
+            training=msgspec.to_builtins(parameters),
+            total_steps=last,
+            steps_per_epoch=batches.per_epoch,
+        )
+        known = trainer.known_steps()
         with (
+            open_trackers(saver.folder, about, known, state.evaluations, log) as trackers,
             display(title, (last - first) * batches.batch_size) as advance,
             batches.stream(first, last, workers=workers) as micro_batches,
         ):
-            finished = trainer.run(micro_batches, advance)
+            finished = trainer.run(micro_batches, advance, trackers)
     if finished and context.is_main_process:
         _finish(request, callback)
+        console.say(_summary(request.method, state))
     barrier()
     return finished
+
+
+def _summary(method: str, state: TrainState) -> str:
+    losses = state.losses
+    ends = f"loss {losses[0]:.4g} to {smoothed(losses):.4g}"
+    return f"trained {method}: {state.step:,} steps in {console.duration(state.seconds)}, {ends}  {curve(losses)}"
 
 
 def resume(state: TrainState, folder: Path) -> None:

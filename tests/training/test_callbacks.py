@@ -17,6 +17,7 @@ from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CARD, WEIGHTS, CheckpointScore, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
+from cirbench.training.log import METRICS
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
@@ -62,7 +63,7 @@ def test_a_training_is_evaluated_at_the_end_of_each_epoch_and_the_card_tells(tmp
     assert card.selected_on is None
     assert card.steps == 9
     assert SEEN == [("step-3", True), ("step-6", True), ("step-9", True)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, METRICS, WEIGHTS]
 
 
 def test_looking_at_a_training_does_not_change_it(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_the_checkpoint_that_is_best_on_the_chosen_protocol_is_kept_and_the_card
     assert (tmp_path / WEIGHTS).read_bytes() == (tmp_path / "epoch-2" / WEIGHTS).read_bytes()
     first = read_card(train(watched(monitor="odd@1"), folder=tmp_path / "odd"))
     assert (first.steps, first.selected_on) == (3, "odd@1")
-    assert sorted(path.name for path in (tmp_path / "odd").iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in (tmp_path / "odd").iterdir()) == [CARD, METRICS, WEIGHTS]
 
 
 def test_each_epoch_is_kept_as_a_checkpoint_of_its_own(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_each_epoch_is_kept_as_a_checkpoint_of_its_own(tmp_path: Path) -> None:
     assert not torch.equal(weights[0], weights[1])
     assert SEEN == []
     train(plain(), folder=folder, restart=True)
-    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, METRICS, WEIGHTS]
 
 
 @pytest.mark.parametrize("moment", [4, 6, 7])
@@ -109,7 +110,7 @@ def test_a_training_that_is_stopped_on_its_way_selects_what_it_would_have_select
     stopped = read_card(train(request, folder=tmp_path))
     assert (stopped.steps, stopped.selected_on) == (6, "even@1")
     assert [seen.step for seen in stopped.evaluations] == [3, 3, 6, 6, 9, 9]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, METRICS, WEIGHTS]
 
 
 def test_a_training_with_another_selection_is_another_training() -> None:

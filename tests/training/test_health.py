@@ -18,6 +18,7 @@ from cirbench.errors import CirbenchError, UsageError
 from cirbench.training.checkpoint import CARD
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
+from cirbench.training.log import METRICS
 from cirbench.training.state import STATE, bound, diverges, is_good
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
@@ -86,11 +87,11 @@ def test_a_full_disk_during_a_checkpoint_is_one_message_and_leaves_the_state_bef
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "Traceback" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == [STATE]
+    assert {path.name for path in tmp_path.iterdir()} == {METRICS, STATE}
     assert 1 <= len(load_file(tmp_path / STATE)["losses"]) < 6
     Filling.room = True
     train(request, folder=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, "weights.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, METRICS, "weights.safetensors"]
 
 
 class Filling(Contrastive):

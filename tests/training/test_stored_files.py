@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cirbench.errors import CirbenchError, CorruptFile
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
 from cirbench.training.interface import TrainingParameters
+from cirbench.training.log import METRICS
 from cirbench.training.loop import optimizer_for
 from cirbench.training.state import STATE, TrainState
 from cirbench.training.train import train
@@ -103,7 +104,7 @@ def test_a_training_that_finishes_removes_what_killed_ones_left_half_written(tmp
         (folder / f".{name}.abc123.part").write_bytes(b"half")
     (folder / ".notes.part").write_text("of somebody else")
     train(quick_request("clip", steps="1"), folder=folder)
-    assert sorted(path.name for path in folder.iterdir()) == [".notes.part", CARD, WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [".notes.part", CARD, METRICS, WEIGHTS]
 
 
 def test_a_damaged_card_keeps_a_checkpoint_from_being_reused(checkpoint: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.training.checkpoint import CARD, WEIGHTS, open_checkpoint, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
+from cirbench.training.log import METRICS
 from cirbench.training.state import STATE
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
@@ -56,14 +57,14 @@ def test_a_training_lowers_its_loss_and_writes_weights_and_a_card(tmp_path: Path
 
     class Display:
         def __enter__(self) -> Any:
-            return seen.append
+            return lambda more, note="": seen.append(more)
 
         def __exit__(self, *_: object) -> None: ...
 
     folder = train(request, folder=tmp_path / "here", display=lambda description, total, unit="": Display())
     card = read_card(folder)
     assert sum(seen) == 8 * 16
-    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, METRICS, WEIGHTS]
     assert len(card.losses) == card.steps == 8
     assert card.losses[-1] < card.losses[0]
     assert (card.method, card.data, card.data_pairs, card.device) == ("noisy", "scenes:48", 48, "cpu")
@@ -138,7 +139,7 @@ def test_a_stop_keeps_the_state_of_the_last_step(tmp_path: Path, monkeypatch: py
         patched.setattr(threading.Event, "is_set", pressed)
         with pytest.raises(CirbenchError, match=r"was stopped; its state is kept\.\nRun the same command again"):
             train(request_for(), folder=tmp_path / "parts")
-    assert [path.name for path in (tmp_path / "parts").iterdir()] == [STATE]
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {METRICS, STATE}
     parts = train(request_for(), folder=tmp_path / "parts")
     assert Noisy.calls == 8
     assert (parts / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
@@ -152,14 +153,14 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: 
         train(request_for(), folder=tmp_path, save_seconds=0)
     assert e.value.hint is not None
     assert "--set lr=" in e.value.hint
-    assert [path.name for path in tmp_path.iterdir()] == [STATE]
+    assert {path.name for path in tmp_path.iterdir()} == {METRICS, STATE}
     assert all(bool(tensor.isfinite().all()) for tensor in load_file(tmp_path / STATE).values())
 
 
 def test_a_diverging_training_never_becomes_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CirbenchError, match=r"The training stopped at step \d+: its loss became"):
         train(request_for(TrainingParameters(steps=8, batch_size=16, lr=1e30)), folder=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [METRICS]
 
 
 def test_a_folder_with_another_training_is_refused_unless_it_shall_be_replaced(tmp_path: Path) -> None:

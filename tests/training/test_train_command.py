@@ -41,6 +41,7 @@ def test_clip_is_trained_into_a_model_folder_that_loads(model: Path) -> None:
     assert sorted(path.name for path in model.iterdir()) == [
         CARD,
         "merges.txt.gz",
+        "metrics.jsonl",
         "model.safetensors",
         "open_clip_config.json",
     ]

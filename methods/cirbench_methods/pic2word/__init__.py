@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cirbench.methods.interface import MethodSpec
-from cirbench.training.interface import Natural, Positive, Rate, TrainingParameters
+from cirbench.training.interface import Natural, Positive, Rate, Schedule, TrainingParameters
 from cirbench_methods.inversion import InversionParameters
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -36,7 +36,7 @@ class Pic2WordTraining(TrainingParameters, frozen=True):
     beta2: Rate = 0.98
     epsilon: Rate = 1e-6
     decay: Literal["all", "matrices"] = "matrices"
-    schedule: Literal["constant", "cosine", "epochs"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: Natural = 10_000
     crop: Share = 0.9
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1

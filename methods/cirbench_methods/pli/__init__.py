@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cirbench.methods.interface import MethodSpec, Parameters
-from cirbench.training.interface import Positive, Rate, TrainingParameters
+from cirbench.training.interface import Positive, Rate, Schedule, TrainingParameters
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
@@ -43,7 +43,7 @@ class PliTraining(TrainingParameters, frozen=True):
     epochs: Positive = 10
     lr: Rate = 1e-6
     weight_decay: Rate = 5e-5
-    schedule: Literal["constant", "cosine", "epochs"] = "epochs"
+    schedule: Schedule = "epochs"
     warmup: int = 5
     milestones: tuple[Positive, ...] = (35, 45)
     mask_ratio: Share = 0.75
