@@ -13,6 +13,7 @@ from cirbench.training.interface import (
     Duplicates,
     Positive,
     Rate,
+    Schedule,
     TripletImageTraining,
 )
 from cirbench_methods.composition import CompositionParameters
