@@ -146,7 +146,9 @@ def run_command(
         report.print(wide=wide)
         if asked:
             print_table(additional_table([(_row_name(run), run.result.additional) for run in runs], asked), wide=wide)
-    if not session.resolved.entry.labelled and session.resolved.entry.folder is None:
+    from cirbench.submissions.form import takes_files
+
+    if takes_files(session.resolved.entry):
         _submit(report, session)
 
 

@@ -109,7 +109,9 @@ def score_command(config: Path | None, metric: tuple[str, ...], as_json: bool, w
     if asked and not as_json:
         name = found.run.result.method.name if found.run is not None else "these predictions"
         print_table(additional_table([(name, found.additional)], asked), wide=wide)
-    if found.run is not None and not found.entry.labelled and found.entry.folder is None:
+    from cirbench.submissions.form import takes_files
+
+    if found.run is not None and takes_files(found.entry):
         submit(found.run, found.protocol)
 
 

@@ -53,7 +53,8 @@ def build(run: Path | None, output: Path, as_json: bool, **options: Any) -> None
     """
     from cirbench.runs.folder import load_run
     from cirbench.submissions.build import build_submission, upload_hint
-    from cirbench.submissions.check import FORMS, protocol_loader
+    from cirbench.submissions.check import protocol_loader
+    from cirbench.submissions.form import protocols_with_form
     from cirbench.submissions.receipts import manifest_path
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -78,7 +79,9 @@ def build(run: Path | None, output: Path, as_json: bool, **options: Any) -> None
         loaded = load_run(run)
     name = loaded.result.protocol.name.partition("@")[0]
     data_root = options["data_root"]
-    known = protocol_loader(None if data_root is None else Path(data_root))(name) if name in FORMS else None
+    known = (
+        protocol_loader(None if data_root is None else Path(data_root))(name) if name in protocols_with_form() else None
+    )
     paths = build_submission(loaded, output, protocol=known)
     if as_json:
         written = {"protocol": name, "files": [str(path) for path in paths], "manifest": str(manifest_path(paths[0]))}
@@ -102,10 +105,11 @@ def build(run: Path | None, output: Path, as_json: bool, **options: Any) -> None
 def check(files: tuple[Path, ...], protocol: str | None, fix: bool, data_root: Path | None, as_json: bool) -> None:
     """Check files by every rule of their server, without the server."""
     from cirbench.errors import UnknownName
-    from cirbench.submissions.check import FORMS, check_files, protocol_loader, write_corrected
+    from cirbench.submissions.check import check_files, protocol_loader, write_corrected
+    from cirbench.submissions.form import protocols_with_form
 
-    if protocol is not None and protocol not in FORMS:
-        raise UnknownName("protocol with a server's form", protocol, FORMS)
+    if protocol is not None and protocol not in protocols_with_form():
+        raise UnknownName("protocol with a server's form", protocol, protocols_with_form())
     written = {file: path for file in files if fix and (path := write_corrected(file)) is not None}
     reports = check_files([*files, *written.values()], protocol_loader(data_root), protocol)
     if as_json:
@@ -124,20 +128,30 @@ def check(files: tuple[Path, ...], protocol: str | None, fix: bool, data_root: P
 @click.argument("file", type=_FILE)
 @click.option("--scores", required=True, help="Scores from the server, in percent: NAME=VALUE,... or a JSON object.")
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of the answer.  [default: today]")
+@click.option("--protocol", help="Protocol of the file.  [default: found from the content]")
 @_DATA_ROOT
 @_JSON
-def record(file: Path, scores: str, date: datetime.datetime | None, data_root: Path | None, as_json: bool) -> None:
+def record(
+    file: Path,
+    scores: str,
+    date: datetime.datetime | None,
+    protocol: str | None,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
     """Store a server's answer next to the file that was uploaded."""
     import datetime
 
-    from cirbench.submissions import circo, receipts
+    from cirbench.submissions import receipts
     from cirbench.submissions.check import check_file, protocol_loader
+    from cirbench.submissions.form import form_of
     from cirbench.submissions.receipts import parse_scores
 
-    report = check_file(file, protocol_loader(data_root))
+    report = check_file(file, protocol_loader(data_root), protocol)
     report.require()
-    if report.protocol is None or report.protocol == circo.VAL:
-        raise UsageError(f"{file} is of val, which no server scores.", hint="`cirbench score` measures it.")
+    if report.protocol is None or report.protocol != form_of(report.protocol).protocols[0]:
+        split = str(report.protocol).partition("/")[2]
+        raise UsageError(f"{file} is of {split}, which no server scores.", hint="`cirbench score` measures it.")
     day = (date or datetime.datetime.now(datetime.UTC)).date()
     path = receipts.record(file, report.protocol, parse_scores(scores, report.protocol), day)
     click.echo(path.read_text().rstrip() if as_json else path)

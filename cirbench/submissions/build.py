@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.catalogue import protocols
+from cirbench.benchmarks.catalogue import find_protocol
 from cirbench.errors import CheckFailed, UsageError
 from cirbench.runs.predictions.lists import read_rankings
-from cirbench.submissions import circo, cirr, receipts
+from cirbench.submissions import receipts
 from cirbench.submissions.check import check_values, protocol_loader
+from cirbench.submissions.form import encode, server_of
 from cirbench.submissions.receipts import Manifest
 from cirbench.support.files import sha256_of_file, write_bytes, write_versioned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.folder import Run
-    from cirbench.runs.predictions.lists import RankedLists
-
-
-@dataclasses.dataclass(frozen=True)
-class Server:
-    """A test server.
-
-    Attributes:
-        upload: Where files go.
-        answers: What comes back.
-    """
-
-    upload: str
-    answers: str
-
-
-SERVERS = {
-    "circo": Server(
-        "https://circo.micc.unifi.it",
-        "by e-mail, mAP@5/10/25/50, Recall@5/10/25/50 and mAP@10 of the nine aspects",
-    ),
-    "cirr": Server(
-        "https://cirr.cecs.anu.edu.au (when it is down: https://cirr.junjie.au)",
-        "Recall@1/5/10/50 to the file *.recall.json, Recall_subset@1/2/3 to the file *.recall_subset.json",
-    ),
-}
+    from cirbench.submissions.form import ServerForm
 
 
 def upload_hint(dataset: str) -> str:
     """Say in one line where the files of a data set go, and what the server answers."""
-    server = SERVERS[dataset]
+    server = server_of(dataset)
+    assert server is not None
     return f"Upload at {server.upload}; the server answers {server.answers}."
 
 
@@ -73,8 +48,9 @@ def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | N
     """
     record = run.result.protocol
     name = record.name.partition("@")[0]
-    entry = protocols().get(name)
-    if entry is None or entry.labelled or entry.dataset not in SERVERS:
+    entry = find_protocol(name)
+    server = None if entry is None or entry.labelled else server_of(entry.dataset)
+    if entry is None or server is None or name not in server.protocols:
         raise UsageError(
             f"{run.folder} is a run on {record.name}, which no server scores.",
             hint="Runs on circo/test and cirr/test1 are submitted; other numbers are in the run itself.",
@@ -95,34 +71,25 @@ def build_submission(run: Run, output: Path, *, protocol: EvaluationProtocol | N
         )
     folder, stem = output / entry.dataset, f"{run.result.method.name}-{run.result.digest[:8]}"
     lists = read_rankings(run.folder / "predictions.jsonl")
-    if entry.dataset == "cirr" and not lists.group_rankings:
+    if server.needs_groups and not lists.group_rankings:
         raise CheckFailed(
-            f"{run.folder} does not rank the groups of its queries, and CIRR's server takes two files, recall and "
-            "recall_subset.",
+            f"{run.folder} does not rank the groups of its queries, and the server takes {len(server.parts)} files, "
+            f"{' and '.join(server.parts)}.",
             hint="Score lists that hold at least three members of each group, lines with group_ranking, or the second "
             "file of the server as well (docs/predictions.md).",
         )
-    contents = _contents(entry.dataset, lists, stem)
-    encoded = {file: circo.encode(values) for file, values in contents.items()}
+    contents = {f"{stem}.{ending}": values for ending, values in server.files(lists).items()}
+    encoded = {file: encode(values) for file, values in contents.items()}
     for file, values in contents.items():
         check_values(folder / file, values, len(encoded[file]), lambda _: known, name).require()
     for file, content in encoded.items():
         write_bytes(folder / file, content)
     paths = tuple(folder / file for file in contents)
-    write_versioned(folder / f"{stem}{receipts.MANIFEST}", _manifest(run, paths, SERVERS[entry.dataset]))
+    write_versioned(folder / f"{stem}{receipts.MANIFEST}", _manifest(run, paths, server))
     return paths
 
 
-def _contents(dataset: str, lists: RankedLists, stem: str) -> Mapping[str, Mapping[str, object]]:
-    if dataset == "circo":
-        return {f"{stem}.json": circo.content(lists)}
-    return {
-        f"{stem}.recall.json": cirr.content(lists, "recall"),
-        f"{stem}.recall_subset.json": cirr.content(lists, "recall_subset"),
-    }
-
-
-def _manifest(run: Run, paths: tuple[Path, ...], server: Server) -> Manifest:
+def _manifest(run: Run, paths: tuple[Path, ...], server: ServerForm) -> Manifest:
     result = run.result
     return Manifest(
         protocol=result.protocol.name,

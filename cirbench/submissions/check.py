@@ -13,6 +13,7 @@ from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import CheckFailed, CorruptFile, InvalidPredictions, MissingData, UsageError
 from cirbench.runs.predictions.lists import parse_json
 from cirbench.submissions import circo, cirr
+from cirbench.submissions.form import SERVERS, encode, form_of
 from cirbench.submissions.rules import Problem, kind
 from cirbench.support.console import typed
 from cirbench.support.files import write_bytes
@@ -25,11 +26,8 @@ if TYPE_CHECKING:
 
     ProtocolLoader = Callable[[str], EvaluationProtocol | None]
 
-FORMS = (circo.TEST, circo.VAL, cirr.TEST)
-"""The protocols whose files are checked. CIRCO's val has the server's form as well, and is scored here."""
-
-_READ_LIMIT = 10 * cirr.MAX_BYTES
-"""Larger files are not read: ten times what any server takes is some other file."""
+_READ_LIMIT = 50_000_000
+"""Larger files are not read: ten times what the servers take is some other file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +95,17 @@ def check_files(
 ) -> tuple[SubmissionCheck, ...]:
     """Check files that are to be uploaded together; see `check_file`."""
     reports = [check_file(path, annotations, protocol_id) for path in paths]
-    metrics = {report.metric for report in reports if report.protocol == cirr.TEST}
-    if not metrics or metrics == set(cirr.LENGTHS):
-        return tuple(reports)
-    (absent,) = set(cirr.LENGTHS) - metrics
-    note = f'the server also needs the other file, of metric "{absent}", which was not checked now'
-    return tuple(
-        dataclasses.replace(report, notes=(*report.notes, note)) if report.protocol == cirr.TEST else report
-        for report in reports
-    )
+    for form in SERVERS.all()[0].values():
+        found = {report.metric for report in reports if report.protocol in form.protocols}
+        for absent in (part for part in form.parts if found and part not in found):
+            note = f'the server also needs the other file, of metric "{absent}", which was not checked now'
+            reports = [
+                dataclasses.replace(report, notes=(*report.notes, note))
+                if report.protocol in form.protocols
+                else report
+                for report in reports
+            ]
+    return tuple(reports)
 
 
 def check_file(path: Path, annotations: ProtocolLoader, protocol_id: str | None = None) -> SubmissionCheck:
@@ -114,7 +114,7 @@ def check_file(path: Path, annotations: ProtocolLoader, protocol_id: str | None 
     Args:
         path: The file.
         annotations: See `protocol_loader`.
-        protocol_id: One of `FORMS`; found from the content of the file where it is ``None``.
+        protocol_id: One of `protocols_with_form`; found from the content of the file where it is ``None``.
 
     Raises:
         MissingData: The file cannot be read.
@@ -122,7 +122,7 @@ def check_file(path: Path, annotations: ProtocolLoader, protocol_id: str | None 
     """
     raw = _content(path)
     if raw is None:
-        message = f"the file has {path.stat().st_size:,} bytes; no server takes more than {cirr.MAX_BYTES:,}"
+        message = f"the file has {path.stat().st_size:,} bytes; no server takes more than {_READ_LIMIT // 10:,}"
         return SubmissionCheck(path, protocol_id, problems=(Problem("size", message),))
     return check_content(path, raw, annotations, protocol_id)
 
@@ -141,26 +141,25 @@ def check_values(
     path: Path, values: Mapping[str, object], size: int, annotations: ProtocolLoader, protocol_id: str | None = None
 ) -> SubmissionCheck:
     """Check the object of a file; see `check_file`."""
-    of_cirr = cirr.looks_like(values) if values else protocol_id == cirr.TEST
-    found_id = cirr.TEST if of_cirr else circo.split_of(values)
+    found_id = _protocol_of(values, protocol_id)
     protocol = protocol_id or found_id
-    if of_cirr != (protocol == cirr.TEST):
+    form = form_of(protocol)
+    if found_id not in form.protocols:
         problem = Problem("benchmark", f"the file has the form of {found_id}, and is meant for {protocol}")
         return SubmissionCheck(path, protocol, queries=len(values), problems=(problem,))
     known = annotations(protocol)
-    if of_cirr:
-        found = tuple(cirr.problems(values, size, known))
-        queries = sum(name not in cirr.HEAD for name in values)
-        return SubmissionCheck(path, protocol, cirr.metric_of(values), queries, found, _unchecked(protocol, known))
-    numbers, texts = circo.with_numbers(values)
-    found = tuple(circo.problems(numbers, protocol, known))
-    notes = _unchecked(protocol, known)
-    if texts:
-        fix = "`cirbench submit check --fix` writes whole numbers, as in CIRCO's examples"
-        notes = (f"{texts:,} ids are text; {fix}", *notes)
-    if protocol == circo.VAL:
-        notes = ("this is val, and the server scores test only; val is scored by `cirbench score`", *notes)
-    return SubmissionCheck(path, protocol, None, len(values), found, notes)
+    found = form.inspect(values, size, protocol, known)
+    notes = found.notes
+    if known is None or known.gallery is None:
+        notes = (*notes, f"not checked, {form.unchecked}")
+    return SubmissionCheck(path, protocol, found.part, found.queries, tuple(found.problems), notes)
+
+
+def _protocol_of(values: Mapping[str, object], asked: str | None) -> str:
+    """Tell what an object is for by its form; one that is asked for by name, and is neither's, is taken as that."""
+    if asked is not None and (not values or asked not in (*circo.FORM.protocols, *cirr.FORM.protocols)):
+        return asked
+    return cirr.TEST if cirr.looks_like(values) else circo.split_of(values)
 
 
 def write_corrected(path: Path) -> Path | None:
@@ -180,10 +179,10 @@ def write_corrected(path: Path) -> Path | None:
     values = None if raw is None else _read(raw.removeprefix(codecs.BOM_UTF8))
     if raw is None or not isinstance(values, dict):
         return None
-    corrected, count = (cirr.with_names if cirr.looks_like(values) else circo.with_numbers)(values)
+    corrected, count = (cirr.FORM if cirr.looks_like(values) else circo.FORM).correct(values)
     if not count and not raw.startswith(codecs.BOM_UTF8):
         return None
-    output, content = path.with_suffix(".fixed.json"), circo.encode(corrected)
+    output, content = path.with_suffix(".fixed.json"), encode(corrected)
     if output.exists() and output.read_bytes() != content:
         raise UsageError(f"{output} exists and is another file.", hint="Move it away.")
     write_bytes(output, content)
@@ -200,20 +199,6 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes() if path.stat().st_size <= _READ_LIMIT else None
     except OSError as error:
         raise MissingData(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _unchecked(protocol: str, known: EvaluationProtocol | None) -> tuple[str, ...]:
-    if known is None and protocol == cirr.TEST:
-        return (
-            "not checked, since CIRR's annotations are not available (--data-root): pair ids, references, groups, and "
-            "the gallery beyond the form of its names",
-        )
-    if known is None or known.gallery is None:
-        return (
-            "not checked, since COCO's image_info_unlabeled2017.json is not available (--data-root): whether ids are "
-            "in the gallery",
-        )
-    return ()
 
 
 def _read(raw: bytes) -> dict[str, Any] | Problem:

@@ -7,12 +7,13 @@ examples.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.catalogue import protocols
+from cirbench.benchmarks import circo
+from cirbench.benchmarks.catalogue import find_protocol
 from cirbench.errors import some
+from cirbench.submissions.form import Inspected, ServerForm
 from cirbench.submissions.rules import Odd, Problem, broken_list, broken_queries, kind, shown
 
 if TYPE_CHECKING:
@@ -29,11 +30,6 @@ _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 def content(lists: RankedLists) -> dict[str, list[int]]:
     """Return what the server reads: the first 50 ids of each list as whole numbers."""
     return {query: [int(name) for name in ids[:LENGTH]] for query, ids in lists.rankings.items()}
-
-
-def encode(values: Mapping[str, object]) -> bytes:
-    """Write JSON without spaces."""
-    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def with_numbers(values: Mapping[str, object]) -> tuple[dict[str, object], int]:
@@ -87,6 +83,36 @@ def _odd(name: object) -> Odd | None:
 
 
 def _count(name: str) -> int:
-    count = protocols()[name].queries
-    assert count is not None
-    return count
+    entry = find_protocol(name)
+    assert entry is not None and entry.queries is not None
+    return entry.queries
+
+
+def _inspect(values: Mapping[str, object], _size: int, protocol: str, known: EvaluationProtocol | None) -> Inspected:
+    numbers, texts = with_numbers(values)
+    notes: tuple[str, ...] = ()
+    if texts:
+        notes = (f"{texts:,} ids are text; `cirbench submit check --fix` writes whole numbers, as in CIRCO's examples",)
+    if protocol == VAL:
+        notes = ("this is val, and the server scores test only; val is scored by `cirbench score`", *notes)
+    return Inspected(len(values), problems(numbers, protocol, known), notes=notes)
+
+
+_BY_ASPECT = {
+    name: f"{circo.ASPECT_MEASURE.label}[{circo.ASPECT_MEASURE.by}={name}]" for name in circo.ASPECT_MEASURE.labels
+}
+
+FORM = ServerForm(
+    name="circo",
+    title="CIRCO: one object from query id to 50 image ids",
+    upload="https://circo.micc.unifi.it",
+    answers="by e-mail, mAP@5/10/25/50, Recall@5/10/25/50 and mAP@10 of the nine aspects",
+    protocols=(TEST, VAL),
+    labels=(*(measure.label for measure in circo.MEASURES), *_BY_ASPECT.values()),
+    aliases=_BY_ASPECT,
+    files=lambda lists: {"json": content(lists)},
+    inspect=_inspect,
+    unchecked="since COCO's image_info_unlabeled2017.json is not available (--data-root): whether ids are in the "
+    "gallery",
+    correct=with_numbers,
+)

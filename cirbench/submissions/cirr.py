@@ -10,9 +10,11 @@ import re
 import statistics
 from typing import TYPE_CHECKING, Literal
 
+from cirbench.benchmarks import cirr
 from cirbench.benchmarks.annotation_files import queries
-from cirbench.benchmarks.catalogue import protocols
+from cirbench.benchmarks.catalogue import find_protocol
 from cirbench.errors import some
+from cirbench.submissions.form import Inspected, ServerForm
 from cirbench.submissions.rules import Odd, Problem, broken_list, broken_queries, kind, shown
 
 if TYPE_CHECKING:
@@ -112,7 +114,8 @@ def _broken_head(values: Mapping[str, object]) -> Iterator[Problem]:
 
 def _broken_count(lists: Mapping[str, object]) -> Iterator[Problem]:
     """What can be said of the queries without annotations."""
-    expected = protocols()[TEST].queries
+    entry = find_protocol(TEST)
+    expected = None if entry is None else entry.queries
     if len(lists) != expected:
         yield Problem("queries", f"it has {len(lists)} queries, and {TEST} has {expected}")
     if odd := [repr(query) for query in lists if not (query.isascii() and query.isdecimal() and query[0] != "0")]:
@@ -157,3 +160,29 @@ def _odd(name: object) -> Odd | None:
     if name.split() != [name]:
         return "id", f"{shown(name)} is empty or holds white space"
     return None
+
+
+def _inspect(values: Mapping[str, object], size: int, _protocol: str, known: EvaluationProtocol | None) -> Inspected:
+    return Inspected(sum(name not in HEAD for name in values), problems(values, size, known), metric_of(values))
+
+
+def _files(lists: RankedLists) -> dict[str, dict[str, object]]:
+    return {"recall.json": content(lists, "recall"), "recall_subset.json": content(lists, "recall_subset")}
+
+
+FORM = ServerForm(
+    name="cirr",
+    title="CIRR: two objects from pair id to image names, 50 of the gallery and 3 of the group",
+    upload="https://cirr.cecs.anu.edu.au (when it is down: https://cirr.junjie.au)",
+    answers="Recall@1/5/10/50 to the file *.recall.json, Recall_subset@1/2/3 to the file *.recall_subset.json",
+    protocols=(TEST,),
+    labels=tuple(measure.label for measure in cirr.MEASURES),
+    files=_files,
+    inspect=_inspect,
+    unchecked="since CIRR's annotations are not available (--data-root): pair ids, references, groups, and "
+    "the gallery beyond the form of its names",
+    parts=tuple(LENGTHS),
+    max_bytes=MAX_BYTES,
+    correct=with_names,
+    needs_groups=True,
+)

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.benchmarks import circo, cirr
-from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CheckFailed, UnknownName, UsageError
 from cirbench.runs.predictions.lists import parse_json
+from cirbench.submissions.form import form_of
 from cirbench.support.files import read_versioned, sha256_of_file, write_versioned
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -35,7 +34,7 @@ def parse_scores(text: str, protocol: str) -> dict[str, float]:
         UnknownName: The protocol has no such score.
     """
     labels = {label.lower(): label for label in score_labels(protocol)}
-    labels |= dict(_aspects(protocol))
+    labels |= form_of(protocol).aliases
     scores: dict[str, float] = {}
     for name, value in _pairs(text):
         label = labels.get(name.strip().lower())
@@ -51,15 +50,7 @@ def parse_scores(text: str, protocol: str) -> dict[str, float]:
 
 def score_labels(protocol: str) -> tuple[str, ...]:
     """Return the labels under which the server of a protocol reports."""
-    if protocols()[protocol].dataset == "cirr":
-        return tuple(measure.label for measure in cirr.MEASURES)
-    return (*(measure.label for measure in circo.MEASURES), *(label for _, label in _aspects(protocol)))
-
-
-def _aspects(protocol: str) -> Iterator[tuple[str, str]]:
-    if protocols()[protocol].dataset == "circo":
-        sliced = circo.ASPECT_MEASURE
-        yield from ((name, f"{sliced.label}[{sliced.by}={name}]") for name in sliced.labels)
+    return form_of(protocol).labels
 
 
 def _pairs(text: str) -> list[tuple[str, object]]:

@@ -11,8 +11,9 @@ import pytest
 
 from cirbench.benchmarks import load_protocol, protocols
 from cirbench.errors import CheckFailed, UsageError
-from cirbench.submissions.build import SERVERS, build_submission, upload_hint
+from cirbench.submissions.build import build_submission, upload_hint
 from cirbench.submissions.check import check_files, protocol_loader
+from cirbench.submissions.form import SERVERS
 from cirbench.submissions.receipts import manifest_of
 from tests.submissions import server_files
 from tests.submissions.runs import run_on
@@ -115,7 +116,7 @@ def test_nothing_is_written_where_a_rule_is_broken(cirr: EvaluationProtocol, tmp
 
 def test_every_hidden_split_has_a_server_and_a_place_to_upload() -> None:
     hidden = {entry.dataset for entry in protocols().values() if not entry.labelled}
-    assert hidden == set(SERVERS)
+    assert hidden == {*SERVERS.names()}
     for dataset in hidden:
         assert upload_hint(dataset).startswith("Upload at https://")
 
