@@ -56,7 +56,9 @@ _WHERE = (
     ),
     click.option("--preprocessing", help="Preprocessing of images: clip, targetpad(1.25) or squash."),
     click.option(
-        "--train-data", help="Training data for methods that are trained first.  [default: scenes, on scenes]"
+        "--train-data",
+        help="Training data for methods that are trained first: a name such as coco:train2017, or as for "
+        "`cirbench train --data`.  [default: scenes, on scenes]",
     ),
     click.option("--device", help="Device: auto, cpu, cuda or cuda:N."),
     click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Precision of the towers."),
@@ -119,6 +121,7 @@ def run_command(
     cirbench run --method pli --dataset scenes
     cirbench run --method image-text --dataset scenes --split tiny --set weight=0.5
     cirbench run --method image-only,image-text --dataset circo --backbone ViT-B-32/openai --plan
+    cirbench run --method pli --dataset circo --train-data coco:train2017
     """
     from cirbench.runs.config import read_config
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--data",
-    help="Training data: scenes, a .csv, .jsonl, .lst or .txt file, a folder of images, or 'shards-{00..99}.tar'.",
+    help="Training data: a name (`cirbench list sources`), a table, a list, a folder, or 'shards-{00..99}.tar'.",
 )
 @click.option(
     "--captions", help="Captions of a folder of images: a folder of .txt, or a .csv, .jsonl or COCO's .json file."

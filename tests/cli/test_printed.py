@@ -21,7 +21,7 @@ from cirbench.benchmarks.files.check import link_command
 from cirbench.errors import CirbenchError, CorruptFile, hidden
 from cirbench.methods.loading import parse_parameters
 from cirbench.methods.registry import find_method
-from cirbench.runs.config import RunConfig, resolve
+from cirbench.runs.needs import ways_to_checkpoint
 from cirbench.submissions.check import SubmissionCheck
 from cirbench.submissions.rules import Problem
 from cirbench.support.console import typed
@@ -60,7 +60,7 @@ def broken_submission(folder: Path, name: str) -> str:
 
 
 def unfit_backbone(_: Path, name: str) -> str:
-    return hint_of(lambda: resolve(RunConfig(method=("pli",), dataset="circo", backbone=name)))
+    return "\n".join(ways_to_checkpoint(find_method("pli"), name))
 
 
 HINTS: dict[str, tuple[Callable[[Path, str], str], str]] = {

@@ -41,20 +41,18 @@ def open_source(
 ) -> Source:
     """Open what trainings look at.
 
-    | data                          | captions              | samples                                             |
-    |-------------------------------|-----------------------|-----------------------------------------------------|
-    | ``scenes``, ``scenes:N``      |                       | 60,000 or N pairs that are drawn                    |
-    | ``scenes:triplets``, ``:N``   |                       | 10,000 or N triplets that are drawn                 |
-    | ``pairs.csv``, ``pairs.jsonl`` |                      | rows of ``image`` and ``caption``, or of one alone  |
-    | ``names.lst``                 |                       | images, one path a line                             |
-    | ``texts.txt``                 |                       | texts, one a line                                   |
-    | ``images/``                   |                       | every image below the folder                        |
-    | ``images/``                   | ``captions/``         | ... each with ``captions/<its name>.txt``           |
-    | ``images/``                   | ``pairs.csv``, .jsonl | rows, their paths relative to ``images/``           |
-    | ``images/``                   | ``captions.json``     | the pairs of a captions file of COCO                |
-    | ``triplets.csv``, .jsonl ...  |                       | rows of ``reference``, ``text`` and ``target``      |
-    | ``images/``                   | ``triplets.csv`` ...  | ... their paths relative to ``images/``             |
-    | ``'shards-{000..099}.tar'``   |                       | webdataset shards, on disk or at http(s)://         |
+    | data                                | captions          | samples                                         |
+    |-------------------------------------|-------------------|-------------------------------------------------|
+    | ``scenes``, ``coco:train2017`` ...  |                   | a source by name; see `named_sources`           |
+    | ``pairs.csv``, .tsv, .jsonl, .parquet |                 | rows of ``image`` and ``caption``, or one alone |
+    | ``names.lst``                       |                   | images, one path a line                         |
+    | ``texts.txt``                       |                   | texts, one a line                               |
+    | ``folder/``                         |                   | what lies in it; see `forms.open_folder`        |
+    | ``images/``                         | ``captions/``     | ... each image with ``captions/<its name>.txt`` |
+    | ``images/``                         | ``pairs.csv`` ... | rows, their paths relative to ``images/``       |
+    | ``images/``                         | ``captions.json`` | the pairs of a captions file of COCO            |
+    | ``'shards-{000..099}.tar'``         |                   | webdataset shards, on disk or at http(s)://     |
+    | a table of triplets                 |                   | see `triplet_tables`                            |
 
     Paths in a list are relative to the list.
 
