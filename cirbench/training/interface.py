@@ -196,6 +196,18 @@ class NeedsPreparation(Protocol):
         ...
 
 
+@runtime_checkable
+class HasRates(Protocol):
+    """An objective some of whose weights learn at another rate.
+
+    Attributes:
+        rates: What the learning rate is multiplied by, for the weights whose names in the module begin so; the first
+            beginning that fits counts.
+    """
+
+    rates: Mapping[str, float]
+
+
 class ObjectiveFactory(Protocol):
     """Builds an objective."""
 

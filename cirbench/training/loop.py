@@ -26,7 +26,7 @@ from cirbench.training.log import StepMetrics, smoothed
 from cirbench.training.state import FACTOR, STATE, WINDOW, bound, diverges, suspicion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cirbench.support.console import Advance
     from cirbench.training.callbacks import CheckpointCallback
@@ -116,7 +116,7 @@ class Trainer:
         started, state = time.perf_counter(), self.state
         lr = self._lr(state.step)
         for group in state.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group[FACTOR_OF_RATE]
         state.optimizer.zero_grad(set_to_none=True)
         local_loss = self.step(micro_batches, state.step)
         loss, stopping = self._reduce(local_loss)
@@ -237,6 +237,8 @@ def _seed(seed: int, step: int, micro_batch: int) -> int:
     return int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], "little") >> 1
 
 
+FACTOR_OF_RATE = "factor_of_rate"
+"""Under which name a group of the optimiser's weights has what the learning rate is multiplied by."""
 START = 0.01
 """Where a warm-up that counts epochs begins, as a share of the full rate (PLI's public code)."""
 DROP = 0.1
@@ -266,17 +268,27 @@ def _by_epoch(epoch: int, warmup: int, milestones: tuple[int, ...]) -> float:
     return DROP ** sum(epoch >= milestone for milestone in milestones)
 
 
-def optimizer_for(module: torch.nn.Module, parameters: TrainingParameters) -> torch.optim.AdamW:
-    """AdamW over the weights that want gradients; the loop sets its rate."""
-    wanted = [weights for weights in module.parameters() if weights.requires_grad]
-    decayed = [weights for weights in wanted if parameters.decay == "all" or weights.ndim >= 2]
-    chosen = {id(weights) for weights in decayed}
-    groups = [
-        {"params": decayed, "weight_decay": parameters.weight_decay},
-        {"params": [weights for weights in wanted if id(weights) not in chosen], "weight_decay": 0.0},
-    ]
+def optimizer_for(
+    module: torch.nn.Module, parameters: TrainingParameters, rates: Mapping[str, float] | None = None
+) -> torch.optim.AdamW:
+    """AdamW over the weights that want gradients; the loop sets its rate.
+
+    Args:
+        module: Has the weights.
+        parameters: Of the training.
+        rates: See `cirbench.training.interface.HasRates`.
+    """
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    for name, weights in module.named_parameters():
+        if weights.requires_grad:
+            factor = next((factor for start, factor in (rates or {}).items() if name.startswith(start)), 1.0)
+            decays = parameters.decay == "all" or weights.ndim >= 2
+            groups.setdefault((factor, decays), []).append(weights)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        [
+            {"params": chosen, "weight_decay": parameters.weight_decay if decays else 0.0, FACTOR_OF_RATE: factor}
+            for (factor, decays), chosen in groups.items()
+        ],
         lr=parameters.lr,
         betas=(0.9, parameters.beta2),
         eps=parameters.epsilon,

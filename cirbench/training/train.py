@@ -39,7 +39,7 @@ from cirbench.training.checkpoint import (
     write_card,
 )
 from cirbench.training.data import Batches, Kind, Source
-from cirbench.training.interface import NeedsPreparation, TripletTraining
+from cirbench.training.interface import HasRates, NeedsPreparation, TripletTraining
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, tf32
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
@@ -263,7 +263,8 @@ def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: 
             objective.prepare(request.source, display)
         objective.module.train()
 
-        state = TrainState(objective.module, optimizer_for(objective.module, parameters), request.digest)
+        rates = objective.rates if isinstance(objective, HasRates) else None
+        state = TrainState(objective.module, optimizer_for(objective.module, parameters, rates), request.digest)
         resume(state, saver.folder)
         batches.skip(state.skipped)
         callback = CheckpointCallback(

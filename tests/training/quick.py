@@ -24,8 +24,8 @@ OF_METHODS: Mapping[str, Mapping[str, str]] = {
 }
 """What some need besides to be quick, or to run on a backbone that they know nothing of."""
 
-ON_BLIP = ("early-fusion",)
-"""What can only be trained on a BLIP."""
+ON_BLIP = ("early-fusion", "blip4cir", "bi-blip4cir")
+"""What is trained on a BLIP, the only backbone for one of them."""
 
 
 def trained() -> list[str]:
