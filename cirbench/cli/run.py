@@ -69,6 +69,12 @@ _WHERE = (
         "--limit", type=click.IntRange(min=1), help="Evaluate the first N queries only; the result is marked partial."
     ),
     click.option(
+        "--allow-overlap",
+        is_flag=True,
+        default=None,
+        help="Go on where triplets to train on show images of the protocol; the table says so.",
+    ),
+    click.option(
         "--allow-missing",
         is_flag=True,
         default=None,

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 )
 @click.option("--data-root", help="Folder of the data sets, for data by name.  [default: CIRBENCH_DATA]")
 @click.option("--skip-broken", type=click.IntRange(min=0), metavar="N", help="Leave out and count N unusable samples.")
+@click.option(
+    "--allow-overlap",
+    is_flag=True,
+    default=None,
+    help="Go on where triplets show images of a protocol that is evaluated; the card says so.",
+)
 @click.option("--workers", type=click.IntRange(min=0), help="Number of processes that decode.  [default: 0 on a CPU]")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a training parameter.")
 @click.option("--config", type=click.Path(path_type=Path), help="Read options from a TOML file; those given here win.")
@@ -100,6 +106,7 @@ def _configuration(method: str, file: Path | None, given: dict[str, Any]) -> Tra
     help="State a training parameter that the file does not hold.",
 )
 @click.option("--ema", is_flag=True, help="Take the averaged weights (EMA) that FILE holds.")
+@click.option("--selected-on", metavar="PROTOCOL", help="Protocol on which its authors chose the weights.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: one in the cache]"
 )
@@ -111,6 +118,7 @@ def convert_command(
     activation: Activation | None,
     assignments: tuple[str, ...],
     ema: bool,
+    selected_on: str | None,
     output: Path | None,
 ) -> None:
     """Make a checkpoint of METHOD from FILE, as its authors published it.
@@ -133,7 +141,7 @@ def convert_command(
     from cirbench.methods.training import convert
 
     model = load_backbone(backbone, weights=weights, activation=activation, device="cpu")
-    print_path(convert(spec, file, model, parameters, output=output, ema=ema))
+    print_path(convert(spec, file, model, parameters, output=output, ema=ema, selected_on=selected_on))
 
 
 @click.command()

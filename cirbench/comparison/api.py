@@ -153,6 +153,7 @@ def evaluate(
     batch_size: int | None = None,
     limit: int | None = None,
     allow_missing: bool = False,
+    allow_overlap: bool = False,
     seed: int = 0,
     seeds: Sequence[int] = (),
     output: str | Path = "runs",
@@ -189,6 +190,7 @@ def evaluate(
         batch_size: Images or texts at once; chosen if not given.
         limit: How many queries are evaluated, the first ones; the result is marked partial.
         allow_missing: Go on without images that are missing or broken; the result is marked partial.
+        allow_overlap: Go on where triplets that a method is trained on show images of the protocol; it is recorded.
         seed: Random seed for training and intervals.
         seeds: Several seeds in place of one: a method with a random part runs once for each, and its row is their mean.
         output: Folder for the runs.
@@ -239,6 +241,7 @@ def evaluate(
         "batch_size": batch_size or 0,
         "limit": limit,
         "allow_missing": allow_missing,
+        "allow_overlap": allow_overlap,
         "seed": None if seeds else seed,
         "seeds": list(seeds) or None,
         "output": str(output),

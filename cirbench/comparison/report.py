@@ -21,6 +21,7 @@ from cirbench.comparison.tables import (
     statistics_caption,
     thin_notes,
     title,
+    training_notes,
     value_with_interval,
 )
 from cirbench.errors import visible
@@ -93,6 +94,7 @@ def overview_table(
             *(() if standings is None else thin_notes(standings)),
             *(remark for run, name in zip(runs, names, strict=True) if (remark := seeds_remark(run, name))),
             *scored_notes([*zip(names, runs, strict=True)]),
+            *training_notes([*zip(names, runs, strict=True)]),
         ),
         foot=_at_most(runs[0].result, [headline.label, *labels], columns),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING
 
 from cirbench.comparison.baselines import baselines_beside, diagnose, unimodal_of
@@ -239,13 +240,29 @@ def _notes(standings: Standings) -> list[str]:
             f"Minimum detectable effect at 80 % power: {span} points{by_pair}, at p < {SIGNIFICANCE} before correction."
         )
     scored = scored_notes([(row.name, row.run) for row in standings.rows])
-    return [*notes, *thin_notes(standings), *scored, *standings.remarks]
+    trained = training_notes([(row.name, row.run) for row in standings.rows])
+    return [*notes, *thin_notes(standings), *scored, *trained, *standings.remarks]
 
 
 def scored_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
     """Name the runs of which nothing is known but what was declared."""
     scored = [name for name, run in named if run.result.scored is not None]
     return [f"Made elsewhere and scored here, with what is declared of them: {', '.join(scored)}."] if scored else []
+
+
+def training_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
+    """Say which rows are no numbers of unseen data: chosen on this protocol, or trained on its images."""
+    chosen = [name for name, run in named if _chosen_on(run.result.method.selected_on, run.result.protocol.name)]
+    shared = [f"{name} ({run.result.method.overlap})" for name, run in named if run.result.method.overlap]
+    notes = [f"Weights chosen by their score on this protocol, so not of unseen data: {', '.join(chosen)}."]
+    images = [f"Trained on images of this protocol, whose number is in brackets: {', '.join(shared)}."]
+    return [*(notes if chosen else ()), *(images if shared else ())]
+
+
+def _chosen_on(selected_on: str | None, protocol: str) -> bool:
+    """Whether a declaration in words or by name is of this protocol, whatever its version."""
+    id = protocol.partition("@")[0]
+    return re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", selected_on or "") is not None
 
 
 def thin_notes(standings: Standings) -> list[str]:

@@ -56,6 +56,7 @@ def training_request(spec: MethodSpec, backbone: Backbone, source: Source, param
         UsageError: The method is not trained, or cannot train on this backbone or source.
         PluginFailed: Its objective cannot be imported.
     """
+    from cirbench.training.heldout import divide
     from cirbench.training.train import Request
 
     if spec.trainer is None:
@@ -65,7 +66,10 @@ def training_request(spec: MethodSpec, backbone: Backbone, source: Source, param
     objective = load_object(spec.trainer, owner=f"the training of {spec.name}")
     if parameters.samples is not None:
         source = source.first(parameters.samples)
-    return Request(spec.name, objective, parameters, backbone, source, spec.trains_on)
+    division = divide(source, parameters)
+    return Request(
+        spec.name, objective, parameters, backbone, division.trained, spec.trains_on, held_out=division.held_out
+    )
 
 
 def train_method(
@@ -91,6 +95,7 @@ def convert(
     *,
     output: Path | None = None,
     ema: bool = False,
+    selected_on: str | None = None,
 ) -> Path:
     """Convert a file that a method's authors published, and return the folder of the checkpoint.
 
@@ -103,6 +108,7 @@ def convert(
         parameters: With which they did, as far as the method reads them in use.
         output: Where the checkpoint goes; a folder of the cache if not given.
         ema: Take the averaged weights that the file holds beside others.
+        selected_on: The protocol on which its authors chose the weights.
 
     Raises:
         UsageError: The method has no such files; the file is another one, or of another backbone; the folder is taken.
@@ -121,7 +127,8 @@ def convert(
     source = sha256_of_file(path)
     training = msgspec.to_builtins(parameters)
     asked = {"converted": source, "method": spec.name, "backbone": backbone.identity.digest, "training": training}
-    request = digest(asked | {"ema": True} if ema else asked)
+    further = {"ema": ema, "selected_on": selected_on}
+    request = digest(asked | {name: value for name, value in further.items() if value})
     folder = output or cache_root() / "checkpoints" / f"{spec.name}-{request[:12]}"
     if (folder / CARD).is_file():
         if read_card(folder).request != request:
@@ -147,6 +154,7 @@ def convert(
         steps=0,
         losses=[],
         seconds=0.0,
+        selected_on=selected_on,
         device="cpu",
         threads=torch.get_num_threads(),
         packages=packages(),

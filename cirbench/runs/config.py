@@ -55,6 +55,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         batch_size: Images or texts at once; 0 chooses one.
         limit: How many queries are evaluated, the first ones; the result is marked partial.
         allow_missing: Go on without images that are missing or broken; the result is marked partial.
+        allow_overlap: Go on where triplets that a method is trained on show images of the protocol; it is recorded.
         seed: Random seed for training and bootstrap.
         seeds: Several of them in place of one: a method with a random part is run once for each.
         output: Folder for the runs.
@@ -80,6 +81,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     batch_size: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
     allow_missing: bool = False
+    allow_overlap: bool = False
     seed: Natural = 0
     seeds: tuple[Natural, ...] = ()
     output: str = "runs"

@@ -30,6 +30,7 @@ from cirbench.runs.record import (
     latest_otherwise_equal,
     result_of,
 )
+from cirbench.runs.validation import refuse_overlap
 from cirbench.support import console
 from cirbench.support.code import Code, current_code
 from cirbench.support.distributed import barrier, broadcast_object, get_context
@@ -61,12 +62,14 @@ class Job:
         checkpoint: Folder of its checkpoint; ``None`` for a method without training.
         identity: What decides the numbers.
         folder: Where the run goes.
+        overlap: How many images of the protocol the method was trained on.
     """
 
     entrant: Entrant
     checkpoint: Path | None
     identity: Identity
     folder: Path
+    overlap: int = 0
 
     @property
     def done(self) -> bool:
@@ -88,6 +91,7 @@ class Session:
     def __init__(self, config: RunConfig | Resolved, ground: Ground | None = None) -> None:
         self.resolved = config if isinstance(config, Resolved) else resolve(config)
         self.ground = ground or Ground(self.resolved)
+        self._overlap: dict[str, int] = {}
         self._sources: dict[tuple[str, Kind], Source] = {}
 
     @cached_property
@@ -176,7 +180,9 @@ class Session:
             lost=sorted(self.ground.lost.images),
         )
         folder = Path(config.output) / self.resolved.entry.dataset / f"{spec.name}-{identity.digest[:8]}"
-        return Job(entrant, checkpoint, identity, folder)
+        name = self.ground.protocol.name
+        overlap = self._overlap.get(spec.name) or (0 if card is None else card.overlap.get(name, 0))
+        return Job(entrant, checkpoint, identity, folder, overlap)
 
     def _same_for_every_seed(self) -> str:
         """Name the methods of several seeds that run once, since nothing random is left in them; or nothing."""
@@ -233,7 +239,11 @@ class Session:
         data = self.resolved.data_for(entrant.spec)
         assert data is not None
         source = self._source(data, entrant.spec.trains_on)
-        return training_request(entrant.spec, self.ground.backbone, source, entrant.training)
+        request = training_request(entrant.spec, self.ground.backbone, source, entrant.training)
+        allowed = self.resolved.config.allow_overlap
+        overlap = refuse_overlap(request.source, [self.ground.protocol], allowed=allowed)
+        self._overlap.update(dict.fromkeys([entrant.spec.name], sum(overlap.values())))
+        return dataclasses.replace(request, overlap=overlap)
 
     def _finished(self, job: Job, *, force: bool) -> Run:
         """The run of a job: the one that is there, or one that is made now."""

@@ -42,6 +42,7 @@ class TrainConfig(Parameters, frozen=True):
         captions: The captions of a folder of images.
         data_root: Folder of the data sets, for data by name; CIRBENCH_DATA if not given.
         skip_broken: How many samples that cannot be used may be left out.
+        allow_overlap: Go on where triplets show images of a protocol that is evaluated on the way.
         workers: Processes that decode images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Random seed of the training.
@@ -64,6 +65,7 @@ class TrainConfig(Parameters, frozen=True):
     captions: str | None = None
     data_root: str | None = None
     skip_broken: Annotated[int, msgspec.Meta(ge=0)] = 0
+    allow_overlap: bool = False
     workers: Annotated[int, msgspec.Meta(ge=0)] | None = None
     device: str = "auto"
     seed: int | None = None
@@ -87,6 +89,7 @@ def train(
     captions: str | Path | None = None,
     data_root: str | Path | None = None,
     skip_broken: int = 0,
+    allow_overlap: bool = False,
     evaluate: Sequence[str] = (),
     eval_every: int | None = None,
     monitor: str | None = None,
@@ -114,6 +117,7 @@ def train(
         captions: The captions of a folder of images.
         data_root: Folder of the data sets, for data by name; CIRBENCH_DATA if not given.
         skip_broken: How many samples that cannot be used may be left out.
+        allow_overlap: Go on where triplets show images of a protocol that is evaluated on the way; the card says so.
         evaluate: Ids of protocols to evaluate on during training.
         eval_every: Steps between two evaluations; the end of each epoch if not given.
         monitor: The id of the protocol whose best checkpoint is kept instead of the last one.
@@ -143,6 +147,7 @@ def train(
         "captions": captions,
         "data_root": data_root,
         "skip_broken": skip_broken,
+        "allow_overlap": allow_overlap,
         "workers": workers,
         "device": device,
         "seed": seed,
@@ -177,7 +182,7 @@ def execute(config: TrainConfig, *, restart: bool = False) -> Path:
 
 def plan(config: TrainConfig) -> Request:
     """Resolve a configuration against what there is, and check all of it; nothing is written."""
-    from cirbench.runs.validation import validation_config
+    from cirbench.runs.validation import evaluated_protocols, refuse_overlap, validation_config
     from cirbench.training.contrastive import CLIP
     from cirbench.training.data.source import OPENED
     from cirbench.training.log import require_trackers
@@ -190,13 +195,15 @@ def plan(config: TrainConfig) -> Request:
         spec,
         request.backbone,
         config.evaluate,
+        request.held_out,
         eval_every=config.eval_every,
         monitor=config.monitor,
         keep_epochs=config.keep_epochs,
     )
     if "caption" in OPENED[request.kind]:
         _say_truncation(source, request.backbone)
-    return dataclasses.replace(request, validation=validation, skip_broken=config.skip_broken)
+    overlap = refuse_overlap(request.source, evaluated_protocols(validation), allowed=config.allow_overlap)
+    return dataclasses.replace(request, validation=validation, skip_broken=config.skip_broken, overlap=overlap)
 
 
 def _method_request(spec: MethodSpec, config: TrainConfig, source: Source) -> Request:

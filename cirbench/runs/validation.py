@@ -11,28 +11,32 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import FeatureStore, default_store
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.images import require_images
-from cirbench.errors import UsageError
+from cirbench.errors import CheckFailed, MissingData, UsageError, some
 from cirbench.methods.evaluate import evaluate
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, reference_baseline
+from cirbench.protocol import Triplet
 from cirbench.support import console
 from cirbench.support.distributed import barrier, get_context
 from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CheckpointScore, read_card
+from cirbench.training.heldout import HELD_OUT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import Method, MethodSpec
-    from cirbench.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol, Item
+    from cirbench.training.data import Source
 
 
 def validation_config(
     spec: MethodSpec | None,
     backbone: Backbone,
     protocols: Sequence[str],
+    held_out: EvaluationProtocol | None = None,
     *,
     eval_every: int | None = None,
     monitor: str | None = None,
@@ -44,6 +48,7 @@ def validation_config(
         spec: The method; ``None`` where a backbone is trained, which is evaluated by the sum of image and text.
         backbone: Where the training starts from.
         protocols: Ids of protocols to evaluate on; all are opened now, so that a mistake is found before the training.
+        held_out: What `HELD_OUT` stands for among them.
         eval_every: Steps between two evaluations; ``None`` for the end of each epoch.
         monitor: The id of the protocol whose best checkpoint is kept; it need not be among ``protocols``.
         keep_epochs: Keep a checkpoint of each epoch.
@@ -58,7 +63,7 @@ def validation_config(
         raise UsageError(
             "--eval-every says when to evaluate, and --evaluate is missing.", hint="Add --evaluate PROTOCOL."
         )
-    opened = {id: _opened(id) for id in wanted}
+    opened = {id: _held_out(held_out) if id == HELD_OUT else _opened(id) for id in wanted}
     return ValidationConfig(
         protocols=tuple(protocol.name for protocol in opened.values()),
         evaluate=_Evaluation(spec, backbone, tuple(opened.values())) if opened else None,
@@ -66,6 +71,71 @@ def validation_config(
         monitor=opened[monitor].name if monitor else None,
         keep_epochs=keep_epochs,
     )
+
+
+def evaluated_protocols(validation: ValidationConfig) -> tuple[EvaluationProtocol, ...]:
+    """The protocols that a training is evaluated on."""
+    return validation.evaluate.protocols if isinstance(validation.evaluate, _Evaluation) else ()
+
+
+def _held_out(protocol: EvaluationProtocol | None) -> EvaluationProtocol:
+    if protocol is None:
+        raise UsageError(
+            f"--evaluate or --monitor {HELD_OUT} is for a part of the triplets, and none is held out.",
+            hint="Of a method that is trained on triplets, hold some out: --set held_out=0.1",
+        )
+    return protocol
+
+
+def refuse_overlap(source: Source, protocols: Iterable[EvaluationProtocol], *, allowed: bool) -> dict[str, int]:
+    """Count the images of protocols that a training on triplets looks at, by content.
+
+    Args:
+        source: What is trained on; other sources than triplets are not looked at.
+        protocols: What is to be evaluated.
+        allowed: Whether it may be.
+
+    Raises:
+        CheckFailed: There are such images, and they are not allowed.
+    """
+    protocols = [protocol for protocol in protocols if protocol.id != HELD_OUT]
+    if not protocols or not isinstance(source.samples[0], Triplet):
+        return {}
+    trained = {content: item for item in _items(source) if (content := _content(item)) is not None}
+    found: dict[str, int] = {}
+    for protocol in protocols:
+        items = [] if protocol.gallery is None or protocol.gallery.images is None else protocol.gallery.items
+        shared = sorted({
+            item.id
+            for item in (*items, *(query.reference for query in protocol.queries))
+            if _content(item) in trained
+        })  # fmt: skip
+        if shared and not allowed:
+            raise CheckFailed(
+                f"{len(shared)} images of {protocol.name} are among those of {source.name}: {some(shared)}.",
+                hint="Train on other triplets; or give --allow-overlap: it is recorded in the card, and said "
+                "below each table.",
+            )
+        if shared:
+            found[protocol.name] = len(shared)
+    return found
+
+
+def _items(source: Source) -> Iterator[Item]:
+    seen: set[str] = set()
+    for place, triplet in enumerate(source.samples):
+        if place not in source.unusable and isinstance(triplet, Triplet):
+            for item in (triplet.reference, triplet.target, *triplet.negatives):
+                if item.id not in seen:
+                    seen.add(item.id)
+                    yield item
+
+
+def _content(item: Item) -> str | None:
+    try:
+        return item.image.content
+    except MissingData:  # who needs it says so
+        return None
 
 
 def _opened(id: str) -> EvaluationProtocol:

@@ -78,6 +78,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         threads: CPU threads that computed, in each process.
         processes: How many processes took part.
         skipped: How many samples could not be used and were left out.
+        overlap: By protocol, how many of its images the training looked at, where that was allowed.
         packages: Versions.
         created: When it was finished, UTC, ISO 8601.
     """
@@ -106,6 +107,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     selected_on: str | None = None
     processes: int = 1
     skipped: int = 0
+    overlap: dict[str, int] = {}
 
 
 def write_card(folder: Path, card: Card) -> None:

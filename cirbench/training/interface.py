@@ -110,12 +110,15 @@ class TripletTraining(TrainingParameters, frozen=True, kw_only=True):
         duplicates: Where a batch asks for one target several times, the others are taken for wrong answers (keep) or
             are left out of the loss (mask); or an epoch asks for each target once, by one of its triplets (once).
         negatives: How many of a triplet's own negatives take part, beside the other targets of the batch.
+        held_out: The share of the groups, or of the references where there are none, that is kept from the training, to
+            be named by --evaluate or --monitor held-out.
     """
 
     captions: CaptionPolicy = "joined"
     caption_form: CaptionForm = "annotated"
     duplicates: Duplicates = "mask"
     negatives: Natural = 0
+    held_out: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
 
 
 class TripletImageTraining(TripletTraining, frozen=True, kw_only=True):

@@ -45,10 +45,11 @@ from cirbench.training.loop import Step, Trainer, enable_activation_checkpointin
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
+    from cirbench.protocol import EvaluationProtocol
     from cirbench.support.code import Code
     from cirbench.support.console import NotedDisplay
     from cirbench.training.interface import ObjectiveFactory, TrainingParameters
@@ -69,6 +70,8 @@ class Request:
         model_files: Files that are copied beside the weights, so that a checkpoint is a model folder.
         validation: What is evaluated on the way, and which weights are kept.
         skip_broken: How many samples that cannot be used may be left out.
+        held_out: The protocol of what was held out of the source.
+        overlap: By protocol, how many of its images are trained on.
     """
 
     method: str
@@ -81,6 +84,8 @@ class Request:
     model_files: tuple[Path, ...] = ()
     validation: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
     skip_broken: int = 0
+    held_out: EvaluationProtocol | None = None
+    overlap: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.source.require(self.kind, owner=self.method)
@@ -370,6 +375,7 @@ def _write_checkpoint(request: Request, state: TrainState, folder: Path) -> None
         evaluations=state.evaluations,
         processes=get_context().world_size,
         skipped=len(state.skipped),
+        overlap=dict(request.overlap),
     )
     write_card(folder, card)
 
