@@ -163,7 +163,7 @@ def _runs(folder: str) -> Rows:
                 "method": result.method.name,
                 "backbone": result.backbone.name,
                 "headline": headline,
-                "state": "partial" if result.counts.partial else "whole",
+                "state": ("partial" if result.counts.partial else "whole") + (", scored" if result.scored else ""),
             }
         )
     return rows

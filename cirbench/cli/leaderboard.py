@@ -178,6 +178,8 @@ def reproduce_command(
         return
     if row is None:
         raise UsageError("Say which row.", hint="`cirbench reproduce --list` names them.")
+    if (Path(row) / "result.json").is_file():
+        raise _is_a_run(Path(row))
     found = published.find(row)
 
     from cirbench.leaderboard.reproduce import DIFFERS, Reproduction, as_table
@@ -201,6 +203,19 @@ def reproduce_command(
             f"{sum(each.verdict == DIFFERS for each in outcome.found)} of {len(outcome.found)} numbers differ.",
             hint=f"`cirbench reproduce {typed(row)} --plan` says what is known about how the row was made.",
         )
+
+
+def _is_a_run(folder: Path) -> UsageError:
+    """Say how a run is made again, or that nothing here can make it."""
+    from cirbench.runs.folder import CONFIG, load_run
+
+    if load_run(folder).result.scored is None:
+        again = f"cirbench run --config {typed(folder / CONFIG)}"
+        return UsageError(f"{folder} is a run, not a published row.", hint=f"It is made again by: {again}")
+    return UsageError(
+        f"{folder} was made elsewhere and scored here: nothing here can make its ranking again.",
+        hint=f"The same files score to the same run: cirbench score --config {typed(folder / CONFIG)}",
+    )
 
 
 def _listing(published: Published, part: str) -> Table:

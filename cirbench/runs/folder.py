@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted, some
+from cirbench.methods.registry import find_baselines
 from cirbench.metrics import Measure, Measurement
 from cirbench.metrics.measure import per_query
 from cirbench.metrics.statistics import intervals
@@ -323,6 +324,9 @@ def load_baselines(names: Sequence[str | Path], protocol: EvaluationProtocol) ->
         names: Their folders, or patterns of them.
         protocol: On which they must be.
 
+    Returns:
+        The untrained baselines first, image, text, image and text; then the others as they were named.
+
     Raises:
         MissingData: There is no finished run, or it is damaged.
         UsageError: They are of another protocol, of a part of it, or of different backbones.
@@ -343,7 +347,8 @@ def load_baselines(names: Sequence[str | Path], protocol: EvaluationProtocol) ->
             f"The baselines ran on different backbones: {some([*backbones.values()])}.",
             hint="Give those on the backbone of what is compared with them.",
         )
-    return tuple(runs)
+    order = [spec.name for spec in find_baselines().values()]
+    return tuple(sorted(runs, key=lambda run: [*order, run.result.method.name].index(run.result.method.name)))
 
 
 def backbone_of(runs: Sequence[Run]) -> BackboneRecord | None:

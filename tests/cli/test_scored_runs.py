@@ -12,6 +12,7 @@ import pytest
 
 from cirbench.benchmarks import load_protocol
 from cirbench.cli import execute
+from cirbench.leaderboard.board import read_leaderboard
 from cirbench.runs.folder import Run, load_run
 from tests.submissions import server_files
 
@@ -62,12 +63,8 @@ def test_a_scored_run_says_where_it_came_from_and_what_was_declared(capsys: pyte
     assert f"Run {run.folder}" in out
     assert "each is divided by its own" in err
     method, backbone = run.result.method, run.result.backbone
-    assert (method.name, method.title, method.supervision, method.trained_on) == (
-        "my-method",
-        "My Method",
-        "triplets",
-        "CC3M",
-    )
+    assert (method.name, method.title, method.supervision) == ("my-method", "My Method", "triplets")
+    assert method.trained_on == "CC3M"
     assert (method.uses_triplets, method.uses_llm, method.uses_shared_concept) == ("yes", "no", "unknown")
     assert (backbone.name, backbone.architecture, backbone.weights) == ("ViT-L/14", "ViT-L/14 (declared)", "not stated")
     assert run.result.scored is not None
@@ -127,7 +124,7 @@ def test_scored_runs_are_compared_and_told_apart(
     assert "f0.npz" in capsys.readouterr().out
     assert execute(["report", str(good.folder), "--worst", "2"]) == 0
     assert execute(["list", "runs"]) == 0
-    assert "good" in capsys.readouterr().out
+    assert "whole, scored" in capsys.readouterr().out
 
 
 def test_runs_on_the_same_backbone_give_the_composition_columns(
@@ -166,6 +163,51 @@ def test_baselines_of_another_backbone_or_protocol_are_refused(capsys: pytest.Ca
     for options, message in cases:
         assert execute([*score, "-o", "runs", *options]) in (2, 3)
         assert message in capsys.readouterr().err
+
+
+def test_a_scored_run_is_published_as_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = scored(
+        "--name", "Mine", "--backbone", "ViT-L/14", "--supervision", "triplets", "--trained-on", "~1M pairs", pull=1.0
+    )
+    capsys.readouterr()
+    assert execute(["leaderboard", "add", str(run.folder), "--entries", "entries"]) == 0
+    folder = tmp_path / capsys.readouterr().out.strip()
+    entry = json.loads((folder / "entry.json").read_text())
+    assert [file["name"] for file in entry["scored"]["files"]] == ["f0.npz", "q.json", "f0.npz", "g.json"]
+    assert entry["method"]["trained_on"] == "~1M pairs"
+    assert entry["commands"] == [
+        "cirbench score --dataset scenes --protocol scenes/tiny --features f0.npz:queries f0.npz:gallery "
+        "--query-ids q.json --gallery-ids g.json --output runs --name mine --supervision triplets --backbone ViT-L/14"
+    ]
+    assert execute(["leaderboard", "check", "--entries", "entries"]) == 0
+    board = read_leaderboard(tmp_path / "entries")
+    (row,) = [row for board in board.boards for row in board.rows if row.id == entry["id"]]
+    assert (row.badge, row.backbone) == ("scored here", "ViT-L/14")
+    assert row.disclosures["trained on"] == "~1M pairs"
+    assert row.disclosures["selected on"] == "unknown"
+    assert "what its author declares" in row.caveats[0]
+    assert row.source.startswith("scored from features that were made elsewhere, by cirbench")
+
+
+def test_an_entry_that_hides_that_it_was_scored_does_not_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = scored("--name", "mine")
+    capsys.readouterr()
+    assert execute(["leaderboard", "add", str(run.folder), "--entries", "entries"]) == 0
+    path = tmp_path / capsys.readouterr().out.strip() / "entry.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "scored": None}))
+    assert execute(["leaderboard", "check", "--entries", "entries"]) == 4
+    assert "its seal does not fit" in capsys.readouterr().out
+
+
+def test_reproduce_says_that_a_scored_run_cannot_be_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    run = scored("--name", "mine")
+    capsys.readouterr()
+    assert execute(["reproduce", str(run.folder)]) == 2
+    err = capsys.readouterr().err
+    assert "was made elsewhere and scored here: nothing here can make its ranking again" in err
+    assert f"cirbench score --config {run.folder.absolute()}/config.toml" in err
 
 
 # Hidden labels.
@@ -208,6 +250,27 @@ def lists_of(protocol: EvaluationProtocol, length: int) -> dict[str, list[str]]:
         names = dict.fromkeys([*group, *protocol.gallery.ids[: length + 10]])
         found[query.id] = [name for name in names if name != query.reference.id][:length]
     return found
+
+
+@pytest.mark.slow
+def test_a_server_scored_entry_of_lists_says_that_they_were_made_elsewhere(
+    annotation_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not (annotation_root / "cirr" / "captions" / "cap.rc2.test1.json").is_file():
+        pytest.skip(f"{annotation_root} has no cirr/captions/cap.rc2.test1.json")
+    (tmp_path / "lists.json").write_text(json.dumps(lists_of(load_protocol("cirr/test1", annotation_root), 50)))
+    data = ["--data-root", str(annotation_root)]
+    assert execute(["submit", "build", "lists.json", "-d", "cirr", "--split", "test1", *data]) == 0
+    recall, subset = sorted(tmp_path.glob("submissions/cirr/*.recall*.json"))
+    for path, scores in ((recall, "Recall@1=1,Recall@5=5,Recall@10=8,Recall@50=20"), (subset, "Recall_subset@1=20")):
+        assert execute(["submit", "record", str(path), "--scores", scores, *data]) == 0
+    (folder,) = (path.parent for path in tmp_path.glob("runs/cirr/*/result.json"))
+    receipts = [word for path in tmp_path.glob("submissions/cirr/*.receipt.json") for word in ("--receipt", str(path))]
+    capsys.readouterr()
+    assert execute(["leaderboard", "add", str(folder), "--entries", "entries", *receipts, *data]) == 0
+    board = read_leaderboard(tmp_path / "entries")
+    (row,) = [row for board in board.boards for row in board.rows if row.badge == "server-scored"]
+    assert "what its author declares" in row.caveats[0]
 
 
 @pytest.mark.slow
