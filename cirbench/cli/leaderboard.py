@@ -135,7 +135,7 @@ def show(board: str, entries: Path, form: str, wide: bool) -> None:
 @click.option(
     "--plan",
     is_flag=True,
-    help="Say what the row needs and what of it is here; fetch weights that are not cached, and run nothing.",
+    help="Say what the row needs and what of it is here, and run nothing.",
 )
 @click.option("--data-root", help="Folder of the annotations.  [default: CIRBENCH_DATA]")
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
@@ -183,11 +183,12 @@ def reproduce_command(
     found = published.find(row)
 
     from cirbench.leaderboard.reproduce import DIFFERS, Reproduction, as_table
+    from cirbench.support.needs import entry_lines, need_lines
 
     again = Reproduction(found, published, {**options, "set": pairs(parameters)})
     if plan:
-        for line in (*again.needs(), *(f"note        {note}" for note in again.plan.notes)):
-            print_lines([str(line)])
+        notes = (line for note in again.plan.notes for line in entry_lines("note", "", note))
+        print_lines([*need_lines(again.needs()), *notes])
         return
     outcome = again.run()
     if outcome.upload:

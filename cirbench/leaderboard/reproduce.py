@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cirbench.benchmarks.catalogue import load_protocol, protocols
-from cirbench.benchmarks.images import require_images
+from cirbench.benchmarks.catalogue import protocols
 from cirbench.comparison.published import Recipe
-from cirbench.errors import CirbenchError, MissingData, UsageError
+from cirbench.errors import MissingData, UsageError
 from cirbench.methods.registry import find_method
 from cirbench.runs.config import read_config
-from cirbench.runs.needs import ways_to_checkpoint
 from cirbench.runs.session import Session
 from cirbench.submissions.build import build_submission, upload_hint
 from cirbench.submissions.receipts import read_receipt, receipt_path
-from cirbench.support.console import typed
+from cirbench.support.needs import Need, need_lines
 from cirbench.support.tables import Column, Number, Table
-from cirbench.training.checkpoint import read_card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,24 +139,6 @@ SUBMISSIONS = Path("submissions")
 
 
 @dataclasses.dataclass(frozen=True)
-class Need:
-    """One thing that a row needs.
-
-    Attributes:
-        what: In a word.
-        which: Which one.
-        missing: Why it is not here, and the command that gets it; ``None`` where it is.
-    """
-
-    what: str
-    which: str
-    missing: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.what:<11} {self.which}" + (f"\n{'':<11} missing: {self.missing}" if self.missing else "")
-
-
-@dataclasses.dataclass(frozen=True)
 class Outcome:
     """What came of a row.
 
@@ -205,23 +185,24 @@ class Reproduction:
             **given,
             "set": chosen,
         }
+        if self.spec.trainer is not None and "checkpoint" not in given:
+            values["train"] = dict(self.plan.recipe.training)
         self.config: RunConfig = read_config(None, values)
 
-    def needs(self, *, weights: bool = True) -> tuple[Need, ...]:
-        """List everything that the row needs, and what of it is missing; with ``weights`` the backbone is loaded."""
-        config = self.config
-        parameters = ", ".join(f"{key}={value}" for key, value in config.set.items())
-        found = [Need("method", f"{self.spec.name}{f' ({parameters})' if parameters else ''}")]
-        found.append(Need("data", self.entry.title, _missing(self._open_data)))
-        name = f"{config.backbone}{f', {config.preprocessing}' if config.preprocessing else ''}"
-        found.append(Need("backbone", name, _missing(self._open_backbone) if weights else None))
-        if self.spec.trainer is not None:
-            found.append(
-                Need("checkpoint", config.checkpoint or "of the trained method", _missing(self._open_checkpoint))
-            )
+    @cached_property
+    def _session(self) -> Session:
+        return Session(self.config)
+
+    def needs(self) -> tuple[Need, ...]:
+        """List everything that the row needs, there or missing; no network is asked."""
+        parameters = ", ".join(f"{key}={value}" for key, value in self.config.set.items())
+        found = [
+            Need("method", f"{self.spec.name}{f' ({parameters})' if parameters else ''}", True),
+            *self._session.needs,
+        ]
         for each in self.plan.recipe.inputs:
-            missing = None if {*each.parameters} & config.set.keys() else "give it with --set"
-            found.append(Need(each.parameters[0], each.what, missing))
+            given = bool({*each.parameters} & self.config.set.keys())
+            found.append(Need(each.parameters[0], each.what, given, how=(f"Give it: --set {each.parameters[0]}=FILE",)))
         return tuple(found)
 
     def run(self) -> Outcome:
@@ -230,9 +211,11 @@ class Reproduction:
         Raises:
             MissingData: Something that the row needs is not here; the message lists all of it.
         """
-        if any(need.missing for need in self.needs(weights=False)):
-            raise self._incomplete()
-        (run,) = (run for run in Session(self.config).run() if run.result.method.name == self.spec.name)
+        missing = [need for need in self.needs() if not need.there]
+        if any(need.blocks for need in missing):
+            lines = "\n".join(need_lines(missing))
+            raise MissingData(f"{self.row.id} needs {len(missing)} things that are not here:", hint=lines)
+        (run,) = (run for run in self._session.run() if run.result.method.name == self.spec.name)
         if run.result.metrics:
             return Outcome(run, agreements(self.row, run.result))
         paths = build_submission(run, SUBMISSIONS, protocol=None)
@@ -241,47 +224,3 @@ class Reproduction:
         if scores:
             return Outcome(run, answered(self.row, scores))
         return Outcome(run, (), paths, upload_hint(self.entry.dataset))
-
-    def _incomplete(self) -> MissingData:
-        needs = [need for need in self.needs() if need.missing]
-        lines = "\n".join(f"  {need.what}: {need.which}\n    {need.missing}" for need in needs)
-        return MissingData(f"{self.row.id} needs {len(needs)} things that are not here:", hint=lines)
-
-    @property
-    def how_to_train(self) -> str:
-        """How to get a checkpoint like the row's, with the commands."""
-        training = "".join(f" --set {typed(f'{name}={value}')}" for name, value in self.plan.recipe.training.items())
-        backbone = self.config.backbone or self.plan.backbone
-        return " ".join(ways_to_checkpoint(self.spec, backbone, training))
-
-    def _open_data(self) -> None:
-        root = None if self.config.data_root is None else Path(self.config.data_root)
-        require_images(load_protocol(self.entry.address, root))
-
-    def _open_backbone(self) -> None:
-        from cirbench.backbones import load_backbone
-
-        assert self.config.backbone is not None
-        weights = None if self.config.weights is None else Path(self.config.weights)
-        load_backbone(
-            self.config.backbone,
-            weights=weights,
-            ema=self.config.ema,
-            activation=self.config.activation,
-            device="cpu",
-        )
-
-    def _open_checkpoint(self) -> None:
-        if self.config.checkpoint is None:
-            raise MissingData(f"{self.how_to_train}; then give --checkpoint CHECKPOINT")
-        read_card(Path(self.config.checkpoint))
-
-
-def _missing(open_it: Any) -> str | None:
-    """What a thing says that cannot be opened, in one line."""
-    try:
-        open_it()
-    except CirbenchError as error:
-        first = error.message.splitlines()[0]
-        return " ".join([first, *(error.hint or "").splitlines()[:1]])
-    return None

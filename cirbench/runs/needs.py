@@ -191,7 +191,9 @@ def _ways(resolved: Resolved, entrant: Entrant) -> tuple[str, ...]:
         lines.append(f"cirbench data get {example.name} --data-root {typed(root)}")
         lines[-1] += " --annotations-only" if spec.trains_on == "texts" else ""
     lines.append(_command(resolved, train_data=example.name, checkpoint=None))
-    return (*lines, *ways_to_checkpoint(spec, resolved.backbone or "NAME"), f"Then add --checkpoint {OUTPUT}.")
+    training = "".join(f" --set {typed(f'{name}={value}')}" for name, value in resolved.config.train.items())
+    ways = ways_to_checkpoint(spec, resolved.backbone or "NAME", training)
+    return (*lines, *ways, f"Then add --checkpoint {OUTPUT}.")
 
 
 def ways_to_checkpoint(spec: MethodSpec, backbone: str, training: str = "") -> tuple[str, ...]:

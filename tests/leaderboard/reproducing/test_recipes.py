@@ -124,4 +124,5 @@ def test_every_recipe_names_a_protocol_that_exists() -> None:
     ],
 )
 def test_a_trained_method_says_how_to_get_the_checkpoint_of_a_row(id: str, told: str) -> None:
-    assert told in Reproduction(PUBLISHED.find(id), PUBLISHED).how_to_train
+    (need,) = (each for each in Reproduction(PUBLISHED.find(id), PUBLISHED).needs() if each.what == "checkpoint")
+    assert told in " ".join(need.how)

@@ -33,7 +33,7 @@ def reproduction(tmp_path: Path, options: dict[str, Any] | None = None, **change
 
 def test_a_row_that_can_be_run_is_run_and_compared(tmp_path: Path) -> None:
     again = reproduction(tmp_path)
-    assert [need.missing for need in again.needs()] == [None] * 3
+    assert [need.there for need in again.needs()] == [True] * 3
     outcome = again.run()
     assert outcome.run.result.protocol.name == "scenes/tiny@1"
     assert [(each.label, each.expected, each.verdict) for each in outcome.found] == [
@@ -69,7 +69,7 @@ def test_options_win_over_the_row(tmp_path: Path) -> None:
     again = reproduction(tmp_path, {"backbone": folder, "set": {"weight": "0.5"}, "weights": None})
     assert again.config.backbone == folder
     assert again.config.set == {"weight": "0.5"}
-    assert str(again.needs()[0]) == "method      image-text (weight=0.5)"
+    assert again.needs()[0].which == "image-text (weight=0.5)"
 
 
 def test_everything_that_is_missing_is_listed_at_once_with_the_command_that_gets_it(
@@ -89,32 +89,31 @@ def test_everything_that_is_missing_is_listed_at_once_with_the_command_that_gets
     with pytest.raises(MissingData) as caught:
         again.run()
     told = f"{caught.value.message}\n{caught.value.hint}"
-    assert "needs 3 things that are not here" in told
-    assert "data: CIRR val, reference removed" in told
-    assert "cirbench data get cirr" in told
-    assert "backbone: ViT-L-14/openai" in told
-    assert "--weights FILE" in told
+    assert "needs 4 things that are not here" in told
+    assert "missing  annotations    cirr/val: 2 files (1.7 MB)" in told
+    assert f"cirbench data get cirr/val --data-root {tmp_path} --annotations-only" in told
+    assert "missing  weights        ViT-L-14/openai (1.7 GB)" in told
     assert (
         "cirbench train pli --backbone ViT-L-14/openai --data imagenet:test --set mask_ratio=0.75 --output CHECKPOINT"
         in told
     )
-    assert "then give --checkpoint CHECKPOINT" in told
+    assert "Then add --checkpoint CHECKPOINT." in told
 
 
 def test_a_parameter_that_only_a_user_can_give_is_missing_until_it_is_given(tmp_path: Path) -> None:
     known = load_published()
     row = known.find("circo-test/searle-oti/vit-b-32/quoted")
-    without = Reproduction(row, known).needs(weights=False)[-1]
-    assert (without.what, without.missing) == ("phrases", "give it with --set")
-    given = Reproduction(row, known, {"set": {"phrases": "phrases.json"}}).needs(weights=False)[-1]
-    assert given.missing is None
+    without = Reproduction(row, known).needs()[-1]
+    assert (without.what, without.how) == ("phrases", ("Give it: --set phrases=FILE",))
+    given = Reproduction(row, known, {"set": {"phrases": "phrases.json"}}).needs()[-1]
+    assert given.there
 
 
 def test_a_checkpoint_that_is_given_is_looked_for(tmp_path: Path) -> None:
     again = reproduction(tmp_path, {"checkpoint": str(tmp_path / "none")}, method="PLI")
-    missing = again.needs(weights=False)[-1].missing
-    assert missing is not None
-    assert str(tmp_path / "none") in missing
+    missing = again.needs()[-1]
+    assert not missing.there
+    assert str(tmp_path / "none") in missing.which
 
 
 def test_a_backbone_that_is_not_told_is_not_guessed(tmp_path: Path) -> None:
