@@ -10,8 +10,8 @@ from cirbench.methods.conformance import check_method, check_spec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cirbench.methods.conformance import Finding
     from cirbench.methods.interface import Method, MethodSpec
+    from cirbench.support.plugins import Finding
 
 
 def broken_rules(make: Callable[[], Method]) -> list[Finding]:

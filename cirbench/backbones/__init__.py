@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.catalogue import BackboneEntry, list_backbones
+from cirbench.backbones.catalogue import BackboneEntry
+from cirbench.backbones.families import family_of, list_backbones
 from cirbench.backbones.interface import Activation, Backbone, BackboneIdentity, Precision
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = [
@@ -46,7 +46,7 @@ def load_backbone(
             ``merges.txt.gz``. Through the extra ``transformers``: ``"owner/model"`` of the hub (CLIP, SigLIP, ALIGN,
             AltCLIP, Chinese-CLIP ...), ``"blip-itm-base-coco"``, or the path of a folder as transformers saves it.
             Through the extra ``sentence-transformers``: ``"clip-ViT-B-32"``, a folder with ``modules.json``, or a model
-            of images and one of texts, joined by ``+``.
+            of images and one of texts, joined by ``+``. Of a plug-in: its name, or ``"NAME:VARIANT"``.
         weights: A weights file (safetensors, or a ``.pt`` that holds tensors only) to use in place of the model's own.
         ema: Take the averaged weights (EMA) of that file; they are never taken unasked.
         activation: With which the weights were trained. Needed for a weights file unless the tag, the architecture's
@@ -63,18 +63,9 @@ def load_backbone(
         MissingData: The weights are not available and could not be downloaded.
         CorruptFile: The weights are damaged, do not fit the architecture, or are a pickle.
     """
-    from cirbench.backbones import blip, hf, openclip, sentence, source
-
     if ema and weights is None:
         raise UsageError("--ema chooses among the weights of a file, and no --weights are given.", hint="Leave it out.")
-    load: Callable[..., Backbone] = openclip.load
-    if blip.is_blip(name):
-        load = blip.load
-    elif sentence.is_sentence_transformers(name):
-        load = sentence.load
-    elif hf.is_transformers(name) and not source.names_architecture(name):
-        load = hf.load
-    return load(
+    return family_of(name).load()(
         name,
         weights=weights,
         ema=ema,

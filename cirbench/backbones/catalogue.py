@@ -66,7 +66,7 @@ def weights_bytes(name: str) -> int | None:
     return None if parameters is None else 4 * parameters
 
 
-def list_backbones() -> tuple[BackboneEntry, ...]:
+def known_backbones() -> tuple[BackboneEntry, ...]:
     """Name the bundled models and the usual ones of the field; any ``architecture/tag`` of open_clip works too."""
     bundled = [BackboneEntry(name, "bundled, needs no download") for name in bundled_names()]
     return (*bundled, *(BackboneEntry(name, f"{note}, downloaded on first use") for name, note in _FIELD.items()))

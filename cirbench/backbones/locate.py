@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.backbones import sentence
 from cirbench.backbones.catalogue import BLIP_NAMES, BLIP_OWNER, bundled_names, weights_bytes
+from cirbench.backbones.families import BACKBONES, family_of
 from cirbench.backbones.hub import OPEN_CLIP_WEIGHTS, WEIGHTS_FILES, is_hub_id
 from cirbench.backbones.source import HUB, QUICK_GELU_SUFFIX, WEIGHTS_FILE, names_architecture, resolve, weights_on_hub
 from cirbench.support.console import typed
@@ -46,6 +47,8 @@ def locate_weights(name: str, weights: Path | None = None) -> LocatedWeights:
     """
     if weights is not None:
         return LocatedWeights(weights.is_file())
+    if name.partition(":")[0] in BACKBONES.names() and family_of(name).name not in BACKBONES.shipped():
+        return LocatedWeights(True)  # the plug-in says what is missing, when it is loaded
     if name in bundled_names():
         return LocatedWeights(True)
     if Path(name).is_dir():

@@ -21,25 +21,35 @@ from cirbench.support.console import print_lines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cirbench.support.plugins import Plugins
+
     Rows = list[dict[str, str]]
     Facts = dict[str, Any]
 
 
 @click.command()
 @click.argument(
-    "kind", type=click.Choice(["methods", "datasets", "protocols", "backbones", "metrics", "sources", "runs"])
+    "kind",
+    type=click.Choice(
+        ["methods", "benchmarks", "datasets", "protocols", "backbones", "metrics", "servers", "sources", "runs"]
+    ),
 )
 @click.option("--runs", "folder", default="runs", show_default=True, help="Folder that holds the runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @WIDE
 def list_command(kind: str, folder: str, as_json: bool, wide: bool) -> None:
-    """List methods, datasets, protocols, backbones, metrics, sources of training data, or runs."""
+    """List methods, benchmarks (or datasets), their protocols, backbones, metrics, servers, training data, or runs.
+
+    A plug-in that cannot be loaded is listed with the reason.
+    """
     listings: dict[str, Callable[[], Rows]] = {
         "methods": _methods,
+        "benchmarks": _datasets,
         "datasets": _datasets,
         "protocols": _protocols,
         "backbones": _backbones,
         "metrics": _metrics,
+        "servers": _servers,
         "sources": _sources,
         "runs": lambda: _runs(folder),
     }
@@ -57,9 +67,8 @@ def list_command(kind: str, folder: str, as_json: bool, wide: bool) -> None:
 
 
 def _methods() -> Rows:
-    from cirbench.methods.registry import load_methods
+    from cirbench.methods.registry import METHODS
 
-    found, broken = load_methods()
     ready = [
         {
             "name": spec.name,
@@ -68,17 +77,17 @@ def _methods() -> Rows:
             "paper": spec.paper or "",
             "state": "ready" if spec.trainer is None else "ready, is trained first",
         }
-        for spec in found.values()
+        for spec in METHODS.all()[0].values()
     ]
-    failed = [
-        {"name": name, "title": "", "supervision": "", "paper": "", "state": f"broken: {error.message}"}
-        for name, error in broken.items()
+    return ready + [
+        {"name": row["name"], "title": "", "supervision": "", "paper": "", "state": row["state"]}
+        for row in _broken(METHODS, "state")
     ]
-    return ready + failed
 
 
 def _datasets() -> Rows:
     from cirbench.benchmarks.catalogue import datasets
+    from cirbench.benchmarks.interface import BENCHMARKS
 
     return [
         {
@@ -89,7 +98,27 @@ def _datasets() -> Rows:
             "needs": entry.needs or "nothing",
         }
         for entry in datasets().values()
-    ]
+    ] + [row | {"splits": "", "licence": "", "needs": ""} for row in _broken(BENCHMARKS, "title")]
+
+
+def _servers() -> Rows:
+    from cirbench.submissions.form import SERVERS
+
+    return [
+        {
+            "name": form.name,
+            "title": form.title,
+            "protocols": ", ".join(form.protocols),
+            "upload": form.upload,
+            "answers": form.answers,
+        }
+        for form in SERVERS.all()[0].values()
+    ] + [row | {"protocols": "", "upload": "", "answers": ""} for row in _broken(SERVERS, "title")]
+
+
+def _broken(plugins: Plugins[Any], column: str) -> Rows:
+    """The plug-ins that cannot be loaded, with the reason in ``column``."""
+    return [{"name": name, column: f"broken: {error.message}"} for name, error in plugins.all()[1].items()]
 
 
 def _sources() -> Rows:
@@ -122,8 +151,9 @@ def _count(number: int | None) -> str:
 
 def _backbones() -> Rows:
     from cirbench.backbones import list_backbones
+    from cirbench.backbones.families import BACKBONES
 
-    return [{"name": entry.name, "note": entry.note} for entry in list_backbones()]
+    return [{"name": entry.name, "note": entry.note} for entry in list_backbones()] + _broken(BACKBONES, "note")
 
 
 def _metrics() -> Rows:
@@ -138,7 +168,7 @@ def _metrics() -> Rows:
             "source": metric.source,
         }
         for metric in METRICS.all()[0].values()
-    ]
+    ] + [row | {"better": "", "unit": "", "source": ""} for row in _broken(METRICS, "what it is")]
 
 
 def _runs(folder: str) -> Rows:
@@ -368,8 +398,16 @@ def _places() -> dict[str, str]:
 
 
 def _plugins() -> dict[str, str]:
-    from cirbench.methods.registry import load_methods
+    from cirbench.backbones.families import BACKBONES
+    from cirbench.benchmarks.interface import BENCHMARKS
+    from cirbench.methods.registry import METHODS
+    from cirbench.metrics.table import METRICS
+    from cirbench.submissions.form import SERVERS
 
-    found, broken = load_methods()
-    facts = {"methods": ", ".join(found) or "none: is cirbench installed? pip install -e ."}
-    return facts | {f"method {name}": f"broken: {error.message}" for name, error in broken.items()}
+    kinds: tuple[Plugins[Any], ...] = (METHODS, BENCHMARKS, BACKBONES, METRICS, SERVERS)
+    facts: dict[str, str] = {}
+    for plugins in kinds:
+        found, broken = plugins.all()
+        facts[f"{plugins.kind}s"] = ", ".join(found) or "none: is cirbench installed? pip install -e ."
+        facts |= {f"{plugins.kind} {name}": f"broken: {error.message}" for name, error in broken.items()}
+    return facts

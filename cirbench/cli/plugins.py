@@ -1,10 +1,11 @@
-"""``cirbench new`` and ``check``: scaffold a method or a data set, and check a method."""
+"""``cirbench new`` and ``check``: scaffold a plug-in of any kind or a data set, and check a plug-in."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,37 +13,47 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.errors import CheckFailed
-from cirbench.support.console import print_path, say, typed
+from cirbench.support.console import print_lines, print_path, say, typed
 from cirbench.support.parameters import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cirbench.backbones.interface import Backbone
-    from cirbench.methods.conformance import Finding
     from cirbench.methods.interface import Method, MethodSpec
+    from cirbench.support.plugins import Finding
 
 
 @click.group()
 def new_command() -> None:
-    """Scaffold a new method or data set."""
+    """Scaffold a new plug-in of any kind, or a data set of your own."""
 
 
-@new_command.command("method")
-@click.argument("name")
-@click.option("--path", "parent", type=click.Path(path_type=Path), default=Path(), help="Folder to create it in.")
-def new_method(name: str, parent: Path) -> None:
-    """Write a whole, working method package NAME to change.
+def _new(kind: str, what: str) -> None:
+    """Add ``cirbench new KIND``."""
 
-    \b
-    cirbench new method my-method
-    """
-    from cirbench.methods.scaffold import write_method
+    @new_command.command(kind, short_help=f"Write a whole, working {what} package NAME to change.")
+    @click.argument("name")
+    @click.option("--path", "parent", type=click.Path(path_type=Path), default=Path(), help="Folder to create it in.")
+    def command(name: str, parent: Path) -> None:
+        from cirbench.support.scaffold import object_of, write_plugin
 
-    files = write_method(name, parent)
-    for file in files:
-        print_path(file)
-    say(f"It works already: cirbench check method {typed(f'{files[0].absolute()}:SPEC')}")
+        files = write_plugin(kind, name, parent)
+        for file in files:
+            print_path(file)
+        say(f"It works already: cirbench check {kind} {typed(f'{files[0].absolute()}:{object_of(kind)}')}")
+
+    command.help = f"Write a whole, working {what} package NAME to change.\n\n\b\ncirbench new {kind} my-{kind}"
+
+
+for _kind, _what in (
+    ("method", "method"),
+    ("benchmark", "benchmark"),
+    ("backbone", "backbone"),
+    ("metric", "metric"),
+    ("server", "server form"),
+):
+    _new(_kind, _what)
 
 
 @new_command.command("dataset")
@@ -65,7 +76,7 @@ ITEMS, QUERIES = 16, 8
 
 @click.group()
 def check_command() -> None:
-    """Check a method against the interface."""
+    """Check a plug-in of any kind against the rules of its kind."""
 
 
 @check_command.command("method")
@@ -92,19 +103,118 @@ def check_method(
 
     spec = find_method(name)
     findings = [*check_spec(spec, METHODS.reference(name)), *_run(spec, backbone, checkpoint, pairs(assignments))]
+    _report(f"method {spec.name}", findings, METHODS.page, as_json=as_json)
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_DATA_ROOT = click.option(
+    "--data-root", type=click.Path(path_type=Path), help="Folder of the annotations.  [default: CIRBENCH_DATA]"
+)
+
+
+@check_command.command("benchmark")
+@click.argument("name")
+@_DATA_ROOT
+@_JSON
+def check_benchmark(name: str, data_root: Path | None, as_json: bool) -> None:
+    """Check what the benchmark NAME declares, and load each protocol whose files are there.
+
+    \b
+    cirbench check benchmark circo
+    cirbench check benchmark mine/__init__.py:BENCHMARK --data-root DATA
+    """
+    from cirbench.benchmarks.conformance import check_benchmark
+    from cirbench.benchmarks.interface import BENCHMARKS
+
+    benchmark = BENCHMARKS.find(name)
+    root = _data_root(data_root)
+    _report(f"benchmark {benchmark.name}", check_benchmark(benchmark, root), BENCHMARKS.page, as_json=as_json)
+
+
+@check_command.command("backbone")
+@click.argument("name")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
+@_JSON
+def check_backbone(name: str, device: str, as_json: bool) -> None:
+    """Load the backbone NAME, as --backbone takes it, and run it on a few images and texts.
+
+    \b
+    cirbench check backbone ViT-B-32/openai
+    cirbench check backbone my-model/my_model/__init__.py:FAMILY
+    """
+    from cirbench.backbones import load_backbone
+    from cirbench.backbones.conformance import check_backbone
+    from cirbench.backbones.families import BACKBONES
+
+    if name.rpartition(":")[0].endswith(".py"):
+        family = BACKBONES.find(name)
+        backbone = family.load()(family.name, device=device)
+    else:
+        backbone = load_backbone(name, device=device)
+    _report(f"backbone {backbone.identity.name}", check_backbone(backbone), BACKBONES.page, as_json=as_json)
+
+
+@check_command.command("metric")
+@click.argument("name")
+@_JSON
+def check_metric(name: str, as_json: bool) -> None:
+    """Hold the metric NAME to what is true of every metric, on random ranks.
+
+    \b
+    cirbench check metric nDCG
+    cirbench check metric mine.py:PRECISION
+    """
+    from cirbench.metrics.conformance import check_metric
+    from cirbench.metrics.table import METRICS
+
+    metric = METRICS.find(name)
+    _report(f"metric {metric.name}", check_metric(metric), METRICS.page, as_json=as_json)
+
+
+@check_command.command("server")
+@click.argument("name")
+@_DATA_ROOT
+@_JSON
+def check_server(name: str, data_root: Path | None, as_json: bool) -> None:
+    """Write the files of the server form NAME for a ranking, and hold them to its own rules.
+
+    \b
+    cirbench check server circo --data-root DATA
+    """
+    from cirbench.benchmarks.catalogue import find_protocol
+    from cirbench.submissions.check import protocol_loader
+    from cirbench.submissions.conformance import check_server
+    from cirbench.submissions.form import SERVERS
+
+    form = SERVERS.find(name)
+    scored = form.protocols[0]
+    known = protocol_loader(data_root)(scored) if find_protocol(scored) else None
+    _report(f"server form {form.name}", check_server(form, known), SERVERS.page, as_json=as_json)
+
+
+def _data_root(given: Path | None) -> Path | None:
+    """The data root, or nothing where none is named."""
+    from cirbench.benchmarks.annotation_files import VARIABLE, data_root
+
+    return data_root(given) if given is not None or os.environ.get(VARIABLE) else None
+
+
+def _report(what: str, findings: list[Finding], page: str, *, as_json: bool) -> None:
+    """Print findings.
+
+    Raises:
+        CheckFailed: A rule is broken.
+    """
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            click.echo(f"ok      {finding.rule}" if finding.problem is None else f"BROKEN  {finding.rule}")
+            print_lines([f"ok      {finding.rule}" if finding.problem is None else f"BROKEN  {finding.rule}"])
             if finding.problem is not None:
-                click.echo(f"        {finding.problem}")
+                print_lines([f"        {finding.problem}"])
     broken = sum(finding.problem is not None for finding in findings)
     if broken:
-        raise CheckFailed(
-            f"The method {spec.name} breaks {broken} of {len(findings)} rules.",
-            hint="docs/adding-a-method.md has them.",
-        )
+        raise CheckFailed(f"The {what} breaks {broken} of {len(findings)} rules.", hint=f"{page} has them.")
 
 
 def _run(spec: MethodSpec, name: str, checkpoint: Path | None, values: dict[str, str]) -> list[Finding]:

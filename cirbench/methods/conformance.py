@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ from cirbench.errors import CirbenchError
 from cirbench.methods.interface import Disclosure, Need, Scorer, Supervision
 from cirbench.ranking import unit_rows
 from cirbench.support.parameters import describe
+from cirbench.support.plugins import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """How far a unit row may move when other items stand in its batch: more than rounding, less than a neighbour."""
 _IMPORTS_TORCH = 3
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """One rule, and what breaks it.
-
-    Attributes:
-        rule: What must hold.
-        problem: What was found instead; ``None`` where it holds.
-    """
-
-    rule: str
-    problem: str | None = None
 
 
 def check_spec(spec: MethodSpec, reference: str) -> list[Finding]:

@@ -20,6 +20,7 @@ from cirbench.errors import CirbenchError, MissingData, PluginFailed, UnknownNam
 from cirbench.support.code import module_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 OWN = "cirbench"
@@ -39,6 +40,29 @@ class Named(Protocol):
 
 
 T = TypeVar("T", bound=Named)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule of ``cirbench check``, and what breaks it.
+
+    Attributes:
+        rule: What must hold.
+        problem: What was found instead; ``None`` where it holds.
+    """
+
+    rule: str
+    problem: str | None = None
+
+
+def rule(text: str, check: Callable[[], str | None]) -> Finding:
+    """Check one rule of a plug-in: what it raises breaks the rule too."""
+    try:
+        return Finding(text, check())
+    except CirbenchError as error:
+        return Finding(text, error.message)
+    except Exception as error:
+        return Finding(text, f"{type(error).__name__}: {excerpt(error)}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 
 from cirbench.cli import execute
 from cirbench.errors import UsageError
-from cirbench.methods.scaffold import write_method
+from cirbench.support.scaffold import write_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,29 +29,29 @@ def test_a_scaffolded_method_passes_the_check_at_once(tmp_path: Path, capsys: py
 
 
 def test_a_new_method_is_two_files_of_under_sixty_lines(tmp_path: Path) -> None:
-    spec, method, *_ = write_method("fresh-idea", tmp_path)
+    spec, method, *_ = write_plugin("method", "fresh-idea", tmp_path)
     assert spec.parent == method.parent == tmp_path / "fresh-idea" / "fresh_idea"
     assert sum(len(file.read_text().splitlines()) for file in (spec, method)) < 60
 
 
 def test_its_package_registers_it(tmp_path: Path) -> None:
-    *_, pyproject = write_method("fresh-idea", tmp_path)
+    *_, pyproject = write_plugin("method", "fresh-idea", tmp_path)
     project = tomllib.loads(pyproject.read_text())["project"]
     assert project["entry-points"]["cirbench.methods"] == {"fresh-idea": "fresh_idea:SPEC"}
     assert importlib.metadata.distribution("cirbench").metadata["Name"] in project["dependencies"]
 
 
 def test_nothing_is_overwritten_and_no_bad_name_is_taken(tmp_path: Path) -> None:
-    write_method("fresh", tmp_path)
+    write_plugin("method", "fresh", tmp_path)
     with pytest.raises(UsageError, match=r"fresh exists already"):
-        write_method("fresh", tmp_path)
+        write_plugin("method", "fresh", tmp_path)
     for name in ("Fresh", "1st", "a_b", "a/b", "-x"):
         with pytest.raises(UsageError, match="cannot be the name of a method"):
-            write_method(name, tmp_path)
+            write_plugin("method", name, tmp_path)
 
 
 def test_a_broken_method_fails_the_check_with_exit_code_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec, method, *_ = write_method("worse-idea", tmp_path)
+    spec, method, *_ = write_plugin("method", "worse-idea", tmp_path)
     method.write_text(method.read_text().replace("return self.weight * images_QD + texts_QD", "return images_QD[1:]"))
     assert execute(["check", "method", f"{spec}:SPEC"]) == 4
     printed = capsys.readouterr()

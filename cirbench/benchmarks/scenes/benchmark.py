@@ -327,6 +327,7 @@ BENCHMARK = interface.Benchmark(
     name="scenes",
     title="Rendered scenes with complete ground truth; ships with cirbench",
     licence=LICENCE,
+    citation="cirbench, docs/scenes.md",
     load=lambda variant, _: scenes_protocol(variant),
     protocols=tuple(
         interface.ProtocolEntry(
