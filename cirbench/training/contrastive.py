@@ -81,6 +81,17 @@ class Dropout(torch.nn.Dropout):
         return input * scales_T[rows * place.rank : rows * (place.rank + 1)]
 
 
+class BatchNorm(torch.nn.BatchNorm1d):
+    """Batch normalisation over the whole batch, so that it is the same on one process and on many."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise rows, (B, C)."""
+        if get_context().world_size == 1 or not self.training:
+            return super().forward(input)
+        rows, rank = len(input), get_context().rank
+        return super().forward(gather_rows(input))[rows * rank : rows * (rank + 1)]
+
+
 def in_full_precision(loss: Callable[P, torch.Tensor]) -> Callable[P, torch.Tensor]:
     """Compute a loss of features in fp32, also where the features were computed in bf16."""
 

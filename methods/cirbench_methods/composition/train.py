@@ -53,7 +53,7 @@ class HeadTraining:
         self.features = TripletFeatures(self.backbone, source, self.parameters, display)
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """The cross-entropy from each composed query to its target."""
+        """The cross-entropy from each composed query to its target, by cosines."""
         queries_BD = self.module(self.features.references(batch), self.features.texts(batch))
         targets_BD, negatives_BKD = self.features.targets(batch), self.features.negatives(batch)
         return composition_loss(queries_BD, targets_BD, self.scale, batch, self.parameters, negatives_BKD)

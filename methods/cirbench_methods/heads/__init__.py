@@ -1,0 +1,76 @@
+"""The compositions of ARTEMIS and TIRG as heads on the features of any backbone; their own towers are not here."""
+
+from __future__ import annotations
+
+from cirbench.methods.interface import MethodSpec
+from cirbench.training.interface import CaptionForm, CaptionPolicy, Positive, Rate, TripletTraining
+from cirbench_methods.composition import CompositionParameters
+
+
+class ArtemisTraining(TripletTraining, frozen=True):
+    """How ARTEMIS's head is trained; the defaults are those of the public code for its own towers.
+
+    Attributes:
+        temperature: The logarithm of the factor of the scores that the training starts from; it is learnt.
+    """
+
+    epochs: Positive = 50
+    batch_size: Positive = 32
+    lr: Rate = 5e-4
+    weight_decay: Rate = 0.01
+    captions: CaptionPolicy = "shuffled"
+    caption_form: CaptionForm = "annotated"
+    temperature: float = 2.65926
+
+
+class TirgTraining(TripletTraining, frozen=True):
+    """How TIRG's head is trained; the loss is the softmax one of the public code, its optimiser is not.
+
+    Attributes:
+        scale: The length of the unit features that the training starts from; it is learnt.
+    """
+
+    epochs: Positive = 50
+    batch_size: Positive = 32
+    lr: Rate = 5e-4
+    captions: CaptionPolicy = "joined"
+    scale: Rate = 4.0
+
+
+ARTEMIS = MethodSpec(
+    name="artemis",
+    title="ARTEMIS's head on the backbone: attention of the text over dimensions of both images",
+    implementation="cirbench_methods.heads.artemis:Artemis",
+    parameters=CompositionParameters,
+    paper="arXiv:2203.08101",
+    supervision="triplets",
+    trainer="cirbench_methods.heads.artemis:ArtemisHead",
+    training=ArtemisTraining,
+    trains_on="triplet-features",
+    checkpoints={
+        "*": "train it: cirbench train artemis --backbone {backbone} --data fashioniq:train{training} "
+        "--output CHECKPOINT"
+    },
+    training_presets={
+        "scenes-vit": ArtemisTraining(steps=600, batch_size=256, lr=1e-3, schedule="cosine"),
+    },
+    uses_triplets="yes",
+)
+TIRG = MethodSpec(
+    name="tirg",
+    title="TIRG's head on the backbone: a gated image feature and a residual",
+    implementation="cirbench_methods.heads.tirg:Tirg",
+    parameters=CompositionParameters,
+    paper="arXiv:1812.07119",
+    supervision="triplets",
+    trainer="cirbench_methods.heads.tirg:TirgHead",
+    training=TirgTraining,
+    trains_on="triplet-features",
+    checkpoints={
+        "*": "train it: cirbench train tirg --backbone {backbone} --data fashioniq:train{training} --output CHECKPOINT"
+    },
+    training_presets={
+        "scenes-vit": TirgTraining(steps=600, batch_size=256, lr=1e-3, schedule="cosine"),
+    },
+    uses_triplets="yes",
+)
