@@ -105,6 +105,8 @@ def run_sweep(
         results.append(session.run(force=force))
         label = choose_label(results[-1], label)
     assert label is not None
+    given = len(sessions[0].baselines)  # runs that stand beside every setting, and come first
+    swept_runs = [runs[given:] for runs in results]
     return Sweep(
         label=label,
         keys=tuple(parameter.key for parameter in swept),
@@ -112,7 +114,7 @@ def run_sweep(
             tuple(_setting(value) for parameter, value in zip(parameters, values, strict=True) if parameter in swept)
             for values in combinations
         ),
-        runs=tuple(combine([run for run in runs if run.result.method.name == spec.name])[0][0] for runs in results),
+        runs=tuple(combine([run for run in runs if run.result.method.name == spec.name])[0][0] for runs in swept_runs),
         beside=tuple(combine(results[0])[0]),
     )
 

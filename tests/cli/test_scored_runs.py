@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+import cirbench
 from cirbench.benchmarks import load_protocol
 from cirbench.cli import execute
+from cirbench.errors import CirbenchError
 from cirbench.leaderboard.board import read_leaderboard
 from cirbench.runs.folder import Run, load_run
 from tests.submissions import server_files
@@ -210,6 +212,61 @@ def test_reproduce_says_that_a_scored_run_cannot_be_made_again(capsys: pytest.Ca
     assert f"cirbench score --config {run.folder.absolute()}/config.toml" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Say what to build files of"),
+        (["runs", "--name", "mine"], "runs is a folder, and options say what was made elsewhere"),
+        (["--predictions", "lists.json"], "--dataset is missing"),
+        (["lists.json", "-d", "scenes", "--split", "tiny"], "scenes/tiny@1 are public, and no server scores it"),
+        (["absent"], "There is no finished run in absent"),
+    ],
+)
+def test_what_no_submission_can_be_built_of_is_said(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "lists.json").write_text(json.dumps(lists_of(load_protocol("scenes/tiny"), 50)))
+    assert execute(["submit", "build", *options]) in (2, 3)
+    assert message in capsys.readouterr().err
+    assert not [*tmp_path.glob("submissions/*/*")]
+
+
+def test_python_keeps_runs_of_lists_scores_and_pairs(tmp_path: Path) -> None:
+    protocol = load_protocol("scenes/tiny")
+    lists = lists_of(protocol, 50)
+    by_score = {query: {name: -float(rank) for rank, name in enumerate(names)} for query, names in lists.items()}
+    kept = [
+        cirbench.score(given, "scenes/tiny", output="runs", name="order", uses_llm="no").run
+        for given in (lists, by_score)
+    ]
+    assert kept[0] is not None
+    assert kept[1] is not None
+    assert kept[0].folder != kept[1].folder
+    assert kept[0].result.metrics == kept[1].result.metrics
+    assert kept[0].result.method.uses_llm == "no"
+    again = cirbench.score(lists, "scenes/tiny", output="runs", name="order", uses_llm="no").run
+    assert again is not None
+    assert (again.folder, again.reused) == (kept[0].folder, True)
+    with pytest.raises(CirbenchError, match="name belong to a run, and none is kept"):
+        cirbench.score(lists, "scenes/tiny", name="order")
+
+
+def test_python_ranks_pairs_each_by_itself_and_reads_ids_from_the_file(tmp_path: Path) -> None:
+    protocol = load_protocol("scenes/tiny")
+    write_features(tmp_path, protocol)
+    arrays = np.load("f0.npz")
+    queries, gallery = [query.id for query in protocol.queries], list(protocol.gallery.ids if protocol.gallery else ())
+    halves = [(arrays["queries"][:20], arrays["gallery"]), (arrays["queries"][20:], arrays["gallery"])]
+    parts = cirbench.score(halves, protocol, query_ids=[queries[:20], queries[20:]], gallery_ids=[gallery, gallery])
+    everything: dict[str, Any] = {**arrays, "queries_ids": queries, "gallery_ids": gallery}
+    np.savez("with-ids.npz", **everything)
+    whole = cirbench.score(("with-ids.npz:queries", "with-ids.npz:gallery"), protocol)
+    assert [each.value for each in parts.measurements] == [each.value for each in whole.measurements]
+    with pytest.raises(CirbenchError, match="Features need query_ids and gallery_ids"):
+        cirbench.score((arrays["queries"], arrays["gallery"]), protocol)
+
+
 # Hidden labels.
 
 
@@ -301,7 +358,7 @@ def test_lists_without_groups_say_what_cirrs_server_needs(
     (tmp_path / "lists.json").write_text(json.dumps(lists))
     score = ["score", "-d", "cirr", "--split", "test1", "--data-root", "data", "--predictions", "lists.json"]
     assert execute(score) == 4
-    assert "does not rank the groups of its queries, and CIRR's server takes two files" in capsys.readouterr().err
+    assert "does not rank the groups of its queries, and the server takes 2 files" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -188,3 +188,17 @@ def test_with_a_backbone_it_stands_beside_the_baselines_on_it(plugin: str, capsy
     assert execute(run("image-text", "--baselines", folder, "--json")) == 0
     names = [each["method"]["name"] for each in json.loads(capsys.readouterr().out)["results"]]
     assert names == ["image-only", "image-text"]
+
+
+def test_a_sweep_stands_beside_the_runs_that_it_names(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    protocol = load_protocol("scenes/tiny")
+    beside = scored("image-only", 3, "ViT-L/14")
+    same_name = scored("precomputed", 4, "ViT-L/14")
+    for seed in (0, 1):
+        write_features(protocol, seed)
+        Path("features.npz").rename(f"f{seed}.npz")
+    capsys.readouterr()
+    sweep = ["sweep", plugin, "--set", "file=f0.npz,f1.npz", "--dataset", "scenes", "--split", "tiny"]
+    assert execute([*sweep, "--baselines", beside, "--baselines", same_name, "--format", "csv"]) == 0
+    out = capsys.readouterr().out
+    assert ("f0.npz" in out, "f1.npz" in out, same_name in out) == (True, True, False)

@@ -196,7 +196,7 @@ def _open(path: Path, array: str | None) -> StoredRows:
         try:
             with zipfile.ZipFile(path) as archive:
                 torch = any(name.endswith("data.pkl") for name in archive.namelist())
-        except DAMAGE as error:
+        except (*DAMAGE, OSError) as error:
             raise _damaged(path, path.suffix or "zip", error) from error
         return _of_torch(path, array) if torch else _of_npz(path, array)
     if head.startswith(_PICKLE):
@@ -314,7 +314,7 @@ def _of_npz(path: Path, array: str | None) -> StoredRows:
         with np.load(path, allow_pickle=False) as archive:
             stored = rows_of(f"{path}:{rows}", archive[rows])
             return _said(path, rows, ids, stored, None if ids is None else archive[ids])
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
         raise _damaged(path, ".npz", error) from error
 
 

@@ -6,13 +6,16 @@ import contextlib
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from cirbench.errors import InvalidPredictions, MissingData
+from cirbench.errors import InvalidPredictions, MissingData, UnknownName
 from cirbench.runs.predictions.features import open_rows
 from cirbench.runs.predictions.ids import read_ids
 from cirbench.runs.predictions.lists import read_rankings
@@ -67,3 +70,53 @@ def test_damaged_arrays_are_read_or_refused(content: bytes) -> None:
         path.write_bytes(content)
         with contextlib.suppress(InvalidPredictions, MissingData):
             assert len(open_rows(path).rows_ND.shape) == 2
+
+
+def several_arrays(suffix: str) -> bytes:
+    """A file with features of both sides and their ids."""
+    arrays: dict[str, Any] = {
+        "queries": np.ones((3, 4), np.float32),
+        "gallery": np.ones((5, 4), np.float16),
+        "gallery_ids": np.arange(5),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"f{suffix}"
+        if suffix == ".npz":
+            np.savez(path, **arrays)
+        elif suffix == ".safetensors":
+            save_file(arrays, path)
+        else:
+            torch.save({name: torch.tensor(array) for name, array in arrays.items()}, path)
+        return path.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pt"])
+@settings(max_examples=100)
+@given(data=st.data())
+def test_damaged_files_of_several_arrays_are_read_or_refused(suffix: str, data: st.DataObject) -> None:
+    content = data.draw(damaged((several_arrays(suffix),)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"f{suffix}"
+        path.write_bytes(content)
+        for name in ("", ":gallery"):
+            with contextlib.suppress(InvalidPredictions, MissingData, UnknownName):
+                stored = open_rows(f"{path}{name}")
+                assert len(np.asarray(stored.rows_ND[:]).shape) == 2
+                assert stored.ids is None or len(stored.ids) == stored.rows_ND.shape[0]
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@given(
+    damaged((b"query,item,rank\n0,101,1\n0,102,2\n1,103,1\n", b'qid\tdocno\tscore\n0\t"101"\t0.5\n1\t102\t1e3\n')),
+    st.sampled_from(["", ".csv", ".tsv", ".txt"]),
+)
+def test_damaged_tables_are_read_or_refused(content: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file{suffix}"
+        path.write_bytes(content)
+        with contextlib.suppress(InvalidPredictions):
+            check(read_rankings(path), small_protocol())
+        with contextlib.suppress(InvalidPredictions):
+            assert len(read_ids(path)) > 0
