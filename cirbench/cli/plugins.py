@@ -94,6 +94,9 @@ def check_method(
 ) -> None:
     """Run the method NAME on a few items of scenes/tiny and say which rules hold.
 
+    Of a trained method the objective is checked too: a finite loss, gradients that reach the weights, a loss that falls
+    on one batch, and the same loss on two processes.
+
     \b
     cirbench check method pli
     cirbench check method my-method/my_method/__init__.py:SPEC
@@ -102,7 +105,7 @@ def check_method(
     from cirbench.methods.registry import METHODS, find_method
 
     spec = find_method(name)
-    findings = [*check_spec(spec, METHODS.reference(name)), *_run(spec, backbone, checkpoint, pairs(assignments))]
+    findings = [*check_spec(spec, METHODS.reference(name)), *_run(spec, name, backbone, checkpoint, pairs(assignments))]
     _report(f"method {spec.name}", findings, METHODS.page, as_json=as_json)
 
 
@@ -210,14 +213,14 @@ def _report(what: str, findings: list[Finding], page: str, *, as_json: bool) -> 
     else:
         for finding in findings:
             print_lines([f"ok      {finding.rule}" if finding.problem is None else f"BROKEN  {finding.rule}"])
-            if finding.problem is not None:
-                print_lines([f"        {finding.problem}"])
+            if told := finding.problem or finding.note:
+                print_lines([f"        {told}"])
     broken = sum(finding.problem is not None for finding in findings)
     if broken:
         raise CheckFailed(f"The {what} breaks {broken} of {len(findings)} rules.", hint=f"{page} has them.")
 
 
-def _run(spec: MethodSpec, name: str, checkpoint: Path | None, values: dict[str, str]) -> list[Finding]:
+def _run(spec: MethodSpec, method: str, name: str, checkpoint: Path | None, values: dict[str, str]) -> list[Finding]:
     from cirbench.backbones import load_backbone
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.benchmarks.scenes import scenes_protocol
@@ -234,7 +237,12 @@ def _run(spec: MethodSpec, name: str, checkpoint: Path | None, values: dict[str,
             encoder = None if backbone is None else Encoder(backbone, None, batch_size=QUERIES)
             return build(spec, encoder, parameters, folder)
 
-        return check_method(make, protocol.gallery.items[:ITEMS], protocol.queries[:QUERIES])
+        findings = check_method(make, protocol.gallery.items[:ITEMS], protocol.queries[:QUERIES])
+    if spec.trainer is not None and backbone is not None:
+        from cirbench.methods.objective import check_objective
+
+        findings += check_objective(spec, backbone, method, name)
+    return findings
 
 
 @contextlib.contextmanager
@@ -243,10 +251,7 @@ def _checkpoint(spec: MethodSpec, backbone: Backbone | None, given: Path | None)
     if spec.trainer is None or backbone is None or given is not None:
         yield given
         return
-    from cirbench.methods.training import train_method, training_parameters
-    from cirbench.training.data import open_source
+    from cirbench.methods.objective import train_briefly
 
-    brief = training_parameters(spec, backbone.identity.name, {"steps": 2, "batch_size": 8})
-    source = open_source("scenes:triplets:64" if spec.needs_triplets else "scenes:64")
     with tempfile.TemporaryDirectory(prefix="cirbench-") as folder:
-        yield train_method(spec, backbone, source, brief, output=Path(folder) / spec.name)
+        yield train_briefly(spec, backbone, Path(folder) / spec.name)

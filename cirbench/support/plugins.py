@@ -49,10 +49,12 @@ class Finding:
     Attributes:
         rule: What must hold.
         problem: What was found instead; ``None`` where it holds.
+        note: What is worth knowing where it holds.
     """
 
     rule: str
     problem: str | None = None
+    note: str | None = None
 
 
 def rule(text: str, check: Callable[[], str | None]) -> Finding:

@@ -45,14 +45,14 @@ from cirbench.training.loop import Step, Trainer, enable_activation_checkpointin
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
     from cirbench.protocol import EvaluationProtocol
     from cirbench.support.code import Code
     from cirbench.support.console import NotedDisplay
-    from cirbench.training.interface import ObjectiveFactory, TrainingParameters
+    from cirbench.training.interface import Objective, ObjectiveFactory, TrainingParameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,8 +242,9 @@ def _verify_same(request: Request, folder: Path) -> None:
     verify_weights(folder, card)
 
 
-def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: int, log: Sequence[str]) -> bool:
-    """Train from the state in the folder; return whether the training is finished."""
+@contextlib.contextmanager
+def built(request: Request, display: NotedDisplay = console.silent) -> Iterator[tuple[Objective, Batches]]:
+    """The objective and the batches of a training, with the random numbers and the precision that its steps have."""
     parameters, context = request.parameters, get_context()
     backbone = copy.deepcopy(request.backbone)
     batches = Batches(
@@ -267,7 +268,13 @@ def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: 
         if isinstance(objective, NeedsPreparation):
             objective.prepare(request.source, display)
         objective.module.train()
+        yield objective, batches
 
+
+def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: int, log: Sequence[str]) -> bool:
+    """Train from the state in the folder; return whether the training is finished."""
+    parameters = request.parameters
+    with built(request, display) as (objective, batches):
         rates = objective.rates if isinstance(objective, HasRates) else None
         state = TrainState(objective.module, optimizer_for(objective.module, parameters, rates), request.digest)
         resume(state, saver.folder)
@@ -280,7 +287,7 @@ def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: 
             state=state,
             write=functools.partial(_write_checkpoint, request, state),
         )
-        step = Step(objective, parameters, backbone.device)
+        step = Step(objective, parameters, request.backbone.device)
         trainer = Trainer(parameters, batches, step, state, saver, callback)
 
         first, last = state.step, trainer.total_steps
@@ -299,7 +306,7 @@ def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: 
             batches.stream(first, last, workers=workers) as micro_batches,
         ):
             finished = trainer.run(micro_batches, advance, trackers)
-    if finished and context.is_main_process:
+    if finished and get_context().is_main_process:
         _finish(request, callback)
         console.say(_summary(request.method, state))
     barrier()
