@@ -41,6 +41,7 @@ VERBS = {
     "show": "Show everything about one of them.",
     "new": "Scaffold a new method or data set.",
     "check": "Check a method against the interface.",
+    "cache": "Say what is kept where and how large, and remove it.",
     "doctor": "Say what is installed, what works and what does not.",
 }
 MODULES = {

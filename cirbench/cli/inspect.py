@@ -386,10 +386,11 @@ def _device() -> dict[str, str]:
 
 
 def _places() -> dict[str, str]:
+    from cirbench.runs.cache import usage
     from cirbench.support.files import cache_root
 
     cache = cache_root()
-    size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0
+    size = usage(cache, set()).size
     root = os.environ.get("CIRBENCH_DATA")
     data = "CIRBENCH_DATA is not set" if root is None else root + ("" if Path(root).is_dir() else " (is not a folder)")
     existing = next(place for place in (cache, *cache.parents) if place.exists())

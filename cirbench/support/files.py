@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 
@@ -82,6 +83,40 @@ def locked(path: Path) -> Iterator[None]:
         raise writing_failed(path, error) from error
     with held:
         yield
+
+
+@contextlib.contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock file ``path`` if nobody else does; yield whether it is held."""
+    from filelock import FileLock, Timeout
+
+    try:
+        held = FileLock(path).acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    with held:
+        yield True
+
+
+def hold_shared(path: Path, owner: object) -> None:
+    """Hold a lock file together with whoever else reads the same, for as long as ``owner`` lives.
+
+    So `locked_if_free` keeps its hands off. Where a system or a file system has no such locks, nothing is held.
+    """
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        weakref.finalize(owner, os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def lock_of(folder: Path) -> Path:
+    """The lock file of a folder: beside it, so that it stays when the folder is removed."""
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -24,7 +24,7 @@ from cirbench.support import console
 from cirbench.support.code import current_code
 from cirbench.support.console import typed
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
-from cirbench.support.files import cache_root, digest, locked, remove_partial, sha256_of_file, write_bytes
+from cirbench.support.files import cache_root, digest, lock_of, locked, remove_partial, sha256_of_file, write_bytes
 from cirbench.support.parameters import named_files
 from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
 from cirbench.training.checkpoint import (
@@ -183,8 +183,7 @@ def train(
     """
     require_trackers(log)
     folder = folder or request.folder
-    lock = folder.resolve().with_name(f".{folder.resolve().name}.lock")
-    with locked(lock) if get_context().is_main_process else contextlib.nullcontext():
+    with locked(lock_of(folder.resolve())) if get_context().is_main_process else contextlib.nullcontext():
         if get_context().is_main_process:
             _say_what_changed(request, folder if restart else request.folder)
             _tidy(request, folder, restart=restart)

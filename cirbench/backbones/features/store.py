@@ -27,7 +27,7 @@ import numpy as np
 
 from cirbench.errors import CorruptFile
 from cirbench.support.console import typed
-from cirbench.support.files import cache_root, digest, write_bytes, write_json
+from cirbench.support.files import cache_root, digest, hold_shared, lock_of, write_bytes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -277,6 +277,7 @@ class StoredTable:
         self._shards: list[Path] = []
         self._index = Index()
         self._recent: OrderedDict[Path, NDArray[np.float32]] = OrderedDict()
+        self._held = False
 
     def missing(self, contents: Sequence[str]) -> list[int]:
         """The positions in ``contents`` that have no row yet, in this process or any other's finished shards.
@@ -327,6 +328,9 @@ class StoredTable:
 
     def _refresh(self) -> None:
         """Take in the shards that were added since; start over where one was removed."""
+        if not self._held and self.folder.is_dir():  # nobody shall remove what is being read
+            hold_shared(lock_of(self.folder), self)
+            self._held = True
         present = set(self.folder.glob(f"[0-9a-f]*{SUFFIX}"))
         if not present.issuperset(self._shards):
             self._shards, self._index = [], Index()
