@@ -100,7 +100,7 @@ def test_the_examples_of_the_document_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(frame.index) == list(run.query_ids)
     assert 100 * frame["mAP@5"].mean() == pytest.approx(run.result["mAP@5"].value)
     assert run.to_frame().loc["mAP@5", "value"] == run.result["mAP@5"].value
-    assert set(comparison.to_frame()["folder"]) == {str(row.run.folder) for row in comparison.rows}
+    assert set(comparison.to_frame()["folder"]) == {str(row.run.folder) for row in comparison.standings.rows}
     assert names["again"].result == run.result
     scored, by_chance = names["scored"], names["by_chance"]
     assert scored.to_frame().loc["mAP@5", "value"] == pytest.approx(100 * scored.measurements[0].value)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Rows = list[dict[str, str]]
     Facts = dict[str, Any]
 
+_OPTIONAL = ("licence", "backbone")
+"""What a narrow terminal leaves out of a list first."""
+
 
 @click.command()
 @click.argument(
@@ -62,7 +65,7 @@ def list_command(kind: str, folder: str, as_json: bool, wide: bool) -> None:
         from cirbench.support.console import print_table
         from cirbench.support.tables import Column, Table
 
-        columns = tuple(Column(name, name) for name in rows[0])
+        columns = tuple(Column(name, name, optional=name in _OPTIONAL) for name in rows[0])
         print_table(Table("", columns, tuple(tuple(row.values()) for row in rows)), wide=wide, borders=False)
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.catalogue import paper_columns
-from cirbench.comparison.differences import distinct_names, settings
+from cirbench.comparison.differences import run_names, settings
 from cirbench.comparison.published import load_published
 from cirbench.comparison.standings import family_of, require_one_protocol, standings_of
 from cirbench.comparison.tables import test_caption
@@ -21,6 +21,7 @@ from cirbench.metrics.statistics import SIGNIFICANCE
 from cirbench.metrics.table import short_label
 from cirbench.runs.additional import with_metric
 from cirbench.runs.folder import choose_label
+from cirbench.runs.replicates import combine
 from cirbench.support.files import digest
 from cirbench.support.tables import BEST, Column, Number, Row, Table
 
@@ -143,8 +144,8 @@ def compare_on_paper(
         mine = by_protocol.get(protocol, [])
         shown = _labels(protocol, labels, mine, [row for row in literature if row.protocol == protocol])
         columns += [_column(protocol, label, mine, baseline, against) for label in shown]
-    rows = [*_rows(columns, known.backbones), *(_of_published(row) for row in literature)]
-    marked = next((row.name for row in rows if baseline is not None and _holds(row, baseline)), None)
+    rows = [*_rows(by_protocol, known.backbones), *(_of_published(row) for row in literature)]
+    marked = None if baseline is None else next((row.name for row in rows if _holds(row, baseline)), None)
     return Paper(
         tuple(columns),
         tuple(_in_order(rows, columns)),
@@ -180,6 +181,7 @@ def _column(protocol: str, label: str, runs: Sequence[Run], baseline: Run | None
     if not having:
         return PaperColumn(protocol, label, None, tested=False)
     places = [at for at, run in enumerate(having) if baseline is not None and _setting(run) == _setting(baseline)]
+    places.sort(key=lambda at: having[at] is not baseline)
     tested = baseline is None or bool(places)
     standings = standings_of(having, label, places[0] if places else 0, against if tested else "all")
     return PaperColumn(protocol, label, standings, tested)
@@ -194,26 +196,34 @@ def _setting(run: Run) -> str:
     return digest([run.result.method.name, run.result.backbone.digest, {name: str(found[name]) for name in found}])
 
 
-def _rows(columns: Sequence[PaperColumn], loads: Mapping[str, str | None]) -> list[PaperRow]:
+def _rows(by_protocol: Mapping[str, Sequence[Run]], loads: Mapping[str, str | None]) -> list[PaperRow]:
     """One row for each setting; two runs with one setting under one protocol are two rows."""
-    literature = {name: spelling for spelling, name in loads.items() if name is not None}
     found: dict[tuple[str, int], dict[str, Run]] = {}
-    for protocol, standings in {column.protocol: column.standings for column in reversed(columns)}.items():
+    for protocol, runs in by_protocol.items():
         times: Counter[str] = Counter()
-        for row in standings.rows if standings is not None else ():
-            key = _setting(row.run)
-            found.setdefault((key, times[key]), {})[protocol] = row.run
+        for run in combine(runs)[0]:
+            key = _setting(run)
+            found.setdefault((key, times[key]), {})[protocol] = run
             times[key] += 1
-    runs = [next(iter(by_protocol.values())) for by_protocol in found.values()]
-    set_to = [
-        {name: value for name, value in settings(run.result).items() if name not in ("backbone", "seed")}
-        for run in runs
-    ]
-    backbones = [literature.get(run.result.backbone.name, run.result.backbone.name) for run in runs]
-    names = distinct_names([run.result.method.name for run in runs], set_to, backbones)
+    groups: dict[str, list[dict[str, Run]]] = {}
+    for row in found.values():
+        groups.setdefault(next(iter(row.values())).result.backbone.digest, []).append(row)
+    backbones = _backbones([next(iter(rows[0].values())) for rows in groups.values()], loads)
     return [
-        PaperRow(name.removesuffix(f" ({backbone})"), backbone, by_protocol)
-        for name, backbone, by_protocol in zip(names, backbones, found.values(), strict=True)
+        PaperRow(name, backbone, row)
+        for backbone, rows in zip(backbones, groups.values(), strict=True)
+        for name, row in zip(run_names([next(iter(row.values())) for row in rows]), rows, strict=True)
+    ]
+
+
+def _backbones(runs: Sequence[Run], loads: Mapping[str, str | None]) -> list[str]:
+    """Name the backbone of each run as papers do; with a digest where two that differ share a name."""
+    literature = {name: spelling for spelling, name in loads.items() if name is not None}
+    names = [literature.get(run.result.backbone.name, run.result.backbone.name) for run in runs]
+    times = Counter(names)
+    return [
+        f"{name} ({run.result.backbone.digest[:8]})" if times[name] > 1 else name
+        for name, run in zip(names, runs, strict=True)
     ]
 
 
@@ -234,7 +244,10 @@ def _in_order(rows: Sequence[PaperRow], columns: Sequence[PaperColumn]) -> list[
 
 
 def _holds(row: PaperRow, run: Run) -> bool:
-    return any(_setting(each) == _setting(run) for each in row.runs.values())
+    """Whether a row has a run, or where that is of another protocol, one of the same setting."""
+    runs = [each for mean in row.runs.values() for each in mean.replicates or (mean,)]
+    here = any(each.result.protocol.name == run.result.protocol.name for each in runs)
+    return any(each is run or (not here and _setting(each) == _setting(run)) for each in runs)
 
 
 # What the reader should know.
@@ -334,7 +347,7 @@ def _signs(column: PaperColumn, paper: Paper, letters: Mapping[int, str]) -> dic
     standings = column.standings
     found: dict[int, str] = {}
     folders = {run.folder: at for at, row in enumerate(paper.rows) for run in row.runs.values()}
-    places = [folders[standing.run.folder] for standing in standings.rows]
+    places = [folders.get(standing.run.folder, -1) for standing in standings.rows]
     if paper.reference:
         return {
             at: "*"

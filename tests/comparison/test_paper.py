@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import msgspec
 import numpy as np
 import pytest
 
@@ -130,6 +133,29 @@ def test_settings_of_one_method_are_rows_of_their_own_on_every_protocol() -> Non
     ]
     paper = compare_on_paper(runs)
     assert [(row.name, len(row.runs)) for row in paper.rows] == [("pli weight=1.0", 2), ("pli weight=0.5", 2)]
+
+
+def test_rows_that_only_code_or_weights_keep_apart_are_told_apart() -> None:
+    runs = [circo("pli", EASY, code=code) for code in ("one", "two")]
+    assert [row.name for row in compare_on_paper(runs).rows] == [f"pli ({run.folder.name})" for run in runs]
+    weights = [
+        dataclasses.replace(
+            run,
+            result=msgspec.structs.replace(
+                run.result, backbone=msgspec.structs.replace(run.result.backbone, name="tuned", digest=digest * 64)
+            ),
+        )
+        for run, digest in zip(runs, "ab", strict=True)
+    ]
+    rows = compare_on_paper(weights).rows
+    assert [(row.name, row.backbone) for row in rows] == [("pli", "tuned (aaaaaaaa)"), ("pli", "tuned (bbbbbbbb)")]
+
+
+def test_a_run_without_the_first_number_has_a_row_with_a_gap() -> None:
+    less = run_of("scored", {"mAP@10": LOW}, protocol="circo/val@1", folder="circo/scored")
+    table = paper_table(compare_on_paper([*RUNS[:2], less]))
+    assert [*cells(table, "scored")] == ["circo/val:mAP@10"]
+    assert len(cells(table, "pli")) == 2
 
 
 def test_seeds_are_one_row_with_a_deviation() -> None:

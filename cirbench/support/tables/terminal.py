@@ -139,7 +139,9 @@ def _in_widths(
     cells = [["".join(_parts(row[at], *_rooms(shown, at))) for row in shown.all_rows] for at in columns]
     wants = [max([0, *map(cell_len, texts)]) for texts in cells]
     headings = [_heading(shown, at) for at in columns]
-    widths = [max(want, min(cell_len(text), _HEADING)) for want, text in zip(wants, headings, strict=True)]
+    widths = [
+        max(want, *map(cell_len, fold(text, max(want, _HEADING)))) for want, text in zip(wants, headings, strict=True)
+    ]
     _widen_for_groups(shown, widths, borders)
     if width is not None and sum(widths) + between > width:
         words = [max([1, *map(cell_len, heading.split())]) for heading in headings]
