@@ -181,7 +181,7 @@ def _column(protocol: str, label: str, runs: Sequence[Run], baseline: Run | None
     if not having:
         return PaperColumn(protocol, label, None, tested=False)
     places = [at for at, run in enumerate(having) if baseline is not None and _setting(run) == _setting(baseline)]
-    places.sort(key=lambda at: having[at] is not baseline)
+    places.sort(key=lambda at: baseline is None or having[at].folder != baseline.folder)
     tested = baseline is None or bool(places)
     standings = standings_of(having, label, places[0] if places else 0, against if tested else "all")
     return PaperColumn(protocol, label, standings, tested)
@@ -247,7 +247,7 @@ def _holds(row: PaperRow, run: Run) -> bool:
     """Whether a row has a run, or where that is of another protocol, one of the same setting."""
     runs = [each for mean in row.runs.values() for each in mean.replicates or (mean,)]
     here = any(each.result.protocol.name == run.result.protocol.name for each in runs)
-    return any(each is run or (not here and _setting(each) == _setting(run)) for each in runs)
+    return any(each.folder == run.folder or (not here and _setting(each) == _setting(run)) for each in runs)
 
 
 # What the reader should know.

@@ -84,6 +84,13 @@ def test_with_a_baseline_a_star_says_what_differs_from_it(against: str) -> None:
         assert signs(paper, column.key) == {"pli": "*", "image-text": ""}
 
 
+def test_a_baseline_is_found_where_a_number_was_added_to_the_runs() -> None:
+    """MRR is no number of these protocols; it is taken from the ranks that the runs keep."""
+    paper = compare_on_paper(RUNS[:2], labels=["mAP@5", "MRR"], baseline=RUNS[0], against="baseline")
+    assert [column.label for column in paper.columns] == ["mAP@5", "MRR"]
+    assert paper.reference == "image-text"
+
+
 def test_against_the_best_a_star_says_what_is_below_it() -> None:
     paper = compare_on_paper(RUNS, against="best")
     assert signs(paper, "circo/val:mAP@5") == {"pli": "", "image-text": "*"}
