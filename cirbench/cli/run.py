@@ -108,6 +108,9 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @METRIC
 @click.option("--plan", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--verify", is_flag=True, help="Recognise finished runs by the content of every file, not by its size and time."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and nothing else.")
 @WIDE
 def run_command(
@@ -117,6 +120,7 @@ def run_command(
     metric: tuple[str, ...],
     plan: bool,
     force: bool,
+    verify: bool,
     as_json: bool,
     wide: bool,
     **options: Any,
@@ -144,10 +148,11 @@ def run_command(
     if plan:
         print_lines(session.plan())
         return
-    labels = session.ground.protocol.labels
-    if asked and labels is None:
+    if asked and not session.resolved.entry.labelled:
         raise UsageError(f"--metric needs ground truths, and a test server keeps those of {session.resolved.entry.id}.")
-    runs = tuple(keep_additional(run, asked, labels) if asked else run for run in session.run(force=force))
+    runs = session.run(force=force, verify=verify)
+    if asked:
+        runs = tuple(keep_additional(run, asked, session.ground.protocol.labels) for run in runs)
     report = Report(runs, session.resolved.asked)
     if as_json:
         click.echo(report.as_json())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -16,11 +17,9 @@ from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
 from cirbench.methods.interface import MethodSpec
 from cirbench.methods.loading import build, checked
-from cirbench.methods.training import training_request
 from cirbench.runs.config import Entrant, Resolved, resolve, to_toml
 from cirbench.runs.folder import RESULT, Run, backbone_of, load_baselines, load_run, save_run
 from cirbench.runs.ground import Ground
-from cirbench.runs.needs import incomplete, needs_of_run, then_lines
 from cirbench.runs.record import (
     NOT_STATED,
     Identity,
@@ -30,16 +29,14 @@ from cirbench.runs.record import (
     latest_otherwise_equal,
     result_of,
 )
-from cirbench.runs.validation import refuse_overlap
-from cirbench.support import console
+from cirbench.support import console, memo
 from cirbench.support.code import Code, current_code
 from cirbench.support.distributed import barrier, broadcast_object, get_context
-from cirbench.support.files import locked
+from cirbench.support.files import digest, locked
+from cirbench.support.memo import files_read
 from cirbench.support.needs import Need, entry_lines, need_lines
 from cirbench.support.parameters import named_files
 from cirbench.training.checkpoint import open_checkpoint
-from cirbench.training.data import open_source
-from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +47,9 @@ if TYPE_CHECKING:
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.config import RunConfig
     from cirbench.runs.schema import BackboneRecord
+    from cirbench.support.memo import Signature
     from cirbench.training.data import Kind, Source
+    from cirbench.training.train import Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +87,15 @@ class Session:
         CirbenchError: See `resolve`.
     """
 
+    _made: ClassVar[bool] = False
+
     def __init__(self, config: RunConfig | Resolved, ground: Ground | None = None) -> None:
-        self.resolved = config if isinstance(config, Resolved) else resolve(config)
+        # What is given, or was loaded by an earlier session of this process, was read from files that nobody noted.
+        first = not Session._made and ground is None and not isinstance(config, Resolved)
+        self._files: dict[str, Signature] | None = {} if first else None
+        Session._made = True
+        with files_read(self._files):
+            self.resolved = config if isinstance(config, Resolved) else resolve(config)
         self.ground = ground or Ground(self.resolved)
         self._overlap: dict[str, int] = {}
         self._sources: dict[tuple[str, Kind], Source] = {}
@@ -97,6 +103,8 @@ class Session:
     @cached_property
     def needs(self) -> tuple[Need, ...]:
         """Everything that the run rests on, there or missing."""
+        from cirbench.runs.needs import needs_of_run
+
         return needs_of_run(
             self.resolved,
             lambda: self.ground.protocol,
@@ -106,6 +114,9 @@ class Session:
 
     def plan(self) -> list[str]:
         """Say what is there, what is missing with its commands, and what `run` would do; and do none of it."""
+        from cirbench.runs.needs import then_lines
+
+        self._files = None  # what is read from here on is not written down
         entrants, same = self.resolved.entrants, self._same_for_every_seed()
         if all(need.there for need in self.needs):
             others = need_lines(need for need in self.needs if need.what not in ("annotations", "weights"))
@@ -143,20 +154,64 @@ class Session:
             return backbone_record(self.ground.backbone)
         return backbone_of(self.baselines) or backbone_record(None)
 
-    def run(self, *, force: bool = False) -> tuple[Run, ...]:
+    def run(self, *, force: bool = False, verify: bool = False) -> tuple[Run, ...]:
         """Evaluate what is not finished yet; return every run, the baselines first.
+
+        Args:
+            force: Evaluate what is finished, too.
+            verify: Recognise what is finished by the content of all files, not by their sizes and times.
 
         Raises:
             MissingData: Something is missing; the message lists all of it, each with its command.
         """
-        if (error := incomplete(self.resolved, self.needs)) is not None:
-            raise error
-        if same := self._same_for_every_seed():
+        key = None if force or self._files is None else self._key()
+        if key is not None and not verify and (known := self._recalled(key)):
+            return known
+        from cirbench.runs.needs import incomplete
+
+        with memo.by_content() if verify else contextlib.nullcontext():
+            with files_read(self._files):
+                if (error := incomplete(self.resolved, self.needs)) is not None:
+                    raise error
+                if same := self._same_for_every_seed():
+                    console.say(same)
+                # Everything is planned, and trained, before anything is evaluated: a mistake costs no time.
+                given = self.baselines
+                jobs = [self.job(entrant, self._checkpoint(entrant)) for entrant in self.resolved.entrants]
+            runs = (*given, *(self._finished(job, force=force) for job in jobs))
+        if key is not None and self._files is not None:
+            memo.keep(key, [[str(run.folder), run.result.digest] for run in runs], self._files)
+        return runs
+
+    def _key(self) -> str | None:
+        """What decides which runs are meant, but for the content of files; ``None`` where that is more than this."""
+        if get_context().world_size > 1 or self.resolved.config.allow_missing:
+            return None
+        entrants = [(each.reference, each.parameters, each.training, each.seed) for each in self.resolved.entrants]
+        asked = [self.resolved.config, self.resolved.entry.id, self.resolved.backbone, entrants]
+        codes = [_code_of(each.spec).digest for each in self.resolved.entrants]
+        surroundings = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("CIRBENCH_", "HF_", "CUDA_", "TORCH_", "XDG_CACHE_")) or name == "HOME"
+        }
+        where = [str(Path.cwd()), surroundings, Path("/dev/nvidiactl").exists()]
+        return digest(msgspec.to_builtins([asked, codes, where]))
+
+    def _recalled(self, key: str) -> tuple[Run, ...]:
+        """The runs that the same question led to before, if all is as it was then; nothing else is loaded."""
+        known = [(Path(folder), digest) for folder, digest in memo.recall(key) or []]
+        if not all((folder / RESULT).is_file() for folder, _ in known):
+            return ()
+        given = len(self.resolved.baseline_runs)
+        runs = [load_run(folder) for folder, _ in known]
+        if [run.result.digest for run in runs] != [digest for _, digest in known]:
+            return ()
+        if runs and (same := self._same_for_every_seed()):
             console.say(same)
-        # Everything is planned, and trained, before anything is evaluated: a mistake costs no time.
-        given = self.baselines
-        jobs = [self.job(entrant, self._checkpoint(entrant)) for entrant in self.resolved.entrants]
-        return (*given, *(self._finished(job, force=force) for job in jobs))
+        for run in runs[given:]:
+            console.say(f"reused {run.folder}")
+        return (*runs[:given], *(dataclasses.replace(run, reused=True) for run in runs[given:]))
 
     def job(self, entrant: Entrant, checkpoint: Path | None) -> Job:
         """Plan the evaluation of one method.
@@ -204,6 +259,8 @@ class Session:
 
     def _source(self, data: str, kind: Kind) -> Source:
         """Open training data, once for all methods that look at the same of it."""
+        from cirbench.training.data import open_source
+
         if (data, kind) not in self._sources:
             self._sources[data, kind] = open_source(data, data_root=self.resolved.data_root, kind=kind)
         return self._sources[data, kind]
@@ -228,18 +285,27 @@ class Session:
         """The checkpoint of a trained method: the given one, or one that is trained now and kept."""
         if entrant.training is None:
             return self._given_checkpoint(entrant)
-        return train(self._training(entrant), display=console.progress)
+        from cirbench.training.train import train
+
+        request = self._training(entrant)
+        if not request.is_done:
+            self._files = None  # a training reads more files than a finished run rests on
+        return train(request, display=console.progress)
 
     def _given_checkpoint(self, entrant: Entrant) -> Path | None:
         given = self.resolved.config.checkpoint
         return None if given is None or entrant.spec.trainer is None else Path(given)
 
     def _training(self, entrant: Entrant) -> Request:
+        from cirbench.methods.training import training_request
+
         assert entrant.training is not None
         data = self.resolved.data_for(entrant.spec)
         assert data is not None
         source = self._source(data, entrant.spec.trains_on)
         request = training_request(entrant.spec, self.ground.backbone, source, entrant.training)
+        from cirbench.runs.validation import refuse_overlap
+
         allowed = self.resolved.config.allow_overlap
         overlap = refuse_overlap(request.source, [self.ground.protocol], allowed=allowed)
         self._overlap.update(dict.fromkeys([entrant.spec.name], sum(overlap.values())))

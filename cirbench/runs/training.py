@@ -15,6 +15,7 @@ from cirbench.methods.registry import find_method
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.support import console
 from cirbench.support.parameters import Parameters, parse
+from cirbench.training.interface import CLIP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -165,10 +166,10 @@ def train(
 
 def execute(config: TrainConfig, *, restart: bool = False) -> Path:
     """Train what a configuration asks for; see `train`."""
+    request = plan(config)
     from cirbench.training import train as training
     from cirbench.training.data.batches import sensible_workers
 
-    request = plan(config)
     workers = sensible_workers(request.backbone.device) if config.workers is None else config.workers
     return training.train(
         request,
@@ -182,15 +183,16 @@ def execute(config: TrainConfig, *, restart: bool = False) -> Path:
 
 def plan(config: TrainConfig) -> Request:
     """Resolve a configuration against what there is, and check all of it; nothing is written."""
-    from cirbench.runs.validation import evaluated_protocols, refuse_overlap, validation_config
-    from cirbench.training.contrastive import CLIP
     from cirbench.training.data.source import OPENED
     from cirbench.training.log import require_trackers
 
+    # What needs no torch comes first, so that what is wrong with it is said at once.
     require_trackers(config.log)
     spec = None if config.method == CLIP else find_method(config.method)
     source = _source(config, None if spec is None else spec.trains_on)
     request = _clip_request(config, source) if spec is None else _method_request(spec, config, source)
+    from cirbench.runs.validation import evaluated_protocols, refuse_overlap, validation_config
+
     validation = validation_config(
         spec,
         request.backbone,
@@ -219,7 +221,7 @@ def _method_request(spec: MethodSpec, config: TrainConfig, source: Source) -> Re
 
 
 def _clip_request(config: TrainConfig, source: Source) -> Request:
-    from cirbench.training.contrastive import CLIP, CLIP_TRAINING, clip_request
+    from cirbench.training.contrastive import CLIP_TRAINING, clip_request
 
     unused = ("backbone", "weights", "ema", "activation")
     _refuse(config, unused, f"`cirbench train {CLIP}` starts from random weights of the model that --model describes")

@@ -100,7 +100,7 @@ def _harness() -> dict[str, str]:
 
 
 def _closure(references: Iterable[str]) -> dict[str, str]:
-    extending = _extending()
+    extending = {*_extending()}
     found: dict[str, str] = {}
     pending: list[_Module] = []
     for reference in references:
@@ -303,7 +303,8 @@ def _is_followed(module: _Module, extending: set[str]) -> bool:
     return top in extending or not {"site-packages", "dist-packages"} & {*module.path.parts}
 
 
-def _extending() -> set[str]:
+@functools.cache
+def _extending() -> frozenset[str]:
     """The top-level packages of every distribution that extends cirbench."""
     tops = set()
     for group in GROUPS:
@@ -311,7 +312,7 @@ def _extending() -> set[str]:
             tops.add(point.value.partition(":")[0].partition(".")[0])
             listed = None if point.dist is None else point.dist.read_text("top_level.txt")
             tops |= {*(listed or "").split()}
-    return tops
+    return frozenset(tops)
 
 
 def _require_loaded_state(module: _Module, sha256: str) -> None:

@@ -25,7 +25,7 @@ from cirbench.backbones.source import MERGES_FILE, WEIGHTS_FILE, resolve
 from cirbench.errors import MissingData, UsageError
 from cirbench.support.distributed import get_context
 from cirbench.support.files import write_bytes
-from cirbench.training.interface import TrainingParameters
+from cirbench.training.interface import CLIP, TrainingParameters
 from cirbench.training.train import Request
 
 if TYPE_CHECKING:
@@ -124,9 +124,6 @@ def contrastive_loss(
     to_texts = functional.cross_entropy(scale * images_BD @ texts_TD.T, own_B)
     return (to_texts + functional.cross_entropy(scale * texts_BD @ images_TD.T, own_B)) / 2
 
-
-CLIP = "clip"
-"""The name that stands for this training in the place of a method's."""
 
 CLIP_TRAINING = TrainingParameters(
     steps=600, batch_size=256, lr=1e-3, weight_decay=0.1, decay="matrices", schedule="cosine", warmup=50

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from cirbench.support.console import Display
     from cirbench.training.data.source import Source
 
+CLIP = "clip"
+"""The name that stands for the pre-training of a model in the place of a method's."""
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Rate = Annotated[float, msgspec.Meta(ge=0)]

@@ -80,7 +80,7 @@ def test_lines_end_at_line_feeds_and_nothing_else() -> None:
         ("a\nb".encode("utf-16-le"), "x is not UTF-8 but looks like UTF-16"),
         ("a\nb".encode("utf-16-be"), "x is not UTF-8 but looks like UTF-16"),
         (b"a\rb\r", "x ends its lines by carriage returns alone"),
-        (gzip.compress(b"image,caption\n"), "x is compressed by gzip"),
+        (gzip.compress(b"image,caption\n", mtime=0), "x is compressed by gzip"),
         (b"PK\x03\x04" + bytes(200), "x is a zip archive, as spreadsheets (.xlsx) are too"),
         (b"PAR1\x15\x04\x15", "x is a Parquet file"),
         (pickle.dumps([{"image": "a.png"}], protocol=4), "x is a pickle"),

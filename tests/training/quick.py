@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from cirbench.methods.registry import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.support.parameters import parse
-from cirbench.training.contrastive import CLIP, Contrastive
-from cirbench.training.interface import TrainingParameters
+from cirbench.training.contrastive import Contrastive
+from cirbench.training.interface import CLIP, TrainingParameters
 from cirbench.training.train import Request
 from tests.tiny_blip import tiny_blip
 from tests.tiny_clip import some_pairs, some_triplets, tiny_backbone

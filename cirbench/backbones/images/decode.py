@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, excerpt_of_path
-from cirbench.support.files import sha256_of_file
+from cirbench.support import memo
 from cirbench.support.textfiles import HEAD, placeholder
 
 if TYPE_CHECKING:
@@ -160,8 +160,7 @@ class FileImage:
             MissingData: The file is absent or cannot be read.
         """
         try:
-            status = self.path.stat()
-            return _sha256(self.path, status.st_size, status.st_mtime_ns)
+            return memo.sha256(self.path)
         except FileNotFoundError:
             raise MissingData(f"The image {excerpt_of_path(self.path)} does not exist.") from None
         except OSError as error:
@@ -173,8 +172,3 @@ class FileImage:
 
     def __str__(self) -> str:
         return str(self.path)
-
-
-@functools.lru_cache(maxsize=1 << 18)
-def _sha256(path: Path, size: int, modified_ns: int) -> str:  # size and time are the key: a changed file is read again
-    return sha256_of_file(path)

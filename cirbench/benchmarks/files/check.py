@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
+import PIL
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cirbench.backbones.images import FileImage
@@ -26,8 +27,8 @@ from cirbench.benchmarks.files.plan import choose, dataset_files, load, plan, ty
 from cirbench.benchmarks.images import find_images, image_files, image_folders
 from cirbench.benchmarks.missing import SMALL_POOL
 from cirbench.errors import CheckFailed
+from cirbench.support import memo
 from cirbench.support.console import silent, typed
-from cirbench.support.files import sha256_of_file
 from cirbench.support.textfiles import HEAD, placeholder
 
 if TYPE_CHECKING:
@@ -95,6 +96,21 @@ def inspect(path: Path) -> Inspection:
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
         cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
         return Inspection("truncated" if cut else "undecodable", str(error) or type(error).__name__, size, crc32)
+
+
+def inspect_once(path: Path) -> Inspection:
+    """Return what `inspect` finds, from the memo if the file is the one that it looked at before."""
+
+    def find() -> str:
+        found = inspect(path)
+        if found.state == "unreadable":
+            raise OSError(found.why)
+        return msgspec.json.encode(found).decode()
+
+    try:
+        return msgspec.json.decode(memo.fact(path, f"inspection 1 by Pillow {PIL.__version__}", find), type=Inspection)
+    except OSError:
+        return inspect(path)
 
 
 def _is_turned(image: Image.Image) -> bool:
@@ -307,7 +323,7 @@ def _inspect(found: Mapping[Key, Path], display: Display) -> dict[Key, Inspectio
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
         display("checking images", len(paths)) as advance,
     ):
-        for path, result in zip(paths, pool.map(inspect, paths), strict=True):
+        for path, result in zip(paths, pool.map(inspect_once, paths), strict=True):
             results[path] = result
             advance(1)
     return {key: results[path] for key, path in found.items()}
@@ -323,7 +339,7 @@ def _same_content(found: Mapping[Key, Path], inspected: Mapping[Key, Inspection]
     for group in alike.values():
         if len(group) > 1:
             for path, name in group.items():
-                same[sha256_of_file(path)].append(name)
+                same[memo.sha256(path)].append(name)
     return sorted((names for names in same.values() if len(names) > 1), key=len, reverse=True)
 
 
