@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cirbench.benchmarks.files.describe import Description, Spread
     from cirbench.benchmarks.files.get import Getter
     from cirbench.benchmarks.files.plan import Plan, PlannedFile
-    from cirbench.training.data import NamedSource
+    from cirbench.training.data import NamedSource, Source
 
 _FOLDER = click.Path(path_type=Path)
 _split = click.option("--split", help="Split to consider, instead of all.")
@@ -115,6 +115,8 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
 
     if root is not None and not root.is_dir():
         raise MissingData(f"{root} is not a folder.", hint="Give --root the folder that holds the images.")
+    if sources := _opened(name, split, data_root or root):
+        return _check_sources(sources, as_json=as_json)
     at = _root(name, data_root if data_root is not None or VARIABLE in os.environ else root)
     report = checking.check(name, split, root or at, at, display=progress)
     click.echo(_as_json(report) if as_json else "\n".join(map(visible, _check_lines(report))))
@@ -131,6 +133,9 @@ def describe(name: str, split: str | None, data_root: Path | None, as_json: bool
     from cirbench.benchmarks.files import describe as describing
     from cirbench.benchmarks.files.plan import load
 
+    if sources := _opened(name, split, data_root):
+        _describe_sources(sources, as_json=as_json)
+        return
     protocols, lacking = load(name, split, _root(name, data_root))
     described = [describing.describe(protocol) for protocol in protocols]
     click.echo(
@@ -148,6 +153,51 @@ def _sources(name: str, split: str | None) -> tuple[NamedSource, ...]:
     from cirbench.training.data.named import sources_called
 
     return () if name in datasets() or name in protocols() else sources_called(name, split)
+
+
+def _opened(name: str, split: str | None, root: Path | None) -> tuple[Source, ...]:
+    """The training data of a name, or of a table, a list or shards, opened; none where the name means a benchmark."""
+    from cirbench.training.data import open_source
+
+    named = _sources(name, split)
+    names = (
+        [source.name for source in named] if named else [name] if Path(name).suffix and not Path(name).is_dir() else []
+    )
+    return tuple(open_source(each, data_root=root, display=progress, say=say) for each in names)
+
+
+def _check_sources(sources: Sequence[Source], *, as_json: bool) -> int:
+    from cirbench.training.data.census import check_source
+
+    found = [check_source(source, display=progress) for source in sources]
+    if as_json:
+        click.echo(_as_json(found))
+    for each in () if as_json else found:
+        print_lines(
+            [f"{each.source}: {each.images - len(each.broken):,} of {each.images:,} images are there and whole"]
+        )
+        print_lines(f"  {problem}" for problem in each.broken[:_SHOWN])
+        if len(each.broken) > _SHOWN:
+            print_lines([f"  and {len(each.broken) - _SHOWN:,} more"])
+    return MissingData.exit_code if any(each.broken for each in found) else 0
+
+
+def _describe_sources(sources: Sequence[Source], *, as_json: bool) -> None:
+    from cirbench.training.data.census import describe_source
+
+    found = [describe_source(source) for source in sources]
+    if as_json:
+        click.echo(_as_json(found))
+    for each in () if as_json else found:
+        rows = {
+            "samples": f"{each.samples:,}",
+            "images": f"{each.images:,} different ones",
+            "captions": f"{each.captions:,}",
+            "words": None if each.words is None else f"{_spread(each.words)} per caption",
+            "repeated captions": f"{each.repeated_captions:,}",
+            "unreadable": _some(each.unreadable_captions) if each.unreadable_captions else None,
+        }
+        print_lines([each.source, *(f"  {what:<18} {value}" for what, value in rows.items() if value is not None)])
 
 
 def _print_plan_of_sources(sources: Sequence[NamedSource], root: Path | None, *, as_json: bool) -> None:

@@ -156,3 +156,43 @@ def test_a_misspelt_part_of_a_corpus_is_refused_with_those_that_there_are() -> N
 def test_every_named_source_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.execute(["list", "sources", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(named_sources())
+
+
+def test_training_data_are_described_and_checked_by_name(
+    coco: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert get(tmp_path) == 0
+    capsys.readouterr()
+    root = ["--data-root", str(tmp_path)]
+    assert cli.execute(["data", "describe", "coco:train2017", *root]) == 0
+    assert capsys.readouterr().out == (
+        "coco:train2017\n"
+        "  samples            6\n"
+        "  images             3 different ones\n"
+        "  captions           6\n"
+        "  words              33 in all, mean 5.500, median 5.5, 4 to 7 per caption\n"
+        "  repeated captions  0\n"
+    )
+    assert cli.execute(["data", "check", "coco:train2017", *root]) == 0
+    assert capsys.readouterr().out == "coco:train2017: 3 of 3 images are there and whole\n"
+    broken = tmp_path / "coco" / "train2017" / f"{25:012d}.jpg"
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert cli.execute(["data", "check", "coco:train2017", *root]) == 3
+    out = capsys.readouterr().out
+    assert "2 of 3 images are there and whole" in out
+    assert str(broken) in out
+
+
+def test_a_table_of_ones_own_is_described_and_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pairs.csv").write_text("image,caption\nnone.png,a red thing\n")
+    with pytest.raises(MissingData, match=r"none\.png"):
+        open_source(str(tmp_path / "pairs.csv"))
+    (tmp_path / "texts.txt").write_text("a red thing\na red thing\n")
+    assert cli.execute(["data", "describe", str(tmp_path / "texts.txt")]) == 0
+    out = capsys.readouterr().out
+    assert "samples            2" in out
+    assert "repeated captions  1" in out
+    assert cli.execute(["data", "check", str(tmp_path / "texts.txt")]) == 2
+    assert "holds no images to check" in capsys.readouterr().err
+    assert cli.execute(["data", "describe", "scenes:triplets"]) == 2
+    assert "holds triplets" in capsys.readouterr().err

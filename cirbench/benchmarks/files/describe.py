@@ -88,11 +88,11 @@ def describe(protocol: EvaluationProtocol) -> Description:
         references=len(references),
         gallery=None if gallery is None else len(gallery),
         references_in_gallery=None if gallery is None else sum(name in gallery.positions for name in references),
-        candidates=_spread([len(pools[nth]) for nth in protocol.pool_of_query or ()]),
-        ground_truths=None if relevant is None else _spread(relevant),
+        candidates=spread([len(pools[nth]) for nth in protocol.pool_of_query or ()]),
+        ground_truths=None if relevant is None else spread(relevant),
         unanswerable=0 if relevant is None else relevant.count(0),
-        captions=_spread([len(query.captions) for query in queries]) or Spread(0, 0, 0, 0, 0),
-        words=_spread([len(caption.split()) for caption in captions if caption]),
+        captions=spread([len(query.captions) for query in queries]) or Spread(0, 0, 0, 0, 0),
+        words=spread([len(caption.split()) for caption in captions if caption]),
         empty_captions=[query.id for query in queries if not all(map(str.strip, query.captions))],
         equal_captions=[
             query.id for query in queries if len(query.captions) > 1 and len(set(map(_plain, query.captions))) == 1
@@ -109,7 +109,8 @@ def _plain(caption: str) -> str:
     return " ".join(caption.casefold().split())
 
 
-def _spread(counts: Sequence[int]) -> Spread | None:
+def spread(counts: Sequence[int]) -> Spread | None:
+    """Sum up some counts; ``None`` where there are none."""
     if not counts:
         return None
     return Spread(sum(counts), statistics.fmean(counts), statistics.median(counts), min(counts), max(counts))
