@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.predictions.lists import RankedLists
-    from cirbench.runs.predictions.ranked_features import Side
     from cirbench.runs.predictions.score import Answer, Score
 
 
@@ -153,7 +152,7 @@ class Given:
     """
 
     lists: tuple[Path | RankedLists, ...] = ()
-    pairs: tuple[tuple[Side, Side], ...] = ()
+    pairs: tuple[tuple[Features, Features], ...] = ()
     trust: Literal["ranks", "scores"] | None = None
 
     @classmethod
@@ -202,14 +201,13 @@ class Given:
             found.append(ScoredFile(role="lists", name=name, sha256=sha256))
         for pair in self.pairs:
             for role, side in zip(("queries", "gallery"), pair, strict=True):
-                opened = Features.of(side)
-                parts = opened.files or ((kind, None) for kind in ("rows", "ids"))
+                parts = side.files or ((kind, None) for kind in ("rows", "ids"))
                 for kind, path in parts:
                     what = role if kind == "rows" else f"ids of {role}"
                     if path is not None:
                         found.append(ScoredFile(role=what, name=path.name, sha256=sha256_of_file(path)))
                     else:
-                        found.append(ScoredFile(role=what, name="", sha256=_digest_in_memory(opened, kind)))
+                        found.append(ScoredFile(role=what, name="", sha256=_digest_in_memory(side, kind)))
         return found
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cirbench.benchmarks import circo, cirr, fashioniq, genecis, imagenet_r, load_protocol
 from cirbench.cli import execute
-from cirbench.runs.predictions.features import FeatureFiles
+from cirbench.runs.predictions.features import Features as FeatureFiles
 from cirbench.runs.predictions.score import score_features
 from tests import circo_files
 from tests.annotation_files import write_cirr, write_fashioniq, write_genecis, write_imagenet_r
@@ -123,7 +123,7 @@ def test_the_command_line_says_beside_each_number_what_no_ranking_can_exceed(
     monkeypatch.setattr(imagenet_r, "EXPECTED", write_imagenet_r(tmp_path))
     sides = both_sides(load_protocol("imagenet-r/domain-conversion", tmp_path))
     arguments = command(tmp_path, tmp_path, "imagenet-r/domain-conversion", sides)
-    assert execute(arguments) == 0
+    assert execute([*arguments, "--wide"]) == 0
     table = capsys.readouterr().out
     assert "at most" in table and "66.67" in table
     assert execute([*arguments, "--json"]) == 0
@@ -142,8 +142,8 @@ def command(root: Path, folder: Path, id: str, sides: tuple[Features, Features])
     """Save features and say how to score them."""
     files = [save(folder, side, name) for side, name in zip(sides, ("queries", "gallery"), strict=True)]
     arguments = ["score", "-d", id.partition("/")[0], "--protocol", id, "--data-root", str(root)]
-    arguments += ["--features", *(str(each.rows) for each in files)]
-    return [*arguments, "--query-ids", str(files[0].ids), "--gallery-ids", str(files[1].ids)]
+    arguments += ["--features", *(each.rows_source for each in files)]
+    return [*arguments, "--query-ids", files[0].ids_source, "--gallery-ids", files[1].ids_source]
 
 
 def from_the_command_line(

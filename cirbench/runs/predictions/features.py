@@ -36,21 +36,8 @@ FORMS = ".npy, .npz, .safetensors or .pt"
 _NUMPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK\x03\x04", b"\x80"
 _TORCH = (".pt", ".pth", ".bin", ".ckpt")
 _SAFETENSORS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
+_IDS = re.compile(r"id|name|key")
 _LONGEST_HEADER = 100 << 20  # of a safetensors file, as its format fixes it
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureFiles:
-    """Where one side's features and their ids are.
-
-    Attributes:
-        rows: A file of rows, (N, D); ``FILE:NAME`` for one array of several in a file; or a pattern as
-            ``"gallery-*.npy"``, whose files are put one after the other.
-        ids: A file with one id per row; see `read_ids`. ``None`` where the file of the rows holds them as well.
-    """
-
-    rows: str | Path
-    ids: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,8 +61,9 @@ class Features:
     """One side's features and their ids, in files or in memory; a file is opened when it is needed, that of ids first.
 
     Args:
-        rows: See `FeatureFiles.rows`; or an array (N, D).
-        ids: See `FeatureFiles.ids`; or the ids.
+        rows: An array (N, D), or a file of one; ``FILE:NAME`` for one array of several in a file; or a pattern as
+            ``"gallery-*.npy"``, whose files are put one after the other.
+        ids: The id of each row, or a file with them; see `read_ids`. ``None`` where the file of the rows holds them.
         rows_name: What messages call an array.
         ids_name: What messages call ids that are not in a file.
     """
@@ -92,11 +80,6 @@ class Features:
         in_file = isinstance(rows, str | Path)
         self.rows_source = str(rows) if in_file else rows_name
         self.ids_source = self.rows_source if ids is None else str(ids) if isinstance(ids, Path) else ids_name
-
-    @classmethod
-    def of(cls, given: FeatureFiles | Features) -> Features:
-        """Take features that are in files, or as they are."""
-        return given if isinstance(given, Features) else cls(given.rows, given.ids)
 
     @cached_property
     def stored(self) -> StoredRows:
@@ -138,7 +121,7 @@ class Features:
 
 
 def open_rows(name: str | Path) -> StoredRows:
-    """Open the rows of a file, of one array in it, or of all files of a pattern; see `FeatureFiles.rows`.
+    """Open the rows of a file, of one array in it, or of all files of a pattern; see `Features`.
 
     Raises:
         MissingData: A file is not there, cannot be read, or needs torch, which is not installed.
@@ -275,7 +258,7 @@ class _Member:
     def rows(self) -> bool:
         return self.kind == "f" and len(self.shape) in (2, 3)
 
-    def ids_of(self, rows: _Member) -> bool:
+    def may_name(self, rows: _Member) -> bool:
         return self.kind in "iuSU" and self.shape == rows.shape[:1]
 
     def __str__(self) -> str:
@@ -292,13 +275,14 @@ def _chosen(path: Path, members: Mapping[str, _Member], wanted: str | None) -> t
         what = f"{len(found)} arrays that may be features" if found else "no rows of floating-point numbers"
         raise InvalidPredictions(f"{path} holds {what}: {inside}.", hint=f"Name one of its arrays: {path}:NAME")
     (rows,) = found
-    ids = [name for name, member in members.items() if member.ids_of(members[rows])]
+    called = [name for name in members if _IDS.search(name.lower())]  # not labels, nor positions
+    ids = [name for name in called if members[name].may_name(members[rows])]
     if len(ids) > 1 and (near := [name for name in ids if rows.partition("_")[0] in name]):
         ids = near  # query_ids beside query_features
     return rows, ids[0] if len(ids) == 1 else None
 
 
-def _said(path: Path, rows: str, ids: str | None, stored: StoredRows, names: Any) -> StoredRows:
+def _with_ids(path: Path, rows: str, ids: str | None, stored: StoredRows, names: Any) -> StoredRows:
     """Rows of a named array, with the ids beside them and what was taken for them."""
     if ids is None:
         return stored
@@ -313,7 +297,7 @@ def _of_npz(path: Path, array: str | None) -> StoredRows:
         rows, ids = _chosen(path, members, array)
         with np.load(path, allow_pickle=False) as archive:
             stored = rows_of(f"{path}:{rows}", archive[rows])
-            return _said(path, rows, ids, stored, None if ids is None else archive[ids])
+            return _with_ids(path, rows, ids, stored, None if ids is None else archive[ids])
     except (*DAMAGE, OSError) as error:
         raise _damaged(path, ".npz", error) from error
 
@@ -345,7 +329,7 @@ def _of_safetensors(path: Path, array: str | None) -> StoredRows:
 
     values = mapped(rows, _SAFETENSORS)
     stored = _bfloat16(f"{path}:{rows}", values) if values.dtype.kind == "u" else rows_of(f"{path}:{rows}", values)
-    return _said(path, rows, ids, stored, None if ids is None else mapped(ids, {"I64": "<i8", "I32": "<i4"}))
+    return _with_ids(path, rows, ids, stored, None if ids is None else mapped(ids, {"I64": "<i8", "I32": "<i4"}))
 
 
 def _of_torch(path: Path, array: str | None) -> StoredRows:
@@ -382,7 +366,7 @@ def _of_torch(path: Path, array: str | None) -> StoredRows:
     by_name = {str(name): value for name, value in content.items()}
     names = None if ids is None else by_name[ids]
     plain = names.tolist() if isinstance(names, torch.Tensor) else names
-    return _said(path, rows, ids, _tensor_rows(f"{path}:{rows}", by_name[rows]), plain)
+    return _with_ids(path, rows, ids, _tensor_rows(f"{path}:{rows}", by_name[rows]), plain)
 
 
 def _torch_member(value: Any) -> _Member | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from cirbench.errors import InvalidPredictions, MissingData, quoted, some
 from cirbench.protocol import Gallery
 from cirbench.ranking import UnitRows, rank, unit_rows
 from cirbench.ranking.task import Ranking, ranking_task, scatter_to_full
-from cirbench.runs.predictions.features import FeatureFiles, Features, OrderedRows
+from cirbench.runs.predictions.features import Features, OrderedRows
 from cirbench.runs.predictions.rules import Speller, check_form, check_ids, example, item_ids
 
 if TYPE_CHECKING:
@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     from cirbench.ranking.rows import RowSource
     from cirbench.support.arrays import Ragged
 
-Side: TypeAlias = FeatureFiles | Features
-
 _COPIED = 128 << 20
 """Features up to this many bytes are normalised into a copy; larger ones as they are read."""
 _BLOCK = 4096
 
 
 def rank_features(
-    queries: Side, gallery: Side, protocol: EvaluationProtocol, notes: list[str] | None = None
+    queries: Features, gallery: Features, protocol: EvaluationProtocol, notes: list[str] | None = None
 ) -> tuple[EvaluationProtocol, Ranking]:
     """Rank the gallery for each query by the dot product of the L2-normalised rows, in float32.
 
@@ -52,7 +50,6 @@ def rank_features(
     """
     said: list[str] = [] if notes is None else notes
     wanted = tuple(query.id for query in protocol.queries)
-    queries, gallery = Features.of(queries), Features.of(gallery)
     # Ids first: whatever is wrong with them is known before large files are read, or torch is imported for them.
     query_ids = _spelled(queries, Speller(wanted), protocol, said)
     gallery_ids = _spelled(gallery, Speller(item_ids(protocol), files=protocol.gallery is not None), protocol, said)
@@ -67,7 +64,7 @@ def rank_features(
     return protocol, _ranked(queries, query_ids, gallery, gallery_ids, protocol, said)
 
 
-def rank_parts(pairs: Sequence[tuple[Side, Side]], protocol: EvaluationProtocol, notes: list[str]) -> Ranking:
+def rank_parts(pairs: Sequence[tuple[Features, Features]], protocol: EvaluationProtocol, notes: list[str]) -> Ranking:
     """Rank pairs of features, each by itself, as of the categories of a benchmark, which may be of several models.
 
     Each query is in one pair, whose gallery holds every candidate of the query. See `rank_features`.
@@ -81,19 +78,18 @@ def rank_parts(pairs: Sequence[tuple[Side, Side]], protocol: EvaluationProtocol,
             f"The gallery of {protocol.name} is not available, so features cannot be given in parts.",
             hint="Give the features of all queries and of the whole gallery as one pair.",
         )
-    sides = [(Features.of(queries), Features.of(gallery)) for queries, gallery in pairs]
     at = {query.id: place for place, query in enumerate(protocol.queries)}
     spellers = Speller(at), Speller(protocol.gallery.ids, files=True)
     ids = [
-        (_spelled(one, spellers[0], protocol, notes), _spelled(two, spellers[1], protocol, notes)) for one, two in sides
+        (_spelled(one, spellers[0], protocol, notes), _spelled(two, spellers[1], protocol, notes)) for one, two in pairs
     ]
-    for (queries, _), (query_ids, _) in zip(sides, ids, strict=True):
+    for (queries, _), (query_ids, _) in zip(pairs, ids, strict=True):
         _refuse_swapped(queries, query_ids, protocol)
     check_ids(
-        [name for mine, _ in ids for name in mine], at, "query", some([one.ids_source for one, _ in sides]), protocol
+        [name for mine, _ in ids for name in mine], at, "query", some([one.ids_source for one, _ in pairs]), protocol
     )
     whole, found = ranking_task(protocol), []
-    for (queries, gallery), (query_ids, gallery_ids) in zip(sides, ids, strict=True):
+    for (queries, gallery), (query_ids, gallery_ids) in zip(pairs, ids, strict=True):
         places = sorted(at[name] for name in query_ids)
         part = _cut_to(protocol, places, gallery_ids, gallery.ids_source)
         assert part.gallery is not None

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.folder import Run
+    from cirbench.runs.predictions.features import Features
     from cirbench.runs.predictions.lists import RankedLists
-    from cirbench.runs.predictions.ranked_features import Side
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -148,7 +148,7 @@ def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
     return answer_of_lists(lists, protocol).measured()
 
 
-def score_features(queries: Side, gallery: Side, protocol: EvaluationProtocol) -> Score:
+def score_features(queries: Features, gallery: Features, protocol: EvaluationProtocol) -> Score:
     """Rank features (`rank_features`) and measure the ranking.
 
     Raises:
@@ -269,7 +269,7 @@ def _ranking_of(lists: RankedLists, ranks: ListRanks, protocol: EvaluationProtoc
 # Features.
 
 
-def answer_of_features(pairs: Sequence[tuple[Side, Side]], protocol: EvaluationProtocol) -> Answer:
+def answer_of_features(pairs: Sequence[tuple[Features, Features]], protocol: EvaluationProtocol) -> Answer:
     """Rank features; see `rank_features`, and for several pairs `rank_parts`."""
     notes: list[str] = []
     if len(pairs) == 1:

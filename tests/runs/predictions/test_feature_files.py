@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from cirbench.errors import InvalidPredictions, MissingData, UnknownName
 from cirbench.metrics.table import Measure
 from cirbench.runs.predictions import ranked_features
-from cirbench.runs.predictions.features import FeatureFiles, Features, open_rows
+from cirbench.runs.predictions.features import Features, open_rows
 from cirbench.runs.predictions.ids import read_ids
 from cirbench.runs.predictions.ranked_features import rank_features
 from cirbench.runs.predictions.score import answer_of_features
@@ -81,7 +81,7 @@ def as_torch(path: Path) -> str:
 @pytest.mark.parametrize("write", [as_npz, as_safetensors, as_bfloat16, as_torch])
 def test_one_file_may_hold_both_sides_and_their_ids(tmp_path: Path, write: Callable[[Path], str]) -> None:
     name = write(tmp_path)
-    sides = [FeatureFiles(f"{tmp_path / name}:{kind}") for kind in ("queries", "gallery")]
+    sides = [Features(f"{tmp_path / name}:{kind}") for kind in ("queries", "gallery")]
     notes: list[str] = []
     _, ranking = rank_features(sides[0], sides[1], PROTOCOL, notes)
     assert np.array_equal(ranking.top_QK, expected())
@@ -92,7 +92,7 @@ def separately(tmp_path: Path, write: Callable[[Path, NDArray[np.float32]], Path
     files = []
     for name, rows, ids in (("q", rows_of(3), QUERIES), ("g", rows_of(9, 1), GALLERY)):
         (tmp_path / f"{name}.json").write_text(json.dumps(ids))
-        files.append(FeatureFiles(write(tmp_path / name, rows), tmp_path / f"{name}.json"))
+        files.append(Features(write(tmp_path / name, rows), tmp_path / f"{name}.json"))
     return rank_features(files[0], files[1], PROTOCOL)[1].top_QK
 
 
@@ -190,6 +190,13 @@ def test_a_safetensors_header_that_contradicts_itself_is_refused(tmp_path: Path)
         open_rows(tmp_path / "f.safetensors")
 
 
+def test_whole_numbers_that_are_not_called_ids_are_not_taken_for_ids(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", queries=rows_of(3), labels=np.arange(3), position=np.array([2, 0, 1]))
+    assert open_rows(tmp_path / "f.npz").ids is None
+    np.savez(tmp_path / "f.npz", queries=rows_of(3), labels=np.arange(3), names=np.array([2, 0, 1]))
+    assert open_rows(tmp_path / "f.npz").ids == ("2", "0", "1")
+
+
 def test_rows_without_ids_say_what_to_give() -> None:
     with pytest.raises(InvalidPredictions, match="rows says nothing of what its rows are") as raised:
         rank_features(side(rows_of(3), QUERIES), Features(rows_of(9, 1), None, "rows"), PROTOCOL)
@@ -205,11 +212,11 @@ import sys
 sys.modules["torch"] = None
 from pathlib import Path
 from cirbench.errors import CirbenchError
-from cirbench.runs.predictions.features import FeatureFiles
+from cirbench.runs.predictions.features import Features
 from cirbench.runs.predictions.ranked_features import rank_features
 from tests.runs.predictions.protocols import small_protocol
 folder = Path({str(tmp_path)!r})
-sides = [FeatureFiles(folder / f"{{name}}.pt", folder / f"{{name}}.json") for name in "qg"]
+sides = [Features(folder / f"{{name}}.pt", folder / f"{{name}}.json") for name in "qg"]
 for ids in (["0", "1", "x"], ["0", "1", "2"]):
     (folder / "q.json").write_text(str(ids).replace("'", '"'))
     try:
@@ -366,7 +373,7 @@ def test_ids_come_in_a_column_of_a_table(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_large_gallery_is_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranked_features, "_COPIED", 1 << 20)
-    count, width = 60_000, 256
+    count, width = 60_000, 512
     rows = np.random.default_rng(0).standard_normal((count, width)).astype(np.float16)
     np.save(tmp_path / "g.npy", rows)
     protocol = small_protocol(images=count)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cirbench.errors import InvalidPredictions, MissingData
-from cirbench.runs.predictions.features import FeatureFiles, open_rows
+from cirbench.runs.predictions.features import Features, open_rows
 from cirbench.runs.predictions.ids import read_ids
 from cirbench.runs.predictions.lists import RankedLists
 from cirbench.runs.predictions.ranked_features import rank_features
@@ -32,13 +32,13 @@ def random_rows(count: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
 
 
-def save(folder: Path, name: str, rows: NDArray[Any], ids: Sequence[str]) -> FeatureFiles:
+def save(folder: Path, name: str, rows: NDArray[Any], ids: Sequence[str]) -> Features:
     np.save(folder / f"{name}.npy", rows)
     (folder / f"{name}.txt").write_text("\n".join(ids) + "\n")
-    return FeatureFiles(folder / f"{name}.npy", folder / f"{name}.txt")
+    return Features(folder / f"{name}.npy", folder / f"{name}.txt")
 
 
-def save_both(folder: Path) -> tuple[FeatureFiles, FeatureFiles]:
+def save_both(folder: Path) -> tuple[Features, Features]:
     return save(folder, "queries", random_rows(3), QUERIES), save(folder, "gallery", random_rows(9, 1), GALLERY)
 
 
@@ -81,7 +81,7 @@ def test_such_a_gallery_must_hold_every_image_that_matters(tmp_path: Path, ids: 
     queries, gallery = save_both(tmp_path)[0], save(tmp_path, "gallery", random_rows(len(ids)), ids)
     with pytest.raises(InvalidPredictions, match=message) as caught:
         rank_features(queries, gallery, dataclasses.replace(PROTOCOL, gallery=None))
-    assert str(gallery.ids) in caught.value.message
+    assert gallery.ids_source in caught.value.message
 
 
 def with_value(value: float, place: tuple[int, int] | int) -> NDArray[np.float32]:
@@ -111,7 +111,7 @@ def test_rows_that_cannot_be_ranked_are_refused(tmp_path: Path, rows: NDArray[An
     queries, gallery = save_both(tmp_path)[0], save(tmp_path, "gallery", rows, GALLERY)
     with pytest.raises(InvalidPredictions, match=message) as caught:
         rank_features(queries, gallery, PROTOCOL)
-    assert str(gallery.rows) in caught.value.message
+    assert gallery.rows_source in caught.value.message
 
 
 def test_numbers_too_large_for_float32_are_refused(tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ def test_ids_must_be_the_protocols(tmp_path: Path, side: str, ids: Sequence[str]
     changed = tmp_path / "changed.txt"
     changed.write_text(json.dumps(list(ids)))
     if side == "queries":
-        queries = dataclasses.replace(queries, ids=changed)
+        queries = Features(queries.rows_source, changed)
     else:
-        gallery = dataclasses.replace(gallery, ids=changed)
+        gallery = Features(gallery.rows_source, changed)
     with pytest.raises(InvalidPredictions, match=message):
         rank_features(queries, gallery, PROTOCOL)

@@ -13,7 +13,7 @@ import pytest
 from cirbench.benchmarks.circo import ASPECTS, circo_protocol, load
 from cirbench.errors import UsageError
 from cirbench.ranking import rank, ranking_task
-from cirbench.runs.predictions.features import FeatureFiles
+from cirbench.runs.predictions.features import Features
 from cirbench.runs.predictions.lists import RankedLists, read_rankings, write_jsonl
 from cirbench.runs.predictions.score import score_features, score_lists
 from tests.circo_files import expected, labelled_rows, write
@@ -98,7 +98,7 @@ def test_random_features_score_as_the_definitions_say(tmp_path: Path, seed: int,
     for name, (features, names) in sides.items():
         np.save(tmp_path / f"{name}.npy", features)
         (tmp_path / f"{name}.json").write_text(json.dumps(names))
-    files = [FeatureFiles(tmp_path / f"{name}.npy", tmp_path / f"{name}.json") for name in sides]
+    files = [Features(tmp_path / f"{name}.npy", tmp_path / f"{name}.json") for name in sides]
     score = score_features(files[0], files[1], protocol)
     rankings = [naive_ranking(query_D, gallery_ND, ids) for query_D in queries_QD]
     assert values(score) == pytest.approx(naive_scores(rankings, rows), abs=1e-12)
