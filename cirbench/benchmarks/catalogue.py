@@ -118,6 +118,11 @@ def load_protocol(id: str, data_root: Path | None = None) -> EvaluationProtocol:
         from cirbench.benchmarks.folder import folder_protocol
 
         return folder_protocol(Path(id))
+    folder, at, split = id.rpartition("@")
+    if chosen is None and at and is_folder(folder):
+        from cirbench.benchmarks.folder import folder_protocol
+
+        return folder_protocol(Path(folder), split)
     chosen = chosen or _lookup("protocol", id, protocols())
     benchmark = BENCHMARKS.find(chosen.dataset)
     if benchmark.needs is None:

@@ -8,10 +8,13 @@
 | `targets` | the right answers, separated by a vertical bar; left out where nobody knows them |
 | `group` | optional: similar images among which the target must be found, separated by a vertical bar |
 | `aspect` | optional: labels to report separately, separated by a vertical bar |
+| `candidates` | optional: the only images that the query ranks, separated by a vertical bar |
+| any other | kept: a number can be asked for by it (``--by category``) |
 
     my-data/
       gallery/          what is ranked, in any layout below; may be called images/ instead
-      queries.csv       or queries.jsonl: one query a row
+      queries.csv       or queries.tsv, queries.jsonl: one query a row
+      dataset.toml      optional: `cirbench.benchmarks.dataset_toml`
 
 An image's id is its path below the gallery without the suffix. The table names images by id, by id with the suffix, or
 by their path below the folder; a reference may be anywhere in the folder. What is reported follows from what the table
@@ -22,27 +25,30 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from cirbench.backbones.images.decode import FileImage, image_suffixes, is_image
+from cirbench.benchmarks.dataset_toml import ALL, FILE, read_settings
 from cirbench.benchmarks.images import files_below
 from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
-from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, quoted, some
-from cirbench.metrics.table import Measure
+from cirbench.errors import CheckFailed, CorruptFile, MissingData, UnknownName, excerpt, quoted, some
+from cirbench.metrics.table import METRICS, Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 from cirbench.support.console import say_once
 from cirbench.support.files import digest, spelled
-from cirbench.support.textfiles import csv_rows, json_rows, nfc, read_text, refused
+from cirbench.support.textfiles import SEPARATORS, csv_rows, json_rows, nfc, numbered_lines, read_text, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from cirbench.benchmarks.dataset_toml import FolderSettings, SplitSettings
     from cirbench.errors import CirbenchError
 
-TABLES = ("queries.csv", "queries.jsonl")
+TABLES = ("queries.csv", "queries.tsv", "queries.jsonl")
 BAR = "|"
 
 
@@ -58,6 +64,8 @@ class Row:
         targets: Name images.
         group: Name images.
         aspects: Labels.
+        candidates: Name images; empty where the query ranks the gallery.
+        more: Further columns.
     """
 
     place: str
@@ -67,15 +75,18 @@ class Row:
     targets: tuple[str, ...]
     group: tuple[str, ...]
     aspects: tuple[str, ...]
+    candidates: tuple[str, ...] = ()
+    more: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-class _Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Fields(msgspec.Struct, frozen=True):
     query_id: str | int
     reference: str
     text: str | list[str]
     targets: str | list[str] = ""
     group: str | list[str] = ""
     aspect: str | list[str] = ""
+    candidates: str | list[str] = ""
 
 
 REQUIRED = ("query_id", "reference", "text")
@@ -90,7 +101,7 @@ def read_table(path: Path) -> list[Row]:
         CorruptFile: It breaks a rule; the message names the line.
     """
     text = _text(path)
-    rows = list(_csv_rows(path, text) if path.suffix == ".csv" else _json_rows(path, text))
+    rows = list(_json_rows(path, text) if path.suffix == ".jsonl" else _csv_rows(path, text))
     if not rows:
         raise CorruptFile(f"{path} holds no queries.", hint=f"Its columns are {', '.join(COLUMNS)}.")
     lines: dict[str, str] = {}
@@ -100,7 +111,7 @@ def read_table(path: Path) -> list[Row]:
                 row.place, f"the query id {excerpt(row.id)} is already in {lines[row.id].rpartition(', ')[2]}"
             )
         lines[row.id] = row.place
-        for what in ("targets", "group"):
+        for what in ("targets", "group", "candidates"):
             if bool(getattr(row, what)) != bool(getattr(rows[0], what)):
                 raise refused(row.place, f"{what} must be given for every query or for none")
     return rows
@@ -114,8 +125,21 @@ def _text(path: Path) -> str:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, cells in csv_rows(str(path), text, _check_header):
-        yield _row(f"{path}, line {number}", _Fields(**cells))
+    for number, cells in csv_rows(str(path), text, _check_header, _separator(path, text)):
+        known = {name: cell for name, cell in cells.items() if name in COLUMNS}
+        more = {name: cell for name, cell in cells.items() if name not in COLUMNS}
+        yield _row(f"{path}, line {number}", _Fields(**known), more)
+
+
+def _separator(path: Path, text: str) -> str:
+    """Find what parts the cells: the sign of the file's name, or the only other one that gives the columns."""
+    usual = "\t" if path.suffix == ".tsv" else ","
+    header = text.partition("\n")[0]
+    fitting = [sign for sign in SEPARATORS if {*REQUIRED} <= {name.strip(' \r"') for name in header.split(sign)}]
+    if usual in fitting or len(fitting) != 1:
+        return usual
+    say_once(f"{path}: its columns are separated by {SEPARATORS[fitting[0]]}.")
+    return fitting[0]
 
 
 def _check_header(place: str, header: Sequence[str]) -> None:
@@ -123,18 +147,39 @@ def _check_header(place: str, header: Sequence[str]) -> None:
         if name not in header:
             raise refused(place, f"there is no column {name}", f"The first line must name {', '.join(REQUIRED)}.")
     for name in header:
-        if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, n=1)
-            hint = f"Nearest: {near[0]}." if near else f"Columns are {', '.join(COLUMNS)}."
-            raise refused(place, f"the column {quoted(name)} means nothing here", hint)
+        _check_column(place, name)
+
+
+def _check_column(place: str, name: str) -> None:
+    """Refuse a column that is a slip of the pen, or cannot be asked for; keep any other."""
+    if name in COLUMNS:
+        return
+    if near := difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.8):
+        raise refused(place, f"the column {quoted(name)} means nothing here", f"Nearest: {near[0]}.")
+    if not re.fullmatch(r"\w[\w -]*", name):
+        why = f"the column {quoted(name)} cannot be asked for by its name"
+        raise refused(place, why, "Name it by letters, digits, spaces, - and _; pandas: df.to_csv(..., index=False).")
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
+    lines = dict(numbered_lines(text))
     for number, fields in json_rows(str(path), text, _Fields, f"Fields are {', '.join(COLUMNS)}."):
-        yield _row(f"{path}, line {number}", fields)
+        place, more = f"{path}, line {number}", {}
+        for name, value in msgspec.json.decode(lines[number], type=dict[str, object]).items():
+            _check_column(place, name)
+            if isinstance(value, dict | list) and name not in COLUMNS:
+                raise refused(place, f"the field {quoted(name)} holds neither a text nor a number")
+            if name not in COLUMNS and value is not None:
+                more[name] = str(value)
+        yield _row(place, fields, more)
 
 
-def _row(place: str, fields: _Fields) -> Row:
+NOT_A_NUMBER = {"nan", "NaN", "<NA>"}
+_FLOAT = re.compile(r"\d+\.0")
+
+
+def _row(place: str, fields: _Fields, more: Mapping[str, str]) -> Row:
+    _refuse_missing(place, fields)
     name, reference = nfc(str(fields.query_id).strip()), nfc(fields.reference.strip())
     texts = (fields.text,) if isinstance(fields.text, str) else tuple(fields.text)
     if name.split() != [name]:
@@ -144,7 +189,29 @@ def _row(place: str, fields: _Fields) -> Row:
         raise refused(place, "the reference is empty")
     if not texts or not all(map(str.strip, texts)):
         raise refused(place, "the text is empty")
-    return Row(place, name, reference, texts, _parts(fields.targets), _parts(fields.group), _parts(fields.aspect))
+    return Row(
+        place,
+        name,
+        reference,
+        texts,
+        _parts(fields.targets),
+        _parts(fields.group),
+        _parts(fields.aspect),
+        _parts(fields.candidates),
+        {key: nfc(value.strip()) for key, value in more.items()},
+    )
+
+
+def _refuse_missing(place: str, fields: _Fields) -> None:
+    """Refuse what pandas writes for a missing value, and for a whole number in a column with missing ones."""
+    for column in COLUMNS:
+        value = getattr(fields, column)
+        if isinstance(value, str) and value.strip() in NOT_A_NUMBER:
+            why = f"{column} is {quoted(value.strip())}, which is how pandas writes a missing value"
+            raise refused(place, why, "Drop the row, or write an empty cell: df.fillna('').")
+    if isinstance(fields.query_id, str) and _FLOAT.fullmatch(fields.query_id.strip()):
+        why = f"the query id is {quoted(fields.query_id)}, which is how pandas writes a whole number among missing ones"
+        raise refused(place, why, "Write whole numbers: df['query_id'].astype('Int64').")
 
 
 def _parts(written: str | Sequence[str]) -> tuple[str, ...]:
@@ -177,15 +244,18 @@ class Pictures:
     unused: tuple[str, ...]
 
     @classmethod
-    def below(cls, folder: Path) -> Pictures:
-        """List the gallery of a folder.
+    def below(cls, folder: Path, gallery_folder: str | None = None) -> Pictures:
+        """List the gallery of a folder; ``gallery_folder`` where it is not called as usual.
 
         Raises:
             MissingData: There is no gallery, or no image in it.
             CorruptFile: Two images have one id, or an id would hold white space.
             CheckFailed: A link in the gallery leads out of it.
         """
-        place = next((name for name in GALLERIES if (folder / name).is_dir()), None)
+        names = GALLERIES if gallery_folder is None else (gallery_folder,)
+        place = next((name for name in names if (folder / name).is_dir()), None)
+        if place is None and gallery_folder is not None:
+            raise MissingData(f"{folder} holds no folder {gallery_folder}, which {FILE} names.")
         if place is None:
             raise MissingData(f"{folder} holds no folder gallery (or images).", hint=EXAMPLE)
         root = folder / place
@@ -267,69 +337,135 @@ def _refuse_outside(path: Path, inside: Path) -> None:
         )
 
 
-SPLIT = "all"
-
-
 def folder_benchmark(folder: Path) -> Benchmark:
-    """Describe a folder as a benchmark; its table is read, its images are not.
+    """Describe a folder as a benchmark; its tables are read, its images are not.
 
     Raises:
         MissingData: There is no table of queries.
-        CorruptFile: The table breaks a rule; the message names the line.
+        CorruptFile: A table or ``dataset.toml`` breaks a rule; the message names the line or the key.
     """
-    name = _name(folder)
-    labelled = bool(read_table(_table(folder))[0].targets)
-    protocol = ProtocolEntry(name, f"Your own data in {folder}", SPLIT, None, None, labelled, folder=str(folder))
+    settings = read_settings(folder)
     return Benchmark(
         name=str(folder),
-        title=protocol.title,
-        licence="your own",
-        load=lambda variant, root: folder_protocol(folder),
-        protocols=(protocol,),
-        default_split=SPLIT,
+        title=_title(folder, settings),
+        licence=settings.licence,
+        citation=settings.citation,
+        load=lambda variant, root: folder_protocol(folder, variant.partition("/")[2] or None),
+        protocols=tuple(_entry(folder, settings, split) for split in settings.splits),
+        default_split=settings.default_split,
     )
 
 
-def folder_protocol(folder: Path) -> EvaluationProtocol:
-    """Load a folder: every image's content is hashed, because the images are what fixes the numbers.
+def _entry(folder: Path, settings: FolderSettings, split: str) -> ProtocolEntry:
+    chosen = settings.splits[split]
+    labelled = bool(read_table(_table(folder, chosen))[0].targets) and not chosen.hidden_labels
+    return ProtocolEntry(_id(folder, split), _title(folder, settings, split), split, None, None, labelled, str(folder))
 
-    The reference is removed from the candidates of its own query. Queries that share a reference form a cluster.
+
+def folder_protocol(folder: Path, split: str | None = None) -> EvaluationProtocol:
+    """Load a split of a folder: every image's content is hashed, because the images are what fixes the numbers.
+
+    The reference is removed from the candidates of its own query, unless ``dataset.toml`` keeps it. Queries that share
+    a reference form a cluster.
 
     Raises:
         MissingData: There is no gallery, no table, or no image.
-        CorruptFile: The table or the gallery breaks a rule; the message names the line or the file.
+        UnknownName: There is no such split.
+        CorruptFile: A table, the gallery or ``dataset.toml`` breaks a rule; the message names the line or the file.
         CheckFailed: A path or a link leads out of the folder.
     """
-    rows = read_table(_table(folder))
-    pictures = Pictures.below(folder)
+    settings = read_settings(folder)
+    split = split or settings.default_split
+    if split not in settings.splits:
+        raise UnknownName(f"split of {folder}", split, settings.splits)
+    chosen = settings.splits[split]
+    rows = read_table(_table(folder, chosen))
+    pictures = Pictures.below(folder, chosen.gallery)
     if pictures.unused:
         where, count = folder / pictures.below_gallery, len(pictures.unused)
         say_once(f"{where}: {count:,} files are not images and are not ranked: {some(pictures.unused)}.")
-    resolved = [_resolve(row, pictures) for row in rows]
+    resolved = [_resolve(row, pictures, keep_reference=chosen.keep_reference) for row in rows]
     references = tuple(each.reference for each in resolved)
     ids = tuple(sorted(pictures.gallery))
     images = [pictures.gallery[name] for name in ids]
     targets = tuple(each.targets for each in resolved)
     groups = tuple(each.group for each in resolved)
-    aspects = tuple(row.aspects for row in rows)
+    pools, pool_of_query = _pools(rows, resolved, ids, chosen.gallery_by)
+    slices = _slices(rows)
     elsewhere = {item.id: item.image for item in references if item.id not in pictures.gallery}
     contents = [[name, image.content] for name, image in sorted({**pictures.gallery, **elsewhere}.items())]
+    reported = measures(targets, grouped=bool(groups[0]), sliced="aspect" in slices)
     return EvaluationProtocol(
-        id=_name(folder),
+        id=_id(folder, split),
         version=1,
-        title=f"Your own data in {folder}",
+        title=_title(folder, settings, split),
         queries=tuple(Query(row.id, item, row.texts) for row, item in zip(rows, references, strict=True)),
         gallery=Gallery(ids, images),
-        labels=Labels(targets) if targets[0] else None,
-        measures=measures(targets, grouped=bool(groups[0]), sliced=any(aspects)),
-        exclude_reference=True,
+        labels=Labels(targets) if targets[0] and not chosen.hidden_labels else None,
+        measures=reported if chosen.measures is None else _asked(folder, chosen.measures, slices, bool(groups[0])),
+        exclude_reference=not chosen.keep_reference,
         groups=groups if groups[0] else None,
-        slices={"aspect": aspects} if any(aspects) else {},
+        pools=pools,
+        pool_of_query=pool_of_query,
+        slices=slices,
         clusters=tuple(item.id for item in references),
         captions="the text as written",
-        licence="your own",
+        licence=settings.licence,
         data_digests={"images": digest(contents)},
     )
+
+
+def _slices(rows: Sequence[Row]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """By column, the labels that each query carries: aspects, and each further column with what it holds."""
+    aspects = tuple(row.aspects for row in rows)
+    more = dict.fromkeys(name for row in rows for name in row.more)
+    further = {name: tuple((value,) if (value := row.more.get(name, "")) else () for row in rows) for name in more}
+    return ({"aspect": aspects} if any(aspects) else {}) | {name: each for name, each in further.items() if any(each)}
+
+
+def _asked(
+    folder: Path, asked: tuple[Measure, ...], slices: Mapping[str, object], grouped: bool
+) -> tuple[Measure, ...]:
+    """Return the measures of ``dataset.toml``, which the table must allow."""
+    for each in asked:
+        if each.by is not None and each.by not in slices:
+            hint = f"Columns with labels: {', '.join(slices) or 'none'}."
+            raise refused(str(folder / FILE), f"measures: {quoted(str(each.by))} is no column of the table", hint)
+        if METRICS.find(each.metric).needs == "groups" and not grouped:
+            raise refused(str(folder / FILE), f"measures: {each.label} needs a column group")
+    return asked
+
+
+def _pools(
+    rows: Sequence[Row], resolved: Sequence[_Resolved], ids: Sequence[str], by: str | None
+) -> tuple[tuple[tuple[str, ...], ...] | None, tuple[int, ...] | None]:
+    """Return what queries rank in place of the whole gallery: images of their own, or a folder of the gallery."""
+    if resolved[0].candidates:
+        if by is not None:
+            raise refused(
+                rows[0].place, "candidates are given, and gallery_by as well", f"Leave one of them out: {FILE}."
+            )
+        of_query = [each.candidates for each in resolved]
+    elif by is not None:
+        of_query = [_below(row, by, ids) for row in rows]
+        for row, each, pool in zip(rows, resolved, of_query, strict=True):
+            if outside := [name for name in each.targets if name not in pool]:
+                raise refused(row.place, f"the target {excerpt(outside[0])} is not in the gallery of {row.more[by]}")
+    else:
+        return None, None
+    pools = tuple(dict.fromkeys(of_query))
+    number = {pool: place for place, pool in enumerate(pools)}
+    return pools, tuple(number[pool] for pool in of_query)
+
+
+def _below(row: Row, by: str, ids: Sequence[str]) -> tuple[str, ...]:
+    value = row.more.get(by, "")
+    if not value:
+        raise refused(row.place, f"gallery_by needs a column {by}, and it is empty or absent")
+    pool = tuple(name for name in ids if name.startswith(f"{value}/"))
+    if not pool:
+        raise refused(row.place, f"the gallery has no folder {quoted(value)}, which the column {by} names")
+    return pool
 
 
 def measures(targets: Sequence[Sequence[str]], *, grouped: bool, sliced: bool) -> tuple[Measure, ...]:
@@ -359,18 +495,23 @@ class _Resolved:
     reference: Item
     targets: tuple[str, ...]
     group: tuple[str, ...]
+    candidates: tuple[str, ...]
 
 
-def _resolve(row: Row, pictures: Pictures) -> _Resolved:
+def _resolve(row: Row, pictures: Pictures, *, keep_reference: bool) -> _Resolved:
     reference = pictures.find(_inside(row, "reference", row.reference))
     if reference is None:
         raise _unknown(row, "reference", row.reference, pictures)
-    targets, group = (_ranked(row, what, getattr(row, what), pictures) for what in ("targets", "group"))
-    if reference.id in targets:
+    targets, group, candidates = (
+        _ranked(row, what, getattr(row, what), pictures) for what in ("targets", "group", "candidates")
+    )
+    if candidates and (outside := [name for name in targets if name not in candidates]):
+        raise refused(row.place, f"the target {excerpt(outside[0])} is not among the candidates of the query")
+    if reference.id in targets and not keep_reference:
         raise refused(row.place, f"the reference {excerpt(reference.id)} is its own target, and is never ranked")
     if group and targets and targets[0] not in group:
         raise refused(row.place, f"the target {excerpt(targets[0])} is not in the group of the query")
-    return _Resolved(reference, targets, group)
+    return _Resolved(reference, targets, group, candidates)
 
 
 def _ranked(row: Row, what: str, written: Sequence[str], pictures: Pictures) -> tuple[str, ...]:
@@ -402,19 +543,35 @@ def _inside(row: Row, what: str, written: str) -> str:
 
 def _unknown(row: Row, what: str, written: str, pictures: Pictures) -> CirbenchError:
     where = "folder" if what == "reference" else pictures.below_gallery
-    return refused(
-        row.place, f"{what} names {quoted(written)}, and no image of the {where} is that", pictures.nearest(written)
-    )
+    hint = pictures.nearest(written)
+    if _FLOAT.fullmatch(written) and pictures.ranked(whole := written.partition(".")[0]) is not None:
+        hint = f"It is how pandas writes the whole number {whole} among missing ones: df.astype('Int64')."
+    return refused(row.place, f"{what} names {quoted(written)}, and no image of the {where} is that", hint)
 
 
-def _table(folder: Path) -> Path:
+def _table(folder: Path, split: SplitSettings) -> Path:
+    if split.queries is not None:
+        path = folder / split.queries
+        if not path.is_file():
+            raise MissingData(f"{folder} holds no {split.queries}, which {FILE} names.")
+        if path.suffix not in (".csv", ".tsv", ".jsonl"):
+            raise CorruptFile(f"{path} is no table.", hint="A table is called .csv, .tsv or .jsonl.")
+        return path
     there = [folder / name for name in TABLES if (folder / name).is_file()]
     if not there:
-        raise MissingData(f"{folder} holds no {' and no '.join(TABLES)}.", hint=EXAMPLE)
+        raise MissingData(f"{folder} holds no {', '.join(TABLES[:-1])} or {TABLES[-1]}.", hint=EXAMPLE)
     if len(there) > 1:
-        raise CorruptFile(f"{folder} holds {' and '.join(TABLES)}.", hint="Keep the one that counts.")
+        names = " and ".join(path.name for path in there)
+        raise CorruptFile(f"{folder} holds {names}.", hint="Keep the one that counts.")
     return there[0]
 
 
-def _name(folder: Path) -> str:
-    return f"own/{folder.resolve().name}"
+def _id(folder: Path, split: str) -> str:
+    """The id of a split's protocol; a folder without several splits has one, by its own name."""
+    name = f"own/{folder.resolve().name}"
+    return name if split == ALL else f"{name}/{split}"
+
+
+def _title(folder: Path, settings: FolderSettings, split: str = ALL) -> str:
+    title = settings.title or f"Your own data in {folder}"
+    return title if split == ALL else f"{title}, {split}"

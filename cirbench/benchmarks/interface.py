@@ -50,8 +50,10 @@ class ProtocolEntry:
 
     @property
     def address(self) -> str:
-        """What `load_protocol` loads it by."""
-        return self.folder or self.id
+        """What `load_protocol` loads it by; a split of your own data by folder and split, ``"my-data@val"``."""
+        if self.folder is None:
+            return self.id
+        return self.folder if self.id.count("/") == 1 else f"{self.folder}@{self.split}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

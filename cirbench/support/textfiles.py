@@ -136,7 +136,7 @@ def decode_utf8(content: bytes, source: str) -> str:
         ) from error
 
 
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _ENCODING = "Save the file as UTF-8."
 
 
@@ -181,9 +181,9 @@ def csv_rows(
             continue
         if header is None:
             header = [name.strip() for name in cells]
-            for other, plural in _SEPARATORS.items():
+            for other, plural in SEPARATORS.items():
                 if len(header) == 1 and other in header[0] and other != separator:
-                    expected = _SEPARATORS[separator]
+                    expected = SEPARATORS[separator]
                     raise refused(
                         place,
                         f"its columns are separated by {plural}, not by {expected}",

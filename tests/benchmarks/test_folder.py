@@ -209,7 +209,7 @@ BAD_LINES = {
     "a missing field": ('{"query_id": "q2", "reference": "b"}', "line 2: Object missing required field `text`"),
     "an unknown field": (
         '{"query_id": "q2", "reference": "b", "text": "x", "target": "a"}',
-        "line 2: Object contains unknown field `target`",
+        "line 2: the column 'target' means nothing here.\nNearest: targets.",
     ),
     "a number as text": ('{"query_id": "q2", "reference": "b", "text": 5}', "line 2: Expected `str | array`"),
     "no text": ('{"query_id": "q2", "reference": "b", "text": [], "targets": "a"}', "line 2: the text is empty"),
@@ -263,7 +263,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, place: s
 def test_a_folder_that_lacks_its_parts_says_which(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
-    with pytest.raises(MissingData, match=r"mine holds no queries\.csv and no queries\.jsonl") as raised:
+    with pytest.raises(MissingData, match=r"mine holds no queries\.csv, queries\.tsv or queries\.jsonl") as raised:
         choose_protocol(str(folder))
     assert raised.value.hint == "Type `cirbench new dataset PATH` to get an example to change."
     (folder / "queries.csv").write_text(GOOD)
