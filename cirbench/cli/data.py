@@ -36,7 +36,7 @@ def data_command() -> None:
     """Plan, get, check and describe the files of a benchmark, or of training data.
 
     NAME is a data set, one of its protocols, a folder with your own data, or training data by name
-    (`cirbench list sources`).
+    (`cirbench list sources`); check and describe also take a table, a list or shards to train on.
 
     \b
     cirbench data plan circo --split val
@@ -160,9 +160,9 @@ def _opened(name: str, split: str | None, root: Path | None) -> tuple[Source, ..
     from cirbench.training.data import open_source
 
     named = _sources(name, split)
-    names = (
-        [source.name for source in named] if named else [name] if Path(name).suffix and not Path(name).is_dir() else []
-    )
+    names = [source.name for source in named]
+    if not named and Path(name).suffix and not Path(name).is_dir():
+        names = [name]
     return tuple(open_source(each, data_root=root, display=progress, say=say) for each in names)
 
 
@@ -173,12 +173,9 @@ def _check_sources(sources: Sequence[Source], *, as_json: bool) -> int:
     if as_json:
         click.echo(_as_json(found))
     for each in () if as_json else found:
-        print_lines(
-            [f"{each.source}: {each.images - len(each.broken):,} of {each.images:,} images are there and whole"]
-        )
-        print_lines(f"  {problem}" for problem in each.broken[:_SHOWN])
-        if len(each.broken) > _SHOWN:
-            print_lines([f"  and {len(each.broken) - _SHOWN:,} more"])
+        whole = f"{each.images - len(each.broken):,} of {each.images:,} images are there and whole"
+        more = [f"and {len(each.broken) - _SHOWN:,} more"] if len(each.broken) > _SHOWN else []
+        print_lines([f"{each.source}: {whole}", *(f"  {line}" for line in [*each.broken[:_SHOWN], *more])])
     return MissingData.exit_code if any(each.broken for each in found) else 0
 
 
