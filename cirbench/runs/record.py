@@ -204,7 +204,7 @@ def _method_record(job: Job) -> MethodRecord:
         trained_on=None if card is None else card.data,
         selected_on=None if card is None else card.selected_on,
         training=None if card is None else card.training,
-        overlap=job.overlap,
+        overlap=job.overlap or None,
     )
 
 

@@ -125,7 +125,7 @@ class MethodRecord(Record, frozen=True):
         trained_on: What the checkpoint's card says it was trained on, or ``None``.
         selected_on: What the checkpoint's card says it was selected on, or ``None``.
         training: The training parameters on the checkpoint's card, or ``None``.
-        overlap: How many images of the protocol it was trained on.
+        overlap: How many images of the protocol it was trained on; ``None`` for none that are known.
     """
 
     name: str
@@ -140,7 +140,7 @@ class MethodRecord(Record, frozen=True):
     trained_on: str | None = None
     selected_on: str | None = None
     training: dict[str, Any] | None = None
-    overlap: int = 0
+    overlap: int | None = None
 
 
 class ProtocolRecord(Record, frozen=True):
