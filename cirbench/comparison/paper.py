@@ -384,7 +384,8 @@ def _tests(paper: Paper) -> str:
     }
     if not families:
         return ""
-    each = "each number by itself" if len(paper.columns) > len(families) else ""
+    corrected = any(column.standings is not None and len(column.standings.pairs) > 1 for column in paper.columns)
+    each = "each number by itself" if corrected and len(paper.columns) > len(families) else ""
     if len(set(families.values())) == 1:
         said = next(iter(families.values()))
     else:

@@ -39,4 +39,4 @@ def test_a_reader_sets_own_rankings_beside_published_rows(tmp_path: Path) -> Non
     assert "ours" in table and "Pic2Word†" in table and "†: as published." in " ".join(table.split())
     source = (folder / "table.tex").read_text()
     assert r"\multicolumn{4}{c}{circo/val}" in source and r"\multicolumn{4}{c}{circo/test}" in source
-    assert r"SEARLE-XL\textdagger{}" in source and "CLIP ViT-L/14" in source
+    assert r"SEARLE-XL\ensuremath{\dagger}" in source and "CLIP ViT-L/14" in source

@@ -38,8 +38,8 @@ _SIGNS = {
     "≥": r"\ensuremath{\geq}",
     "→": r"\ensuremath{\rightarrow}",
     "Δ": r"\ensuremath{\Delta}",
-    "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}",
+    "†": r"\ensuremath{\dagger}",
+    "‡": r"\ensuremath{\ddagger}",
     "§": r"\S{}",
     "–": r"\textendash{}",
     "—": r"\textemdash{}",
@@ -54,14 +54,16 @@ _FRAMES = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
 
 _RAISED = dict(zip("ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", "abcdefghijklmnoprstuvwxyz", strict=True))
 
-_ALONE = r"""% Compiles alone, and by \input in a document with \usepackage{booktabs}.
+_ALONE = r"""% Compiles alone, and by \input in a document with \usepackage{PACKAGES}.
 \expandafter\ifx\csname @nodocument\endcsname\relax\else
-\documentclass{article}\usepackage{booktabs}\begin{document}
+\documentclass{article}\usepackage{PACKAGES}\begin{document}
 \def\cirbenchend{\end{document}}
 \fi"""
 
 _WIDE = 8
-"""A table of more columns spans both columns of a page, in small print."""
+"""A table of more columns spans both columns of a page, in small print, and is scaled where it is wider still."""
+
+_SCALED = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
 
 
 def to_latex(table: Table) -> str:
@@ -80,17 +82,18 @@ def to_latex(table: Table) -> str:
     bodies = [[f"{_row(row, rooms)}{next(asides)}" for row in rows] for rows in (*shown.divided, shown.foot) if rows]
     lines = [
         *(f"% {visible(text)}" for text in (table.title, table.caption, *table.notes) if text),
-        _ALONE,
+        _ALONE.replace("PACKAGES", "booktabs,graphicx" if wide else "booktabs"),
         rf"\begin{{{environment}}}[t]",
         r"\centering" + (r"\small\setlength{\tabcolsep}{3pt}" if wide else ""),
         *([rf"\caption{{{caption}}}"] if caption else []),
+        *([_SCALED] if wide else []),
         rf"\begin{{tabular}}{{{''.join('r' if shown.numeric(at) else 'l' for at in range(len(places)))}}}",
         r"\toprule",
         *_over(shown),
         _line(escape(column.heading) for column in shown.columns),
         *(line for body in bodies for line in (r"\midrule", *body)),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + ("}" if wide else ""),
         rf"\end{{{environment}}}",
         r"\csname cirbenchend\endcsname",
     ]

@@ -42,7 +42,7 @@ def of_latex(text: str, table: Table) -> Numbers:
     bare = re.sub(rf"\\(?:textbf|underline)\{{({_NUMBER})\}}", r"\1", body.replace("$-$", "-"))
     sd = rf" \{{\\scriptsize\$\\pm\$ ({_NUMBER})\}}"
     bare = re.sub(sd, r" ± \1", re.sub(rf"\\hphantom\{{{sd}\}}", "", bare))
-    sign = r"\\textsuperscript\{(?:[ab]|\{\*\}|\\textdagger\{\})+\}"
+    sign = r"\\textsuperscript\{(?:[ab]|\{\*\}|\\ensuremath\{\\dagger\})+\}"
     bare = re.sub(rf"(?:{sign})?(?:\\hphantom\{{{sign}\}})?", "", bare)
     lines = [line.removesuffix(r" \\") for line in bare.splitlines()]
     return [_cells(re.split(r"(?<!\\)&", line), table) for line in lines]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cirbench.errors import UnknownName, hidden
-from cirbench.support.tables import FORMATS, Column, Mark, Number, Table, render
+from cirbench.support.tables import FORMATS, Column, Mark, Number, Row, Table, render
 from cirbench.support.tables.terminal import to_lines
 from tests.support.tables.parsers import PARSERS, SIGNS, html_cells, of_model
 
@@ -157,7 +157,7 @@ LATEX_COMMANDS = {
     *("multicolumn", "cmidrule", "hphantom", "scriptsize", "small", "setlength", "tabcolsep", "expandafter", "ifx"),
     *("csname", "endcsname", "relax", "else", "def", "fi", "cirbenchend", "input"),
     *("textsuperscript", "textbf", "underline", "textbackslash", "textasciitilde", "textasciicircum"),
-    *("textless", "textgreater", "textbar", "textperiodcentered", "textdagger", "textendash", "textemdash"),
+    *("textless", "textgreater", "textbar", "textperiodcentered", "ensuremath", "dagger", "textendash", "textemdash"),
 }
 
 
@@ -230,6 +230,23 @@ def test_latex_has_rules_a_caption_with_the_protocol_and_marks() -> None:
         r"\end{table}",
         r"\csname cirbenchend\endcsname",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ENGINE is None, reason="no TeX engine is on PATH")
+def test_a_table_of_many_columns_is_no_wider_than_the_page(tmp_path: Path) -> None:
+    columns = (
+        Column("name", "name"),
+        *(Column(f"c{at}", f"number {at}", group=f"group {at // 4}") for at in range(24)),
+    )
+    row: Row = ("a method of ours", *[Number(12.34, sd=0.56, sign="ᵃᵇ")] * 24)
+    source = render(Table("wide", columns, (row,)), "latex")
+    assert r"\begin{table*}" in source and r"\usepackage{booktabs,graphicx}" in source
+    (tmp_path / "table.tex").write_text(source)
+    assert ENGINE is not None
+    command = [ENGINE, *ENGINES[ENGINE], "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0 and "Overfull" not in done.stdout, done.stdout[-2000:]
 
 
 def test_the_highest_of_each_section_is_marked_as_it_is_printed() -> None:
