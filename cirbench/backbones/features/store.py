@@ -8,9 +8,9 @@ One folder per `FeatureSpace` (everything that fixes what a row means), and in i
     <root>/<space digest>/space.json             what the folder holds, for people
     <root>/<space digest>/<sha256>.safetensors   a shard, under the checksum of its bytes
 
-The checksum is checked whenever rows are read. The index is derived from the shards, so there is no shared file to keep
-right: a killed process leaves at most a temporary file, two processes write shards side by side, and equal shards land
-on one name.
+The checksum is checked before rows are read from a shard for the first time, and again if the file changes. The index
+is derived from the shards, so there is no shared file to keep right: a killed process leaves at most a temporary file,
+two processes write shards side by side, and equal shards land on one name.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from cirbench.errors import CorruptFile
 from cirbench.support.console import typed
-from cirbench.support.files import cache_root, digest, hold_shared, lock_of, write_bytes, write_json
+from cirbench.support.files import cache_root, digest, hold_shared, lock_of, sha256_of_file, write_bytes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -192,21 +191,21 @@ def read_keys(path: Path, space: str) -> NDArray[np.bytes_]:
 
 
 def read_features(path: Path) -> NDArray[np.float32]:
-    """The features of a shard, (N, D).
+    """Check a shard against its name, and return its features, (N, D), as a memory map.
 
     Raises:
         CorruptFile: The shard is not the one that was written.
     """
-    from safetensors.numpy import load
-
     try:
-        file = path.read_bytes()
+        if sha256_of_file(path) != path.name.removesuffix(SUFFIX):
+            raise _damaged(path)
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            features = json.loads(file.read(length))["features"]
     except OSError as error:
         raise _damaged(path) from error
-    if hashlib.sha256(file).hexdigest() != path.name.removesuffix(SUFFIX):
-        raise _damaged(path)
-    features_ND: NDArray[np.float32] = load(file)["features"]
-    return features_ND
+    shape, start = tuple(features["shape"]), 8 + length + features["data_offsets"][0]
+    return np.memmap(path, np.float32, "r", start, shape) if all(shape) else np.empty(shape, np.float32)
 
 
 def _damaged(path: Path) -> CorruptFile:
@@ -249,7 +248,6 @@ class Index:
 
 
 _STALE_SECONDS = 24 * 3600
-_SHARDS_IN_MEMORY = 4
 
 
 def default_store() -> FeatureStore:
@@ -276,7 +274,7 @@ class StoredTable:
         self.space = space
         self._shards: list[Path] = []
         self._index = Index()
-        self._recent: OrderedDict[Path, NDArray[np.float32]] = OrderedDict()
+        self._checked: dict[Path, tuple[tuple[int, int, int], NDArray[np.float32]]] = {}
         self._held = False
 
     def missing(self, contents: Sequence[str]) -> list[int]:
@@ -314,17 +312,20 @@ class StoredTable:
         return StoredRows(self, tuple(self._shards), shards, rows)
 
     def features(self, shard: Path) -> NDArray[np.float32]:
-        """The rows of a shard, checked against its name; the last few are kept for slices that walk through them.
+        """The rows of a shard, checked against its name once, and again if the file is no longer the same.
 
         Raises:
             CorruptFile: The shard is damaged.
         """
-        if shard not in self._recent:
-            self._recent[shard] = read_features(shard)
-            if len(self._recent) > _SHARDS_IN_MEMORY:
-                self._recent.popitem(last=False)
-        self._recent.move_to_end(shard)
-        return self._recent[shard]
+        try:
+            status = shard.stat()
+        except OSError as error:
+            raise _damaged(shard) from error
+        state = (status.st_size, status.st_mtime_ns, status.st_ino)
+        known = self._checked.get(shard)
+        if known is None or known[0] != state:
+            known = self._checked[shard] = state, read_features(shard)
+        return known[1]
 
     def _refresh(self) -> None:
         """Take in the shards that were added since; start over where one was removed."""
@@ -334,7 +335,7 @@ class StoredTable:
         present = set(self.folder.glob(f"[0-9a-f]*{SUFFIX}"))
         if not present.issuperset(self._shards):
             self._shards, self._index = [], Index()
-            self._recent.clear()
+            self._checked.clear()
         for path in sorted(present.difference(self._shards)):
             self._index.add(len(self._shards), read_keys(path, self.space.digest))
             self._shards.append(path)
@@ -349,7 +350,7 @@ class StoredTable:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows on disk. A slice needs the memory of its result and of a few shards, whatever the size of the whole."""
+    """Rows on disk. A slice needs the memory of its result, and reads of each shard what it holds of it."""
 
     _table: StoredTable
     _shards: tuple[Path, ...]
@@ -372,7 +373,8 @@ class StoredRows:
     def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
         shard_n, row_n = self._shard_N[rows], self._row_N[rows]
         features_nD = np.empty((len(shard_n), self._table.space.dim), dtype=np.float32)
-        for shard in np.unique(shard_n):
-            wanted = np.flatnonzero(shard_n == shard)
-            features_nD[wanted] = self._table.features(self._shards[shard])[row_n[wanted]]
+        by_shard = np.argsort(shard_n, kind="stable")
+        for wanted in np.split(by_shard, 1 + np.flatnonzero(np.diff(shard_n[by_shard]))):
+            if len(wanted):
+                features_nD[wanted] = self._table.features(self._shards[shard_n[wanted[0]]])[row_n[wanted]]
         return features_nD

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cirbench.backbones import BackboneIdentity
 from cirbench.backbones.features.store import FeatureSpace, FeatureStore, MemoryTable, default_store
 from cirbench.errors import CirbenchError, CorruptFile
-from cirbench.support.files import cache_root
+from cirbench.support.files import cache_root, sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -238,6 +238,23 @@ def test_reading_needs_the_memory_of_the_result_and_of_a_few_shards(tmp_path: Pa
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < result + 8 * shard
+
+
+def test_shuffled_slices_check_each_shard_once(table: StoredTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    for start in range(0, 60, 5):
+        put(table, range(start, start + 5))
+    checked: list[Path] = []
+
+    def counted(path: Path) -> str:
+        checked.append(path)
+        return sha256_of_file(path)
+
+    monkeypatch.setattr("cirbench.backbones.features.store.sha256_of_file", counted)
+    order = np.random.default_rng(0).permutation(60).tolist()
+    rows = table.rows(contents(order))
+    found = [rows[start : start + 7] for start in range(0, 60, 7)]
+    assert np.array_equal(np.concatenate(found), features(order))
+    assert sorted(checked) == shards(table)
 
 
 def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
