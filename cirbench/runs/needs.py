@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,10 @@ from cirbench.benchmarks.images import image_files
 from cirbench.errors import CirbenchError, MissingData
 from cirbench.runs.config import to_command
 from cirbench.support.console import typed
-from cirbench.support.needs import Need, is_command, need_lines, size_of
+from cirbench.support.needs import UNKNOWN, Need, is_command, need_lines, size_of
 from cirbench.training.checkpoint import read_card
 from cirbench.training.data.named import find_named, named_sources
+from cirbench.training.data.shards import are_fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,6 +115,10 @@ def _needs_of_data(resolved: Resolved, load_protocol: Callable[[], EvaluationPro
                 planned.insert(0, Need("annotations", unread.message, False, how=_hint(unread)))
         if not any(need.blocks for need in planned):
             planned.append(Need("images", error.message, False, how=_hint(error)))
+        elif planned[-1].blocks and not any(need.blocks and need.what == "annotations" for need in planned):
+            # The annotations are read: the error names the images, where they were looked for, and how to go without.
+            how = (*planned[-1].how, error.message, *_hint(error)[-1:])
+            planned[-1] = dataclasses.replace(planned[-1], how=how)
         yield from planned
         return
     yield Need("annotations", f"{protocol.name} ({protocol.digest[:8]}): {len(protocol.queries):,} queries", True)
@@ -161,13 +167,13 @@ def _needs_of_source(
 ) -> Iterator[Need]:
     named = find_named(data)
     if named is not None:
-        root = _root(resolved)
-        planned = named[0].needs(root if root is not None else _named_root(resolved) and DATA, kind)
+        planned = named[0].needs(_named_root(resolved), kind)
         yield from (need for need in planned if not need.there)
         if any(need.blocks for need in planned):
             return
-    elif data.startswith(("http://", "https://")):
-        yield Need("training data", data, True)  # fetched into the cache when the training begins
+    elif data.startswith(("http://", "https://")) and not are_fetched(data):
+        how = ("They are fetched into the cache when the training begins.",)
+        yield Need("training data", data, False, UNKNOWN, how, automatic=True)
         return
     try:
         source = open_source(data, kind)
@@ -180,7 +186,7 @@ def _ways(resolved: Resolved, entrant: Entrant) -> tuple[str, ...]:
     """How to get a checkpoint: trained in the same run, or as its authors have it."""
     spec = entrant.spec
     example = _example(spec)
-    root = _named_root(resolved) or DATA
+    root = _named_root(resolved)
     lines = [f"Train it in the same run, for instance on {example.name}; the checkpoint is kept:"]
     left = [need for need in example.needs(root, spec.trains_on) if need.blocks]
     if left and example.corpus:
@@ -188,7 +194,7 @@ def _ways(resolved: Resolved, entrant: Entrant) -> tuple[str, ...]:
         files = plan.annotations if spec.trains_on == "texts" else plan.left
         size = size_of(file.bytes for file in files)
         lines = [f"Train it in the same run, for instance on {example.name} ({size}); the checkpoint is kept:"]
-        lines.append(f"cirbench data get {example.name} --data-root {typed(root)}")
+        lines.append(f"cirbench data get {example.name} --data-root {typed(root or DATA)}")
         lines[-1] += " --annotations-only" if spec.trains_on == "texts" else ""
     lines.append(_command(resolved, train_data=example.name, checkpoint=None))
     training = "".join(f" --set {typed(f'{name}={value}')}" for name, value in resolved.config.train.items())

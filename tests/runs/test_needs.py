@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench import cli
+from cirbench.benchmarks import circo
 from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.cli import command_error
 from cirbench.methods.registry import list_methods
@@ -159,3 +160,31 @@ def test_weights_alone_are_no_reason_to_refuse(tmp_path: Path, capsys: pytest.Ca
     code, lines = told(capsys, *asked)
     assert code == 3
     assert lines[0].startswith("error: The weights ViT-B-32/openai are not cached, and could not be downloaded")
+
+
+def test_images_that_are_missing_are_named_with_the_way_to_go_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, gallery = circo_files.labelled_rows(6, images=60)
+    monkeypatch.setitem(circo.EXPECTED, "val", circo_files.expected(rows, 60))
+    circo_files.write(tmp_path / "data", rows, gallery)
+    folder = tmp_path / "data" / "circo" / "unlabeled2017"
+    folder.mkdir()
+    for number in gallery[1:]:
+        (folder / f"{number:012d}.jpg").write_bytes(b"x")
+    asked = ["--method", "image-text", "--dataset", "circo", "--backbone", "scenes-vit", "--data-root", "data"]
+    code, lines = told(capsys, *asked)
+    assert code == 3
+    assert missing(lines) == ["images COCO 2017 unlabeled: 1 of 60 images (20.1 GB)"]
+    assert any(f"1 of 60 circo images are missing: {gallery[0]}" in line for line in lines)
+    assert any("With --allow-missing the run goes on without them" in line for line in lines)
+
+
+def test_shards_on_a_server_are_not_fetched_by_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = write_benchmark(tmp_path)
+    shards = "http://127.0.0.1:9/part-{0..1}.tar"
+    asked = ["--method", "pli", *benchmark.options(tmp_path / "runs"), "--train-data", shards, "--plan"]
+    code, lines = told(capsys, *asked)
+    assert code == 0
+    assert missing(lines) == [f"training data {shards} (size unknown)"]
+    assert any(line.startswith("to do    pli            trains on") for line in lines)

@@ -420,8 +420,19 @@ def shard_files(pattern: str, *, display: Display, say: Callable[[str], None]) -
     """Return the files of every shard that a pattern names, fetched into the cache where they are on a server."""
     names = expand(pattern)
     if names[0].startswith(("http://", "https://")):
-        return _fetched(names, cache_root() / "shards" / digest(pattern)[:16], display, say)
+        return _fetched(names, _cached(pattern), display, say)
     return tuple(map(Path, names))
+
+
+def are_fetched(pattern: str) -> bool:
+    """Say whether every shard on a server that a pattern names is in the cache."""
+    return all(path.is_file() for path in _cached(pattern))
+
+
+def _cached(pattern: str) -> tuple[Path, ...]:
+    """Where the shards of a pattern are in the cache."""
+    folder = cache_root() / "shards" / digest(pattern)[:16]
+    return tuple(folder / address.rpartition("/")[2] for address in expand(pattern))
 
 
 def read_shard_files(paths: tuple[Path, ...], *, display: Display) -> Shards:
@@ -451,8 +462,10 @@ def expand(pattern: str) -> tuple[str, ...]:
     return tuple(f"{pattern[: match.start()]}{word}{rest}" for word in words for rest in rests)
 
 
-def _fetched(addresses: Sequence[str], folder: Path, display: Display, say: Callable[[str], None]) -> tuple[Path, ...]:
-    paths = tuple(folder / address.rpartition("/")[2] for address in addresses)
+def _fetched(
+    addresses: Sequence[str], paths: tuple[Path, ...], display: Display, say: Callable[[str], None]
+) -> tuple[Path, ...]:
+    folder = paths[0].parent
     with locked(folder.parent / f".{folder.name}.lock"):
         absent = [(address, path) for address, path in zip(addresses, paths, strict=True) if not path.is_file()]
         if absent:
