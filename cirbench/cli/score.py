@@ -93,8 +93,8 @@ def score_command(config: Path | None, metric: tuple[str, ...], as_json: bool, w
 
     \b
     cirbench score --dataset circo --split val --predictions ranked.json
-    cirbench score --dataset circo --features queries.npy gallery.npy \
-        --query-ids queries.txt --gallery-ids gallery.txt --output runs --name mine
+    cirbench score --dataset circo --features queries.npy gallery.npy \\
+        --query-ids queries.txt --gallery-ids gallery.txt --output runs
     """
     from cirbench.runs.additional import additional_table, read_measures
 

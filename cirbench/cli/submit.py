@@ -49,7 +49,8 @@ def build(run: Path | None, output: Path, as_json: bool, **options: Any) -> None
     \b
     cirbench submit build runs/circo/pli-1a2b3c4d
     cirbench submit build ranked.json --dataset circo --split test
-    cirbench submit build --dataset cirr --split test1 --features q.npy g.npy --query-ids q.txt --gallery-ids g.txt
+    cirbench submit build --dataset cirr --split test1 --features q.npy g.npy \\
+        --query-ids q.txt --gallery-ids g.txt
     """
     from cirbench.runs.folder import load_run
     from cirbench.submissions.build import build_submission, upload_hint

@@ -31,6 +31,8 @@ from cirbench.training.data.source import FIRST
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import MethodRecord, Result
@@ -179,8 +181,19 @@ def add_run(
         )
     limit = config.limit if isinstance(config, RunConfig) else None
     part = protocol if limit is None else protocol.first(limit)
-    files = _of_server(receipts, answers) if answers else {RANKS: pack(read_archive(run.folder / PER_QUERY), part)}
+    files = _of_server(receipts, answers) if answers else {RANKS: pack(_ranks_of(run, protocol), part)}
     return _keep(_entry(run, config, files, answers, note), files, entries, protocol)
+
+
+def _ranks_of(run: Run, protocol: EvaluationProtocol) -> Mapping[str, NDArray[Any]]:
+    """The ranks of a run, all of those that its protocol reports on."""
+    arrays = read_archive(run.folder / PER_QUERY)
+    if protocol.groups is not None and "group_ranks_Q" not in arrays:
+        raise CheckFailed(
+            f"{run.folder} does not rank the groups of its queries, so it lacks numbers that {protocol.name} reports.",
+            hint="Score it again with lists that rank the groups as well (docs/predictions.md).",
+        )
+    return arrays
 
 
 def _protocol(result: Result, config: RunConfig | ScoreConfig, data_root: Path | None) -> EvaluationProtocol:

@@ -203,6 +203,17 @@ def test_an_entry_that_hides_that_it_was_scored_does_not_hold(
     assert "its seal does not fit" in capsys.readouterr().out
 
 
+def test_lists_that_rank_no_groups_are_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    protocol = load_protocol("scenes/tiny")
+    assert protocol.gallery is not None
+    far = {query.id: [n for n in protocol.gallery.ids if n != query.reference.id][:50] for query in protocol.queries}
+    run = cirbench.score(far, "scenes/tiny", output="runs", name="far").run
+    assert run is not None
+    assert "Recall_subset@1" not in run.values
+    assert execute(["leaderboard", "add", str(run.folder), "--entries", "entries"]) == 4
+    assert "does not rank the groups of its queries, so it lacks numbers" in capsys.readouterr().err
+
+
 def test_reproduce_says_that_a_scored_run_cannot_be_made_again(capsys: pytest.CaptureFixture[str]) -> None:
     run = scored("--name", "mine")
     capsys.readouterr()
