@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.comparison.baselines import Diagnosis, Unimodal, diagnose, unimodal_of
-from cirbench.comparison.standings import compare_runs, seeds_remark
+from cirbench.comparison.standings import compare_runs, seeds_remarks
 from cirbench.comparison.tables import (
     composition_definition,
     difference,
@@ -92,7 +92,7 @@ def overview_table(
         notes=(
             *(() if unimodal is None else (_note(unimodal),)),
             *(() if standings is None else thin_notes(standings)),
-            *(remark for run, name in zip(runs, names, strict=True) if (remark := seeds_remark(run, name))),
+            *seeds_remarks(runs, names),
             *scored_notes([*zip(names, runs, strict=True)]),
             *training_notes([*zip(names, runs, strict=True)]),
         ),

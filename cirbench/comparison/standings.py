@@ -190,14 +190,18 @@ def _remarks(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
             )
         if run.query_ids != runs[0].query_ids:
             yield f"{name} was scored on other queries than {names[0]}, so it is shown and not compared."
-        if remark := seeds_remark(run, name):
-            yield remark
+    yield from seeds_remarks(runs, names)
 
 
-def seeds_remark(run: Run, name: str) -> str:
-    """Say what a mean over seeds is; nothing of a run of its own."""
-    seeds = ", ".join(map(str, seeds_of(run)))
-    return f"{name} is the mean over seeds {seeds}; ± is their standard deviation." if run.replicates else ""
+def seeds_remarks(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
+    """Say which rows are means over which seeds."""
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for run, name in zip(runs, names, strict=True):
+        if run.replicates:
+            by_seeds.setdefault(seeds_of(run), []).append(name)
+    for seeds, means in by_seeds.items():
+        verb = "is the mean" if len(means) == 1 else "are means"
+        yield f"{', '.join(means)} {verb} over seeds {', '.join(map(str, seeds))}; ± is their standard deviation."
 
 
 def _named(field: str, one: str, other: str) -> str:

@@ -294,7 +294,7 @@ def sweep_table(sweep: Sweep) -> Table:
             "" if row.place is None else str(row.place),
             None if row.against is None else difference(row.against),
             None if row.against is None else Number(row.against.corrected, digits=4),
-            row.run.folder.name,
+            ", ".join(each.folder.name for each in row.run.replicates or (row.run,)),
         )
         for values, row in zip(sweep.settings, standings.rows, strict=True)
     )
