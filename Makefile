@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 test: lint chromium
 	$(BIN)/pytest
 
-# About three minutes on two cores: every package, without what starts processes, trains, encodes or drives a browser.
+# About two minutes of CPU time: every package, without what starts processes, trains, encodes or drives a browser.
 quick: $(VENV)/installed-dev
 	$(BIN)/pytest -n auto --maxprocesses 4 --hypothesis-profile quick -m "not slow and not browser and not performance and not gpu"
 

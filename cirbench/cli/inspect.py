@@ -178,7 +178,8 @@ def _runs(folder: str) -> Rows:
     from pathlib import Path
 
     from cirbench.errors import CirbenchError
-    from cirbench.runs.folder import RESULT, load_run
+    from cirbench.runs.folder import load_run
+    from cirbench.runs.record import RESULT
 
     rows = []
     for path in sorted(Path(folder).glob(f"*/*/{RESULT}")):

@@ -13,7 +13,8 @@ from cirbench.methods.registry import unimodal_baselines
 from cirbench.metrics import Measurement
 from cirbench.metrics.statistics import compare_all, intervals
 from cirbench.metrics.table import parse_label
-from cirbench.runs.folder import RESULT, load_run
+from cirbench.runs.folder import load_run
+from cirbench.runs.record import RESULT
 from cirbench.runs.schema import MetricValue
 
 if TYPE_CHECKING:

@@ -123,7 +123,7 @@ def keep_additional(run: Run, asked: Sequence[Measure], labels: Graded | None = 
     Raises:
         UsageError: See `Answered.measurement`.
     """
-    from cirbench.runs.folder import RESULT
+    from cirbench.runs.record import RESULT
 
     values = {each.label: each for each in run.result.additional}
     values |= {each.label: answered(run, labels).value(each) for each in asked}

@@ -31,7 +31,7 @@ from cirbench.metrics.measure import per_query
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import parse_label, parts_of
 from cirbench.runs.predictions.lists import write_jsonl, write_qrels, write_trec
-from cirbench.runs.record import IDENTITY, Identity
+from cirbench.runs.record import IDENTITY, RESULT, Identity
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_field, seal
 from cirbench.support.arrays import Ragged, read_archive, to_archive
 from cirbench.support.extras import data_frame
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.schema import BackboneRecord
 
-RESULT = "result.json"
 PER_QUERY = "per_query.npz"
 CONFIG = "config.toml"
 

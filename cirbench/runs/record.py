@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from cirbench.methods.evaluate import Evaluation
     from cirbench.metrics.measure import Measurement
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.runs.config import Resolved
+    from cirbench.runs.config import Entrant, Resolved
     from cirbench.runs.ground import Ground
-    from cirbench.runs.session import Job
 
 IDENTITY = "identity.json"
+RESULT = "result.json"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +83,30 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def changes_since(self, other: Identity) -> list[str] | None:
         """Say what differs in the code, where nothing else does; ``None`` where something else does too."""
         return self.code.changes_since(other.code) if msgspec.structs.replace(other, code=self.code) == self else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One method to be evaluated in one configuration.
+
+    Attributes:
+        entrant: The method and its parameters.
+        checkpoint: Folder of its checkpoint; ``None`` for a method without training.
+        identity: What decides the numbers.
+        folder: Where the run goes.
+        overlap: How many images of the protocol the method was trained on.
+    """
+
+    entrant: Entrant
+    checkpoint: Path | None
+    identity: Identity
+    folder: Path
+    overlap: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether a finished run of exactly this configuration lies in the folder."""
+        return (self.folder / RESULT).is_file()
 
 
 def latest_otherwise_equal(identity: Identity, parent: Path) -> tuple[Path, list[str]] | None:

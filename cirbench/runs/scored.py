@@ -20,11 +20,18 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.methods.evaluate import Evaluation
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.runs.config import RunConfig, read_config, to_toml
-from cirbench.runs.folder import CONFIG, RESULT, Run, backbone_of, load_run, save_run
+from cirbench.runs.folder import CONFIG, Run, backbone_of, load_run, save_run
 from cirbench.runs.predictions.features import Features
 from cirbench.runs.predictions.lists import merge, read_rankings
 from cirbench.runs.predictions.score import answer_of_features, answer_of_lists
-from cirbench.runs.record import NOT_STATED, Identity, environment, peak_memory_mb, values_of
+from cirbench.runs.record import (
+    NOT_STATED,
+    RESULT,
+    Identity,
+    environment,
+    peak_memory_mb,
+    values_of,
+)
 from cirbench.runs.schema import (
     BackboneRecord,
     Counts,

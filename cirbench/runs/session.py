@@ -18,11 +18,13 @@ from cirbench.methods.evaluate import evaluate
 from cirbench.methods.interface import MethodSpec
 from cirbench.methods.loading import build, checked
 from cirbench.runs.config import Entrant, Resolved, resolve, to_toml
-from cirbench.runs.folder import RESULT, Run, backbone_of, load_baselines, load_run, save_run
+from cirbench.runs.folder import Run, backbone_of, load_baselines, load_run, save_run
 from cirbench.runs.ground import Ground
 from cirbench.runs.record import (
     NOT_STATED,
+    RESULT,
     Identity,
+    Job,
     backbone_record,
     configuration_of,
     device_name,
@@ -50,30 +52,6 @@ if TYPE_CHECKING:
     from cirbench.support.memo import Signature
     from cirbench.training.data import Kind, Source
     from cirbench.training.train import Request
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One method to be evaluated in one configuration.
-
-    Attributes:
-        entrant: The method and its parameters.
-        checkpoint: Folder of its checkpoint; ``None`` for a method without training.
-        identity: What decides the numbers.
-        folder: Where the run goes.
-        overlap: How many images of the protocol the method was trained on.
-    """
-
-    entrant: Entrant
-    checkpoint: Path | None
-    identity: Identity
-    folder: Path
-    overlap: int = 0
-
-    @property
-    def done(self) -> bool:
-        """Whether a finished run of exactly this configuration lies in the folder."""
-        return (self.folder / RESULT).is_file()
 
 
 class Session:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cirbench.support.distributed import barrier, broadcast_object, get_context
-from cirbench.training.loop import tf32
+from cirbench.training.interface import tf32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,6 +5,7 @@ Light: importing it takes no torch, so a SPEC can name its parameters, and decod
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -13,7 +14,7 @@ import msgspec
 from cirbench.support.parameters import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     import torch
@@ -220,3 +221,17 @@ class ObjectiveFactory(Protocol):
     def __call__(self, backbone: Backbone, parameters: Any) -> Objective:
         """Build it on ``backbone``, for the method's training parameters."""
         ...
+
+
+@contextlib.contextmanager
+def tf32(wanted: bool) -> Iterator[None]:
+    """Let a GPU round the inputs of fp32 products to 10 bits, or not, while the block lasts."""
+    import torch
+
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, convolution.allow_tf32
+    matmul.allow_tf32 = convolution.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, convolution.allow_tf32 = before

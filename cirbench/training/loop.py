@@ -301,18 +301,6 @@ def autocast(parameters: TrainingParameters, device: torch.device) -> torch.auto
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=parameters.precision == "bf16")
 
 
-@contextlib.contextmanager
-def tf32(wanted: bool) -> Iterator[None]:
-    """Let a GPU round the inputs of fp32 products to 10 bits, or not, while the block lasts."""
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, convolution.allow_tf32
-    matmul.allow_tf32 = convolution.allow_tf32 = wanted
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, convolution.allow_tf32 = before
-
-
 def enable_activation_checkpointing(model: torch.nn.Module, name: str) -> None:
     """Have a model recompute its activations in the backward pass.
 

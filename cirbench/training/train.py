@@ -39,9 +39,9 @@ from cirbench.training.checkpoint import (
     write_card,
 )
 from cirbench.training.data import Batches, Kind, Source
-from cirbench.training.interface import HasRates, NeedsPreparation, TripletTraining
+from cirbench.training.interface import HasRates, NeedsPreparation, TripletTraining, tf32
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
-from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, tf32
+from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:

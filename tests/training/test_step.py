@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from cirbench.errors import UsageError
 from cirbench.training.checkpoint import WEIGHTS, open_checkpoint, read_card
 from cirbench.training.contrastive import contrastive_loss, in_full_precision
-from cirbench.training.interface import TrainingParameters
-from cirbench.training.loop import enable_activation_checkpointing, tf32
+from cirbench.training.interface import TrainingParameters, tf32
+from cirbench.training.loop import enable_activation_checkpointing
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
 from tests.training.quick import quick_request
