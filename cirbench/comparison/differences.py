@@ -184,7 +184,10 @@ def _stages(result: Result) -> Iterator[dict[str, Any]]:
     yield {"code of the method": method.code, "seed": result.seed}
     scored = [] if result.scored is None else result.scored.files
     yield {"provenance": "a run of cirbench" if result.scored is None else str(result.scored)}
-    yield {f"scored {at} {file.role}": f"{file.name} {file.sha256[:_SHORT]}" for at, file in enumerate(scored, start=1)}
+    yield {
+        f"scored {at} {file.role}": f"{file.name} {file.array} {file.sha256[:_SHORT]}"
+        for at, file in enumerate(scored, start=1)
+    }
     yield {field: getattr(environment, field) for field in ("cirbench", "device", "platform", "python")}
     yield {f"package {name}": version for name, version in environment.packages.items()}
 

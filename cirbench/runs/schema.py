@@ -208,11 +208,13 @@ class ScoredFile(Record, frozen=True):
         role: ``"lists"``, ``"queries"``, ``"gallery"``, ``"ids of queries"`` or ``"ids of gallery"``.
         name: Without its folder; empty for what was in memory.
         sha256: Of its content.
+        array: Which array of the file, where one was named.
     """
 
     role: str
     name: str
     sha256: str
+    array: str = ""
 
 
 class Scored(Record, frozen=True):

@@ -208,13 +208,11 @@ class Given:
             found.append(ScoredFile(role="lists", name=name, sha256=sha256))
         for pair in self.pairs:
             for role, side in zip(("queries", "gallery"), pair, strict=True):
-                parts = side.files or ((kind, None) for kind in ("rows", "ids"))
-                for kind, path in parts:
+                for kind, path, array in side.parts:
+                    name = "" if path is None else path.name
+                    sha256 = _digest_in_memory(side, kind) if path is None else sha256_of_file(path)
                     what = role if kind == "rows" else f"ids of {role}"
-                    if path is not None:
-                        found.append(ScoredFile(role=what, name=path.name, sha256=sha256_of_file(path)))
-                    else:
-                        found.append(ScoredFile(role=what, name="", sha256=_digest_in_memory(side, kind)))
+                    found.append(ScoredFile(role=what, name=name, sha256=sha256, array=array))
         return found
 
 
@@ -281,7 +279,7 @@ def keep(
         code=current_code(),
         files={
             "declared": digest({**declared, "title": config.name or name}),
-            **{f"{at} {file.role}": file.sha256 for at, file in enumerate(files, start=1)},
+            **{f"{at} {file.role} {file.array}".rstrip(): file.sha256 for at, file in enumerate(files, start=1)},
         },
         lost=[],
     )

@@ -71,11 +71,11 @@ def test_a_scored_run_says_where_it_came_from_and_what_was_declared(capsys: pyte
     assert (backbone.name, backbone.architecture, backbone.weights) == ("ViT-L/14", "ViT-L/14 (declared)", "not stated")
     assert run.result.scored is not None
     assert str(run.result.scored) == "scored from features that were made elsewhere"
-    assert [(file.role, file.name) for file in run.result.scored.files] == [
-        ("queries", "f0.npz"),
-        ("ids of queries", "q.json"),
-        ("gallery", "f0.npz"),
-        ("ids of gallery", "g.json"),
+    assert [(file.role, file.name, file.array) for file in run.result.scored.files] == [
+        ("queries", "f0.npz", "queries"),
+        ("ids of queries", "q.json", ""),
+        ("gallery", "f0.npz", "gallery"),
+        ("ids of gallery", "g.json", ""),
     ]
     assert run.result.environment.device == "not stated"
     assert len(run.query_ids) == 60
@@ -263,6 +263,34 @@ def test_python_keeps_runs_of_lists_scores_and_pairs(tmp_path: Path) -> None:
         cirbench.score(lists, "scenes/tiny", name="order")
 
 
+def test_whatever_differs_is_another_run_wherever_it_comes_from(tmp_path: Path) -> None:
+    protocol = load_protocol("scenes/tiny")
+    write_features(tmp_path, protocol)
+    one = dict(np.load("f0.npz"))
+    write_features(tmp_path, protocol, seed=1)
+    other = dict(np.load("f1.npz"))
+    np.savez("both.npz", a=one["queries"], b=other["queries"], gallery=one["gallery"])
+    queries, gallery = [query.id for query in protocol.queries], list(protocol.gallery.ids if protocol.gallery else ())
+    sides: list[tuple[Any, Any, Any, Any]] = [
+        (one["queries"], one["gallery"], queries, gallery),
+        (other["queries"], one["gallery"], queries, gallery),
+        (one["queries"], one["gallery"], queries[::-1], gallery),
+        (one["queries"], one["gallery"], "q.json", "g.json"),
+        (other["queries"], one["gallery"], "q.json", "g.json"),  # ids in files, rows in memory
+        ("both.npz:a", "both.npz:gallery", queries, gallery),
+        ("both.npz:a", "both.npz:gallery", queries[::-1], gallery),  # the other way round
+        ("both.npz:b", "both.npz:gallery", queries, gallery),
+    ]
+    folders = []
+    for rows, columns, query_ids, gallery_ids in sides * 2:
+        ids = {"query_ids": query_ids, "gallery_ids": gallery_ids}
+        run = cirbench.score((rows, columns), protocol, **ids, output="runs", name="x").run
+        assert run is not None
+        folders.append(run.folder)
+    assert folders[: len(sides)] == folders[len(sides) :]
+    assert len({*folders}) == len(sides)
+
+
 def test_python_ranks_pairs_each_by_itself_and_reads_ids_from_the_file(tmp_path: Path) -> None:
     protocol = load_protocol("scenes/tiny")
     write_features(tmp_path, protocol)
@@ -274,6 +302,14 @@ def test_python_ranks_pairs_each_by_itself_and_reads_ids_from_the_file(tmp_path:
     np.savez("with-ids.npz", **everything)
     whole = cirbench.score(("with-ids.npz:queries", "with-ids.npz:gallery"), protocol)
     assert [each.value for each in parts.measurements] == [each.value for each in whole.measurements]
+    generated = cirbench.score(
+        (arrays["queries"], arrays["gallery"]),
+        protocol,
+        query_ids=iter(queries),
+        gallery_ids=iter(gallery),
+        output="runs",
+    )
+    assert generated.run is not None
     with pytest.raises(CirbenchError, match="Features need query_ids and gallery_ids"):
         cirbench.score((arrays["queries"], arrays["gallery"]), protocol)
 

@@ -247,7 +247,10 @@ def _identity(entry: Entry) -> tuple[tuple[str, str], ...]:
 
 
 def _files(scored: Scored) -> str:
-    return ", ".join(f"{file.role}: {file.name or 'in memory'} ({file.sha256[:12]})" for file in scored.files)
+    return ", ".join(
+        f"{file.role}: {file.name or 'in memory'}{':' * bool(file.array)}{file.array} ({file.sha256[:12]})"
+        for file in scored.files
+    )
 
 
 def _cases(entry: Entry, view: BoardView, entries: Path, thumbnails: Thumbnails) -> tuple[ShownCase, ...]:

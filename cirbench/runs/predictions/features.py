@@ -15,7 +15,7 @@ import warnings
 import zipfile
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class Features:
         ids_name: str = "",
     ) -> None:
         self._rows = rows
-        self._ids = ids
+        self._ids = ids if ids is None or isinstance(ids, Path) else [*ids]  # read once, also from a generator
         in_file = isinstance(rows, str | Path)
         self.rows_source = str(rows) if in_file else rows_name
         self.ids_source = self.rows_source if ids is None else str(ids) if isinstance(ids, Path) else ids_name
@@ -113,11 +113,30 @@ class Features:
         return distinct(self.ids_source, self.stored.ids)
 
     @property
-    def files(self) -> tuple[tuple[str, Path], ...]:
-        """The files that it comes from, by their role."""
-        paths = _files(self._rows)[0] if isinstance(self._rows, str | Path) else []
-        ids = [("ids", self._ids)] if isinstance(self._ids, Path) else []
-        return (*(("rows", path) for path in paths), *ids)
+    def parts(self) -> list[Part]:
+        """What it consists of: the rows and, unless these bring them, the ids."""
+        if isinstance(self._rows, str | Path):
+            paths, array = _files(self._rows)
+            found = [Part("rows", path, array or "") for path in paths]
+        else:
+            found = [Part("rows", None)]
+        if self._ids is not None:
+            found.append(Part("ids", self._ids if isinstance(self._ids, Path) else None))
+        return found
+
+
+class Part(NamedTuple):
+    """A part of one side's features.
+
+    Attributes:
+        kind: Rows or ids.
+        path: Its file; ``None`` for what is in memory.
+        array: Which array of the file, where one is named.
+    """
+
+    kind: Literal["rows", "ids"]
+    path: Path | None
+    array: str = ""
 
 
 def open_rows(name: str | Path) -> StoredRows:
