@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -52,13 +53,17 @@ class Comparison:
     """Runs compared on one or several numbers; displays as a table, and becomes a data frame.
 
     Attributes:
-        paper: Every number of every protocol.
         several: Whether these are several protocols or metrics, or published rows are among them.
     """
 
-    paper: Paper
     several: bool
     _one: Standings | None
+    _lay_out: Callable[[], Paper]
+
+    @cached_property
+    def paper(self) -> Paper:
+        """Every number of every protocol; tested when it is first asked for."""
+        return self._lay_out()
 
     @property
     def standings(self) -> Standings:
@@ -385,16 +390,18 @@ def compare(
     labels = [metric] if isinstance(metric, str) else [*(metric or ())]
     names = {run.result.protocol.name for run in chosen}
     several = len(names) > 1 or len(labels) > 1 or bool(published)
-    one = None
-    if not several:
-        if base is not None and base not in chosen:
-            raise UsageError(f"The baseline {base.folder} is of another protocol.", hint="Choose one of these runs.")
-        place = 0 if base is None else chosen.index(base)
-        one = compare_runs(chosen, label=labels[0] if labels else None, baseline=place, against=against)
-    if against == "baseline" and base is None:
+    if against == "baseline" and base is None and chosen:
         base = chosen[0]
-    paper = compare_on_paper(chosen, labels=labels, baseline=base, against=against, published=published)
-    return Comparison(paper, several, one)
+    lay_out = partial(compare_on_paper, chosen, labels=labels, baseline=base, against=against, published=published)
+    if several:
+        comparison = Comparison(several, None, lay_out)
+        _ = comparison.paper  # what is wrong with it is said now
+        return comparison
+    places = [place for place, run in enumerate(chosen) if run is base]
+    if base is not None and not places:
+        raise UsageError(f"The baseline {base.folder} is of another protocol.", hint="Choose one of these runs.")
+    label, place = (labels[0] if labels else None), (places[0] if places else 0)
+    return Comparison(several, compare_runs(chosen, label=label, baseline=place, against=against), lay_out)
 
 
 def _baseline(runs: Sequence[Run], given: int | Run | str | Path | None) -> Run | None:
