@@ -16,13 +16,14 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.training import train_method, training_parameters
-from cirbench_methods.heads import ARTEMIS, TIRG
+from cirbench_methods.heads import ARTEMIS, MAAF, TIRG
 from cirbench_methods.heads.artemis import ArtemisNetwork, scores
+from cirbench_methods.heads.maaf import HEADS, MaafNetwork
 from cirbench_methods.heads.tirg import TirgNetwork
 from tests.method_rules import broken_rules, broken_rules_of_spec
 from tests.tiny_clip import some_triplets, tiny_backbone
 
-SPECS = {"artemis": ARTEMIS, "tirg": TIRG}
+SPECS = {"artemis": ARTEMIS, "tirg": TIRG, "maaf": MAAF}
 
 
 @cache
@@ -93,6 +94,42 @@ def test_tirg_is_a_gated_image_and_a_residual() -> None:
         found = network(images, texts)
         expected = torch.stack([naive_tirg(network, images[row], texts[row]) for row in range(4)])
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
+
+
+def naive_maaf(network: MaafNetwork, *tokens: Any) -> Any:
+    """Two blocks over some tokens and a norm, in float64 and one head after the other; the mean of the tokens."""
+    weights = {name: tensor.double().numpy() for name, tensor in network.state_dict().items()}
+    rows = np.stack([token.double().numpy() for token in tokens])
+
+    def norm(name: str, rows: Any) -> Any:
+        centred = rows - rows.mean(1, keepdims=True)
+        return weights[f"{name}.gain"] * centred / (rows.std(1, ddof=1, keepdims=True) + 1e-6) + weights[f"{name}.bias"]
+
+    def linear(name: str, rows: Any) -> Any:
+        return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    for block in ("blocks.0", "blocks.1"):
+        asked, keys, values = np.split(linear(f"{block}.into", norm(f"{block}.norms.0", rows)), 3, axis=1)
+        seen = []
+        for part in np.split(np.arange(rows.shape[1]), HEADS):
+            logits = asked[:, part] @ keys[:, part].T / np.sqrt(len(part))
+            shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            seen.append(shares @ values[:, part])
+        rows = rows + linear(f"{block}.out", np.concatenate(seen, axis=1))
+        hidden = np.maximum(linear(f"{block}.forward_layers.0", norm(f"{block}.norms.1", rows)), 0)
+        rows = rows + linear(f"{block}.forward_layers.2", hidden)
+    return norm("norm", rows).mean(0)
+
+
+def test_maaf_attends_over_both_features_and_over_one_for_a_target() -> None:
+    torch.manual_seed(0)
+    network = MaafNetwork(16)
+    images, texts = torch.randn(3, 16), torch.randn(3, 16)
+    with torch.no_grad():
+        queries, targets = network(images, texts).numpy(), network(images).numpy()
+    for row in range(3):
+        np.testing.assert_allclose(queries[row], naive_maaf(network, images[row], texts[row]), atol=1e-5)
+        np.testing.assert_allclose(targets[row], naive_maaf(network, images[row]), atol=1e-5)
 
 
 @pytest.mark.slow

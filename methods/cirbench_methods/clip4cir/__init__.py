@@ -91,7 +91,7 @@ CLIP4CIR = MethodSpec(
     training_presets={
         # Chosen on scenes of their own, as the README says; the defaults are meant for models of CLIP's size.
         "scenes-vit": Clip4CirTraining(
-            steps=200, batch_size=64, lr=1e-4, schedule="cosine", warmup=20, scale=20.0, duplicates="mask"
+            steps=200, batch_size=64, lr=1e-3, schedule="cosine", warmup=20, scale=20.0, duplicates="mask"
         )
     },
     uses_triplets="yes",

@@ -1,4 +1,4 @@
-"""The compositions of ARTEMIS and TIRG as heads on the features of any backbone; their own towers are not here."""
+"""The compositions of ARTEMIS, TIRG and MAAF as heads on the features of any backbone, without their own towers."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ class TirgTraining(TripletTraining, frozen=True):
     scale: Rate = 4.0
 
 
+class MaafTraining(TirgTraining, frozen=True):
+    """How MAAF's head is trained; the loss is that of the public code, its optimiser is not.
+
+    Attributes:
+        scale: The length of the unit features that the training starts from; it is learnt.
+    """
+
+    captions: CaptionPolicy = "shuffled"
+
+
 ARTEMIS = MethodSpec(
     name="artemis",
     title="ARTEMIS's head on the backbone: attention of the text over dimensions of both images",
@@ -71,6 +81,24 @@ TIRG = MethodSpec(
     },
     training_presets={
         "scenes-vit": TirgTraining(steps=600, batch_size=256, lr=1e-3, schedule="cosine"),
+    },
+    uses_triplets="yes",
+)
+MAAF = MethodSpec(
+    name="maaf",
+    title="MAAF's head on the backbone: attention over the features of image and text",
+    implementation="cirbench_methods.heads.maaf:Maaf",
+    parameters=CompositionParameters,
+    paper="arXiv:2007.00145",
+    supervision="triplets",
+    trainer="cirbench_methods.heads.maaf:MaafHead",
+    training=MaafTraining,
+    trains_on="triplet-features",
+    checkpoints={
+        "*": "train it: cirbench train maaf --backbone {backbone} --data fashioniq:train{training} --output CHECKPOINT"
+    },
+    training_presets={
+        "scenes-vit": MaafTraining(steps=600, batch_size=256, lr=1e-3, schedule="cosine"),
     },
     uses_triplets="yes",
 )
