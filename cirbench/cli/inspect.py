@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from cirbench.cli import WIDE
-from cirbench.errors import UnknownName
+from cirbench.errors import CheckFailed, UnknownName, UsageError
 from cirbench.support.console import print_lines
 
 if TYPE_CHECKING:
@@ -354,9 +354,21 @@ _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scipy", "pillo
 
 
 @click.command()
+@click.option("--selftest", is_flag=True, help="Compute golden numbers on this machine, and say what deviates.")
+@click.option("--device", help="Device of the self-test: auto, cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor_command(as_json: bool) -> None:
-    """Say what is installed, what works and what does not."""
+def doctor_command(selftest: bool, device: str | None, as_json: bool) -> None:
+    """Say what is installed, what works and what does not.
+
+    \b
+    cirbench doctor
+    cirbench doctor --selftest --device cuda
+    """
+    if selftest:
+        _selftest(device or "auto", as_json)
+        return
+    if device is not None:
+        raise UsageError("--device would have no effect.", hint="Add --selftest, or leave it out.")
     facts = {**_versions(), **_device(), **_places(), **_plugins()}
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
@@ -364,6 +376,26 @@ def doctor_command(as_json: bool) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         print_lines([f"{name:<{width}}  {value}"])
+
+
+def _selftest(device: str, as_json: bool) -> None:
+    from cirbench.backbones import load_backbone
+    from cirbench.runs.selftest import compute, deviations
+
+    backbone = load_backbone("scenes-vit", device=device)
+    found = deviations(compute(backbone), on_gpu=backbone.device.type == "cuda")
+    if as_json:
+        click.echo(json.dumps([{**dataclasses.asdict(each), "ok": each.is_within} for each in found], indent=2))
+    else:
+        for each in found:
+            bound = f"at most {each.tolerance:g}" if each.tolerance else "exactly equal"
+            click.echo(f"{'ok      ' if each.is_within else 'DEVIATES'}  {each.what}: {each.largest:.2g} ({bound})")
+    wrong = [each.what for each in found if not each.is_within]
+    if wrong:
+        raise CheckFailed(
+            f"{len(wrong)} of {len(found)} kinds of numbers deviate on this machine: {', '.join(wrong)}.",
+            hint="Compare the versions that cirbench doctor names with those of the project, and report it.",
+        )
 
 
 def _versions() -> dict[str, str]:
