@@ -20,9 +20,9 @@ from cirbench.metrics.measure import measure
 from cirbench.ranking import rank, ranking_task, unit_rows
 from cirbench.support.files import read_versioned, write_versioned
 from cirbench.training.checkpoint import read_card
-from cirbench.training.contrastive import CLIP, Contrastive
+from cirbench.training.contrastive import Contrastive
 from cirbench.training.data import open_source
-from cirbench.training.interface import TrainingParameters
+from cirbench.training.interface import CLIP, TrainingParameters
 from cirbench.training.train import Request, train
 
 if TYPE_CHECKING:

@@ -12,6 +12,9 @@ import torch
 
 from cirbench.backbones import load_backbone
 from cirbench.training.contrastive import write_random_model
+from cirbench.training.interface import TrainingParameters
+from cirbench.training.log import About, MetricsFile, StepMetrics, smoothed
+from cirbench.training.state import suspicion
 from tests.training_steps import matrix_operations, measure, steps_of
 
 if TYPE_CHECKING:
@@ -63,3 +66,26 @@ def test_a_quarter_of_the_patches_and_trimmed_captions_in_bf16_take_a_third_of_a
     assert found["ours, fp32"] >= least, taken
     if multiplies_bf16():
         assert found["ours, bf16"] >= least_of_bf16, taken
+
+
+def test_recording_every_step_adds_less_than_two_percent_to_the_step_of_a_small_model(
+    benchmark: Any, tmp_path: Path
+) -> None:
+    """What a step is followed by: its line in metrics.jsonl, the mean of the last losses, and the look at them."""
+    take = steps_of("pli", load_backbone("scenes-vit", device="cpu"), 16).ours
+    about = About(method="pli", request="", training={}, total_steps=1000, steps_per_epoch=10)
+    file, losses, parameters = MetricsFile(tmp_path, about, [], []), [0.5] * 10_000, TrainingParameters()
+
+    def record_hundred() -> None:
+        for step in range(100):
+            file.step(StepMetrics(step=step, epoch=0.1, loss=0.5, lr=0.1, samples_per_second=100.0, seconds=1.0))
+            f"step {step}, loss {smoothed(losses):.4g}"
+            suspicion(losses, parameters)
+
+    cpu = torch.device("cpu")
+    step = measure(take, cpu, 5, time.process_time).seconds
+    recording = measure(record_hundred, cpu, 5, time.process_time).seconds / 100
+    benchmark.pedantic(record_hundred, rounds=1)
+    file.close()
+    benchmark.extra_info |= {"step (CPU s)": step, "recording (CPU s)": recording, "ratio": recording / step}
+    assert recording < 0.02 * step
