@@ -73,6 +73,11 @@ METRIC = click.option(
 )
 """For every verb that measures."""
 
+BY = click.option(
+    "--by", metavar="KIND", help="Also each part of the queries, by a column of your table or by category, aspect ..."
+)
+"""For every verb that measures."""
+
 
 def command_error(words: Sequence[str]) -> str | None:
     """Say why the command line does not take a verb with these arguments, or ``None`` where it does.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from cirbench.cli import WIDE
+from cirbench.cli import BY, WIDE
 from cirbench.errors import MissingData, UsageError
 from cirbench.support.console import print_lines, typed
 from cirbench.support.tables import FORMATS
@@ -35,6 +35,7 @@ _ALL, _BEST, _BASELINE = "all", "best", "baseline"
     help="Metrics to compare, separated by commas, such as mAP@10 or 'mAP@10[aspect=negation]'.  [default: the "
     "headline; in the paper's table, those that papers print]",
 )
+@BY
 @click.option("--protocol", "protocols", multiple=True, help="Protocols whose runs are compared.  [default: all]")
 @click.option(
     "--baseline", type=click.Path(path_type=Path), help="Run that the others are compared with.  [default: the first]"
@@ -64,6 +65,7 @@ _ALL, _BEST, _BASELINE = "all", "best", "baseline"
 def compare_command(
     folders: tuple[Path, ...],
     metrics: tuple[str, ...],
+    by: str | None,
     protocols: tuple[str, ...],
     baseline: Path | None,
     against: str,
@@ -86,10 +88,14 @@ def compare_command(
     cirbench compare runs/scenes/* --protocol scenes/val --table slices --format csv > slices.csv
     """
     from cirbench.comparison.api import compare
+    from cirbench.runs.additional import labels_by
+    from cirbench.runs.folder import load_run
     from cirbench.support.console import print_table
 
     chosen = _chosen(folders, baseline, against)
     asked = [each.strip() for text in metrics for each in text.split(",") if each.strip()]
+    if by is not None:
+        asked = labels_by(load_run(chosen.folders[0]), asked, by)
     comparison = compare(
         chosen.folders,
         metric=asked or None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cirbench.cli import METRIC, WIDE
+from cirbench.cli import BY, METRIC, WIDE
 from cirbench.errors import UsageError
 from cirbench.support.console import print_lines, print_table, typed
 from cirbench.support.parameters import pairs
@@ -107,6 +107,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     "--config", type=click.Path(path_type=Path), help="Read options from a TOML file; options given here win."
 )
 @METRIC
+@BY
 @click.option("--plan", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option(
     "--verify", is_flag=True, help="Recognise finished runs by the content of every file, not by its size and time."
@@ -118,6 +119,7 @@ def run_command(
     parameters: tuple[str, ...],
     training: tuple[str, ...],
     metric: tuple[str, ...],
+    by: str | None,
     plan: bool,
     force: bool,
     verify: bool,
@@ -139,7 +141,7 @@ def run_command(
     settings = read_config(config, options)
 
     from cirbench.comparison.report import Report
-    from cirbench.runs.additional import additional_table, keep_additional, read_measures
+    from cirbench.runs.additional import additional_table, keep_additional, read_measures, sliced
     from cirbench.runs.session import Session
 
     asked = read_measures(metric)
@@ -148,11 +150,14 @@ def run_command(
     if plan:
         print_lines(session.plan())
         return
-    if asked and not session.resolved.entry.labelled:
-        raise UsageError(f"--metric needs ground truths, and a test server keeps those of {session.resolved.entry.id}.")
+    if (asked or by) and not session.resolved.entry.labelled:
+        option, id = "metric" if asked else "by", session.resolved.entry.id
+        raise UsageError(f"--{option} needs ground truths, and a test server keeps those of {id}.")
+    if by is not None:
+        asked = sliced(asked, by, session.ground.protocol)
     runs = session.run(force=force, verify=verify)
     if asked:
-        runs = tuple(keep_additional(run, asked, session.ground.protocol.labels) for run in runs)
+        runs = tuple(keep_additional(run, asked, session.ground.protocol) for run in runs)
     report = Report(runs, session.resolved.asked)
     if as_json:
         click.echo(report.as_json())

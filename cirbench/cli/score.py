@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import click
 
 from cirbench.benchmarks import choose_protocol, load_protocol
-from cirbench.cli import METRIC, WIDE
+from cirbench.cli import BY, METRIC, WIDE
 from cirbench.errors import UsageError
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.support.console import print_lines, print_table, say, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from cirbench.benchmarks import ProtocolEntry
     from cirbench.metrics import Measure
@@ -85,8 +85,11 @@ def given_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--config", type=_FILE, help="Read options from a TOML file; options given here win.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout, and nothing else.")
 @METRIC
+@BY
 @WIDE
-def score_command(config: Path | None, metric: tuple[str, ...], as_json: bool, wide: bool, **options: Any) -> None:
+def score_command(
+    config: Path | None, metric: tuple[str, ...], by: str | None, as_json: bool, wide: bool, **options: Any
+) -> None:
     """Score anyone's ranked lists, or features, by a benchmark's exact protocol.
 
     With --output it is kept as a run, and where a test server keeps the labels, its files are written.
@@ -98,8 +101,8 @@ def score_command(config: Path | None, metric: tuple[str, ...], as_json: bool, w
     """
     from cirbench.runs.additional import additional_table, read_measures
 
-    asked = read_measures(metric)
-    found = score_given(options, config, asked)
+    found = score_given(options, config, read_measures(metric), by)
+    asked = found.asked
     if as_json:
         click.echo(_as_json(found))
     elif found.run is not None and found.baselines:
@@ -123,18 +126,22 @@ class Found(NamedTuple):
     protocol: EvaluationProtocol
     run: Run | None
     baselines: tuple[Run, ...]
+    asked: tuple[Measure, ...] = ()
     additional: tuple[AdditionalValue, ...] = ()
 
 
-def score_given(options: dict[str, Any], config: Path | None = None, additional: Sequence[Measure] = ()) -> Found:
+def score_given(
+    options: dict[str, Any], config: Path | None = None, additional: tuple[Measure, ...] = (), by: str | None = None
+) -> Found:
     """Score what `given_options` name, say how it was understood, and keep a run where one is asked for or needed.
 
     Args:
         options: As typed.
         config: A file with further ones.
         additional: Metrics beside those of the protocol.
+        by: Also each part of the queries by labels of this kind.
     """
-    from cirbench.runs.additional import Answered, keep_additional
+    from cirbench.runs.additional import Answered, keep_additional, sliced
     from cirbench.runs.folder import load_baselines
     from cirbench.runs.scored import Given, keep, read_score_config, require_gallery
 
@@ -151,17 +158,20 @@ def score_given(options: dict[str, Any], config: Path | None = None, additional:
     given = Given.of(asked)
     answer = given.answer(protocol)
     score = answer.measured()
+    additional = sliced(additional, by, protocol)
     if additional and protocol.labels is None:
-        raise UsageError(f"--metric needs ground truths, and a test server keeps those of {entry.id}.")
+        raise UsageError(
+            f"--{'by' if by else 'metric'} needs ground truths, and a test server keeps those of {entry.id}."
+        )
     depth = getattr(answer.ranks, "depth", None)
-    ranked = Answered(answer.ranks, protocol.clusters, protocol.labels, depth)
-    values = tuple(ranked.value(each) for each in additional)
+    ranked = Answered(answer.ranks, protocol.clusters, protocol.slices, protocol.labels, depth)
+    values = tuple(value for each in additional for value in ranked.values(each))
     for note in score.notes:
         say(note)
     run = keep(score, given, asked, entry, protocol, baselines) if kept else None
     if run is not None and additional:
-        run = keep_additional(run, additional, protocol.labels)
-    return Found(score, entry, protocol, run, baselines, values)
+        run = keep_additional(run, additional, protocol)
+    return Found(score, entry, protocol, run, baselines, additional, values)
 
 
 def submit(run: Run, protocol: EvaluationProtocol) -> None:

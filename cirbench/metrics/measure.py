@@ -98,7 +98,7 @@ def measure(ranked: Ranked, protocol: Measured) -> tuple[Measurement, ...]:
         measurement
         for asked in protocol.measures
         if (values_Q := per_query(ranked, asked, protocol.labels)) is not None
-        for measurement in _measurements(asked, values_Q, protocol)
+        for measurement in measurements_of(asked, values_Q, protocol.slices)
     )
 
 
@@ -114,13 +114,16 @@ def per_query(ranked: Ranked, asked: Measure, labels: Graded | None = None) -> N
     return metric.function(Ranks(ranked.relevant_ranks, ranked.group_ranks_Q, soft), asked.k)
 
 
-def _measurements(asked: Measure, values_Q: NDArray[np.float64], protocol: Measured) -> Iterator[Measurement]:
+def measurements_of(
+    asked: Measure, values_Q: NDArray[np.float64], slices: Mapping[str, tuple[tuple[str, ...], ...]]
+) -> Iterator[Measurement]:
+    """Yield the number of all queries, or that of each slice, the mean over slices first where it is asked for."""
     name = asked.label
     if asked.by is None:
         if not np.isnan(values_Q).all():
             yield Measurement(name, values_Q, float(np.nanmean(values_Q)))
         return
-    labels_Q = protocol.slices[asked.by]
+    labels_Q = slices[asked.by]
     parts = []
     for label in asked.labels or sorted({label for labels in labels_Q for label in labels}):
         inside_Q = np.fromiter((label in labels for labels in labels_Q), dtype=bool, count=len(labels_Q))

@@ -7,14 +7,14 @@ apart in ``result.json``.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import numpy as np
 
-from cirbench.errors import UsageError, quoted
+from cirbench.errors import UnknownName, UsageError, quoted
 from cirbench.metrics import METRICS, Measure, Measurement
-from cirbench.metrics.measure import per_query
+from cirbench.metrics.measure import measurements_of, per_query
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.statistics.intervals import cluster_numbers
 from cirbench.ranking.task import UNRANKED
@@ -23,19 +23,23 @@ from cirbench.support.files import write_versioned
 from cirbench.support.tables import Column, Number, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from cirbench.metrics.measure import Graded, Ranked
+    from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.folder import Run
+
+Slices: TypeAlias = "tuple[tuple[str, ...], ...]"
+"""Per query, the labels of one kind that it carries."""
 
 RESAMPLES = 2000
 """Bootstrap samples of queries for the interval of a median."""
 
 
-def read_measures(texts: Iterable[str]) -> tuple[Measure, ...]:
-    """Read ``"Recall@100,nDCG@10"`` and ``"MRR"``, each once.
+def read_measures(texts: Iterable[str], by: str | None = None) -> tuple[Measure, ...]:
+    """Read ``"Recall@100,nDCG@10"`` and ``"MRR"``, each once, ``by`` the labels of a kind where one is given.
 
     Raises:
         UnknownName: There is no such metric; the hint has the nearest ones.
@@ -45,7 +49,7 @@ def read_measures(texts: Iterable[str]) -> tuple[Measure, ...]:
     for text in (part.strip() for each in texts for part in each.split(",") if part.strip()):
         name, at, k = text.partition("@")
         if "[" in text:
-            raise UsageError(f"{quoted(text)} asks for a slice, and an additional metric is over all queries.")
+            raise UsageError(f"{quoted(text)} asks for a slice.", hint="For every slice of a kind: --by KIND")
         metric = METRICS.find(name)
         if at and not (k.isascii() and k.isdecimal()):
             raise UsageError(f"{quoted(k)} is not a cut-off.", hint=f"For instance: --metric {name}@10")
@@ -54,7 +58,7 @@ def read_measures(texts: Iterable[str]) -> tuple[Measure, ...]:
             raise UsageError(f"{name} takes no cut-off.", hint=f"--metric {name}")
         if cutoff is None:
             raise UsageError(f"{quoted(text)} needs a cut-off from 1 on.", hint=f"For instance: --metric {name}@10")
-        found[Measure(name, cutoff)] = None
+        found[Measure(name, cutoff, by=by, macro=by is not None)] = None
     return tuple(found)
 
 
@@ -65,6 +69,7 @@ class Answered:
     Attributes:
         ranked: Its ranks.
         clusters: Per query, its cluster; ``None`` where all queries are independent.
+        slices: Per kind, the labels that each query carries.
         labels: The ground truths, for soft labels; ``None`` where they are not known.
         depth: How many ids the shortest list has, where the ranking is one of given lists; ``None`` where all ranks are
             known.
@@ -72,16 +77,20 @@ class Answered:
 
     ranked: Ranked
     clusters: Sequence[str] | None
+    slices: Mapping[str, Slices]
     labels: Graded | None = None
     depth: int | None = None
 
-    def measurement(self, asked: Measure) -> Measurement:
-        """Take one number, as a fraction or in its own unit.
+    def measurements(self, asked: Measure) -> list[Measurement]:
+        """Take one number, or that of each slice; as fractions, or in the unit of the metric.
 
         Raises:
+            UnknownName: Queries carry no labels of that kind.
             UsageError: The protocol has no groups or soft labels for it, or the lists are too short.
         """
         metric = METRICS.find(asked.metric)
+        if asked.by is not None and asked.by not in self.slices:
+            raise UnknownName("label of these queries", asked.by, self.slices)
         if metric.needs == "groups" and self.ranked.group_ranks_Q is None:
             raise UsageError(f"{asked.label} needs groups of images, and none are ranked here.")
         if metric.needs == "gains" and (self.labels is None or self.labels.gains is None):
@@ -94,39 +103,69 @@ class Answered:
             )
         values_Q = per_query(self.ranked, asked, self.labels)
         assert values_Q is not None
-        return Measurement(asked.label, values_Q, _number(values_Q, median=metric.unit != "%"))
+        found = [*measurements_of(asked, values_Q, self.slices)]
+        if not found:
+            raise UsageError(f"No query takes part in {asked.label}.")
+        if metric.unit == "%":
+            return found
+        return [
+            dataclasses.replace(each, value=float(np.nanmedian(each.values_Q))) for each in found if not each.mean_of
+        ]
 
-    def value(self, asked: Measure) -> AdditionalValue:
-        """Take one number with its interval; see `measurement`."""
-        taken, unit = self.measurement(asked), METRICS.find(asked.metric).unit
+    def values(self, asked: Measure) -> list[AdditionalValue]:
+        """Take numbers with their intervals; see `measurements`."""
+        taken, unit = self.measurements(asked), METRICS.find(asked.metric).unit
         if unit == "%":
-            (interval,) = intervals([taken], self.clusters)
-            return AdditionalValue(
-                label=taken.label,
-                value=100 * taken.value,
-                low=100 * interval.low,
-                high=100 * interval.high,
-                n=taken.count,
-            )
-        low, high = _bootstrap(taken.values_Q, self.clusters)
-        return AdditionalValue(label=taken.label, value=taken.value, low=low, high=high, n=taken.count, unit=unit)
+            found = zip(taken, intervals(taken, self.clusters), strict=True)
+            return [
+                AdditionalValue(
+                    label=each.label,
+                    value=100 * each.value,
+                    low=100 * interval.low,
+                    high=100 * interval.high,
+                    n=each.count,
+                )
+                for each, interval in found
+            ]
+        bounds = ((each, _bootstrap(each.values_Q, self.clusters)) for each in taken)
+        return [
+            AdditionalValue(label=each.label, value=each.value, low=low, high=high, n=each.count, unit=unit)
+            for each, (low, high) in bounds
+        ]
 
 
-def answered(run: Run, labels: Graded | None = None) -> Answered:
-    """Return the ranking of a finished run; ``labels`` for metrics that need soft labels, which a run does not keep."""
-    return Answered(run, run.clusters, labels, run.depth)
+def sliced(asked: tuple[Measure, ...], by: str | None, protocol: EvaluationProtocol) -> tuple[Measure, ...]:
+    """Return what is asked for, or else the headline, with each also by the labels of a kind, where one is given.
+
+    Raises:
+        UnknownName: Queries carry no such labels; the hint has the nearest ones.
+    """
+    if by is None:
+        return asked
+    if by not in protocol.slices:
+        raise UnknownName(f"label of the queries of {protocol.name}", by, protocol.slices)
+    whole = asked or (dataclasses.replace(protocol.measures[0], by=None, macro=False, labels=()),)
+    return (*whole, *(dataclasses.replace(each, by=by, macro=True) for each in whole))
 
 
-def keep_additional(run: Run, asked: Sequence[Measure], labels: Graded | None = None) -> Run:
+def answered(run: Run, protocol: EvaluationProtocol | None = None) -> Answered:
+    """Return the ranking of a finished run; with its protocol, the soft labels that a run does not keep."""
+    if protocol is None:
+        return Answered(run, run.clusters, run.slices, None, run.depth)
+    part = protocol.first(len(run.query_ids))
+    return Answered(run, run.clusters, part.slices, part.labels, run.depth)
+
+
+def keep_additional(run: Run, asked: Sequence[Measure], protocol: EvaluationProtocol | None = None) -> Run:
     """Take numbers of a finished run and keep them in its folder, those that were taken before too.
 
     Raises:
-        UsageError: See `Answered.measurement`.
+        UsageError: See `Answered.measurements`.
     """
     from cirbench.runs.record import RESULT
 
     values = {each.label: each for each in run.result.additional}
-    values |= {each.label: answered(run, labels).value(each) for each in asked}
+    values |= {value.label: value for each in asked for value in answered(run, protocol).values(each)}
     result = msgspec.structs.replace(run.result, additional=[*values.values()])
     if result != run.result:
         write_versioned(run.folder / RESULT, seal(result))
@@ -139,30 +178,60 @@ def with_metric(run: Run, label: str | None) -> Run:
     Raises:
         UsageError: It cannot be taken, or is a median, which has no paired test here.
     """
-    name = "" if label is None else label.partition("@")[0]
-    if label is None or label in run.values or "[" in label or name not in METRICS.names() or not run.values:
+    whole, _, part = (label or "").rstrip("]").partition("[")
+    name, by = whole.partition("@")[0], part.removeprefix("mean over ").partition("=")[0] or None
+    if label is None or label in run.values or name not in METRICS.names() or not run.values:
+        return run
+    if by is not None and by not in run.slices:
         return run
     needs = METRICS.find(name).needs
     if needs == "gains" or (needs == "groups" and run.group_ranks_Q is None):
         return run
-    (asked,) = read_measures([label])
+    (asked,) = read_measures([whole], by)
     if METRICS.find(name).unit != "%":
         raise UsageError(
             f"Runs are compared on means of fractions, and {name} is a median.",
             hint=f"`cirbench run --metric {name}` and `cirbench score --metric {name}` report it.",
         )
-    taken, value = answered(run).measurement(asked), answered(run).value(asked)
-    metric = MetricValue(label=label, value=value.value, low=value.low, high=value.high, n=value.n)
-    result = msgspec.structs.replace(run.result, metrics=[*run.result.metrics, metric])
-    return dataclasses.replace(run, result=result, values={**run.values, label: taken.values_Q})
+    ranking = answered(run)
+    taken = {each.label: each.values_Q for each in ranking.measurements(asked)}
+    if label not in taken:
+        return run
+    new = [each for each in ranking.values(asked) if each.label not in run.values]
+    metrics = [MetricValue(label=each.label, value=each.value, low=each.low, high=each.high, n=each.n) for each in new]
+    result = msgspec.structs.replace(run.result, metrics=[*run.result.metrics, *metrics])
+    return dataclasses.replace(
+        run, result=result, values={**run.values, **{each.label: taken[each.label] for each in new}}
+    )
+
+
+def labels_by(run: Run, labels: Sequence[str], by: str) -> list[str]:
+    """Return labels, or else the headline, with each also by the labels of a kind: their mean, then each.
+
+    Raises:
+        UnknownName: The queries of the run carry no such labels, or it was made before they were kept.
+    """
+    if by not in run.slices:
+        raise UnknownName(f"label of the queries of {run.folder}", by, run.slices)
+    whole = list(labels) or [run.result.metrics[0].label.partition("[")[0]] if run.result.metrics else list(labels)
+    parts = sorted({name for row in run.slices[by] for name in row})
+    sliced = (
+        f"{label}[{part}]" for label in whole for part in (f"mean over {by}", *(f"{by}={name}" for name in parts))
+    )
+    return [*whole, *sliced]
 
 
 def additional_table(rows: Sequence[tuple[str, Sequence[AdditionalValue]]], asked: Sequence[Measure]) -> Table:
     """Show the additional numbers that were asked for, a row for each method."""
-    labels = [(each.label, METRICS.find(each.metric).unit) for each in asked]
+    known = dict.fromkeys((value.label, value.unit) for _, values in rows for value in values)
+    labels = [(label, unit) for each in asked for label, unit in known if _belongs(label, each)]
     columns = (
         Column("method", "method"),
-        *(Column(label, label if unit == "%" else f"{label} ({unit})") for label, unit in labels),
+        *(
+            Column(label, short if unit == "%" else f"{short} ({unit})")
+            for label, unit in labels
+            for short in [_head(label)]
+        ),
     )
     cells = tuple(
         (
@@ -175,11 +244,16 @@ def additional_table(rows: Sequence[tuple[str, Sequence[AdditionalValue]]], aske
     return Table("Additional metrics", columns, cells, notes=(note,))
 
 
-def _number(values_Q: NDArray[np.float64], *, median: bool) -> float:
-    counted_Q = values_Q[~np.isnan(values_Q)]
-    if not len(counted_Q):
-        raise UsageError("No query takes part in this metric.")
-    return float(np.median(counted_Q) if median else counted_Q.mean())
+def _belongs(label: str, asked: Measure) -> bool:
+    if asked.by is None:
+        return label == asked.label
+    return label.startswith((f"{asked.label}[{asked.by}=", f"{asked.label}[mean over {asked.by}]"))
+
+
+def _head(label: str) -> str:
+    """``Recall@10 dress`` for ``Recall@10[category=dress]``."""
+    whole, _, part = label.removesuffix("]").partition("[")
+    return f"{whole} {part.partition('=')[2] or 'mean'}" if part else whole
 
 
 def _bootstrap(values_Q: NDArray[np.float64], clusters: Sequence[str] | None) -> tuple[float, float]:

@@ -4,7 +4,7 @@
 folder that was touched since is noticed.
 
     result.json         numbers, intervals, identities; see `cirbench.runs.schema`
-    per_query.npz       per query: top ids as positions, scores, exact ranks of the ground truths, metric values
+    per_query.npz       per query: top ids as positions, scores, exact ranks of the ground truths, metric values, labels
     predictions.jsonl   per query: the top ids
     run.trec            the same as a TREC run
     qrels.trec          the ground truths, where they are public
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from cirbench.methods.evaluate import Evaluation
     from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.additional import Slices
     from cirbench.runs.schema import BackboneRecord
 
 PER_QUERY = "per_query.npz"
@@ -64,6 +65,7 @@ class Run:
         query_ids: The queries, in order.
         ranks: Per query, the exact 1-based rank of each ground truth, the target first.
         group_ranks_Q: Per query, the rank of the target inside its group; ``None`` where groups were not ranked.
+        slices: Per kind, the labels that each query carries; empty for a run that was made before they were kept.
         depth: How many ids the shortest list holds, where lists were scored; ``None`` where every rank is known.
         reused: Whether it was finished before it was asked for.
         replicates: The runs that it is the mean of, by seed; empty for a run of its own.
@@ -77,6 +79,7 @@ class Run:
     ranks: Ragged[np.int64]
     group_ranks_Q: NDArray[np.int64] | None = None
     depth: int | None = None
+    slices: Mapping[str, Slices] = dataclasses.field(default_factory=dict)
     reused: bool = False
     replicates: tuple[Run, ...] = ()
 
@@ -202,9 +205,17 @@ def load_run(folder: str | Path) -> Run:
     _check_metrics(folder / RESULT, result, values)
     lists = result.scored is not None and any(file.role == "lists" for file in result.scored.files)
     depth = int((arrays["top_QK"] >= 0).sum(axis=1).min()) if lists and len(query_ids) else None
-    run = Run(folder, result, values, clusters, query_ids, ranks, arrays.get("group_ranks_Q"), depth)
+    slices = {
+        name.removeprefix(_SLICE): tuple(tuple(filter(None, row.split("\n"))) for row in rows.tolist())
+        for name, rows in arrays.items()
+        if name.startswith(_SLICE)
+    }
+    run = Run(folder, result, values, clusters, query_ids, ranks, arrays.get("group_ranks_Q"), depth, slices)
     return run if all(math.isfinite(metric.low) for metric in result.metrics) else _with_intervals(run)
 
+
+_SLICE = "slice "
+"""Begins the names of the arrays that hold the labels of queries, a line each."""
 
 _AGAIN = "Run it again with --force to replace it."
 
@@ -310,6 +321,10 @@ def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
         "relevant_ranks": ranking.relevant_ranks.values,
         "relevant_ties": ranking.relevant_ties.values,
         "relevant_offsets": ranking.relevant_ranks.offsets,
+    }
+    arrays |= {
+        f"{_SLICE}{kind}": np.array(["\n".join(labels) for labels in rows], dtype=np.str_)
+        for kind, rows in protocol.slices.items()
     }
     if ranking.group_ranks_Q is not None:
         arrays["group_ranks_Q"] = ranking.group_ranks_Q

@@ -103,8 +103,54 @@ def test_score_takes_them_of_lists_as_deep_as_the_lists_go(tmp_path: Path, capsy
     assert cli.execute([*score, "--metric", "Recall@60,MRR@20"]) == 0
     out = capsys.readouterr().out
     assert "Additional metrics" in out and "MRR@20" in out
+    assert cli.execute([*score, "--by", "aspect", "--metric", "Recall@60", "--json"]) == 0
+    labels = [value["label"] for value in json.loads(capsys.readouterr().out)["additional"]]
+    assert labels[:2] == ["Recall@60", "Recall@60[mean over aspect]"] and "Recall@60[aspect=negation]" in labels
+    assert cli.execute([*score, "--by", "aspct"]) == 2
+    assert "There is no label of the queries of scenes/tiny@1 called 'aspct'" in capsys.readouterr().err
     assert cli.execute([*score, "--metric", "Recall@61"]) == 2
     assert "Recall@61 looks behind the end of the lists: the shortest has 60 ids" in capsys.readouterr().err
+
+
+def test_each_part_of_the_queries_has_its_number(run: Run) -> None:
+    (asked,) = read_measures(["Recall@10"], "aspect")
+    kept = keep_additional(run, [asked])
+    mean, *parts = kept.result.additional
+    assert mean.label == "Recall@10[mean over aspect]"
+    assert mean.value == pytest.approx(np.mean([part.value for part in parts]))
+    protocol = scenes_protocol("tiny")
+    assert dict(run.slices) == dict(protocol.slices)
+    firsts_Q = np.array([row[0] for row in run.ranks])
+    for part in parts:
+        name = part.label.removeprefix("Recall@10[aspect=").removesuffix("]")
+        inside_Q = np.array([name in labels for labels in protocol.slices["aspect"]])
+        assert part.value == pytest.approx(100 * np.mean(firsts_Q[inside_Q] <= 10))
+        assert part.n == inside_Q.sum()
+    (median,) = read_measures(["MedR"], "aspect")
+    labels = [each.label for each in keep_additional(run, [median]).result.additional]
+    assert "MedR[mean over aspect]" not in labels and "MedR[aspect=negation]" in labels
+    with pytest.raises(UnknownName, match="no label of these queries called 'aspct'"):
+        keep_additional(run, read_measures(["MRR"], "aspct"))
+
+
+def test_runs_are_compared_on_a_part_that_neither_reports(run: Run, tmp_path: Path) -> None:
+    other = keep_run(scenes_protocol("tiny"), tmp_path, "other", skill=0.5)
+    assert compare_runs([run, other], label="nDCG@7[aspect=negation]").label == "nDCG@7[aspect=negation]"
+    assert compare_runs([run, other], label="nDCG@7[mean over aspect]").label == "nDCG@7[mean over aspect]"
+    with pytest.raises(UnknownName, match="negat"):
+        compare_runs([run, other], label="nDCG@7[aspect=negatio]")
+
+
+def test_compare_lays_out_each_part_of_the_queries(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = keep_run(scenes_protocol("tiny"), tmp_path, "other", skill=0.5)
+    command = ["compare", str(run.folder), str(other.folder)]
+    assert cli.execute([*command, "--by", "aspect", "--metric", "Recall@3", "--format", "csv"]) == 0
+    header = capsys.readouterr().out.split("\n")[0]
+    assert "Recall@3[mean over aspect]" in header and "Recall@3[aspect=negation]" in header
+    assert cli.execute([*command, "--by", "aspct"]) == 2
+    assert "called 'aspct'.\nNearest: aspect" in capsys.readouterr().err
 
 
 @pytest.mark.slow
