@@ -13,7 +13,7 @@ from cirbench.errors import MissingData, UnknownName, UsageError
 from cirbench.training.data import named_sources, open_source
 from cirbench.training.data.named import sources_called
 from tests.benchmarks.files.server import serving
-from tests.training.named_files import serve_coco
+from tests.training.named_files import jpegs, serve_coco
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,8 +120,6 @@ def test_a_corpus_that_cirbench_does_not_fetch_says_how(
 
 
 def test_imagenet_is_its_images_and_a_table_as_the_captioner_writes_it(tmp_path: Path) -> None:
-    from tests.training.named_files import jpegs
-
     folder = tmp_path / "imagenet"
     for name, content in jpegs((1, 2), "test").items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -196,3 +194,26 @@ def test_a_table_of_ones_own_is_described_and_checked_too(tmp_path: Path, capsys
     assert "holds no images to check" in capsys.readouterr().err
     assert cli.execute(["data", "describe", "scenes:triplets"]) == 2
     assert "holds triplets" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_called_like_a_source_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIRBENCH_DATA", raising=False)
+    for name, content in jpegs((1, 2), "cc3m").items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(MissingData) as caught:
+        open_source("cc3m")
+    assert str(caught.value.hint).endswith("cc3m is a name; for the folder here, type ./cc3m")
+    assert len(open_source("./cc3m").samples) == 2
+
+
+def test_conceptual_captions_are_what_img2dataset_left_below_the_data_root(tmp_path: Path) -> None:
+    images = jpegs((1, 2), "00000")
+    texts = {name.replace(".jpg", ".txt"): b"words" for name in images}
+    for name, content in {**images, **texts, "00000_stats.json": b"{}"}.items():
+        (tmp_path / "cc12m" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cc12m" / name).write_bytes(content)
+    source = open_source("cc12m", data_root=tmp_path)
+    assert source.name == "cc12m"
+    assert [sample.caption for sample in source.samples] == ["words", "words"]

@@ -74,7 +74,13 @@ def open_source(
         folder = _folder(data, "--captions goes with a folder of images")
         return _captioned(name, folder, Path(captions), kind, display=display, say=say)
     if (found := find_named(data)) is not None:
-        return found[0].open(Asked(data, found[1], data_root, kind, display, say))
+        try:
+            return found[0].open(Asked(data, found[1], data_root, kind, display, say))
+        except MissingData as error:
+            if not Path(data).is_dir():
+                raise
+            hint = f"{error.hint}\n{data} is a name; for the folder here, type ./{data}"
+            raise type(error)(error.message, hint=hint) from error
     if data.endswith(".tar") and kind in TRIPLETS:
         return open_triplet_shards(name, data, display=display, say=say)
     if data.endswith(".tar"):
