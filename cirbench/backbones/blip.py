@@ -17,12 +17,13 @@ from cirbench.backbones.source import (
     resolve_activation,
 )
 from cirbench.backbones.text import padded_lengths
-from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.errors import CorruptFile, MissingData, UsageError, some
+from cirbench.support.console import say_once
 from cirbench.support.extras import require
 from cirbench.support.files import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import torch
@@ -132,6 +133,7 @@ def _build(
     from cirbench.backbones.weights import place, read_weights
 
     found, weights = read_weights(path, ema=ema)
+    found = in_transformers_form(found, config, path)
     tensors = {name: tensor for name, tensor in found.items() if not name.endswith(".position_ids")}
     try:
         with quietly():
@@ -159,6 +161,57 @@ def _build(
     )
     model = model.eval().to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
     return BlipBackbone(source, identity, model, tokenizer, pipeline, device)
+
+
+_OWN_PARTS = ("visual_encoder.", "vision_proj.", "text_encoder.", "text_proj.", "itm_head.")
+"""How the names of what is used begin in BLIP's own files; the rest is of its training or writes captions."""
+_RENAMED = {
+    "visual_encoder.cls_token": "vision_model.embeddings.class_embedding",
+    "visual_encoder.pos_embed": "vision_model.embeddings.position_embedding",
+    "visual_encoder.patch_embed.proj.": "vision_model.embeddings.patch_embedding.",
+    "visual_encoder.norm.": "vision_model.post_layernorm.",
+    "visual_encoder.blocks.": "vision_model.encoder.layers.",
+    ".attn.qkv.": ".self_attn.qkv.",
+    ".attn.proj.": ".self_attn.projection.",
+    ".norm1.": ".layer_norm1.",
+    ".norm2.": ".layer_norm2.",
+}
+_POSITIONS = _RENAMED["visual_encoder.pos_embed"]
+
+
+def in_transformers_form(tensors: Mapping[str, torch.Tensor], config: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Give the tensors of BLIP's own files (``model_base.pth``) the names of transformers; leave others as they are.
+
+    Positions of smaller images are interpolated as BLIP's own code does, bicubically on the grid of patches.
+    """
+    if not any(name.startswith("visual_encoder.") for name in tensors):
+        return dict(tensors)
+    used = {name: tensor for name, tensor in tensors.items() if name.startswith(_OWN_PARTS)}
+    if left := [name for name in tensors if name not in used]:
+        say_once(f"{path} holds more than the towers of a BLIP; not used: {some(left, 3)}.")
+    renamed = {}
+    for name, tensor in used.items():
+        if name.startswith("visual_encoder."):
+            for theirs, ours in _RENAMED.items():
+                name = name.replace(theirs, ours)
+        renamed[name] = tensor
+    if _POSITIONS in renamed:
+        side = int(config.vision_config.image_size) // int(config.vision_config.patch_size)
+        renamed[_POSITIONS] = _positions_for(renamed[_POSITIONS], side)
+    return renamed
+
+
+def _positions_for(positions_1PC: torch.Tensor, side: int) -> torch.Tensor:
+    """The positions of the class token and of a square grid of patches, for a grid of another side."""
+    import torch
+
+    width, before = positions_1PC.shape[-1], round((positions_1PC.shape[1] - 1) ** 0.5)
+    if before == side or before**2 + 1 != positions_1PC.shape[1]:
+        return positions_1PC
+    grid_1CSS = positions_1PC[:, 1:].reshape(1, before, before, width).permute(0, 3, 1, 2).float()
+    scaled_1CSS = torch.nn.functional.interpolate(grid_1CSS, size=(side, side), mode="bicubic", align_corners=False)
+    patches_1PC = scaled_1CSS.permute(0, 2, 3, 1).reshape(1, side * side, width)
+    return torch.cat([positions_1PC[:, :1].float(), patches_1PC], dim=1)
 
 
 def _tokenizer(source: ModelFolder, known: int) -> Any:

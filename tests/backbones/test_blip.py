@@ -19,7 +19,7 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.protocol import Item
-from tests.tiny_blip import VOCABULARY, blip_model, tiny_blip, write_blip
+from tests.tiny_blip import TEXT, VISION, VOCABULARY, blip_model, tiny_blip, write_blip
 from tests.tiny_clip import TwoColours
 
 if TYPE_CHECKING:
@@ -154,6 +154,49 @@ def test_older_weights_files_load_too(folder: Path, tmp_path: Path) -> None:
     torch.save(tensors, folder / "pytorch_model.bin")
     found = load_backbone(str(folder), device="cpu").encode_images(some_pixels())
     assert torch.equal(found, expected)
+
+
+def by_blips_own_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a model as BLIP's own code names and saves them in its pre-training."""
+    names = {
+        "vision_model.embeddings.class_embedding": "visual_encoder.cls_token",
+        "vision_model.embeddings.position_embedding": "visual_encoder.pos_embed",
+        "vision_model.embeddings.patch_embedding": "visual_encoder.patch_embed.proj",
+        "vision_model.post_layernorm": "visual_encoder.norm",
+        "vision_model.encoder.layers": "visual_encoder.blocks",
+        "self_attn.projection": "attn.proj",
+        "self_attn.qkv": "attn.qkv",
+        "layer_norm": "norm",
+    }
+    own = {}
+    for name, tensor in state.items():
+        for theirs, published in names.items():
+            name = name.replace(theirs, published)
+        own[name] = tensor
+    return own | {"visual_encoder_m.norm.bias": torch.zeros(32), "temp": torch.tensor(0.07)}
+
+
+def test_files_of_blips_own_code_are_read(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": by_blips_own_names(blip_model(3).state_dict()), "epoch": 9}, tmp_path / "model_base.pth")
+    backbone = load_backbone(str(folder), weights=tmp_path / "model_base.pth", device="cpu")
+    tokens, expected = backbone.tokenize(TEXTS), tiny_blip(3)
+    with torch.inference_mode():
+        assert torch.equal(backbone.encode_images(some_pixels()), expected.encode_images(some_pixels()))
+        assert torch.equal(backbone.encode_tokens(tokens), expected.encode_tokens(tokens))
+    assert "not used: visual_encoder_m.norm.bias, temp" in capsys.readouterr().err
+
+
+def test_positions_of_smaller_images_are_interpolated(folder: Path, tmp_path: Path) -> None:
+    from transformers import BlipConfig, BlipForImageTextRetrieval
+
+    config = BlipConfig(vision_config={**VISION, "image_size": 16}, text_config=TEXT, image_text_hidden_size=16)
+    small: Any = BlipForImageTextRetrieval(config)
+    small.eval()
+    torch.save({"model": by_blips_own_names(small.state_dict())}, tmp_path / "model_base.pth")
+    backbone: Any = load_backbone(str(folder), weights=tmp_path / "model_base.pth", device="cpu")
+    with torch.inference_mode():
+        states = small.vision_model(pixel_values=some_pixels(), interpolate_pos_encoding=True).last_hidden_state
+        torch.testing.assert_close(backbone.image_tokens(some_pixels()), states, atol=1e-5, rtol=1e-5)
 
 
 def test_other_weights_keep_every_setting(folder: Path, tmp_path: Path) -> None:

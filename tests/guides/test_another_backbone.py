@@ -31,7 +31,7 @@ def test_a_reader_runs_published_models_own_weights_and_an_own_encoder(tmp_path:
         online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
         read = follow("another-backbone", folder, **online)
     assert "transformers:clip@" in read.text
-    assert len(list((folder / "runs" / "scenes").glob("image-text-*"))) == 3
+    assert len(list((folder / "runs" / "scenes").glob("image-text-*"))) == 2
     assert len(list((folder / "runs" / "scenes").glob("my-encoder-*"))) == 1
 
 
