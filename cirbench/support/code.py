@@ -18,7 +18,7 @@ import importlib.util
 import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from cirbench.errors import UsageError
 from cirbench.support.files import digest, sha256_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 GROUPS = tuple(f"cirbench.{kind}" for kind in ("methods", "benchmarks", "backbones", "metrics", "servers"))
 """The entry-point groups by which a package extends cirbench."""
@@ -100,7 +100,7 @@ def _harness() -> dict[str, str]:
 
 
 def _closure(references: Iterable[str]) -> dict[str, str]:
-    extending = {*_extending()}
+    extending = {*_extending(tuple(sys.path))}
     found: dict[str, str] = {}
     pending: list[_Module] = []
     for reference in references:
@@ -303,15 +303,21 @@ def _is_followed(module: _Module, extending: set[str]) -> bool:
     return top in extending or not {"site-packages", "dist-packages"} & {*module.path.parts}
 
 
-@functools.cache
-def _extending() -> frozenset[str]:
+@functools.lru_cache
+def installed_points(path: tuple[str, ...]) -> Sequence[EntryPoint]:
+    """Read the entry points that extend cirbench. What is installed is a function of ``path``, that of `sys.path`."""
+    points = entry_points()  # one look at everything that is installed takes as long as one at a group
+    return [point for group in GROUPS for point in points.select(group=group)]
+
+
+@functools.lru_cache
+def _extending(path: tuple[str, ...]) -> frozenset[str]:
     """The top-level packages of every distribution that extends cirbench."""
     tops = set()
-    for group in GROUPS:
-        for point in entry_points(group=group):
-            tops.add(point.value.partition(":")[0].partition(".")[0])
-            listed = None if point.dist is None else point.dist.read_text("top_level.txt")
-            tops |= {*(listed or "").split()}
+    for point in installed_points(path):
+        tops.add(point.value.partition(":")[0].partition(".")[0])
+        listed = None if point.dist is None else point.dist.read_text("top_level.txt")
+        tops |= {*(listed or "").split()}
     return frozenset(tops)
 
 

@@ -12,12 +12,11 @@ import importlib
 import importlib.util
 import re
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from cirbench.errors import CirbenchError, MissingData, PluginFailed, UnknownName, UsageError, excerpt, quoted
-from cirbench.support.code import module_name
+from cirbench.support.code import installed_points, module_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,7 +213,8 @@ class _Installed(NamedTuple):
 @functools.lru_cache
 def _installed(group: str, path: tuple[str, ...]) -> _Installed:
     """Read the entry points of a group. What is installed is a function of ``path``, the value of `sys.path`."""
-    points = [(point.dist.name if point.dist else "", point) for point in entry_points(group=group)]
+    every = (point for point in installed_points(path) if point.group == group)
+    points = [(point.dist.name if point.dist else "", point) for point in every]
     points.sort(key=lambda each: (each[0] != OWN, each[0]))
     found = _Installed({}, {}, {})
     for distribution, point in points:
