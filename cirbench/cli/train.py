@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 def train_command(
     method: str, assignments: tuple[str, ...], config: Path | None, resume: bool, **given: str | int | None
 ) -> None:
-    """Train METHOD on images, texts or both; `clip` pre-trains a model by the plain contrastive loss.
+    """Train METHOD on images, texts, pairs or triplets; `clip` pre-trains a model by the plain contrastive loss.
 
     The folder of the checkpoint is printed on stdout. A training that is finished already is not repeated.
 
@@ -70,6 +70,7 @@ def train_command(
     cirbench train pli --backbone ViT-B-32/openai --data pairs.csv --output checkpoints/pli
     cirbench train pli --backbone ViT-B-32/openai --data images/ --captions captions/ --skip-broken 10
     cirbench train pli --backbone scenes-vit --data scenes --set mask_ratio=0.5
+    cirbench train combiner --backbone ViT-B-32/openai --data fashioniq:train --set held_out=0.1 --monitor held-out
     cirbench train clip --model my-model/ --data scenes --output my-model/
     torchrun --nproc-per-node 4 -m cirbench train pli --backbone ViT-L-14/openai --data pairs.csv
     """
