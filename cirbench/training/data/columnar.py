@@ -6,6 +6,7 @@ since a row group is compressed as a whole. They are unpacked once into a tar sh
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import tarfile
@@ -112,22 +113,18 @@ def read_saved(folder: Path) -> Columns:
     return Columns(str(folder), types, rows, pieces, [str(folder.resolve()), *identity])
 
 
-class _naming_damage:  # used as a function, as contextlib's
+@contextlib.contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
     """Turn whatever Arrow raises on damage into one error that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # Arrow's errors are ValueErrors, OSErrors and RuntimeErrors by turns; the readers of datasets add KeyErrors.
-        if isinstance(error, ValueError | OSError | RuntimeError | KeyError | TypeError):
-            raise CorruptFile(
-                f"{self._path} cannot be read: {excerpt(str(error).splitlines()[0] if str(error) else error)}.",
-                hint="It is damaged, or of another form. Copy it again.",
-            ) from error
+    try:
+        yield
+    # Arrow's errors are ValueErrors, OSErrors and RuntimeErrors by turns; the readers of datasets add the others.
+    except (ValueError, OSError, RuntimeError, KeyError, TypeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptFile(
+            f"{path} cannot be read: {excerpt(why.rstrip('.'))}.",
+            hint="It is damaged, or of another form. Copy it again.",
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
