@@ -99,23 +99,28 @@ def score_command(
     cirbench score --dataset circo --features queries.npy gallery.npy \\
         --query-ids queries.txt --gallery-ids gallery.txt --output runs
     """
-    from cirbench.runs.additional import additional_table, read_measures
+    asked: tuple[Measure, ...] = ()
+    if metric:
+        from cirbench.runs.additional import read_measures
 
-    found = score_given(options, config, read_measures(metric), by)
-    asked = found.asked
+        asked = read_measures(metric)
+    found = score_given(options, config, asked, by)
     if as_json:
         click.echo(_as_json(found))
     elif found.run is not None and found.baselines:
         _print_beside(found.run, found.baselines, wide=wide)
     else:
         _print(found.score, found.entry, found.run, wide=wide)
-    if asked and not as_json:
-        name = found.run.result.method.name if found.run is not None else "these predictions"
-        print_table(additional_table([(name, found.additional)], asked), wide=wide)
-    from cirbench.submissions.form import takes_files
+    if found.asked and not as_json:
+        from cirbench.runs.additional import additional_table
 
-    if found.run is not None and takes_files(found.entry):
-        submit(found.run, found.protocol)
+        name = found.run.result.method.name if found.run is not None else "these predictions"
+        print_table(additional_table([(name, found.additional)], found.asked), wide=wide)
+    if found.run is not None:
+        from cirbench.submissions.form import takes_files
+
+        if takes_files(found.entry):
+            submit(found.run, found.protocol)
 
 
 class Found(NamedTuple):
@@ -141,7 +146,6 @@ def score_given(
         additional: Metrics beside those of the protocol.
         by: Also each part of the queries by labels of this kind.
     """
-    from cirbench.runs.additional import Answered, keep_additional, sliced
     from cirbench.runs.folder import load_baselines
     from cirbench.runs.scored import Given, keep, read_score_config, require_gallery
 
@@ -158,14 +162,17 @@ def score_given(
     given = Given.of(asked)
     answer = given.answer(protocol)
     score = answer.measured()
-    additional = sliced(additional, by, protocol)
-    if additional and protocol.labels is None:
-        raise UsageError(
-            f"--{'by' if by else 'metric'} needs ground truths, and a test server keeps those of {entry.id}."
-        )
-    depth = getattr(answer.ranks, "depth", None)
-    ranked = Answered(answer.ranks, protocol.clusters, protocol.slices, protocol.labels, depth)
-    values = tuple(value for each in additional for value in ranked.values(each))
+    values: tuple[AdditionalValue, ...] = ()
+    if additional or by:
+        from cirbench.runs.additional import Answered, keep_additional, sliced
+
+        additional = sliced(additional, by, protocol)
+        if protocol.labels is None:
+            option = "by" if by else "metric"
+            raise UsageError(f"--{option} needs ground truths, and a test server keeps those of {entry.id}.")
+        depth = getattr(answer.ranks, "depth", None)
+        ranked = Answered(answer.ranks, protocol.clusters, protocol.slices, protocol.labels, depth)
+        values = tuple(value for each in additional for value in ranked.values(each))
     for note in score.notes:
         say(note)
     run = keep(score, given, asked, entry, protocol, baselines) if kept else None
