@@ -67,7 +67,15 @@ class Row:
     weight: float = 1.0
 
 
-class _Own(msgspec.Struct):
+class _Form(msgspec.Struct):
+    """A row as a file has it."""
+
+    def rows(self, place: str) -> Iterator[Row]:
+        """The triplets that it stands for."""
+        raise NotImplementedError
+
+
+class _Own(_Form):
     reference: str
     text: str | list[str]
     target: str
@@ -84,7 +92,7 @@ class _Own(msgspec.Struct):
         yield Row(place, self.reference, texts, self.target, negatives, group, self.category or None, self.weight)
 
 
-class _MegaPairs(msgspec.Struct):
+class _MegaPairs(_Form):
     q_img: str
     q_text: str | list[str]
     t_img: str
@@ -97,7 +105,7 @@ class _MegaPairs(msgspec.Struct):
             yield Row(place, self.q_img, (text,), self.t_img, negatives)
 
 
-class _Lasco(msgspec.Struct, rename={"image": "query-image", "text": "query-text", "target": "target-image"}):
+class _Lasco(_Form, rename={"image": "query-image", "text": "query-text", "target": "target-image"}):
     image: tuple[Any, str]
     text: str
     target: tuple[Any, str]
@@ -106,7 +114,7 @@ class _Lasco(msgspec.Struct, rename={"image": "query-image", "text": "query-text
         yield Row(place, self.image[1], (self.text,), self.target[1])
 
 
-class _Covr(msgspec.Struct):
+class _Covr(_Form):
     pth1: str
     edit: str
     pth2: str
@@ -116,8 +124,7 @@ class _Covr(msgspec.Struct):
             yield Row(place, self.pth1, (edit,), self.pth2)
 
 
-_Form = type[_Own] | type[_MegaPairs] | type[_Lasco] | type[_Covr]
-_FORMS: tuple[_Form, ...] = (_Own, _MegaPairs, _Lasco, _Covr)
+_FORMS: tuple[type[_Form], ...] = (_Own, _MegaPairs, _Lasco, _Covr)
 _SHOWN = ("reference, text and target", "q_img, q_text and t_img", "query-image, query-text and target-image",
           "pth1, edit and pth2")  # fmt: skip
 
@@ -138,12 +145,12 @@ def names_triplets(fields: Sequence[str]) -> bool:
     return _form_of(fields) is not None or {"reference", "target"} <= set(fields)
 
 
-def _form_of(fields: Sequence[str]) -> _Form | None:
+def _form_of(fields: Sequence[str]) -> type[_Form] | None:
     given = set(fields)
     return next((form for form in _FORMS if given >= _needed(form)), None)
 
 
-def _needed(form: _Form) -> set[str]:
+def _needed(form: type[_Form]) -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(form) if field.required}
 
 
@@ -214,8 +221,8 @@ def _jsonl(path: Path, text: str) -> tuple[list[Row], list[str]]:
     number, first = next(lines, (0, "{}"))
     fields = _fields(first, f"{path}, line {number}")
     form = _required_form(fields, f"{path}, line {number}")
-    made: Callable[[int, Any], Iterator[Row]] = lambda line, row: row.rows(f"line {line}")  # noqa: E731
-    return [row for line, found in json_rows(str(path), text, form) for row in made(line, found)], _unused(fields)
+    rows = [row for line, found in json_rows(str(path), text, form) for row in found.rows(f"line {line}")]
+    return rows, _unused(fields)
 
 
 def _fields(line: str, place: str) -> list[str]:
@@ -225,7 +232,7 @@ def _fields(line: str, place: str) -> list[str]:
         raise refused(place, excerpt(error)) from error
 
 
-def _required_form(fields: Sequence[str], place: str) -> _Form:
+def _required_form(fields: Sequence[str], place: str) -> type[_Form]:
     form = _form_of(fields)
     if form is None:
         raise refused(place, f"it has none of {some(_SHOWN)}: its fields are {excerpt(', '.join(fields))}")
@@ -256,7 +263,7 @@ def _objects(path: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Row], 
     return [row for n, each in numbered for row in _converted(each, form, path, f"row {n}")], _unused(list(rows[0]))
 
 
-def _converted(values: Mapping[str, Any], form: _Form, path: Path, place: str) -> list[Row]:
+def _converted(values: Mapping[str, Any], form: type[_Form], path: Path, place: str) -> list[Row]:
     try:
         return list(msgspec.convert(values, form, strict=False).rows(place))
     except msgspec.ValidationError as error:
