@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from cirbench.training.checkpoint import CARD, read_card
 from cirbench.training.contrastive import write_random_model
+from cirbench.training.log import METRICS
 from tests.side_by_side import TORCHRUN, environment, start_two
 from tests.tiny_clip import write_design
 from tests.training import several
@@ -46,6 +48,13 @@ def test_the_same_whole_batch_gives_the_same_losses_on_two_processes(folders: tu
     tolerance = 0.05 if one.training["precision"] == "bf16" else 1e-4
     assert two.losses == pytest.approx(one.losses, abs=tolerance)
     assert two.request == one.request
+
+
+def test_one_of_two_processes_writes_every_step_once(folders: tuple[Path, Path]) -> None:
+    first, *lines = (folders[1] / "pli" / METRICS).read_text().splitlines()
+    assert json.loads(first)["method"] == "pli"
+    assert [json.loads(line)["step"] for line in lines] == [*range(1, 21)]
+    assert [json.loads(line)["loss"] for line in lines] == read_card(folders[1] / "pli").losses
 
 
 def test_two_processes_leave_the_features_of_one_byte_for_byte(folders: tuple[Path, Path]) -> None:

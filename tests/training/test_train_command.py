@@ -17,6 +17,7 @@ from cirbench.cli import execute
 from cirbench.cli.train import train_command
 from cirbench.runs.training import TrainConfig, train
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
+from cirbench.training.log import METRICS
 from cirbench.training.state import STATE
 from tests.tiny_clip import write_design
 
@@ -41,7 +42,7 @@ def test_clip_is_trained_into_a_model_folder_that_loads(model: Path) -> None:
     assert sorted(path.name for path in model.iterdir()) == [
         CARD,
         "merges.txt.gz",
-        "metrics.jsonl",
+        METRICS,
         "model.safetensors",
         "open_clip_config.json",
     ]
@@ -193,7 +194,7 @@ def test_a_signal_to_all_processes_keeps_the_state_and_the_same_command_continue
         assert process.returncode == code, said
         assert message in said
         assert "Traceback" not in said
-        assert [path.name for path in output.glob("*")] == [STATE]
+        assert {path.name for path in output.glob("*")} == {METRICS, STATE}
         steps.append(len(load_file(output / STATE)["losses"]))
     assert 0 < steps[0] < steps[1]
 
