@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -224,3 +225,13 @@ def test_negatives_and_weights_take_part_in_the_loss() -> None:
     loss = composition_loss(queries, targets, 1.0, batch, TripletImageTraining(), negatives)
     heavy, light = np.log(2 + np.exp(-1.0)), np.log(1 + 2 * np.exp(-1.0))
     assert loss.item() == pytest.approx((3 * heavy + light) / 4)
+
+
+def test_a_step_that_opens_no_images_needs_no_memory_for_them() -> None:
+    tracemalloc.start()
+    batch = Batches(some_triplets(), tiny_backbone(), 48, 0, "triplet-features", view=TripletTraining())[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 48 * 2 * 3 * 32 * 32 * 4  # float32 pixels of references and targets
+    assert (len(batch.captions), len(batch.triplets)) == (48, 48)
+    assert batch.pixels_B3SS.shape == (0, 3, 32, 32)

@@ -338,7 +338,9 @@ class Batches:
             MissingData: A sample cannot be used, and no more may be skipped; the message names it.
         """
         chosen = self._chosen(step, micro_batch)
-        pixels_BI3SS = np.empty((self._count, *self._shape), np.float32)
+        shape = (self._count, *self._shape)
+        # Where no images are opened, no memory for any: a batch may hold thousands of samples.
+        pixels_BI3SS = np.empty(shape, np.float32) if self._opens_images else np.broadcast_to(np.float32(0), shape)
         outcomes = [
             self._decoder(*each, pixels_I3SS)
             for each, pixels_I3SS in zip(self._samples(chosen), pixels_BI3SS, strict=True)
@@ -359,7 +361,7 @@ class Batches:
             CirbenchError: One of the processes died.
         """
         wanted = [(step, micro) for step in range(start, stop) for micro in range(self.grad_accum_steps)]
-        if not workers or "image" not in OPENED[self.kind]:
+        if not workers or not self._opens_images:
             yield itertools.starmap(self.part, wanted)
             return
         with Workers(workers, self._decoder, (self._count, *self._shape)) as pool:
@@ -379,6 +381,10 @@ class Batches:
     @property
     def _decoder(self) -> Decoder:
         return Decoder(self.kind, self.backbone.preprocessing, self.view)
+
+    @property
+    def _opens_images(self) -> bool:
+        return "image" in OPENED[self.kind]
 
     @property
     def _shape(self) -> tuple[int, int, int, int]:
@@ -416,8 +422,8 @@ class Batches:
             usable.append(outcome)
         drawn = tuple(outcome for outcome in usable if isinstance(outcome, Triplet))
         captions = tuple(outcome.captions[0] if isinstance(outcome, Triplet) else outcome for outcome in usable)
-        count = len(usable) if "image" in OPENED[self.kind] else 0
-        images = torch.from_numpy(pixels_BI3SS[:count]).to(self.backbone.device)
+        shown = pixels_BI3SS if self._opens_images else np.empty((0, *self._shape), np.float32)
+        images = torch.from_numpy(shown).to(self.backbone.device)
         return Batch(
             pixels_B3SS=images[:, 0].contiguous(),
             captions=captions if "caption" in OPENED[self.kind] else (),
