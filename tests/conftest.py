@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it
+os.environ.pop("COLUMNS", None)  # what is printed is as wide as it needs, whatever terminal the tests run in
 
 # A busy machine is no reason to fail. Examples that share a test's temporary folder make names of their own in it.
 settings.register_profile(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Rows = list[dict[str, str]]
     Facts = dict[str, Any]
 
-_OPTIONAL = ("licence", "backbone")
+_OPTIONAL = ("licence", "backbone", "paper")
 """What a narrow terminal leaves out of a list first."""
 
 
@@ -78,7 +78,7 @@ def _methods() -> Rows:
             "title": spec.title,
             "supervision": spec.supervision,
             "paper": spec.paper or "",
-            "state": "ready" if spec.trainer is None else "ready, is trained first",
+            "state": "ready" if spec.trainer is None else "train first",
         }
         for spec in METHODS.all()[0].values()
     ]

@@ -376,17 +376,16 @@ def test_without_targets_there_are_rankings_and_no_numbers(tmp_path: Path, capsy
     shown = capsys.readouterr()
     assert "rankings, and no numbers" in shown.out
     assert "submit" not in shown.err
-    score = ["score", "--dataset", str(folder), "--predictions", str(folder)]
-    assert cli.execute(score) == 2
-    assert "Your own data need a column targets." in capsys.readouterr().err
     (predictions,) = (tmp_path / "runs/own").glob("image-text-*/predictions.jsonl")
+    run("score", "--dataset", folder, "--predictions", predictions, "--output", tmp_path / "scored")
+    assert "rankings, and no numbers" in capsys.readouterr().out
     assert sorted(json.loads(predictions.read_text())["ranking"]) == ["b", "c.d", "sub/e"]
 
 
 def test_a_trained_method_asks_for_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "mine", GOOD)
     assert cli.execute(["run", "--method", "pli", "--dataset", str(folder)]) == 3
-    assert "Give --checkpoint FOLDER, or train one: cirbench train pli" in capsys.readouterr().err
+    assert "cirbench train pli --backbone ViT-L-14/openai" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_every_extra_that_is_asked_for_exists_and_no_requirement_has_two_names()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
     sources = [path.read_text() for folder in ("cirbench", "methods") for path in (ROOT / folder).rglob("*.py")]
-    asked = {name for text in sources for name in re.findall(r'(?:extra="|pip install .cirbench\[)(\w+)', text)}
+    asked = {name for text in sources for name in re.findall(r'(?:extra="|pip install .cirbench\[)([\w-]+)', text)}
     assert {"transformers", "keywords"} <= asked <= extras.keys()
     packages = [re.split("[<>=~!]", line)[0] for name in extras if name != "dev" for line in extras[name]]
     assert sorted(set(packages)) == sorted(packages)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROSE = 100
 """Columns of titles and notes where no terminal says how many there are."""
 
-_HEADING, _COMFORT, _LEAST = 22, 18, 6
+_HEADING, _COMFORT, _LEAST = 22, 26, 6
 _STYLES = {"": "", "best": "bold", "second": "underline"}
 
 
