@@ -42,7 +42,7 @@ def row(number: int, **changes: object) -> BoardRow:
         "backbone": f"backbone {number % 5}",
         "supervision": ("zero-shot", "supervised", "training-free")[number % 3],
         "year": 2020 + number % 7,
-        "badge": BADGES[2 + number % 2],
+        "badge": BADGES[3 + number % 2],
         "protocol": "cirr/test1",
         "metrics": {label: Number(20 + number / 10 + place) for place, label in enumerate(METRICS)},
         "rank": str(number + 1),

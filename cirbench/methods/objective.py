@@ -144,8 +144,8 @@ def _on_two_processes(spec: MethodSpec, backbone: Backbone, name: str, backbone_
         return Finding(rule, None, f"{apart:.1g} apart after {len(ours)} steps")
     return Finding(
         rule,
-        f"{_listed(theirs)} on two and {_listed(ours)} on one: cut random numbers with batch.local_shard, and compare "
-        "with the rows of all processes with gather_rows",
+        f"{_listed(theirs)} on two and {_listed(ours)} on one: cut random numbers with batch.local_shard, compare with "
+        "the rows of all processes with gather_rows, and count from batch.first",
     )
 
 

@@ -111,9 +111,7 @@ def in_full_precision(loss: Callable[P, torch.Tensor]) -> Callable[P, torch.Tens
 
 
 @in_full_precision
-def contrastive_loss(
-    images_BD: torch.Tensor, texts_BD: torch.Tensor, scale: torch.Tensor, first: int = 0
-) -> torch.Tensor:
+def contrastive_loss(images_BD: torch.Tensor, texts_BD: torch.Tensor, scale: torch.Tensor, first: int) -> torch.Tensor:
     """CLIP's loss: cosine similarities times ``scale``, cross-entropy over rows and over columns, averaged.
 
     The other images and texts are those of all processes; the ones here are theirs from ``first`` on.

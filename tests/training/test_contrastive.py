@@ -32,7 +32,7 @@ def naive(images: list[list[float]], texts: list[list[float]], scale: float) -> 
 def test_the_loss_is_the_symmetric_cross_entropy_of_cosines() -> None:
     rng = np.random.default_rng(0)
     images_BD, texts_BD = rng.normal(size=(2, 6, 5))
-    found = contrastive_loss(torch.tensor(images_BD), torch.tensor(texts_BD), torch.tensor(7.0))
+    found = contrastive_loss(torch.tensor(images_BD), torch.tensor(texts_BD), torch.tensor(7.0), 0)
     assert found.item() == pytest.approx(naive(images_BD.tolist(), texts_BD.tolist(), 7.0), abs=1e-12)
 
 
@@ -40,7 +40,7 @@ def test_the_gradient_is_right() -> None:
     rng = np.random.default_rng(1)
     images_BD, texts_BD = (torch.tensor(rng.normal(size=(4, 3)), requires_grad=True) for _ in range(2))
     scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(contrastive_loss, (images_BD, texts_BD, scale))
+    assert torch.autograd.gradcheck(contrastive_loss, (images_BD, texts_BD, scale, 0))
 
 
 def test_both_towers_and_the_temperature_are_trained() -> None:

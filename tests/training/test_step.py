@@ -88,9 +88,9 @@ def test_a_loss_is_computed_in_fp32_within_autocast() -> None:
     images_BD, texts_BD = torch.randn(2, 8, 16).bfloat16()
     scale = torch.tensor(100.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = contrastive_loss(images_BD, texts_BD, scale)
+        found = contrastive_loss(images_BD, texts_BD, scale, 0)
     assert found.dtype == torch.float32
-    assert torch.equal(found, contrastive_loss(images_BD.float(), texts_BD.float(), scale))
+    assert torch.equal(found, contrastive_loss(images_BD.float(), texts_BD.float(), scale, 0))
 
 
 def test_float64_is_left_alone() -> None:
