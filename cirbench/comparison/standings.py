@@ -6,8 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cirbench.comparison.differences import protocol_fields, run_names
+from cirbench.comparison.recalled import pairs_of
 from cirbench.errors import UsageError
-from cirbench.metrics.statistics import compare_all, rank_ranges
+from cirbench.metrics.statistics import rank_ranges
 from cirbench.runs.additional import with_metric
 from cirbench.runs.folder import choose_label
 from cirbench.runs.replicates import combine, seeds_of
@@ -123,7 +124,7 @@ def standings_of(runs: Sequence[Run], label: str | None, baseline: int, against:
     # One seed for one set of runs, so that their p-values do not depend on the baseline or on the order.
     seed = min(runs[at].result.seed for at in compared)
     one = compared.index(baseline) if against == "baseline" else None
-    found = compare_all([runs[at].measured(label) for at in compared], base.clusters, seed=seed, one=one)
+    found = pairs_of([runs[at].measured(label) for at in compared], base.clusters, seed=seed, one=one)
     places = {} if one is not None else dict(zip(compared, rank_ranges(len(compared), found), strict=True))
     pairs = [dataclasses.replace(pair, first=compared[pair.first], second=compared[pair.second]) for pair in found]
     seen = {at: pair.seen_from(at) for pair in pairs for at in _others(pair, baseline)}

@@ -21,7 +21,8 @@ import json, sys
 from cirbench.cli import execute
 for arguments in json.loads(sys.argv[1]):
     code = execute(arguments)
-    heavy = [name for name in ("torch", "open_clip", "cirbench.benchmarks.scenes.families") if name in sys.modules]
+    heavy = ("torch", "open_clip", "scipy.special", "cirbench.benchmarks.scenes.families")
+    heavy = [name for name in heavy if name in sys.modules]
     print(json.dumps({"code": code, "heavy": heavy}), file=sys.stderr)
 """
 

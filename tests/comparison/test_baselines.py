@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from cirbench.comparison.baselines import Unimodal, baselines_beside, diagnose, unimodal_of
 from cirbench.comparison.tables import diagnostics_table
+from cirbench.metrics.statistics import compare_all
+from cirbench.support import memo
 from tests.comparison.folders import keep_run
 from tests.comparison.runs import run_of
 from tests.toy_protocols import circo_like, fashioniq_like
@@ -91,3 +94,27 @@ def test_a_mean_over_categories_has_diagnostics_too(tmp_path: Path) -> None:
     (row,) = table.rows
     expected = runs[2].result[label].value - max(run.result[label].value for run in runs[:2])
     assert str(row[2]).startswith(f"{expected:+.2f} [")
+
+
+def test_a_diagnosis_is_recalled_for_the_same_numbers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    columns = [(generator.random(60) < share).astype(float) for share in (0.3, 0.3, 0.4, 0.5)]
+    image, text, pli, other = (
+        run_of(name, {"Recall@1": values})
+        for name, values in zip(("image-only", "text-only", "pli", "pli"), columns, strict=True)
+    )
+    unimodal = Unimodal(image, text, "Recall@1")
+    tested = []
+
+    def counting(*arguments: Any, **settings: Any) -> Any:
+        tested.append(arguments)
+        return compare_all(*arguments, **settings)
+
+    monkeypatch.setattr("cirbench.comparison.recalled.compare_all", counting)
+    first = diagnose([pli, other], unimodal)
+    assert (len(tested), first[0] == first[1]) == (2, False)
+    assert (diagnose([pli, other], unimodal), len(tested)) == (first, 2)
+    with memo.by_content():
+        assert (diagnose([pli], unimodal), len(tested)) == (first[:1], 3)
+    clustered = dataclasses.replace(pli, clusters=tuple(f"cluster {at // 2}" for at in range(60)))
+    assert diagnose([clustered], unimodal)[0].composition != first[0].composition

@@ -1,0 +1,57 @@
+"""Tests and intervals of numbers that were looked at before: recalled, not resampled, and without loading scipy."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from cirbench.metrics import statistics
+from cirbench.metrics.statistics import Interval, Pair, compare_all, intervals
+from cirbench.support import memo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cirbench.metrics import Measurement
+
+T = TypeVar("T")
+
+
+def pairs_of(
+    methods: Sequence[Sequence[Measurement]], clusters: Sequence[str], *, seed: int, one: int | None = None
+) -> tuple[Pair, ...]:
+    """Compare every two of several methods; see `cirbench.metrics.statistics.compare_all`."""
+    return _recalled(
+        lambda: compare_all(methods, clusters, seed=seed, one=one),
+        tuple[Pair, ...],
+        methods,
+        ("pairs", tuple(clusters), seed, one),
+    )
+
+
+def interval_of(measurement: Measurement, clusters: Sequence[str]) -> Interval:
+    """Return the interval of a number that is a mean over queries; see `cirbench.metrics.statistics.intervals`."""
+    return _recalled(
+        lambda: intervals([measurement], clusters)[0], Interval, [[measurement]], ("interval", tuple(clusters))
+    )
+
+
+def _recalled(
+    find: Callable[[], T], form: Any, methods: Sequence[Sequence[Measurement]], settings: tuple[object, ...]
+) -> T:
+    """Recall what follows from numbers of queries, from settings and from the code of the statistics, or find it."""
+    code = [memo.sha256(path) for path in sorted(Path(statistics.__file__).parent.glob("*.py"))]
+    numbers = [[(each.label, each.value, each.mean_of, each.by_seed) for each in measured] for measured in methods]
+    digest = hashlib.sha256(repr((code, numbers, settings)).encode())
+    for measured in methods:
+        for each in measured:
+            digest.update(each.values_Q.astype("<f8").tobytes())
+    key = f"statistics {digest.hexdigest()}"
+    if (known := memo.recall(key)) is None:
+        known = msgspec.to_builtins(find())
+        memo.keep(key, known, {})
+    found: T = msgspec.convert(known, form)
+    return found
