@@ -21,22 +21,20 @@ T = TypeVar("T")
 
 
 def pairs_of(
-    methods: Sequence[Sequence[Measurement]], clusters: Sequence[str], *, seed: int, one: int | None = None
+    methods: Sequence[Sequence[Measurement]], clusters: Sequence[str] | None, *, seed: int, one: int | None = None
 ) -> tuple[Pair, ...]:
     """Compare every two of several methods; see `cirbench.metrics.statistics.compare_all`."""
     return _recalled(
         lambda: compare_all(methods, clusters, seed=seed, one=one),
         tuple[Pair, ...],
         methods,
-        ("pairs", tuple(clusters), seed, one),
+        ("pairs", clusters, seed, one),
     )
 
 
-def interval_of(measurement: Measurement, clusters: Sequence[str]) -> Interval:
+def interval_of(measurement: Measurement, clusters: Sequence[str] | None) -> Interval:
     """Return the interval of a number that is a mean over queries; see `cirbench.metrics.statistics.intervals`."""
-    return _recalled(
-        lambda: intervals([measurement], clusters)[0], Interval, [[measurement]], ("interval", tuple(clusters))
-    )
+    return _recalled(lambda: intervals([measurement], clusters)[0], Interval, [[measurement]], ("interval", clusters))
 
 
 def _recalled(

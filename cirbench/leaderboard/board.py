@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.comparison.differences import distinct_names
 from cirbench.comparison.published import Published, load_published
+from cirbench.comparison.recalled import pairs_of
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
 from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
-from cirbench.metrics.statistics import RankRange, compare_all
+from cirbench.metrics.statistics import RankRange
 from cirbench.metrics.table import printed_labels, short_label
 from cirbench.support.files import slug
 from cirbench.support.tables import BEST, Column, Number, Table, render
@@ -362,7 +363,7 @@ def _tested(candidates: Sequence[Candidate], headline: str) -> dict[tuple[int, i
             for other in blocks[at:]:
                 members = block if other is block else [*block, *other]
                 numbers = [_measured(evidence, headline) for _, evidence in members]
-                for pair in compare_all(numbers, members[0][1].clusters):
+                for pair in pairs_of(numbers, members[0][1].clusters, seed=0):
                     sign = 0 if pair.p_value >= LEVEL else 1 if pair.difference > 0 else -1
                     tested[members[pair.first][0], members[pair.second][0]] = sign
     return tested

@@ -171,6 +171,8 @@ class Built:
 def build_site(entries: Path, output: Path, boards: Path | None = None, parse: Parser | None = None) -> Built:
     """Write the site of the published rows and the valid entries of a folder; files of an earlier one that it lacks go.
 
+    Files that are the same as in the earlier one stay untouched, so that mirrors and caches see what changed.
+
     Args:
         entries: The folder of entries.
         output: Where the site goes.
@@ -191,18 +193,23 @@ def build_site(entries: Path, output: Path, boards: Path | None = None, parse: P
         except PageFailed as failed:
             without[failed.verdict.name] = failed.verdict.problems[0]
     for path, text in written.items():
-        write_text(output / path, text)
+        _write_changed(output / path, text)
     manifest = Manifest(files=tuple(sorted([*written, *(f"{THUMBNAILS}/{name}" for name in thumbnails.names)])))
     for path in set(earlier) - {*manifest.files}:
         (output / path).unlink(missing_ok=True)
     write_versioned(output / MANIFEST, manifest)
     tables = {} if boards is None else {boards / name: text for name, text in summaries(leaderboard.boards).items()}
     for file, text in tables.items():
-        write_text(file, text)
+        _write_changed(file, text)
     if boards is not None:
         for file in {*boards.glob("*.md")} - {*tables}:
             file.unlink()
     return Built(manifest, tuple(tables), leaderboard.left_out)
+
+
+def _write_changed(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
 
 
 def _earlier(output: Path) -> tuple[str, ...]:

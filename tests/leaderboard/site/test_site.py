@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from cirbench import cli
 from cirbench.comparison.published import load_published
 from cirbench.leaderboard.board import read_leaderboard
-from cirbench.leaderboard.entry import Entry, read_entry
+from cirbench.leaderboard.entry import Entry, entry_folders, read_entry
 from cirbench.leaderboard.site.build import MANIFEST, build_site
 from cirbench.leaderboard.site.figures import sampling_error
 from tests.shown import board, hostile_board, make_entries, row, write_pages
@@ -166,6 +167,32 @@ def test_a_rebuild_removes_pages_that_are_gone_and_nothing_else(entries: Path, t
     assert not list((tmp_path / "runs").iterdir())
     assert not list((tmp_path / "thumbnails").iterdir())
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_rebuild_writes_the_files_whose_content_changes_and_no_other(entries: Path, tmp_path: Path) -> None:
+    mine, built, tables = tmp_path / "entries", tmp_path / "site", tmp_path / "tables"
+    shutil.copytree(entries, mine)
+
+    def files() -> dict[Path, tuple[int, bytes]]:
+        """Each file but the manifest with its inode, which is another where it was written again."""
+        found = [path for folder in (built, tables) for path in folder.rglob("*") if path.is_file()]
+        return {path: (path.stat().st_ino, path.read_bytes()) for path in found if path.name != MANIFEST}
+
+    def rebuilt() -> tuple[set[Path], set[Path]]:
+        """The files that were written again, and those that have another content."""
+        before = files()
+        build_site(mine, built, tables)
+        after = files()
+        both = before.keys() & after.keys()
+        written = {path for path in both if before[path][0] != after[path][0]}
+        return written, {path for path in both if before[path][1] != after[path][1]}
+
+    build_site(mine, built, tables)
+    assert rebuilt() == (set(), set())
+    shutil.rmtree(entry_folders(mine)[-1])
+    written, changed = rebuilt()
+    assert written == changed
+    assert 0 < len(changed) < len(files()) / 2
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
