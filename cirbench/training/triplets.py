@@ -63,7 +63,7 @@ def target_loss(logits_BX: torch.Tensor, batch: Batch, parameters: TripletTraini
     """
     own_B = torch.arange(batch.first, batch.first + len(logits_BX), device=logits_BX.device)
     if parameters.duplicates == "mask":
-        logits_BX = logits_BX.masked_fill(_other_occurrences(batch, own_B, logits_BX.shape[1]), -torch.inf)
+        logits_BX = logits_BX.masked_fill(other_occurrences(batch, own_B, logits_BX.shape[1]), -torch.inf)
     losses_B = functional.cross_entropy(logits_BX, own_B, reduction="none")
     weights = [triplet.weight for triplet in batch.triplets]
     (total,) = all_reduce_sum([sum(weights)])
@@ -71,7 +71,7 @@ def target_loss(logits_BX: torch.Tensor, batch: Batch, parameters: TripletTraini
     return (losses_B * losses_B.new_tensor(weights)).sum() * get_context().world_size / total
 
 
-def _other_occurrences(batch: Batch, own_B: torch.Tensor, columns: int) -> torch.Tensor:
+def other_occurrences(batch: Batch, own_B: torch.Tensor, columns: int) -> torch.Tensor:
     """Where another query of the whole batch has a query's target, (B, X)."""
     ids = [hashlib.sha256(triplet.target.id.encode()).digest()[:7] for triplet in batch.triplets]
     codes_B = torch.tensor([int.from_bytes(id) for id in ids], device=own_B.device)

@@ -15,7 +15,7 @@ BUILT_IN = sorted(
     (
         *("image-only", "image-text", "text-only", "captioning"),
         *("pli", "pic2word", "searle", "searle-oti", "lincir"),
-        *("clip4cir", "combiner", "artemis", "tirg", "maaf", "blip4cir", "bi-blip4cir", "early-fusion"),
+        *("clip4cir", "combiner", "artemis", "tirg", "maaf", "cirplant", "blip4cir", "bi-blip4cir", "early-fusion"),
     )
 )
 SINGLE_FILE = """

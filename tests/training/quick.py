@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SETTINGS = {"steps": "20", "batch_size": "8", "lr": "1e-3", "schedule": "constant", "warmup": "0"}
 OF_METHODS: Mapping[str, Mapping[str, str]] = {
+    "cirplant": {"width": "64", "layers": "1"},
     "combiner": {"projection": "8", "hidden": "12"},
     "lincir": {"keywords": "rules"},
     "searle": {"oti_steps": "3", "phrases": "scenes"},

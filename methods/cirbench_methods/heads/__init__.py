@@ -1,9 +1,13 @@
-"""The compositions of ARTEMIS, TIRG and MAAF as heads on the features of any backbone, without their own towers."""
+"""ARTEMIS, TIRG, MAAF and CIRPLANT as heads on the features of any backbone, without their own towers."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
 from cirbench.methods.interface import MethodSpec
-from cirbench.training.interface import CaptionForm, CaptionPolicy, Positive, Rate, TripletTraining
+from cirbench.training.interface import CaptionForm, CaptionPolicy, Positive, Rate, Schedule, TripletTraining
 from cirbench_methods.composition import CompositionParameters
 
 
@@ -45,6 +49,29 @@ class MaafTraining(TirgTraining, frozen=True):
     """
 
     captions: CaptionPolicy = "shuffled"
+
+
+class CirplantTraining(TripletTraining, frozen=True):
+    """How CIRPLANT's transformer is trained; its optimiser and batch are those of the public code.
+
+    Attributes:
+        initial: A folder with a BERT's weights and vocab.txt, as transformers saves them; if none, they are random.
+        width: The dimensions of the states of a random transformer, a multiple of 64.
+        layers: The number of its layers.
+        scale: The length of the unit features that the training starts from; it is learnt.
+    """
+
+    epochs: Positive = 300
+    batch_size: Positive = 32
+    lr: Rate = 1e-5
+    weight_decay: Rate = 0.05
+    schedule: Schedule = "linear"
+    grad_clip: Annotated[float, msgspec.Meta(gt=0)] | None = 1.0
+    captions: CaptionPolicy = "joined"
+    initial: str = ""
+    width: Positive = 256
+    layers: Positive = 4
+    scale: Rate = 4.0
 
 
 ARTEMIS = MethodSpec(
@@ -99,6 +126,26 @@ MAAF = MethodSpec(
     },
     training_presets={
         "scenes-vit": MaafTraining(steps=600, batch_size=256, lr=1e-3, schedule="cosine"),
+    },
+    uses_triplets="yes",
+)
+CIRPLANT = MethodSpec(
+    name="cirplant",
+    title="CIRPLANT's head on the backbone: a transformer over the words and one token of the image",
+    implementation="cirbench_methods.heads.cirplant:Cirplant",
+    parameters=CompositionParameters,
+    paper="arXiv:2108.04024",
+    supervision="triplets",
+    trainer="cirbench_methods.heads.cirplant:CirplantHead",
+    training=CirplantTraining,
+    trains_on="triplet-features",
+    checkpoints={
+        "*": "train it: cirbench train cirplant --backbone {backbone} --data cirr:train{training} --output CHECKPOINT"
+    },
+    training_presets={
+        "scenes-vit": CirplantTraining(
+            steps=300, batch_size=128, lr=5e-4, schedule="cosine", width=128, layers=2, warmup=30
+        ),
     },
     uses_triplets="yes",
 )
