@@ -310,6 +310,8 @@ def test_names_of_older_berts_are_understood(tmp_path: Path) -> None:
         ("shape", r"layers.1.query.weight is \(64, 128\) in the file and \(128, 128\)"),
         ("missing", r"expected and not found: .*layers.1.query.weight"),
         ("words", r"vocab.txt has 11 words, and .*model.safetensors has 10 rows"),
+        ("heads", r"config.json parts states of 128 dimensions into .?4.? heads"),
+        ("config", r"config.json is no JSON object"),
         ("special", r"vocab.txt is no vocabulary of WordPiece: it lacks .*\[CLS\]"),
     ],
 )
@@ -330,6 +332,10 @@ def test_initial_weights_that_are_no_berts_are_refused(tmp_path: Path, damage: s
         vocabulary.unlink()
     elif damage == "words":
         vocabulary.write_text(vocabulary.read_text() + "blue\n")
+    elif damage == "heads":
+        (folder / "config.json").write_text('{"num_attention_heads": 4}')
+    elif damage == "config":
+        (folder / "config.json").write_text("[]")
     elif damage == "special":
         vocabulary.write_text(vocabulary.read_text().replace("[CLS]", "cls"))
     with pytest.raises(MissingData, match=message):

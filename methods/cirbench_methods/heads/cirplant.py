@@ -5,6 +5,7 @@ The state of the last layer at the image's token is the query; a target is its t
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from cirbench.backbones.weights import place, read_tensors
-from cirbench.errors import CorruptFile, MissingData, UsageError, some
+from cirbench.errors import CorruptFile, MissingData, UsageError, quoted, some
 from cirbench.support.distributed import all_reduce_sum, get_context
 from cirbench.support.extras import require
 from cirbench.training.checkpoint import WEIGHTS
@@ -184,7 +185,23 @@ def read_bert(folder: Path) -> tuple[dict[str, torch.Tensor], bytes]:
         raise CorruptFile(f"{folder / 'vocab.txt'} is no vocabulary of WordPiece: it lacks {some(lacking)}.")
     if size.places < LENGTH:
         raise CorruptFile(f"{files[0]} has {size.places} places for the words of a text, and CIRPLANT has {LENGTH}.")
+    _require_heads(folder / "config.json", size)
     return tensors, vocabulary
+
+
+def _require_heads(config: Path, size: Size) -> None:
+    """Refuse a BERT whose heads have other dimensions, which its weights do not tell."""
+    if not config.is_file():
+        return
+    try:
+        heads = json.loads(config.read_bytes()).get("num_attention_heads", size.width // HEAD)
+    except (ValueError, AttributeError) as error:
+        raise CorruptFile(f"{config} is no JSON object.") from error
+    if heads != size.width // HEAD:
+        raise CorruptFile(
+            f"{config} parts states of {size.width} dimensions into {quoted(str(heads))} heads, "
+            f"and CIRPLANT's heads have {HEAD} dimensions."
+        )
 
 
 def words_of(vocabulary: bytes) -> list[str]:
@@ -204,6 +221,11 @@ def initial_network(backbone: Backbone, parameters: CirplantTraining) -> Cirplan
     if parameters.width % HEAD:
         raise UsageError(f"width={parameters.width} does not part into heads of {HEAD}: give a multiple of it.")
     tables = [len(module.weight) for module in backbone.model.modules() if isinstance(module, nn.Embedding)]
+    if not tables:
+        raise UsageError(
+            f"{backbone.identity.name} has no table of words, which gives a random transformer its size.",
+            hint="Give the folder of a BERT: --set initial=FOLDER.",
+        )
     size = Size(
         max(tables), backbone.tokenize(["a"]).shape[1], parameters.width, 4 * parameters.width, parameters.layers
     )
