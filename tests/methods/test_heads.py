@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from functools import cache
@@ -222,7 +223,7 @@ def cirplant_training(**settings: str) -> Any:
 def test_the_loss_of_cirplant_is_a_soft_triplet_loss_over_the_other_targets() -> None:
     torch.manual_seed(0)
     source = some_triplets()
-    head = CirplantHead(tiny_backbone(), cirplant_training())
+    head = CirplantHead(copy.deepcopy(tiny_backbone()), cirplant_training())
     head.prepare(source, silent)
     triplets = [
         dataclasses.replace(sample, negatives=()) for sample in source.samples[:8] if isinstance(sample, Triplet)
@@ -275,7 +276,7 @@ def test_cirplant_starts_from_a_bert_and_reads_its_words(tmp_path: Path) -> None
     from transformers import BertTokenizer
 
     folder = write_bert(tmp_path / "bert")
-    network = CirplantHead(tiny_backbone(), cirplant_training(initial=str(folder))).module
+    network = CirplantHead(copy.deepcopy(tiny_backbone()), cirplant_training(initial=str(folder))).module
     tokens_BL, lengths_B = Tokens(network, tiny_backbone())(["Red circles", "is the circle red?"])
     assert tokens_BL[0, :5].tolist() == [2, 5, 6, 7, 3]
     assert lengths_B.tolist() == [5, 7]
@@ -339,12 +340,12 @@ def test_initial_weights_that_are_no_berts_are_refused(tmp_path: Path, damage: s
     elif damage == "special":
         vocabulary.write_text(vocabulary.read_text().replace("[CLS]", "cls"))
     with pytest.raises(MissingData, match=message):
-        CirplantHead(tiny_backbone(), cirplant_training(initial=str(folder)))
+        CirplantHead(copy.deepcopy(tiny_backbone()), cirplant_training(initial=str(folder)))
 
 
 def test_a_width_that_does_not_part_into_heads_is_refused() -> None:
     with pytest.raises(UsageError, match="width=100 does not part into heads of 64"):
-        CirplantHead(tiny_backbone(), cirplant_training(width="100"))
+        CirplantHead(copy.deepcopy(tiny_backbone()), cirplant_training(width="100"))
 
 
 @pytest.mark.slow

@@ -28,13 +28,13 @@ class FusionTuning:
     def __init__(self, backbone: Backbone, parameters: EarlyFusionTraining) -> None:
         if parameters.loss == "hn-nce" and parameters.negatives:
             raise UsageError("hn-nce weights the other targets of a batch, and no negatives beside them.")
-        backbone.model.requires_grad_(False)
-        self.backbone = backbone
-        self.parameters = parameters
-        self.module = FusionTower(backbone, parameters.temperature)
-        self.module.temperature.requires_grad_(parameters.learn_temperature)
         if parameters.loss == "hn-nce" and parameters.batch_size == parameters.grad_accum_steps:
             raise UsageError("hn-nce compares the triplets of a micro-batch, and one alone has no negatives.")
+        self.module = FusionTower(backbone, parameters.temperature)
+        self.module.temperature.requires_grad_(parameters.learn_temperature)
+        self.backbone = backbone
+        self.parameters = parameters
+        backbone.model.requires_grad_(False)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The loss of queries against targets."""
