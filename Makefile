@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/cirbench run --method pli --dataset scenes
 
 test: lint chromium
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 2
 
 # About two minutes of CPU time: every package, without what starts processes, trains, encodes or drives a browser.
 quick: $(VENV)/installed-dev
