@@ -7,6 +7,12 @@ predicate on every scene, so that no false negatives exist. docs/scenes.md has t
 
 from __future__ import annotations
 
-from cirbench.benchmarks.scenes.benchmark import BENCHMARK, scenes_protocol, training_pairs, training_triplets
+from cirbench.benchmarks.scenes.benchmark import (
+    BENCHMARK,
+    scenes_protocol,
+    training_pairs,
+    training_sentences,
+    training_triplets,
+)
 
-__all__ = ["BENCHMARK", "scenes_protocol", "training_pairs", "training_triplets"]
+__all__ = ["BENCHMARK", "scenes_protocol", "training_pairs", "training_sentences", "training_triplets"]

@@ -20,7 +20,7 @@ from cirbench.benchmarks.scenes.families import (
     evaluation_scene,
     make_family,
 )
-from cirbench.benchmarks.scenes.language import caption
+from cirbench.benchmarks.scenes.language import caption, sentence
 from cirbench.benchmarks.scenes.sampling import Dice, random_scene
 from cirbench.benchmarks.scenes.world import Count
 from cirbench.errors import UnknownName
@@ -281,14 +281,20 @@ class Endless(Sequence[T_co]):
 
 def training_pairs(count: int = 60_000) -> Endless[ImageTextPair]:
     """Return the first ``count`` training pairs of the endless stream of them."""
-    return Endless(_pair, count)
+    return Endless(functools.partial(_pair, "training"), count)
 
 
-def _pair(index: int) -> ImageTextPair:
-    dice = Dice("scenes", "training", index)
+def training_sentences(count: int = 300_000) -> Endless[ImageTextPair]:
+    """Return the first ``count`` pairs of a second stream: every other text is a sentence in place of a caption."""
+    return Endless(functools.partial(_pair, "sentences"), count)
+
+
+def _pair(stream: str, index: int) -> ImageTextPair:
+    dice = Dice("scenes", stream, index)
     while not (scene := random_scene(dice, things=dice.weighted(_TRAINING_THINGS))).is_for_training:
         pass
-    return ImageTextPair(SceneImage(scene), caption(scene, dice))
+    describe = sentence if stream == "sentences" and index % 2 else caption
+    return ImageTextPair(SceneImage(scene), describe(scene, dice))
 
 
 def training_triplets(count: int = 10_000) -> Endless[Triplet]:

@@ -87,6 +87,50 @@ def caption(scene: Scene, dice: Dice) -> str:
     return f"{text}, {words}" if dice.chance(0.7) else f"{words}, {text}"
 
 
+def sentence(scene: Scene, dice: Dice) -> str:
+    """Describe a scene by one of its things and what is true of it: ``"a photo of two red fish that are on a lake"``.
+
+    Methods that write a word for an image into a sentence put a caption behind it in this way.
+    """
+    main, *others = dice.shuffled(scene.things)
+    style = "a photo" if dice.chance(0.5) else dice.pick(STYLE_WORDS[scene.style])
+    head = f"{style} of {_described(main, dice, 'hint' if dice.chance(0.5) else 'some')}"
+    has, are = ("has", "is") if main.count == 1 else ("have", "are")
+    clauses = [_aside(main, has, are, other, scene, dice) for other in others if dice.chance(0.75)]
+    if dice.chance(0.75):
+        clauses.append((are, dice.pick(GROUND_WORDS[scene.ground])))
+    if dice.chance(0.1 if scene.viewpoint == "front" else 0.7):
+        clauses.append((are, dice.pick(VIEWPOINT_WORDS[scene.viewpoint])))
+    for words in ((main.colour,), SIZE_WORDS[main.size], TEXTURE_WORDS[main.texture]):
+        if not any(word in head.split() for word in words) and dice.chance(0.3):
+            clauses.append((are, dice.pick(words)))
+    clauses = dice.shuffled(clauses)[:3]
+    if not clauses:
+        return head
+    if dice.chance(0.5):
+        return f"{head} that {listed([f'{verb} {rest}' for verb, rest in clauses])}"
+    told = [_told(verb, rest, main) for verb, rest in clauses]
+    return f"{head}, {listed(told)}" if dice.chance(0.7) else f"{head} and {listed(told)}"
+
+
+def _aside(main: Thing, has: str, are: str, other: Thing, scene: Scene, dice: Dice) -> tuple[str, str]:
+    """Say of the main thing that it has another one, or on which side of it it is."""
+    named = _described(other, dice, "some")
+    ours, theirs = Kind(main.shape, main.colour), Kind(other.shape, other.colour)
+    sides = [side for side in _SIDES if Beside(ours, side, theirs).holds(scene)]
+    if sides and dice.chance(0.5):
+        return are, f"{dice.pick(SIDE_WORDS[dice.pick(sides)])} {named}"
+    return has, named
+
+
+def _told(verb: str, rest: str, main: Thing) -> str:
+    """Turn what is true of the main thing into a sentence of its own."""
+    if verb in ("has", "have"):
+        one = rest.split()[0] in ("a", "an", "one")
+        return f"there {'is' if one else 'are'} {rest}"
+    return f"{'it' if main.count == 1 else 'they'} {verb} {rest}"
+
+
 def _described(thing: Thing, dice: Dice, detail: str = "full") -> str:
     said = _SAID[detail]
     adjectives = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.scenes import training_pairs, training_triplets
+from cirbench.benchmarks.scenes import training_pairs, training_sentences, training_triplets
 from cirbench.errors import UnknownName, UsageError, quoted
 from cirbench.training.data.corpora import CORPORA
 from cirbench.training.data.source import Asked, NamedSource, Source, identified
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCENES_PAIRS = 60_000
+SCENES_SENTENCES = 300_000
 SCENES_TRIPLETS = 10_000
 
 
@@ -23,6 +24,14 @@ class ScenesPairs(NamedSource):
     def open(self, asked: Asked) -> Source:
         """Draw so many pairs as were asked for."""
         return identified(asked.name, training_pairs(asked.count or SCENES_PAIRS), listing="scenes")
+
+
+class ScenesSentences(NamedSource):
+    """Images that are drawn, with captions and sentences by turns."""
+
+    def open(self, asked: Asked) -> Source:
+        """Draw so many pairs as were asked for."""
+        return identified(asked.name, training_sentences(asked.count or SCENES_SENTENCES), listing="scenes sentences")
 
 
 class ScenesTriplets(NamedSource):
@@ -35,6 +44,11 @@ class ScenesTriplets(NamedSource):
 
 _SOURCES: tuple[NamedSource, ...] = (
     ScenesPairs("scenes", f"{SCENES_PAIRS:,} image-caption pairs that are drawn, or N of them", counted=True),
+    ScenesSentences(
+        "scenes:sentences",
+        f"{SCENES_SENTENCES:,} pairs that are drawn, or N of them, every other text a sentence",
+        counted=True,
+    ),
     ScenesTriplets(
         "scenes:triplets",
         f"{SCENES_TRIPLETS:,} triplets that are drawn, or N of them",

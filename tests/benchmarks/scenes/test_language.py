@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cirbench.benchmarks.scenes.benchmark import SceneImage, scenes_benchmark, training_pairs
+from cirbench.benchmarks.scenes.benchmark import SceneImage, scenes_benchmark, training_pairs, training_sentences
 from cirbench.benchmarks.scenes.language import (
     GROUND_WORDS,
     NUMBERS,
@@ -19,39 +19,55 @@ from cirbench.benchmarks.scenes.language import (
     phrase,
 )
 from cirbench.benchmarks.scenes.sampling import Dice
-from cirbench.benchmarks.scenes.world import COLOURS, SHAPES, Scene
+from cirbench.benchmarks.scenes.world import COLOURS, SHAPES
 
-PAIRS = training_pairs(400)[:]
+PAIRS = [*training_pairs(200)[:], *training_sentences(400)[:]]
 COUNT = {"a": 1, "an": 1} | {word: count for count, word in enumerate(NUMBERS[1:5], start=1)}
 ADJECTIVES = [*COLOURS, *(word for words in (SIZE_WORDS, TEXTURE_WORDS) for ways in words.values() for word in ways)]
 NOUN = {word: shape for shape in SHAPES for word in (shape, PLURAL[shape])}
 
 
-def scene_of(index: int) -> Scene:
-    image = PAIRS[index].image
-    assert isinstance(image, SceneImage)
-    return image.scene
-
-
-@pytest.mark.parametrize("index", range(len(PAIRS)))
-def test_a_caption_is_true_of_its_scene(index: int) -> None:
+def test_a_text_is_true_of_its_scene() -> None:
     """Read back every count, adjective and noun, the ground, the viewpoint and the style."""
-    text, scene = PAIRS[index].caption, scene_of(index)
-    things = {thing.shape: thing for thing in scene.things}
-    read = re.findall(rf"\b({'|'.join(COUNT)}) ((?:(?:{'|'.join(ADJECTIVES)}) )*)({'|'.join(NOUN)})\b", text)
-    assert read
-    for number, adjectives, word in read:
-        thing = things[NOUN[word]]
-        assert thing.count == COUNT[number]
+    for pair in PAIRS:
+        assert isinstance(pair.image, SceneImage)
+        text, scene = pair.caption, pair.image.scene
+        things = {thing.shape: thing for thing in scene.things}
+        read = re.findall(rf"\b({'|'.join(COUNT)}) ((?:(?:{'|'.join(ADJECTIVES)}) )*)({'|'.join(NOUN)})\b", text)
+        assert read, text
+        for number, adjectives, word in read:
+            thing = things[NOUN[word]]
+            assert thing.count == COUNT[number], text
+            true = {thing.colour, *SIZE_WORDS[thing.size], *TEXTURE_WORDS[thing.texture]}
+            assert set(adjectives.split()) <= true, text
+        settings = ((GROUND_WORDS, scene.ground), (VIEWPOINT_WORDS, scene.viewpoint), (STYLE_WORDS, scene.style))
+        for words, value in settings:
+            said = [key for key, ways in words.items() if any(re.search(rf"\b{way}\b", text) for way in ways)]
+            assert said in ([], [value]), text
+
+
+def test_a_clause_of_a_sentence_is_true_of_the_thing_it_speaks_of() -> None:
+    """Read back every clause that names a colour, a size or a texture: ``is blue``, ``are spotted``."""
+    clauses = 0
+    for pair in training_sentences(2_000)[1::2]:
+        assert isinstance(pair.image, SceneImage)
+        main = NOUN[next(word for word in re.findall(r"\w+", pair.caption) if word in NOUN)]
+        thing = next(thing for thing in pair.image.scene.things if thing.shape == main)
         true = {thing.colour, *SIZE_WORDS[thing.size], *TEXTURE_WORDS[thing.texture]}
-        assert set(adjectives.split()) <= true, text
-    for words, value in ((GROUND_WORDS, scene.ground), (VIEWPOINT_WORDS, scene.viewpoint), (STYLE_WORDS, scene.style)):
-        said = [key for key, ways in words.items() if any(re.search(rf"\b{way}\b", text) for way in ways)]
-        assert said in ([], [value]), text
+        said = re.findall(rf"\b(?:is|are) ({'|'.join(ADJECTIVES)})\b(?=,| and|$)", pair.caption)
+        clauses += len(said)
+        assert set(said) <= true, pair.caption
+    assert clauses > 200
 
 
 def test_captions_vary() -> None:
     assert len({pair.caption for pair in PAIRS}) > 0.9 * len(PAIRS)
+
+
+def test_every_other_text_of_the_sentences_speaks_of_one_thing_and_what_is_true_of_it() -> None:
+    pairs = training_sentences(400)[:]
+    assert sum(" that " in pair.caption for pair in pairs[1::2]) > 50
+    assert not any(" that " in pair.caption for pair in pairs[::2])
 
 
 def test_a_noun_takes_the_right_article_and_number() -> None:

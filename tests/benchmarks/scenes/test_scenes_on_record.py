@@ -6,20 +6,27 @@ import hashlib
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from cirbench.benchmarks.scenes import scenes_protocol, training_pairs
+from cirbench.benchmarks.scenes import scenes_protocol, training_pairs, training_sentences
 from cirbench.benchmarks.scenes.benchmark import SPLITS, make_benchmark, scenes_benchmark
 from cirbench.benchmarks.scenes.draw import render
 from cirbench.benchmarks.scenes.sampling import Dice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cirbench.protocol import ImageTextPair
 
 ANNOTATIONS = {
     "val": "40f2a5b72d7d4dfa604016921c91d62a36fd8241ac6b22f436093908b3255c24",
     "tiny": "5e61f0a22e14e761eb418f7b358a24fbf2b4b263aa9ac62ef03b4c3dc034ab95",
 }
 TRAINING = "ba02ba842bda7257ce98af3e7e7cbc331d66597d79d0e300e2d45b4537c75594"
+SENTENCES = "1fa67ac0b355f158940b67717e7fd67c29cb9b4b1438ae5ab7a75ad95ad7ad72"
 THROWS = [985, 261, 688, 373, 486, 182]
 
 
@@ -37,12 +44,13 @@ def test_pixels_are_those_on_record(split: str) -> None:
     assert hasher.hexdigest() == SPLITS[split].pixels
 
 
-def test_training_pairs_are_those_on_record() -> None:
+@pytest.mark.parametrize(("pairs", "on_record"), [(training_pairs, TRAINING), (training_sentences, SENTENCES)])
+def test_training_pairs_are_those_on_record(pairs: Callable[[int], Sequence[ImageTextPair]], on_record: str) -> None:
     hasher = hashlib.sha256()
-    for pair in training_pairs(500):
+    for pair in pairs(500):
         hasher.update(pair.caption.encode())
         hasher.update(np.asarray(pair.image.open()).tobytes())
-    assert hasher.hexdigest() == TRAINING
+    assert hasher.hexdigest() == on_record
 
 
 def test_another_process_with_another_hash_seed_builds_the_same_protocol() -> None:

@@ -6,7 +6,13 @@ import itertools
 
 import pytest
 
-from cirbench.benchmarks.scenes.benchmark import SceneImage, scenes_benchmark, training_pairs, training_triplets
+from cirbench.benchmarks.scenes.benchmark import (
+    SceneImage,
+    scenes_benchmark,
+    training_pairs,
+    training_sentences,
+    training_triplets,
+)
 
 
 @pytest.mark.slow
@@ -25,7 +31,7 @@ def test_training_shares_neither_images_nor_structures_with_an_evaluation_split(
 def test_every_scene_of_training_and_none_of_evaluation_has_the_parity_that_tells_the_splits_apart() -> None:
     """So the splits are disjoint whatever their sizes: the parity depends on the structure alone."""
     assert not any(scene.is_for_training for split in ("val", "tiny") for scene in scenes_benchmark(split).gallery)
-    trained = (pair.image for pair in training_pairs(2_000))
+    trained = (pair.image for pairs in (training_pairs(2_000), training_sentences(2_000)) for pair in pairs)
     assert all(isinstance(image, SceneImage) and image.scene.is_for_training for image in trained)
 
 
