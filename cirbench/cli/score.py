@@ -59,6 +59,9 @@ _GIVEN = (
     click.option("--supervision", type=click.Choice(get_args(Supervision)), help="What the method was trained with."),
     click.option("--uses-triplets", type=_DISCLOSURE, help="Whether it was trained on composed triplets."),
     click.option("--uses-llm", type=_DISCLOSURE, help="Whether a large language model takes part."),
+    click.option(
+        "--transductive", type=_DISCLOSURE, help="Whether an answer depends on other gallery items or queries."
+    ),
     click.option("--uses-shared-concept", type=_DISCLOSURE, help="Whether it reads CIRCO's shared concepts."),
     click.option("--trained-on", help="Training data, in words."),
     click.option("--selected-on", help="Data that settings were selected on, in words."),

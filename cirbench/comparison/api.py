@@ -277,6 +277,7 @@ def score(
     supervision: Supervision = "unknown",
     uses_triplets: Disclosure = "unknown",
     uses_llm: Disclosure = "unknown",
+    transductive: Disclosure = "unknown",
     uses_shared_concept: Disclosure = "unknown",
     trained_on: str | None = None,
     selected_on: str | None = None,
@@ -302,6 +303,7 @@ def score(
         supervision: What the method was trained with.
         uses_triplets: Whether it was trained on composed triplets.
         uses_llm: Whether a large language model takes part.
+        transductive: Whether an answer depends on other gallery items or queries than its own.
         uses_shared_concept: Whether it reads CIRCO's shared concepts.
         trained_on: What it was trained on, in words.
         selected_on: What its settings were selected on, in words.
@@ -343,6 +345,7 @@ def score(
         supervision=supervision,
         uses_triplets=uses_triplets,
         uses_llm=uses_llm,
+        transductive=transductive,
         uses_shared_concept=uses_shared_concept,
         trained_on=trained_on,
         selected_on=selected_on,

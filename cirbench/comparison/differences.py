@@ -176,7 +176,9 @@ def _stages(result: Result) -> Iterator[dict[str, Any]]:
     }
     yield {f"backbone {field}": getattr(result.backbone, field) for field in _BACKBONE}
     yield {"method": method.name}
-    declared = ("supervision", "uses_triplets", "uses_llm", "uses_shared_concept") if result.scored else ()
+    declared = (
+        ("supervision", "uses_triplets", "uses_llm", "transductive", "uses_shared_concept") if result.scored else ()
+    )
     yield {f"declared {name.replace('_', ' ')}": getattr(method, name) for name in declared}
     yield {f"parameter {name}": value for name, value in method.parameters.items()}
     yield {"checkpoint": method.checkpoint, "trained on": method.trained_on, "selected on": method.selected_on}

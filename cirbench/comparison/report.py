@@ -12,10 +12,14 @@ import msgspec
 from cirbench.comparison.baselines import Diagnosis, Unimodal, diagnose, unimodal_of
 from cirbench.comparison.standings import compare_runs, seeds_remarks
 from cirbench.comparison.tables import (
+    TRANSDUCTIVE,
+    TRANSDUCTIVE_NOTE,
+    any_transductive,
     composition_definition,
     difference,
     interval_caption,
     number,
+    said_transductive,
     scored_notes,
     shown_name,
     statistics_caption,
@@ -62,6 +66,8 @@ def overview_table(
     reference, unimodal_names = reference_baseline(), unimodal_baselines()
     plain = names.index(reference) if reference in names else None
     columns = [Column("method", "method"), Column("headline", f"{short_label(headline.label)} [95 % interval]")]
+    transductive = any_transductive(runs)
+    columns += [TRANSDUCTIVE] if transductive else []
     if partly:
         columns.append(Column("optimistic", f"{short_label(headline.label)} without lost queries"))
     columns += [Column(label, short_label(label), optional=3 + at) for at, label in enumerate(labels)]
@@ -75,6 +81,7 @@ def overview_table(
     rows = []
     for at, (run, found) in enumerate(zip(runs, diagnoses, strict=True)):
         cells: list[str | Number | None] = [shown_name(names[at], run), number(run, headline.label)]
+        cells += [said_transductive(run)] if transductive else []
         if partly:
             cells.append(_bare(run.result.metrics[0].optimistic))
         cells += [Number(run.result[label].value, sd=run.sd(label)) for label in labels]
@@ -95,6 +102,7 @@ def overview_table(
             *seeds_remarks(runs, names),
             *scored_notes([*zip(names, runs, strict=True)]),
             *training_notes([*zip(names, runs, strict=True)]),
+            *((TRANSDUCTIVE_NOTE,) if transductive else ()),
         ),
         foot=_at_most(runs[0].result, [headline.label, *labels], columns),
     )

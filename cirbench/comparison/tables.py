@@ -11,6 +11,7 @@ from cirbench.comparison.standings import compare_runs
 from cirbench.methods.registry import reference_baseline, unimodal_baselines
 from cirbench.metrics.statistics import SIGNIFICANCE
 from cirbench.metrics.table import parse_label, short_label
+from cirbench.runs.schema import is_transductive
 from cirbench.support.tables import Column, Number, Row, Table
 from cirbench.support.tables.svg import Plot, Point, Series
 
@@ -34,11 +35,13 @@ def standings_table(standings: Standings) -> Table:
     rows = standings.by_value()
     backbones = {row.run.result.backbone.digest for row in rows}
     several, ranked = len(backbones) > 1, any(row.place for row in rows)
+    transductive = any_transductive([row.run for row in rows])
     columns = (
         Column("run", "run"),
         *((Column("backbone", "backbone", optional=2),) if several else ()),
         *((Column("rank", "rank"),) if ranked else ()),
         Column("value", standings.label),
+        *((TRANSDUCTIVE,) if transductive else ()),
         Column("difference", f"against {standings.baseline.name}"),
         Column("p", "p (Holm)", optional=1),
         *(Column(name, name, optional=3) for name in ("wins", "ties", "losses")),
@@ -47,7 +50,9 @@ def standings_table(standings: Standings) -> Table:
     return Table(
         title=title(run, backbone=not several),
         columns=columns,
-        rows=tuple(_standing(row, standings.label, backbone=several, ranked=ranked) for row in rows),
+        rows=tuple(
+            _standing(row, standings.label, backbone=several, ranked=ranked, transductive=transductive) for row in rows
+        ),
         caption=f"{statistics_caption(standings)} Wins, ties, losses: queries.",
         notes=tuple(_notes(standings)),
         summary=f"{short_label(standings.label)} on {run.result.protocol.name}, in percent, with 95 % intervals.",
@@ -204,7 +209,7 @@ def bar(percent: float) -> str:
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 
-def _standing(row: Standing, label: str, *, backbone: bool, ranked: bool) -> Row:
+def _standing(row: Standing, label: str, *, backbone: bool, ranked: bool, transductive: bool) -> Row:
     pair = row.against
     cells: list[str | Number | None] = [shown_name(row.name, row.run)]
     if backbone:
@@ -212,6 +217,7 @@ def _standing(row: Standing, label: str, *, backbone: bool, ranked: bool) -> Row
     if ranked:
         cells.append("" if row.place is None else str(row.place))
     cells.append(dataclasses.replace(number(row.run, label), mark=row.mark))
+    cells += [said_transductive(row.run)] if transductive else []
     if pair is None:
         return (*cells, None, None, None, None, None)
     counts = (pair.wins, pair.ties, pair.losses)
@@ -241,7 +247,25 @@ def _notes(standings: Standings) -> list[str]:
         )
     scored = scored_notes([(row.name, row.run) for row in standings.rows])
     trained = training_notes([(row.name, row.run) for row in standings.rows])
-    return [*notes, *thin_notes(standings), *scored, *trained, *standings.remarks]
+    seen = [TRANSDUCTIVE_NOTE] if any_transductive([row.run for row in standings.rows]) else []
+    return [*notes, *thin_notes(standings), *scored, *trained, *seen, *standings.remarks]
+
+
+TRANSDUCTIVE = Column("transductive", "transductive")
+TRANSDUCTIVE_NOTE = (
+    "Transductive: the method answers a query by looking at other gallery items or queries too, which a single query "
+    "in use may not have beside it."
+)
+
+
+def any_transductive(runs: Sequence[Run]) -> bool:
+    """Return whether a run is declared transductive, so that a table of these runs says it of each."""
+    return any(said_transductive(run) == "yes" for run in runs)
+
+
+def said_transductive(run: Run) -> str:
+    """Return what a run declares: yes, no or unknown."""
+    return is_transductive(run.result.method, run.result.scored)
 
 
 def scored_notes(named: Sequence[tuple[str, Run]]) -> list[str]:

@@ -86,7 +86,7 @@ def _scoring(result: Result, config: ScoreConfig) -> str:
             command += [option, portable_file(file)]
     command += ["--trust", config.trust] if config.trust else []
     command += ["--output", "runs", "--name", result.method.name]
-    for name in ("supervision", "uses_triplets", "uses_llm", "uses_shared_concept", "backbone"):
+    for name in ("supervision", "uses_triplets", "uses_llm", "transductive", "uses_shared_concept", "backbone"):
         value = getattr(config, name)
         declared = [f"--{name.replace('_', '-')}", str(value)]
         if value not in (None, "unknown") and command_problem(shlex.join([*command, *declared])) is None:

@@ -29,6 +29,7 @@ from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
 from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
 from cirbench.metrics.statistics import RankRange
 from cirbench.metrics.table import printed_labels, short_label
+from cirbench.runs.schema import is_transductive
 from cirbench.support.files import slug
 from cirbench.support.tables import BEST, Column, Number, Table, render
 
@@ -102,6 +103,11 @@ class BoardRow:
     def ranked(self) -> bool:
         """Whether it takes part in an order."""
         return self.rank is not None
+
+    @property
+    def transductive(self) -> bool:
+        """Whether it says that it looks at other gallery items or queries to answer one."""
+        return self.disclosures.get("transductive") == "yes"
 
     @property
     def is_run(self) -> bool:
@@ -188,6 +194,7 @@ _DECLARED = (
     "Its ranking was made elsewhere and scored here: method, backbone, training and disclosures are what its author "
     "declares."
 )
+_TRANSDUCTIVE = "It is transductive: it looks at other gallery items or queries to answer one."
 SETTING = re.compile(r"\((?P<name>[a-z ]+) (?P<value>\d+(?:\.\d+)?)\)$")
 
 
@@ -227,6 +234,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         *([_PARTIAL] if entry.partial else []),
         *([] if stored else [_NOT_STORED]),
         *([] if entry.scored is None else [_DECLARED]),
+        *([_TRANSDUCTIVE] if is_transductive(method, entry.scored) == "yes" else []),
     ]
     untrained = "nothing" if method.checkpoint is None and entry.scored is None else "unknown"
     here = REPRODUCED if entry.scored is None else SCORED
@@ -251,6 +259,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
             "triplets": method.uses_triplets,
             "language model": method.uses_llm,
             "shared concept": method.uses_shared_concept,
+            "transductive": is_transductive(method, entry.scored),
         },
         again="\n".join(entry.commands),
         ranks=folder if (folder / RANKS).is_file() else None,
@@ -550,6 +559,7 @@ def summary_table(board: Board) -> Table:
 
 def _table(board: Board, labels: Sequence[str], rows: Sequence[tuple[str, BoardRow]]) -> Table:
     printed = printed_labels(board.metrics)
+    transductive = any(row.transductive for _, row in rows)
     columns = (
         Column("backbone", "backbone"),
         Column("method", "method"),
@@ -559,6 +569,7 @@ def _table(board: Board, labels: Sequence[str], rows: Sequence[tuple[str, BoardR
             for at, label in enumerate(labels)
         ),
         Column("supervision", "supervision", optional=len(labels)),
+        *((Column("transductive", "transductive", optional=len(labels) + 1),) if transductive else ()),
         Column("evidence", "evidence", optional=len(labels) + 1, aside=True),
         Column("year", "year", optional=len(labels) + 2, aside=True),
         Column("source", "source", optional=len(labels) + 3, aside=True),
@@ -571,6 +582,7 @@ def _table(board: Board, labels: Sequence[str], rows: Sequence[tuple[str, BoardR
             row.rank or "",
             *(row.metrics.get(label) for label in labels),
             row.supervision,
+            *((row.disclosures.get("transductive", "unknown"),) if transductive else ()),
             row.badge,
             str(row.year or ""),
             row.source,

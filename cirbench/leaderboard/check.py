@@ -48,6 +48,7 @@ from cirbench.leaderboard.evidence import MOST_STORED, SHOWN_QUERIES, Evidence, 
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.metrics.table import measures_of
 from cirbench.ranking.task import UNRANKED
+from cirbench.runs.schema import is_transductive
 from cirbench.submissions.check import check_content
 from cirbench.submissions.receipts import RECEIPT_LIMIT, parse_receipt, score_labels
 from cirbench.support.files import digest, sha256_of_file
@@ -206,7 +207,8 @@ def _identity(entry: Entry, folder: str) -> Iterator[str]:
 def _words(entry: Entry, parse: Parser | None) -> Iterator[str]:
     """Whether its words are of the kinds that there are, and do no harm to who reads or copies them."""
     method = entry.method
-    if not {method.uses_llm, method.uses_shared_concept, method.uses_triplets} <= {*_ANSWERS}:
+    said = {method.uses_llm, method.uses_shared_concept, method.uses_triplets}
+    if not {*said, is_transductive(method, entry.scored)} <= {*_ANSWERS}:
         yield f"a disclosure is not one of {', '.join(_ANSWERS)}"
     if method.supervision not in _SUPERVISION:
         yield f"its supervision is not one of {', '.join(_SUPERVISION)}"

@@ -61,7 +61,7 @@ class Entry(Record, frozen=True, kw_only=True):
         id: Name of its folder; see `entry_id`.
         seal: Sha256 over everything else, so that a change is noticed; see `sealed`.
         run: Digest of the run's configuration.
-        method: With the disclosures: trained on, selected on, triplets, language model, shared concept.
+        method: With the disclosures: trained on, selected on, triplets, language model, shared concept, transductive.
         protocol: With a digest of each part.
         backbone: By content.
         counts: How much of the benchmark was scored.

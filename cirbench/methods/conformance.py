@@ -122,6 +122,8 @@ def _gaps(spec: MethodSpec) -> Iterator[str]:
     for field in ("uses_shared_concept", "uses_llm", "uses_triplets"):
         if getattr(spec, field) not in get_args(Disclosure):
             yield f"{field} is {getattr(spec, field)!r} instead of yes, no or unknown"
+    if not callable(spec.transductive) and spec.transductive not in get_args(Disclosure):
+        yield f"transductive is {spec.transductive!r} instead of yes, no, unknown or a function of the parameters"
     if unknown := set(spec.needs) - set(get_args(Need)):
         yield f"needs names {', '.join(sorted(unknown))} instead of {' or '.join(get_args(Need))}"
     if spec.trainer is not None and "backbone" not in spec.needs:

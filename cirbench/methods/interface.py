@@ -16,7 +16,7 @@ from cirbench.errors import UsageError
 from cirbench.support.parameters import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -66,6 +66,8 @@ class MethodSpec:
         uses_shared_concept: Whether it reads `Query.shared_concept`.
         uses_llm: Whether a large language model takes part.
         uses_triplets: Whether it was trained on composed triplets.
+        transductive: Whether an answer depends on other gallery items or other queries than its own; where parameters
+            decide it, a function of them.
     """
 
     name: str
@@ -86,11 +88,18 @@ class MethodSpec:
     uses_shared_concept: Disclosure = "no"
     uses_llm: Disclosure = "no"
     uses_triplets: Disclosure = "no"
+    transductive: Disclosure | Callable[[Any], bool] = "no"
 
     @property
     def needs_triplets(self) -> bool:
         """Whether it is trained on triplets."""
         return self.trains_on in ("triplets", "triplet-features")
+
+    def transductive_with(self, parameters: Parameters) -> Disclosure:
+        """Return whether it is transductive with these parameters."""
+        if callable(self.transductive):
+            return "yes" if self.transductive(parameters) else "no"
+        return self.transductive
 
 
 class Method(Protocol):

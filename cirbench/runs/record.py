@@ -224,6 +224,7 @@ def _method_record(job: Job) -> MethodRecord:
         uses_shared_concept=spec.uses_shared_concept,
         uses_llm=spec.uses_llm,
         uses_triplets=spec.uses_triplets,
+        transductive=spec.transductive_with(job.entrant.parameters),
         checkpoint=None if card is None else card.weights,
         trained_on=None if card is None else card.data,
         selected_on=None if card is None else card.selected_on,

@@ -121,6 +121,7 @@ class MethodRecord(Record, frozen=True):
         uses_shared_concept: Disclosure: yes, no or unknown.
         uses_llm: Disclosure.
         uses_triplets: Disclosure.
+        transductive: Disclosure; ``None`` where it was not recorded yet, see `is_transductive`.
         checkpoint: Sha256 of the trained weights, or ``None``.
         trained_on: What the checkpoint's card says it was trained on, or ``None``.
         selected_on: What the checkpoint's card says it was selected on, or ``None``.
@@ -136,6 +137,7 @@ class MethodRecord(Record, frozen=True):
     uses_shared_concept: str
     uses_llm: str
     uses_triplets: str
+    transductive: str | None = None
     checkpoint: str | None = None
     trained_on: str | None = None
     selected_on: str | None = None
@@ -284,6 +286,14 @@ class Result(Record, frozen=True, kw_only=True):
             if metric.label == label:
                 return metric
         raise KeyError(label)
+
+
+def is_transductive(method: MethodRecord, scored: Scored | None) -> str:
+    """Return whether a run's answers depend on other items or queries than their own: yes, no or unknown.
+
+    Before it was recorded, no method of this harness could do so.
+    """
+    return method.transductive or ("no" if scored is None else "unknown")
 
 
 def seal(result: Result) -> Result:

@@ -71,6 +71,7 @@ class ScoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         supervision: What the method is trained with.
         uses_triplets: Whether it was trained on composed triplets.
         uses_llm: Whether a large language model takes part.
+        transductive: Whether an answer depends on other gallery items or queries than its own.
         uses_shared_concept: Whether the method reads CIRCO's shared concepts.
         trained_on: What it was trained on, in words.
         selected_on: What its settings were selected on, in words.
@@ -92,6 +93,7 @@ class ScoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     supervision: Supervision = "unknown"
     uses_triplets: Disclosure = "unknown"
     uses_llm: Disclosure = "unknown"
+    transductive: Disclosure = "unknown"
     uses_shared_concept: Disclosure = "unknown"
     trained_on: str | None = None
     selected_on: str | None = None
@@ -105,7 +107,16 @@ class ScoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return [name for name in (*_DECLARED, "name", "baselines") if getattr(self, name) != _DEFAULTS[name]]
 
 
-_DECLARED = ("backbone", "supervision", "uses_triplets", "uses_llm", "uses_shared_concept", "trained_on", "selected_on")
+_DECLARED = (
+    "backbone",
+    "supervision",
+    "uses_triplets",
+    "uses_llm",
+    "transductive",
+    "uses_shared_concept",
+    "trained_on",
+    "selected_on",
+)
 _DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(ScoreConfig)}
 
 
@@ -327,6 +338,7 @@ def _result(
             uses_shared_concept=config.uses_shared_concept,
             uses_llm=config.uses_llm,
             uses_triplets=config.uses_triplets,
+            transductive=config.transductive,
             trained_on=config.trained_on,
             selected_on=config.selected_on,
         ),

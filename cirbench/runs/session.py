@@ -352,6 +352,7 @@ def run_object(
         uses_shared_concept=unknown,
         uses_llm=unknown,
         uses_triplets=unknown,
+        transductive=unknown,
     )
     entrant = Entrant(reference, spec, spec.parameters(), None)
     resolved = Resolved(config, entry, config.backbone or NOT_STATED, (entrant,), (spec.name,), None)

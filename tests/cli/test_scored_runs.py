@@ -59,7 +59,8 @@ def scored(*options: str, seed: int = 0, pull: float = 0.0) -> Run:
 
 
 def test_a_scored_run_says_where_it_came_from_and_what_was_declared(capsys: pytest.CaptureFixture[str]) -> None:
-    declared = ["--supervision", "triplets", "--uses-triplets", "yes", "--uses-llm", "no", "--trained-on", "CC3M"]
+    declared = ["--supervision", "triplets", "--uses-triplets", "yes", "--uses-llm", "no", "--transductive", "yes"]
+    declared += ["--trained-on", "CC3M"]
     run = scored("--name", "My Method", "--backbone", "ViT-L/14", *declared)
     out, err = capsys.readouterr()
     assert f"Run {run.folder}" in out
@@ -67,6 +68,7 @@ def test_a_scored_run_says_where_it_came_from_and_what_was_declared(capsys: pyte
     method, backbone = run.result.method, run.result.backbone
     assert (method.name, method.title, method.supervision) == ("my-method", "My Method", "triplets")
     assert method.trained_on == "CC3M"
+    assert method.transductive == "yes"
     assert (method.uses_triplets, method.uses_llm, method.uses_shared_concept) == ("yes", "no", "unknown")
     assert (backbone.name, backbone.architecture, backbone.weights) == ("ViT-L/14", "ViT-L/14 (declared)", "not stated")
     assert run.result.scored is not None

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import pytest
 
+from cirbench.comparison.baselines import Diagnosis
 from cirbench.comparison.differences import run_names
+from cirbench.comparison.report import overview_table
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import bar, diagnostics_table, slices_table, standings_table
 from cirbench.errors import UnknownName, UsageError
 from cirbench.support.tables import FORMATS, Number, render
 from tests.comparison.runs import run_of
+
+if TYPE_CHECKING:
+    from cirbench.runs.folder import Run
+    from cirbench.runs.schema import MethodRecord
 
 GENERATOR = np.random.default_rng(3)
 BASE = GENERATOR.random(120) * 0.5
@@ -190,3 +197,20 @@ def test_slices_stand_run_by_run_with_a_bar_each() -> None:
 @pytest.mark.parametrize(("percent", "drawn"), [(0, ""), (100, "█" * 20), (50, "█" * 10), (52.5, "█" * 10 + "▌")])
 def test_a_bar_is_as_long_as_its_number(percent: float, drawn: str) -> None:
     assert bar(percent) == drawn
+
+
+def test_a_transductive_run_gives_every_table_of_it_a_column() -> None:
+    seen = dataclasses.replace(GOOD, result=msgspec.structs.replace(GOOD.result, method=_transductive(GOOD)))
+    standings = compare_runs([BAD, seen])
+    for table in (
+        standings_table(standings),
+        overview_table([BAD, seen], standings, None, [Diagnosis(None, None)] * 2),
+    ):
+        at = [column.key for column in table.columns].index("transductive")
+        assert {row[0]: row[at] for row in table.rows} == {"bad": "no", "good": "yes"}
+        assert any(note.startswith("Transductive: ") for note in table.notes)
+    assert "transductive" not in render(standings_table(compare_runs([BAD, GOOD])), "md")
+
+
+def _transductive(run: Run) -> MethodRecord:
+    return msgspec.structs.replace(run.result.method, transductive="yes")

@@ -210,6 +210,7 @@ def test_an_entry_discloses_and_says_how_to_get_it_again(entries: Path) -> None:
         "triplets": "no",
         "language model": "no",
         "shared concept": "no",
+        "transductive": "no",
     }
     assert row.again.startswith("cirbench run --method good --dataset scenes")
     assert row.ranks is not None

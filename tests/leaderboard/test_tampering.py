@@ -39,6 +39,7 @@ WORDS = {
 
 FREE = {
     ("method", "supervision"),
+    ("method", "transductive"),
     ("method", "uses_llm"),
     ("method", "uses_shared_concept"),
     ("method", "uses_triplets"),

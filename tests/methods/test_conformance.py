@@ -129,6 +129,7 @@ def test_a_spec_with_gaps_is_found_out(tmp_path: Path) -> None:
         parameters=Silent,
         supervision="image-text pairs",
         uses_llm="perhaps",  # type: ignore[arg-type]
+        transductive="now and then",  # type: ignore[arg-type]
     )
     file = tmp_path / "mine.py"
     file.write_text(SPEC_FILE.format(extra=""))
@@ -139,6 +140,7 @@ def test_a_spec_with_gaps_is_found_out(tmp_path: Path) -> None:
         "the name 'My Method' is not made of a-z, 0-9 and hyphens",
         "the title is empty",
         "uses_llm is 'perhaps' instead of yes, no or unknown",
+        "transductive is 'now and then' instead of yes, no, unknown or a function of the parameters",
         "a method without trainer cannot be image-text pairs",
         "the docstring of Silent does not describe weight",
     ]

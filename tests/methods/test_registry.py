@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cirbench.errors import MissingData, PluginFailed, UnknownName, UsageError
+from cirbench.methods.interface import MethodSpec, Parameters
 from cirbench.methods.registry import find_baselines, find_method, list_methods, load_methods
 
 BUILT_IN = sorted(
@@ -154,3 +155,18 @@ def test_a_name_that_comes_with_cirbench_cannot_be_taken(tmp_path: Path, monkeyp
     assert broken["pli of pli-plugin"].message == (
         "The method pli of pli-plugin is not used: cirbench registers that name already."
     )
+
+
+def test_parameters_may_decide_whether_a_method_is_transductive() -> None:
+    class Expanding(Parameters, frozen=True):
+        """How it expands.
+
+        Attributes:
+            neighbours: How many.
+        """
+
+        neighbours: int = 0
+
+    spec = MethodSpec("a", "A", "a:A", parameters=Expanding, transductive=lambda found: found.neighbours > 0)
+    assert [spec.transductive_with(Expanding(neighbours=count)) for count in (0, 3)] == ["no", "yes"]
+    assert MethodSpec("b", "B", "b:B", transductive="unknown").transductive_with(Parameters()) == "unknown"
