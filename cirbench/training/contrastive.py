@@ -123,6 +123,22 @@ def contrastive_loss(images_BD: torch.Tensor, texts_BD: torch.Tensor, scale: tor
     return (to_texts + functional.cross_entropy(scale * texts_BD @ images_TD.T, own_B)) / 2
 
 
+@in_full_precision
+def nt_xent(ones_BD: torch.Tensor, others_BD: torch.Tensor, temperature: float, first: int = 0) -> torch.Tensor:
+    """The loss of SimCLR (arXiv:2002.05709): each row has to find its partner among all rows of both kinds but itself.
+
+    By cosines. The rows of all processes are compared; those of this process begin at ``first``.
+    """
+    sides = [functional.normalize(side_BD, dim=-1) for side_BD in (ones_BD, others_BD)]
+    all_XD = torch.cat([gather_rows(side_BD) for side_BD in sides])
+    count = len(all_XD) // 2
+    own_B = torch.arange(first, first + len(ones_BD), device=all_XD.device)
+    itself_Y, partner_Y = torch.cat([own_B, own_B + count]), torch.cat([own_B + count, own_B])
+    logits_YX = torch.cat(sides) @ all_XD.T / temperature
+    logits_YX = logits_YX.scatter(1, itself_Y[:, None], -torch.inf)
+    return functional.cross_entropy(logits_YX, partner_Y)
+
+
 CLIP_TRAINING = TrainingParameters(
     steps=600, batch_size=256, lr=1e-3, weight_decay=0.1, decay="matrices", schedule="cosine", warmup=50
 )

@@ -23,10 +23,11 @@ from cirbench.methods.training import train_method, training_parameters
 from cirbench.protocol import ImageTextPair, Item
 from cirbench.support.console import progress
 from cirbench.training.checkpoint import read_card
+from cirbench.training.contrastive import nt_xent
 from cirbench.training.data import Batches, Source
 from cirbench.training.interface import Batch
 from cirbench_methods.searle import SEARLE, SEARLE_OTI, SearleTraining
-from cirbench_methods.searle.train import Distillation, distillation_loss, teacher
+from cirbench_methods.searle.train import Distillation, teacher
 from cirbench_methods.searle.words import OtiInverter
 from tests.method_rules import broken_rules
 from tests.tiny_clip import COLOURS, coloured_pairs, tiny_backbone
@@ -75,8 +76,8 @@ def test_the_loss_and_its_gradient_are_those_of_the_definition() -> None:
     rng = np.random.default_rng(0)
     words, predicted = (torch.tensor(rng.normal(size=(5, 4)), requires_grad=True) for _ in range(2))
     expected = naive_loss(words.tolist(), predicted.tolist(), 0.25)
-    assert distillation_loss(words, predicted, 0.25).item() == pytest.approx(expected, abs=1e-12)
-    assert torch.autograd.gradcheck(lambda w, p: distillation_loss(w, p, 0.25), (words, predicted))
+    assert nt_xent(words, predicted, 0.25).item() == pytest.approx(expected, abs=1e-12)
+    assert torch.autograd.gradcheck(lambda w, p: nt_xent(w, p, 0.25), (words, predicted))
 
 
 def batch(positions: list[int]) -> Batch:

@@ -21,9 +21,10 @@ from cirbench.backbones.text import PseudoWords
 from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, checked, parse_parameters
 from cirbench.protocol import Item
+from cirbench_methods.inversion.templates import TEMPLATES
 from cirbench_methods.searle import SEARLE_OTI, SearleOtiParameters, SearleTraining
 from cirbench_methods.searle.oti import Texts, cosine_losses, draw, invert
-from cirbench_methods.searle.words import TEMPLATES, OtiInverter, concept_features, nearest
+from cirbench_methods.searle.words import OtiInverter, concept_features, nearest
 from tests.method_rules import broken_rules
 from tests.tiny_clip import COLOURS, coloured_pairs, tiny_backbone
 

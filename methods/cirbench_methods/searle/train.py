@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import default_store
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import MissingData
 from cirbench.protocol import Item
-from cirbench.training.contrastive import gather_rows, in_full_precision
+from cirbench.training.contrastive import nt_xent
 from cirbench_methods.inversion.phi import Phi
+from cirbench_methods.inversion.templates import TEMPLATES
 from cirbench_methods.searle import SearleOtiParameters
 from cirbench_methods.searle.oti import cosine_losses
 from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
-from cirbench_methods.searle.words import TEMPLATES, OtiInverter, near
+from cirbench_methods.searle.words import OtiInverter, near
 
 if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
@@ -55,7 +55,7 @@ class Distillation:
         """The distance of the words from those of OTI, and of what they say in phrases from what their concepts do."""
         drawn_T2 = torch.rand(batch.total, 2, dtype=torch.float64)
         predicted_BE = self.module(self.features[batch.positions_B])
-        loss = distillation_loss(self.words[batch.positions_B], predicted_BE, self.parameters.temperature, batch.first)
+        loss = nt_xent(self.words[batch.positions_B], predicted_BE, self.parameters.temperature, batch.first)
         if self.phrases is None:
             return loss
         spoken, plain = self._phrases(self.phrases, batch, batch.local_shard(drawn_T2))
@@ -72,25 +72,6 @@ class Distillation:
             plain.append(sentences[int(place * len(sentences))])
             spoken.append(replaced(plain[-1], phrases.concepts[concept], self.parameters.occurrences))
         return spoken, plain
-
-
-@in_full_precision
-def distillation_loss(
-    words_BE: torch.Tensor, predicted_BE: torch.Tensor, temperature: float, first: int = 0
-) -> torch.Tensor:
-    """NT-Xent over the words of OTI and the predicted ones, of unit length, in one stack.
-
-    Each word has to find its counterpart among all words of both kinds but itself. The words of all processes are
-    compared; those of this process begin at ``first``.
-    """
-    sides = [functional.normalize(side_BE, dim=-1) for side_BE in (words_BE, predicted_BE)]
-    all_XE = torch.cat([gather_rows(side_BE) for side_BE in sides])
-    count = len(all_XE) // 2
-    own_B = torch.arange(first, first + len(words_BE), device=all_XE.device)
-    itself_Y, other_Y = torch.cat([own_B, own_B + count]), torch.cat([own_B + count, own_B])
-    logits_YX = torch.cat(sides) @ all_XE.T / temperature
-    logits_YX = logits_YX.scatter(1, itself_Y[:, None], -torch.inf)
-    return functional.cross_entropy(logits_YX, other_Y)
 
 
 def teacher(training: SearleTraining) -> SearleOtiParameters:

@@ -14,6 +14,7 @@ from cirbench.backbones.features.store import OwnSpace
 from cirbench.backbones.text import PLACEHOLDER, PseudoWords
 from cirbench.ranking import unit_rows
 from cirbench.support.files import digest
+from cirbench_methods.inversion.templates import TEMPLATES
 from cirbench_methods.searle.oti import Draws, Texts, draw, invert
 from cirbench_methods.searle.phrases import Phrases, open_phrases, replaced
 
@@ -25,29 +26,6 @@ if TYPE_CHECKING:
     from cirbench.protocol import Item
     from cirbench_methods.searle import SearleOtiParameters
 
-
-def _templates(*illustration: str) -> tuple[str, ...]:
-    return (
-        *("This is a photo of a {}", "This photo contains a {}", "A photo of a {}"),
-        *illustration,
-        *("This is a sketch of a {}", "This sketch contains a {}", "A sketch of a {}"),
-        *("This is a diagram of a {}", "This diagram contains a {}", "A diagram of a {}"),
-        *("A {}", "We see a {}", "{}"),
-        *("We see a {} in this photo", "We see a {} in this image", "We see a {} in this illustration"),
-        *("We see a {} photo", "We see a {} image", "We see a {} illustration"),
-        *("{} photo", "{} image", "{} illustration"),
-    )
-
-
-TEMPLATES = {
-    "searle": _templates(
-        "This is an illustration of a {}", "This illustration contains a {}", "An illustrations of a {}"
-    ),
-    "palavra": _templates(
-        "This is an illustrations of a {}", "This illustrations contains a {}", "An illustrations of a {}"
-    ),
-}
-"""The 24 of PALAVRA (arXiv:2204.01694, appendix A), spelling included, and as SEARLE's public code writes them."""
 
 _TOGETHER = 256
 _BLOCK = 1024
