@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cirbench.comparison.published import PublishedRow
     from cirbench.leaderboard.check import Parser
     from cirbench.metrics.measure import Measurement
+    from cirbench.metrics.statistics import Pair
 
 ENTRIES = Path("leaderboards") / "entries"
 
@@ -361,21 +362,31 @@ _AT_ONCE = 11
 
 def _tested(candidates: Sequence[Candidate], headline: str) -> dict[tuple[int, int], int]:
     """For any two rows with ranks of the same queries: 1 where the first is better, -1 where the second is, else 0."""
-    same: dict[tuple[str, ...], list[tuple[int, Evidence]]] = {}
-    for place, candidate in enumerate(candidates):
-        if candidate.evidence is not None:
-            same.setdefault(candidate.evidence.query_ids, []).append((place, candidate.evidence))
-    tested = {}
-    for rows in same.values():
-        blocks = [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
+    ranked = [(place, each.evidence) for place, each in enumerate(candidates) if each.evidence is not None]
+    return {
+        (ranked[one][0], ranked[other][0]): 0 if pair.p_value >= LEVEL else 1 if pair.difference > 0 else -1
+        for one, other, pair in tested_pairs([evidence for _, evidence in ranked], headline)
+    }
+
+
+def tested_pairs(ranked: Sequence[Evidence], headline: str) -> Iterator[tuple[int, int, Pair]]:
+    """Test every two rankings of the same queries against each other.
+
+    Yields both places and the pair, the first minus the second; what is found of a pair does not depend on the others.
+    """
+    same: dict[tuple[str, ...], list[int]] = {}
+    for place, evidence in enumerate(ranked):
+        same.setdefault(evidence.query_ids, []).append(place)
+    for places in same.values():
+        blocks = [places[start : start + _AT_ONCE] for start in range(0, len(places), _AT_ONCE)]
         for at, block in enumerate(blocks):
             for other in blocks[at:]:
                 members = block if other is block else [*block, *other]
-                numbers = [_measured(evidence, headline) for _, evidence in members]
-                for pair in pairs_of(numbers, members[0][1].clusters, seed=0):
-                    sign = 0 if pair.p_value >= LEVEL else 1 if pair.difference > 0 else -1
-                    tested[members[pair.first][0], members[pair.second][0]] = sign
-    return tested
+                numbers = [_measured(ranked[place], headline) for place in members]
+                for pair in pairs_of(numbers, ranked[members[0]].clusters, seed=0):
+                    crosses = pair.first < len(block) <= pair.second
+                    if other is block or crosses:
+                        yield members[pair.first], members[pair.second], pair
 
 
 def _measured(evidence: Evidence, headline: str) -> list[Measurement]:
@@ -487,7 +498,7 @@ def _board(
         protocol=protocol,
         title=title,
         metrics=labels,
-        groups=_groups(candidates, labels[0], known),
+        groups=_groups(candidates, labels[0]),
         notes=(*notes, *(described.notes if described is not None else ())),
     )
 
@@ -498,8 +509,8 @@ def _labels(rows: Sequence[BoardRow]) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda label: "=" in label))
 
 
-def _groups(candidates: Sequence[Candidate], headline: str, known: Published) -> tuple[Group, ...]:
-    """One group a backbone: those that are known exactly first, in the order of the data file, then by name.
+def _groups(candidates: Sequence[Candidate], headline: str) -> tuple[Group, ...]:
+    """One group a backbone, that of the best row first; rows without a rank decide where no row has one.
 
     Entries whose backbones share a name and not the weights are in groups of their own.
     """
@@ -512,9 +523,14 @@ def _groups(candidates: Sequence[Candidate], headline: str, known: Published) ->
         if candidate.weights is not None and len(weights[name]) > 1:
             name = f"{name} (weights {candidate.weights[:8]})"
         by_backbone.setdefault(name, []).append(candidate)
-    exact = [*known.backbones]
-    names = sorted(by_backbone, key=lambda name: (exact.index(name) if name in exact else len(exact), name))
-    return tuple(Group(name, distinct(ranked(by_backbone[name], headline))) for name in names)
+    groups = [Group(name, distinct(ranked(rows, headline))) for name, rows in by_backbone.items()]
+    return tuple(sorted(groups, key=lambda group: (-_best(group, headline), group.backbone)))
+
+
+def _best(group: Group, headline: str) -> float:
+    """The highest headline number of a group's rows: of those with a rank, if there are any."""
+    rows = [row for row in group.rows if row.ranked] or group.rows
+    return max((row.metrics[headline].value for row in rows if headline in row.metrics), default=-1.0)
 
 
 def distinct(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:

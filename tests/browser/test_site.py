@@ -43,6 +43,79 @@ def shown(page: Page) -> int:
     return int(page.inner_text(".status").split()[0])
 
 
+def open_choices(page: Page) -> None:
+    for summary in page.locator("form.filters summary").all():
+        summary.click()
+
+
+def test_one_list_of_all_backbones_begins_with_the_best_row(look: Look, cirr: Path) -> None:
+    page = look(cirr)
+    page.check("input[name=flat]")
+    known = [value for value in column(page, "Recall@1") if value == value]
+    assert known == sorted(known, reverse=True)
+    assert page.locator(f"{BOARD} thead th[data-key='Recall@1']").get_attribute("aria-sort") == "descending"
+
+
+def test_groups_come_in_the_order_of_their_best_row(look: Look, site: Path) -> None:
+    page = look(site / "benchmarks" / "circo.html")
+    script = """(bodies) => bodies.map((body) => {
+      const rows = [...body.querySelectorAll("tr:not(.group)")];
+      const ranked = rows.filter((row) => !row.classList.contains("unranked"));
+      const numbers = (ranked.length ? ranked : rows).map((row) => Number(row.querySelector(".headline").textContent));
+      return Math.max(...numbers);
+    })"""
+    bests = page.eval_on_selector_all("#circo-test-table tbody:has(tr)", script)
+    assert len(bests) > 3
+    assert bests == sorted(bests, reverse=True)
+
+
+def test_a_row_opens_to_its_source_and_caveats_and_leads_to_itself(look: Look, cirr: Path) -> None:
+    page = look(cirr)
+    row = page.locator(f"{BOARD} tbody tr:not(.group)").nth(2)
+    row.locator("summary").click()
+    opened = page.locator(f"{BOARD} tr.more")
+    assert "cirbench reproduce" in opened.inner_text()
+    assert opened.bounding_box()["width"] == row.bounding_box()["width"]  # type: ignore[index]
+    link = opened.get_by_text("Link to this row").get_attribute("href")
+    page.locator(f"{BOARD} thead th[data-key='Recall@5'] button").click()
+    follows = page.evaluate(f"document.querySelector('{link}').nextElementSibling.className")
+    assert follows == "more"
+    row.page.locator(link or "").locator("summary").click()
+    assert opened.count() == 0
+
+
+def test_picked_rows_stand_side_by_side_and_in_the_address(look: Look, cirr: Path) -> None:
+    page = look(cirr)
+    picks = page.locator(f"{BOARD} input.pick")
+    picks.nth(0).check()
+    assert not page.locator(".compared").first.is_visible()
+    picks.nth(3).check()
+    panel = page.locator(".compared").first
+    first, other = (line.split("\t") for line in panel.locator("tbody").inner_text().splitlines())
+    values = column(page, "Recall@1")
+    assert float(first[1]) == values[0]
+    assert float(other[1].split()[0]) == values[3]
+    assert float(other[1].split("(")[1].strip(")").replace("\u2212", "-")) == pytest.approx(
+        values[3] - values[0], abs=0.006
+    )
+    again = look(cirr, page.evaluate("location.hash"))
+    assert again.locator(".compared").first.inner_text() == panel.inner_text()
+
+
+def test_a_table_that_fits_scrolls_with_the_page_and_keeps_its_head_in_sight(look: Look, cirr: Path) -> None:
+    page = look(cirr, viewport={"width": 1440, "height": 700})
+    page.evaluate("scrollTo(0, 1500)")
+    head = page.locator(f"{BOARD} thead th").nth(1)
+    assert 0 <= head.bounding_box()["y"] < 5  # type: ignore[index]
+
+
+def test_a_phone_shows_the_method_its_number_and_its_source(look: Look, cirr: Path) -> None:
+    page = look(cirr, viewport=PHONE)
+    script = "(heads) => heads.filter((head) => head.checkVisibility()).map((head) => head.dataset.key)"
+    assert page.eval_on_selector_all(f"{BOARD} thead th", script) == ["rank", "method", "Recall@1", "source"]
+    assert page.locator(f"{BOARD} tbody tr:not(.group)").first.bounding_box()["y"] < 1200  # type: ignore[index]
+
+
 def test_sorting_a_flat_list_orders_every_row_and_tells_assistive_technology(look: Look, cirr: Path) -> None:
     page = look(cirr)
     page.check("input[name=flat]")
@@ -80,6 +153,7 @@ def test_sorting_keeps_backbones_apart_unless_asked(look: Look, cirr: Path) -> N
 def test_a_filter_leaves_the_rows_that_fit_and_no_other(look: Look, cirr: Path, field: str, value: str) -> None:
     page = look(cirr)
     everything = shown(page)
+    open_choices(page)
     page.select_option(f"select[name={field}]", value)
     kept = page.eval_on_selector_all(
         "table.board tbody tr:not(.group)",
@@ -102,7 +176,7 @@ def test_search_finds_words_in_any_part_of_a_row(look: Look, cirr: Path) -> None
 
 def test_columns_can_be_hidden_and_shown(look: Look, cirr: Path) -> None:
     page = look(cirr)
-    page.click("form.filters summary")
+    open_choices(page)
     page.uncheck("input[data-column='Recall@50']")
     assert not page.locator(f"{BOARD} th[data-key='Recall@50']").is_visible()
     assert page.locator(f"{BOARD} tbody tr:not(.group) td:nth-child(7)").first.is_hidden()
@@ -113,9 +187,9 @@ def test_columns_can_be_hidden_and_shown(look: Look, cirr: Path) -> None:
 def test_what_is_chosen_stands_in_the_address_and_comes_back_from_it(look: Look, cirr: Path) -> None:
     page = look(cirr)
     page.fill("input[name=q]", "searle")
+    open_choices(page)
     page.select_option("select[name=backbone]", "clip vit-b/32")
     page.check("input[name=flat]")
-    page.click("form.filters summary")
     page.uncheck("input[data-column='Recall@10']")
     page.locator(f"{BOARD} thead th[data-key='Recall@5'] button").click()
     fragment = page.evaluate("location.hash")
@@ -151,7 +225,7 @@ def test_the_table_is_used_by_keys_alone(look: Look, cirr: Path) -> None:
     details = page.locator(f"{BOARD} td details summary").first
     details.focus()
     page.keyboard.press("Enter")
-    assert page.locator(f"{BOARD} td details[open] code").first.is_visible()
+    assert page.locator(f"{BOARD} tr.more code").first.is_visible()
 
 
 def test_without_script_the_tables_are_whole_and_nothing_pretends_to_work(look: Look, cirr: Path) -> None:

@@ -14,6 +14,7 @@ from cirbench.leaderboard.check import Verdict, checked
 from cirbench.leaderboard.site import frame
 from cirbench.leaderboard.site.cases import Thumbnails
 from cirbench.leaderboard.site.frame import SCRIPT, STYLE, static
+from cirbench.leaderboard.site.home import home
 from cirbench.leaderboard.site.views import BoardView, columns, filters, method_views, run_page, run_view, view
 from cirbench.support.files import read_versioned, write_text, write_versioned
 from cirbench.support.tables import render
@@ -55,7 +56,7 @@ class BenchmarkView:
         return filters(self.views)
 
     @property
-    def columns(self) -> list[tuple[str, str, bool]]:
+    def columns(self) -> list[tuple[str, str, bool, bool]]:
         """What columns can be chosen."""
         return columns(self.views)
 
@@ -102,7 +103,7 @@ def pages(boards: Sequence[Board], entries: Path, thumbnails: Thumbnails) -> dic
                 done, failed = checked(entries / row.id, page)
                 if done is None:
                     raise PageFailed(failed)
-    write("index.html", "index.html", "index", pages=benchmarks)
+    write("index.html", "index.html", "index", pages=benchmarks, home=home(views, len(methods)))
     for benchmark in benchmarks:
         write(f"benchmarks/{benchmark.slug}.html", "benchmark.html", benchmark.slug, page=benchmark)
     write("methods/index.html", "methods.html", "methods", methods=methods)
@@ -119,7 +120,8 @@ def _benchmarks(views: Sequence[BoardView]) -> list[BenchmarkView]:
         found.setdefault(each.board.benchmark, []).append(each)
     # What can be compared comes first.
     ordered = {name: sorted(group, key=lambda each: -each.ranked) for name, group in found.items()}
-    return [_benchmark(name, tuple(group)) for name, group in ordered.items()]
+    names = sorted(ordered, key=lambda name: (name.startswith("own-"), name == "scenes"))  # what the field quotes first
+    return [_benchmark(name, tuple(ordered[name])) for name in names]
 
 
 def _benchmark(name: str, views: tuple[BoardView, ...]) -> BenchmarkView:

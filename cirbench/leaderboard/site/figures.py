@@ -70,11 +70,19 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A picture with its title, and what it shows in words."""
+    """A picture.
+
+    Attributes:
+        drawing: The picture itself.
+        title: What it shows.
+        text: What to know about it, in a sentence.
+        data: Its numbers as a table, the head first.
+    """
 
     drawing: Markup
     title: str
     text: str
+    data: tuple[tuple[str, ...], ...]
 
 
 def rows_figure(lines: Sequence[Line], series: Sequence[str], *, title: str, unit: str, text: str) -> Figure:
@@ -112,7 +120,13 @@ def rows_figure(lines: Sequence[Line], series: Sequence[str], *, title: str, uni
         parts.append(label(_WIDTH, y + 4, row.note, anchor="end", class_="quiet"))
     said = "; ".join(f"{row.label} {', '.join(str(dot.number) for dot in row.dots)}" for row in lines if row.dots)
     drawing = picture(parts, width=_WIDTH, height=round(bottom + 6), title=title, text=f"{unit}. {said}.")
-    return Figure(drawing, title, text)
+    names = [name or unit.lower() for name in series]
+    data = [("", *names)]
+    for row in lines:
+        if row.dots:
+            by_series = {dot.series: str(dot.number) for dot in row.dots}
+            data.append((row.label, *(by_series.get(at, "") for at in range(len(names)))))
+    return Figure(drawing, title, text, tuple(data))
 
 
 def curves_figure(
@@ -128,7 +142,8 @@ def curves_figure(
         text: What it shows.
     """
     series = tuple(Series(name, tuple(Point(at, number) for at, number in points)) for name, points in curves)
-    return Figure(Markup(to_svg(Plot(title, across, up, series))), title, text)
+    data = [("", across, up)] + [(name, f"{at:g}", str(number)) for name, points in curves for at, number in points]
+    return Figure(Markup(to_svg(Plot(title, across, up, series))), title, text, tuple(data))
 
 
 def _draw_dot(dot: Dot, x: Callable[[float], float], y: float, name: str) -> Markup:

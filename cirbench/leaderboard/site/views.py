@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections import Counter
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import msgspec
 from cirbench.benchmarks.catalogue import protocols
 from cirbench.errors import CirbenchError
 from cirbench.leaderboard.binding import at_hand, ships
-from cirbench.leaderboard.board import BADGES
+from cirbench.leaderboard.board import BADGES, tested_pairs
 from cirbench.leaderboard.entry import RANKS, read_entry
 from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, read_evidence, read_scores, spread
 from cirbench.leaderboard.site import figures
@@ -47,6 +48,7 @@ class BoardView:
         benchmark: The name of its page.
         headings: Its columns of numbers.
         figures: Its pictures.
+        pairs: How runs differ from each other by the paired test, as JSON: two rows, difference, interval and p-value.
     """
 
     board: Board
@@ -54,12 +56,18 @@ class BoardView:
     benchmark: str
     headings: tuple[Heading, ...]
     figures: tuple[Figure, ...]
+    pairs: str
 
     @property
     def caption(self) -> str:
         """What the numbers are."""
-        counted = ", below them 95 % intervals" if any(map(figures.measured, self.board.rows)) else ""
-        return f"Percent{counted}. The best of each backbone first, by {self.headings[0].short}."
+        counted = ", in small figures 95 % intervals" if any(map(figures.measured, self.board.rows)) else ""
+        return f"Percent{counted}. By backbone, the best first, by {self.headings[0].short}."
+
+    @property
+    def badges(self) -> list[str]:
+        """The kinds of evidence of its rows."""
+        return [badge for badge in BADGES if any(row.badge == badge for row in self.board.rows)]
 
     @property
     def about(self) -> str:
@@ -126,7 +134,26 @@ def view(board: Board) -> BoardView:
     """Prepare a board for its page."""
     rows = figures.chosen(board)
     drawn = (*figures.intervals(board), *figures.recall_curves(rows), *figures.slices(rows), *figures.sizes(board))
-    return BoardView(board, slug(board.id), slug(board.benchmark), headings(board.metrics), drawn)
+    return BoardView(board, slug(board.id), slug(board.benchmark), headings(board.metrics), drawn, _pairs(board))
+
+
+_MOST_COMPARED = 40
+
+
+def _pairs(board: Board) -> str:
+    """Test the best runs of a board against each other; those that are no copies of each other, and whole."""
+    stored = [(row, row.ranks) for row in board.rows if row.ranks is not None and not row.partial][:_MOST_COMPARED]
+    evidence = [read_evidence(folder / RANKS) for _, folder in stored]
+    found = [
+        [
+            slug(stored[one][0].id),
+            slug(stored[other][0].id),
+            *(round(100 * value, 3) for value in (pair.difference, pair.interval.low, pair.interval.high)),
+            pair.p_value,
+        ]
+        for one, other, pair in tested_pairs(evidence, board.metrics[0])
+    ]
+    return json.dumps(found, separators=(",", ":"))
 
 
 def filters(views: Sequence[BoardView]) -> list[tuple[str, str, list[str]]]:
@@ -142,16 +169,16 @@ def filters(views: Sequence[BoardView]) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def columns(views: Sequence[BoardView]) -> list[tuple[str, str, bool]]:
-    """List the columns that can be shown and hidden: key, title, and whether it is shown at first."""
-    found = {"rank": ("rank", True)}
+def columns(views: Sequence[BoardView]) -> list[tuple[str, str, bool, bool]]:
+    """List the columns that can be shown and hidden: key, title, and whether it is shown at first, and on a phone."""
+    found = {"rank": ("rank", True, True)}
     for each in views:
-        for heading in each.headings:
-            shown = found.get(heading.key, ("", False))[1] or heading.shown
-            found[heading.key] = (heading.short, shown)
+        for place, heading in enumerate(each.headings):
+            _, shown, narrow = found.get(heading.key, ("", False, False))
+            found[heading.key] = (heading.short, shown or heading.shown, narrow or place == 0)
     for key, title in (("supervision", "supervision"), ("badge", "evidence"), ("year", "year"), ("source", "source")):
-        found[key] = (title, True)
-    return [(key, title, shown) for key, (title, shown) in found.items()]
+        found[key] = (title, True, key == "source")
+    return [(key, *rest) for key, rest in found.items()]
 
 
 # Runs.

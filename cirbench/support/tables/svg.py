@@ -149,7 +149,10 @@ def value_axis(values: Sequence[float], most: int = 6) -> Axis:
 
 
 def point_axis(values: Sequence[float]) -> Axis:
-    """Return an axis with a tick at each of a few values, logarithmic where they span powers of ten."""
+    """Return an axis with a tick at each of a few values, logarithmic where they span powers of ten.
+
+    Values that are no round numbers are between round ticks instead.
+    """
     ascending = sorted(set(values))
     logarithmic = ascending[0] > 0 and ascending[-1] / ascending[0] >= _DECADES
     if len(ascending) == 1:
@@ -161,7 +164,23 @@ def point_axis(values: Sequence[float]) -> Axis:
         margin = (ascending[-1] - ascending[0]) * 0.06
         low, high = ascending[0] - margin, ascending[-1] + margin
     bare = Axis(low, high, (), logarithmic)
-    return Axis(low, high, tuple(Tick(bare.place(value), f"{value:g}") for value in ascending), logarithmic)
+    written = ascending if all(map(_is_round, ascending)) else [*_round_between(low, high, logarithmic)]
+    return Axis(low, high, tuple(Tick(bare.place(value), f"{value:g}") for value in written), logarithmic)
+
+
+def _is_round(value: float) -> bool:
+    """Whether a value can be written on an axis: three digits, or a whole number such as a year."""
+    return float(f"{value:.3g}") == value or (value == int(value) and abs(value) < 10_000)
+
+
+def _round_between(low: float, high: float, logarithmic: bool) -> Iterator[float]:
+    """The round numbers of an axis: 1, 2 and 5 times powers of ten, or multiples of one of them."""
+    if logarithmic:
+        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high))):
+            yield from (value for factor in (1, 2, 5) if low <= (value := factor * 10.0**power) <= high)
+    else:
+        step = _round_step((high - low) / 5)
+        yield from (at * step for at in range(math.ceil(low / step), math.floor(high / step) + 1))
 
 
 def name_axis(names: Sequence[str]) -> Axis:

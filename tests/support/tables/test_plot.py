@@ -116,5 +116,11 @@ def test_parameters_over_powers_of_ten_stand_at_equal_distances() -> None:
     assert not point_axis([0.25, 0.5, 0.75]).logarithmic and not point_axis([0, 1000]).logarithmic
 
 
+def test_values_that_are_no_round_numbers_stand_between_round_ticks() -> None:
+    assert [tick.text for tick in point_axis([151.3, 427.6, 2539.6]).ticks] == ["200", "500", "1000", "2000"]
+    assert [tick.text for tick in point_axis([151.3, 427.6]).ticks] == ["200", "300", "400"]
+    assert [tick.text for tick in point_axis([2019, 2023]).ticks] == ["2019", "2023"]
+
+
 def test_one_value_stands_in_the_middle() -> None:
     assert point_axis([3]).ticks[0].place == 0.5 and name_axis(["x"]).ticks[0].place == 0.5

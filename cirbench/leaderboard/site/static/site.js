@@ -42,7 +42,10 @@
     const fields = [...form.querySelectorAll("select, input[type=search]")];
     const columns = [...form.querySelectorAll("input[data-column]")];
     const flat = form.querySelector("input[name=flat]");
-    let sorts = {};
+    let sorts = {}, picks = {};
+    // A phone has room for a few columns; the others can be chosen.
+    const narrow = matchMedia("(max-width: 40rem)").matches;
+    if (narrow) for (const box of columns) box.checked = box.defaultChecked &&= "narrow" in box.dataset;
 
     function show(state) {
       for (const field of fields) field.value = state.get(field.name) ?? "";
@@ -50,7 +53,11 @@
       for (const box of columns) box.checked = hidden ? !hidden.has(box.dataset.column) : box.defaultChecked;
       flat.checked = state.get("flat") === "1";
       sorts = {};
-      for (const [key, value] of state) if (key.startsWith("sort.")) sorts[key.slice(5)] = value;
+      picks = {};
+      for (const [key, value] of state) {
+        if (key.startsWith("sort.")) sorts[key.slice(5)] = value;
+        if (key.startsWith("pick.")) picks[key.slice(5)] = value.split(" ").filter(Boolean);
+      }
       update();
     }
 
@@ -65,6 +72,7 @@
       let shown = 0, total = 0, order = "";
       for (const table of tables) {
         const [count, of, sorted] = table.show(fits, hidden, flat.checked, sorts[table.id]);
+        table.compare(picks[table.id] ?? []);
         shown += count;
         total += of;
         order += sorted;
@@ -80,12 +88,17 @@
       }
       if (flat.checked) state.set("flat", "1");
       for (const [id, sort] of Object.entries(sorts)) state.set(`sort.${id}`, sort);
+      for (const [id, chosen] of Object.entries(picks)) if (chosen.length) state.set(`pick.${id}`, chosen.join(" "));
       history.replaceState(null, "", `#${state}`);
       update();
     }
 
     for (const table of tables) {
       table.onSort = (sort) => { sorts[table.id] = sort; remember(); };
+      table.onPick = (id, chosen) => {
+        picks[table.id] = (picks[table.id] ?? []).filter((other) => other !== id).concat(chosen ? [id] : []);
+        remember();
+      };
     }
     form.addEventListener("input", remember);
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -102,7 +115,7 @@
   // What a search looks at: everything that stands in a row without being opened.
   function spoken(row) {
     const copy = row.cloneNode(true);
-    for (const details of copy.querySelectorAll("details")) details.remove();
+    for (const opened of copy.querySelectorAll(".opened")) opened.remove();
     return `${copy.textContent} ${row.dataset.backbone ?? ""}`.toLowerCase();
   }
 
@@ -118,8 +131,35 @@
       data: Object.fromEntries(Object.entries(element.dataset).map(([key, value]) => [key, value.toLowerCase()])),
     }));
     const byElement = new Map(rows.map((row) => [row.element, row]));
-    const self = { id: table.id, onSort: null, show };
+    const self = { id: table.id, onSort: null, onPick: null, show, compare };
+    const box = table.closest(".box");
+    const headline = heads.findIndex((head) => head.classList.contains("n") && head.dataset.key !== "rank");
+    // A table that fits is no scroll box, so that its head stays in sight while the page scrolls.
+    new ResizeObserver(() => {
+      box.classList.remove("fits");
+      box.classList.toggle("fits", table.scrollWidth <= box.clientWidth);
+    }).observe(table);
     let ordered = "false undefined"; // the order in which the rows stand, which is the page's own at first
+
+    // What a row opens to stands in a row of its own below it.
+    for (const row of rows) {
+      const details = row.element.querySelector("details");
+      const opened = details?.querySelector(".opened");
+      details?.addEventListener("toggle", () => {
+        if (details.open && !row.more) {
+          row.more = document.createElement("tr");
+          row.more.className = "more";
+          const cell = row.more.insertCell();
+          cell.colSpan = heads.length;
+          cell.append(opened);
+          row.element.after(row.more);
+        } else if (!details.open && row.more) {
+          details.append(opened);
+          row.more.remove();
+          row.more = undefined;
+        }
+      });
+    }
 
     heads.forEach((head) => {
       const button = document.createElement("button");
@@ -136,19 +176,24 @@
 
     function show(fits, hidden, flat, sort) {
       const [key, direction] = sort ? [sort.replace(/\.[^.]*$/, ""), sort.endsWith(".desc") ? "desc" : "asc"] : [];
-      const at = heads.findIndex((head) => head.dataset.key === key);
+      const chosen = heads.findIndex((head) => head.dataset.key === key);
+      const [at, falling] = chosen < 0 && flat ? [headline, true] : [chosen, direction === "desc"];
       heads.forEach((head, place) => {
-        if (place === at) head.setAttribute("aria-sort", direction === "desc" ? "descending" : "ascending");
+        if (place === at) head.setAttribute("aria-sort", falling ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
       });
       table.classList.toggle("grouped", !flat);
-      const compare = at < 0 ? (a, b) => a.place - b.place : comparison(at, direction === "desc" ? -1 : 1);
+      const compare = at < 0 ? (a, b) => a.place - b.place : comparison(at, falling ? -1 : 1);
       const order = `${flat} ${sort}`;
       const parts = flat ? [[together, rows]] : groups.map(({ body, rows }) => [body, rows.map((row) => byElement.get(row))]);
       let count = 0;
       for (const [body, members] of parts) {
-        const shown = members.filter((row) => (row.element.hidden = !fits(row), !row.element.hidden));
-        if (order !== ordered) body.append(...[...members].sort(compare).map((row) => row.element));
+        const shown = members.filter((row) => {
+          row.element.hidden = !fits(row);
+          if (row.more) row.more.hidden = row.element.hidden;
+          return !row.element.hidden;
+        });
+        if (order !== ordered) body.append(...[...members].sort(compare).flatMap(({ element, more }) => more ? [element, more] : [element]));
         body.hidden = shown.length === 0;
         count += shown.length;
       }
@@ -160,7 +205,7 @@
         head.hidden = hide;
         for (const { element } of rows) element.cells[place].hidden = hide;
       });
-      const label = at < 0 ? "" : `, ${table.dataset.title} by ${heads[at].textContent.trim()}, ${direction === "desc" ? "highest" : "lowest"} first`;
+      const label = chosen < 0 ? "" : `, ${table.dataset.title} by ${heads[at].textContent.trim()}, ${falling ? "highest" : "lowest"} first`;
       return [count, rows.length, label];
     }
 
@@ -178,6 +223,67 @@
         if (x === null || y === null) return (x === null) - (y === null) || a.place - b.place; // unknown comes last
         return sign * (typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true })) || a.place - b.place;
       };
+    }
+
+    // Rows that were picked, side by side: each against the first, with the paired test where both lists are stored.
+    const tested = new Map();
+    for (const [one, other, difference, low, high, p] of JSON.parse(table.dataset.pairs)) {
+      tested.set(`${one} ${other}`, [difference, low, high, p]);
+      tested.set(`${other} ${one}`, [-difference, -high, -low, p]);
+    }
+    const boxes = new Map();
+    for (const { element } of rows) {
+      const pick = document.createElement("input");
+      Object.assign(pick, { type: "checkbox", className: "pick", title: "Compare with other rows" });
+      pick.setAttribute("aria-label", `Compare ${element.querySelector("th a").textContent}`);
+      pick.addEventListener("change", (event) => { event.stopPropagation(); self.onPick(element.id, pick.checked); });
+      element.querySelector("th").prepend(pick);
+      boxes.set(element.id, pick);
+    }
+    const panel = document.createElement("div");
+    panel.className = "compared";
+    panel.setAttribute("role", "region");
+    panel.setAttribute("aria-label", "Chosen rows");
+    panel.tabIndex = 0;
+    panel.hidden = true;
+    box.before(panel);
+
+    function compare(ids) {
+      for (const [id, pick] of boxes) pick.checked = ids.includes(id);
+      const picked = ids.map((id) => rows.find((row) => row.element.id === id)).filter(Boolean);
+      panel.hidden = picked.length < 2;
+      if (panel.hidden) return panel.replaceChildren();
+      const metrics = heads.map((head, place) => [head, place]).filter(([head]) =>
+        head.classList.contains("n") && !["rank", "year"].includes(head.dataset.key) && !head.hidden);
+      const number = (row, place) => parseFloat(row.element.cells[place].firstChild.data);
+      const made = document.createElement("table");
+      const line = (parent, cells, name) => {
+        const row = parent.insertRow();
+        cells.forEach((text, at) => {
+          const cell = document.createElement(at && name === "td" ? "td" : "th");
+          if (at) cell.className = "n";
+          cell.textContent = text;
+          row.append(cell);
+        });
+      };
+      const first = picked[0], sign = (value) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(2)}`;
+      const name = (row) => `${row.element.querySelector("th a").textContent}, ${row.element.dataset.backbone}`;
+      line(made.createTHead(), ["row", ...metrics.map(([head]) => head.textContent.trim()), "95 % interval of the difference", "p"], "th");
+      const body = made.createTBody();
+      for (const row of picked) {
+        const [, low, high, p] = tested.get(`${row.element.id} ${first.element.id}`) ?? [];
+        const values = metrics.map(([, place]) => {
+          const value = number(row, place), other = number(first, place);
+          if (Number.isNaN(value)) return "\u2013";
+          return row === first || Number.isNaN(other) ? value.toFixed(2) : `${value.toFixed(2)} (${sign(value - other)})`;
+        });
+        const test = low === undefined ? ["\u2013", "\u2013"] : [`${sign(low)} to ${sign(high)}`, p < 0.0001 ? "< 0.0001" : p.toFixed(4)];
+        line(body, [name(row), ...values, ...test], "td");
+      }
+      const note = document.createElement("p");
+      note.textContent = `Each row against the first one chosen; the test is that of ${heads[headline].textContent.trim()}, ` +
+        "paired over queries, for two runs whose ranks are stored.";
+      panel.replaceChildren(made, note);
     }
 
     return self;
