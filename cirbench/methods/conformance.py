@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from cirbench.errors import CirbenchError
-from cirbench.methods.interface import Disclosure, Need, Scorer, Supervision
+from cirbench.methods.interface import Disclosure, GalleryFitted, Need, Scorer, Supervision
 from cirbench.ranking import unit_rows
 from cirbench.support.parameters import describe
 from cirbench.support.plugins import Finding
@@ -50,22 +50,29 @@ def check_method(make: Callable[[], Method], items: Sequence[Item], queries: Seq
         items: A few gallery items.
         queries: A few queries.
     """
+
+    def fresh() -> Method:
+        method = make()
+        if isinstance(method, GalleryFitted):
+            method.fit_gallery(items)
+        return method
+
     sides: tuple[tuple[str, Callable[[list[int]], NDArray[np.float32]]], ...] = (
-        ("gallery items", lambda rows: make().encode_gallery([items[row] for row in rows])),
-        ("queries", lambda rows: make().encode_queries([queries[row] for row in rows])),
+        ("gallery items", lambda rows: fresh().encode_gallery([items[row] for row in rows])[:]),
+        ("queries", lambda rows: fresh().encode_queries([queries[row] for row in rows])[:]),
     )
     findings: list[Finding] = []
     whole: list[NDArray[np.float32]] = []
     for (kind, encode), count in zip(sides, (len(items), len(queries)), strict=True):
         try:
             rows_ND = encode(list(range(count)))
-            unit_rows(rows_ND, [f"{kind[:-1]} {number}" for number in range(count)])
+            unit_rows(_flat(rows_ND), [f"{kind[:-1]} {number}" for number in range(count)])
         except CirbenchError as error:
             return [*findings, Finding(f"{kind} become finite float32 rows that have a direction", error.message)]
         whole.append(rows_ND)
         findings.append(Finding(f"{kind} become finite float32 rows that have a direction"))
         findings.extend(_stable(kind, encode, rows_ND))
-    findings.extend(_scores(make, *whole))
+    findings.extend(_scores(fresh, *whole))
     return findings
 
 
@@ -104,11 +111,16 @@ def _scores(
     yield Finding("scores do not depend on the chunk", None if same else "another chunk of the gallery, other scores")
 
 
+def _flat(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The several vectors of each query or item behind each other, as one row."""
+    return rows.reshape(len(rows), -1)
+
+
 def _close(rule: str, one_ND: NDArray[np.float32], other_ND: NDArray[np.float32]) -> Finding:
     if one_ND.shape != other_ND.shape:
         return Finding(rule, f"the shape is {other_ND.shape} instead of {one_ND.shape}")
     names = [str(row) for row in range(len(one_ND))]
-    moved = float(np.abs(unit_rows(one_ND, names) - unit_rows(other_ND, names)).max())
+    moved = float(np.abs(unit_rows(_flat(one_ND), names) - unit_rows(_flat(other_ND), names)).max())
     return Finding(rule, None if moved <= TOLERANCE else f"a unit row moves by {moved:.2g}")
 
 

@@ -9,10 +9,11 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from cirbench.methods.interface import Scorer
+from cirbench.methods.interface import GalleryFitted, Scorer
 from cirbench.metrics.measure import measure
 from cirbench.ranking import UnitRows, rank, unit_rows
 from cirbench.ranking.task import ranking_task, scatter_to_full
+from cirbench.ranking.vectors import rank_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _COPIED = 128 << 20
 """Features up to this many bytes are normalised into a copy."""
+_SEVERAL = 3
+"""Dimensions of an array with several vectors for each query or item."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +59,19 @@ def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
     assert protocol.gallery is not None
     items, queries = protocol.gallery.items, protocol.queries
     clock = Stopwatch()
-    gallery_ND = _units(method.encode_gallery(items), [f"gallery item {item.id}" for item in items])
+    if isinstance(method, GalleryFitted):
+        method.fit_gallery(items)
+    gallery = method.encode_gallery(items)
     clock.lap("gallery")
-    queries_QD = unit_rows(method.encode_queries(queries), [f"query {query.id}" for query in queries])
+    encoded = method.encode_queries(queries)
     clock.lap("queries")
-    score = method.score if isinstance(method, Scorer) else None
-    ranking = rank(queries_QD, gallery_ND, ranking_task(protocol), score=score)
+    task = ranking_task(protocol)
+    if isinstance(method, Scorer) and len(gallery.shape) == len(encoded.shape) == _SEVERAL:
+        ranking = rank_vectors(encoded, gallery, task, method.score)
+    else:
+        gallery_ND = _units(gallery, [f"gallery item {item.id}" for item in items])
+        queries_QD = unit_rows(encoded, [f"query {query.id}" for query in queries])
+        ranking = rank(queries_QD, gallery_ND, task, score=method.score if isinstance(method, Scorer) else None)
     clock.lap("ranking")
     measurements = measure(ranking, protocol) if protocol.labels is not None else ()
     clock.lap("measuring")

@@ -4,7 +4,8 @@ A method turns gallery items and queries into representations. The harness owns 
 metrics and files; it never asks which method it has. A method never sees a label.
 
 Required are a `MethodSpec` and the two ``encode_*`` functions of `Method`. Everything else is a capability of its own
-that a method may have: `Scorer`, and the training objective that the SPEC names (`cirbench.training.interface`).
+that a method may have: `Scorer`, `GalleryFitted`, and the training objective that the SPEC names
+(`cirbench.training.interface`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from cirbench.protocol import Item, Query
     from cirbench.training.interface import TrainingParameters
 
-__all__ = ["Converter", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
+__all__ = ["Converter", "GalleryFitted", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
 
 Disclosure = Literal["yes", "no", "unknown"]
 TrainsOn = Literal["pairs", "images", "texts", "features", "triplets", "triplet-features"]
@@ -116,10 +117,27 @@ class Method(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A method whose score is not the dot product of L2-normalised rows."""
+    """A method whose score is not the dot product of L2-normalised rows.
+
+    Its queries and items may be several vectors each: ``encode_queries`` then gives (Q, W, E) and ``encode_gallery``
+    (N, V, D), in float32 or float16, as arrays or, where they do not fit in memory, as rows that are read when they
+    are sliced (`cirbench.ranking.vectors`). Such vectors are scored as they are; single rows arrive at unit length.
+    """
 
     def score(self, queries_QD: NDArray[np.float32], gallery_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score every query against a chunk of the gallery, (Q, N), higher is better."""
+        ...
+
+
+@runtime_checkable
+class GalleryFitted(Protocol):
+    """A method that looks at the whole gallery before it answers: centring, normalisation, neighbours.
+
+    Its SPEC says that it is transductive. Where parameters decide that and say no, `fit_gallery` is not called.
+    """
+
+    def fit_gallery(self, items: Sequence[Item]) -> None:
+        """Take what is needed of the gallery that will be ranked; called once, before anything else."""
         ...
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cirbench.errors import CirbenchError, MethodFailed, UnknownName, UsageError
-from cirbench.methods.interface import Scorer
+from cirbench.methods.interface import GalleryFitted, Scorer
 from cirbench.support.console import typed
 from cirbench.support.parameters import parse
 from cirbench.support.plugins import load_object
@@ -27,17 +27,27 @@ _BLOCK = 4096
 """Rows looked at together, so that a large gallery is not held twice."""
 
 
-def checked(method: Method, name: str) -> Method:
-    """Wrap a method so that whatever it raises or returns wrongly is a `MethodFailed` that names it and the item."""
-    return _CheckedScorer(method, name) if isinstance(method, Scorer) else Checked(method, name)
+def checked(method: Method, name: str, *, transductive: bool = True) -> Method:
+    """Wrap a method so that whatever it raises or returns wrongly is a `MethodFailed` that names it and the item.
+
+    Args:
+        method: The method.
+        name: What it is called.
+        transductive: Whether it is shown the whole gallery, if it wants to see it.
+    """
+    return Checked(method, name, transductive=transductive)
 
 
 class Checked:
-    """A method whose rows are float32, finite, and as many as were asked for."""
+    """A method whose rows are float32, finite, and as many as were asked for; it has the capabilities of the method."""
 
-    def __init__(self, method: Method, name: str) -> None:
+    def __init__(self, method: Method, name: str, *, transductive: bool = True) -> None:
         self._method = method
         self._name = name
+        if isinstance(method, Scorer):
+            self.score = self._score
+        if isinstance(method, GalleryFitted) and transductive:
+            self.fit_gallery = self._fit_gallery
 
     def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """Represent gallery items as one row each, (N, D).
@@ -46,7 +56,8 @@ class Checked:
             MethodFailed: The method raised, or returned something else than such an array.
         """
         names = [f"gallery item {item.id}" for item in items]
-        return self._rows("encode_gallery", lambda: self._method.encode_gallery(items), names)
+        rows: NDArray[np.float32] = self._rows("encode_gallery", lambda: self._method.encode_gallery(items), names)
+        return rows
 
     def encode_queries(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Represent queries as one row each, (Q, D).
@@ -55,55 +66,67 @@ class Checked:
             MethodFailed: The method raised, or returned something else than such an array.
         """
         names = [f"query {query.id}" for query in queries]
-        return self._rows("encode_queries", lambda: self._method.encode_queries(queries), names)
+        rows: NDArray[np.float32] = self._rows("encode_queries", lambda: self._method.encode_queries(queries), names)
+        return rows
 
-    def _rows(self, function: str, call: Callable[[], Any], names: Sequence[str]) -> NDArray[np.float32]:
-        rows = self._call(function, call)
-        if rows.ndim != 2 or rows.shape[1] == 0:
+    def _rows(self, function: str, call: Callable[[], Any], names: Sequence[str]) -> Any:
+        several = isinstance(self._method, Scorer)  # vectors for each item
+        rows: Any = self._call(function, call, several=several)
+        if len(rows.shape) not in ((2, 3) if several else (2,)) or 0 in rows.shape[1:]:
             raise self._failed(function, f"returned an array of shape {rows.shape} instead of ({len(names)}, D).")
-        if len(rows) != len(names):
-            raise self._failed(function, f"returned {len(rows)} rows instead of {len(names)}.")
-        blocks = [np.isfinite(rows[start : start + _BLOCK]).all(axis=1) for start in range(0, len(rows), _BLOCK)]
+        if rows.shape[0] != len(names):
+            raise self._failed(function, f"returned {rows.shape[0]} rows instead of {len(names)}.")
+        if not isinstance(rows, np.ndarray):  # they are on disk, and looked at when their scores are
+            return rows
+        flat = rows.reshape(len(rows), -1)
+        blocks = [np.isfinite(flat[start : start + _BLOCK]).all(axis=1) for start in range(0, len(rows), _BLOCK)]
         broken = np.flatnonzero(~np.concatenate([np.zeros(0, dtype=np.bool_), *blocks]))
         if len(broken):
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
             raise self._failed(function, f"returned NaN or infinite values for {names[broken[0]]}{more}.")
         return rows
 
-    def _call(self, function: str, call: Callable[[], Any]) -> NDArray[np.float32]:
-        try:
-            result = call()
-        except CirbenchError:
-            raise
-        except Exception as error:
-            raise self._failed(function, f"raised {type(error).__name__}: {error}") from error
-        if not isinstance(result, np.ndarray):
-            raise self._failed(function, f"returned a {type(result).__name__} instead of a numpy array.")
-        if result.dtype != np.float32:
-            raise self._failed(function, f"returned {result.dtype} values instead of float32.")
-        return result
+    def _fit_gallery(self, items: Sequence[Item]) -> None:
+        """Show it the gallery."""
+        assert isinstance(self._method, GalleryFitted)
+        fitted = self._method
+        self._tried("fit_gallery", lambda: fitted.fit_gallery(items))
 
-    def _failed(self, function: str, what: str) -> MethodFailed:
-        return MethodFailed(
-            f"The method {self._name} failed: {function} {what}",
-            hint=f"`cirbench check method {typed(self._name)}` looks for more of this kind.",
-        )
-
-
-class _CheckedScorer(Checked):
-    """A checked method with scores of its own."""
-
-    def score(self, queries_QD: NDArray[np.float32], gallery_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _score(self, queries_QD: NDArray[np.float32], gallery_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score every query against a chunk of the gallery, (Q, N)."""
         assert isinstance(self._method, Scorer)
         scorer = self._method
-        scores_QN = self._call("score", lambda: scorer.score(queries_QD, gallery_ND))
+        scores_QN: NDArray[np.float32] = self._call("score", lambda: scorer.score(queries_QD, gallery_ND))
         if scores_QN.shape != (len(queries_QD), len(gallery_ND)):
             expected = (len(queries_QD), len(gallery_ND))
             raise self._failed("score", f"returned an array of shape {scores_QN.shape} instead of {expected}.")
         if not np.isfinite(scores_QN).all():
             raise self._failed("score", "returned NaN or infinite scores.")
         return scores_QN
+
+    def _call(self, function: str, call: Callable[[], Any], *, several: bool = False) -> Any:
+        """Call it, and return its array: float32, or where it may be several vectors, in a form that saves memory."""
+        result = self._tried(function, call)
+        several = several and len(getattr(result, "shape", ())) == 3
+        if not isinstance(result, np.ndarray) and not (several and hasattr(result, "__getitem__")):
+            raise self._failed(function, f"returned a {type(result).__name__} instead of a numpy array.")
+        if getattr(result, "dtype", np.float32) not in ((np.float32, np.float16) if several else (np.float32,)):
+            raise self._failed(function, f"returned {result.dtype} values instead of float32.")
+        return result
+
+    def _tried(self, function: str, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except CirbenchError:
+            raise
+        except Exception as error:
+            raise self._failed(function, f"raised {type(error).__name__}: {error}") from error
+
+    def _failed(self, function: str, what: str) -> MethodFailed:
+        return MethodFailed(
+            f"The method {self._name} failed: {function} {what}",
+            hint=f"`cirbench check method {typed(self._name)}` looks for more of this kind.",
+        )
 
 
 def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str | None = None) -> Parameters:
@@ -168,4 +191,10 @@ def build(spec: MethodSpec, encoder: Encoder | None, parameters: Parameters, che
             f"The method {spec.name} cannot be built: {type(error).__name__}: {error}",
             hint=f"`cirbench check method {typed(spec.name)}` says more.",
         ) from error
-    return checked(method, spec.name)
+    if isinstance(method, GalleryFitted) and spec.transductive == "no":
+        raise MethodFailed(
+            f"The method {spec.name} wants to see the whole gallery (fit_gallery), and its SPEC says that it is not "
+            "transductive.",
+            hint='Write transductive="yes" in the SPEC, or a function of the parameters.',
+        )
+    return checked(method, spec.name, transductive=spec.transductive_with(parameters) != "no")

@@ -15,7 +15,7 @@ import msgspec
 
 from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
-from cirbench.methods.interface import MethodSpec
+from cirbench.methods.interface import GalleryFitted, MethodSpec
 from cirbench.methods.loading import build, checked
 from cirbench.runs.config import Entrant, Resolved, resolve, to_toml
 from cirbench.runs.folder import Run, backbone_of, load_baselines, load_run, save_run
@@ -352,7 +352,7 @@ def run_object(
         uses_shared_concept=unknown,
         uses_llm=unknown,
         uses_triplets=unknown,
-        transductive=unknown,
+        transductive="yes" if isinstance(method, GalleryFitted) else unknown,
     )
     entrant = Entrant(reference, spec, spec.parameters(), None)
     resolved = Resolved(config, entry, config.backbone or NOT_STATED, (entrant,), (spec.name,), None)

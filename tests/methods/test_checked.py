@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +11,10 @@ import pytest
 
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import CorruptFile, MethodFailed
-from cirbench.methods.interface import Scorer
-from cirbench.methods.loading import checked
+from cirbench.methods.evaluate import evaluate
+from cirbench.methods.interface import GalleryFitted, MethodSpec, Scorer
+from cirbench.methods.loading import build, checked
+from cirbench.ranking.vectors import max_sim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,3 +109,87 @@ def test_only_a_method_with_scores_of_its_own_scores() -> None:
     assert isinstance(broken, Scorer)
     with pytest.raises(MethodFailed, match="score returned NaN or infinite scores"):
         broken.score(ones(2, 4), ones(3, 4))
+
+
+class Fitting(Scoring):
+    """Several vectors for each query and item, and a look at the gallery."""
+
+    seen = 0
+
+    def fit_gallery(self, items: Sequence[Item]) -> None:
+        self.seen += len(items)
+
+
+def test_only_a_scorer_returns_several_vectors_in_half_precision_or_from_disk(queries: Sequence[Query]) -> None:
+    halves = ones(Q, 2, 4).astype(np.float16)
+
+    class OnDisk:
+        shape = halves.shape
+
+        def __getitem__(self, rows: Any) -> Any:
+            return halves[rows]
+
+    several: dict[str, Any] = {"float16 values instead": halves, "OnDisk instead of a numpy array": OnDisk()}
+    for message, rows in several.items():
+        answer: Callable[[], Any] = functools.partial(several.get, message)
+        assert checked(Scoring(answer), "mine").encode_queries(queries) is rows
+        with pytest.raises(MethodFailed, match=message):
+            checked(Returning(answer), "mine").encode_queries(queries)
+    with pytest.raises(MethodFailed, match="NaN or infinite values for query"):
+        checked(Scoring(lambda: np.full((Q, 2, 4), np.nan, np.float16)), "mine").encode_queries(queries)
+
+
+def test_a_method_sees_the_gallery_unless_it_is_declared_not_to(queries: Sequence[Query]) -> None:
+    method = Fitting(lambda: None)
+    fitted = checked(method, "mine")
+    assert isinstance(fitted, GalleryFitted)
+    fitted.fit_gallery([query.reference for query in queries])
+    assert method.seen == Q
+    assert not isinstance(checked(method, "mine", transductive=False), GalleryFitted)
+    assert not isinstance(checked(Scoring(lambda: None), "mine"), GalleryFitted)
+
+
+def test_a_method_that_looks_at_the_gallery_and_does_not_declare_it_is_refused() -> None:
+    spec = MethodSpec("mine", "Mine", f"{__name__}:Undeclared", needs=())
+    with pytest.raises(MethodFailed, match="its SPEC says that it is not transductive"):
+        build(spec, None, spec.parameters())
+    declared = dataclasses.replace(spec, transductive="yes")
+    assert isinstance(build(declared, None, spec.parameters()), GalleryFitted)
+    decided = dataclasses.replace(spec, transductive=lambda parameters: False)
+    assert not isinstance(build(decided, None, spec.parameters()), GalleryFitted)
+
+
+class Undeclared(Fitting):
+    def __init__(self, encoder: None, parameters: Any, checkpoint: None = None) -> None:
+        super().__init__(lambda: None)
+
+
+def test_an_evaluation_fits_the_gallery_first_and_ranks_several_vectors() -> None:
+    protocol = scenes_protocol("tiny")
+    assert protocol.gallery is not None
+    generator = np.random.default_rng(0)
+    vectors = {item.id: generator.standard_normal((3, 5)).astype(np.float32) for item in protocol.gallery.items}
+
+    class Late:
+        mean = np.zeros(5)
+
+        def fit_gallery(self, items: Sequence[Item]) -> None:
+            self.mean = np.mean([vectors[item.id] for item in items], axis=(0, 1))
+
+        def encode_gallery(self, items: Sequence[Item]) -> Any:
+            return np.stack([vectors[item.id] - self.mean for item in items]).astype(np.float32)
+
+        def encode_queries(self, queries: Sequence[Query]) -> Any:
+            return self.encode_gallery([query.reference for query in queries])
+
+        def score(self, queries_TWD: Any, items_BVD: Any) -> Any:
+            return max_sim(queries_TWD, items_BVD)
+
+    found = evaluate(checked(Late(), "late"), protocol).ranking
+    centred = np.stack([vectors[item.id] for item in protocol.gallery.items])
+    centred = (centred - centred.mean(axis=(0, 1))).astype(np.float32)
+    at = protocol.gallery.positions
+    for query, top in zip(protocol.queries, found.top_QK, strict=True):
+        scores = max_sim(centred[[at[query.reference.id]]], centred)[0]
+        scores[at[query.reference.id]] = -np.inf  # which the protocol excludes
+        assert scores[top[0]] == scores.max()

@@ -100,8 +100,12 @@ class Answer:
 
 def plain_answer(case: Case, row: int) -> Answer:
     """Score every candidate exactly, sort all of them, and look everything up in the sorted list."""
-    task = case.task
-    scores = [float(nearest_float32(value)) for value in exact_scores(case.queries_QD[row], case.gallery_ND)]
+    exact = exact_scores(case.queries_QD[row], case.gallery_ND)
+    return plain_order(case.task, row, [float(nearest_float32(value)) for value in exact])
+
+
+def plain_order(task: RankingTask, row: int, scores: list[float]) -> Answer:
+    """Sort all candidates by given scores, and look everything up in the sorted list."""
 
     def place(item: int) -> tuple[float, int]:
         return -scores[item], int(task.tie_order_N[item])
