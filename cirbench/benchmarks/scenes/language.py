@@ -43,7 +43,7 @@ _DETAIL = (("full", 9), ("some", 4), ("hint", 7))
 _SAID = {"full": 0.95, "some": 0.8, "hint": 0.35}
 _GROUND_SAID = {"full": 0.85, "some": 0.6, "hint": 0.4}
 
-_SIDES: tuple[Side, ...] = ("left", "right", "above", "below")
+SIDES: tuple[Side, ...] = ("left", "right", "above", "below")
 
 
 def noun(shape: str, count: int) -> str:
@@ -76,11 +76,11 @@ def caption(scene: Scene, dice: Dice) -> str:
     if detail == "some":
         things = things[: max(1, len(things) - 1)]
     sides = detail != "hint" and dice.chance(0.35)
-    parts = _with_sides(scene, things, dice) if sides else [_described(thing, dice, detail) for thing in things]
-    text = listed(parts)
+    parts = [described(thing, dice, "full" if sides else detail) for thing in things]
+    text = listed(beside(parts, side_words(scene, things, dice) if sides else None))
     if dice.chance(_GROUND_SAID[detail]):
         text = f"{text} {dice.pick(GROUND_WORDS[scene.ground])}"
-    text = _opened(text, things[0].count, scene, dice)
+    text = opened(text, things[0].count, scene, dice)
     if not dice.chance(0.1 if scene.viewpoint == "front" else 0.8):
         return text
     words = dice.pick(VIEWPOINT_WORDS[scene.viewpoint])
@@ -94,7 +94,7 @@ def sentence(scene: Scene, dice: Dice) -> str:
     """
     main, *others = dice.shuffled(scene.things)
     style = "a photo" if dice.chance(0.5) else dice.pick(STYLE_WORDS[scene.style])
-    head = f"{style} of {_described(main, dice, 'hint' if dice.chance(0.5) else 'some')}"
+    head = f"{style} of {described(main, dice, 'hint' if dice.chance(0.5) else 'some')}"
     has, are = ("has", "is") if main.count == 1 else ("have", "are")
     clauses = [_aside(main, has, are, other, scene, dice) for other in others if dice.chance(0.75)]
     if dice.chance(0.75):
@@ -115,9 +115,9 @@ def sentence(scene: Scene, dice: Dice) -> str:
 
 def _aside(main: Thing, has: str, are: str, other: Thing, scene: Scene, dice: Dice) -> tuple[str, str]:
     """Say of the main thing that it has another one, or on which side of it it is."""
-    named = _described(other, dice, "some")
+    named = described(other, dice, "some")
     ours, theirs = Kind(main.shape, main.colour), Kind(other.shape, other.colour)
-    sides = [side for side in _SIDES if Beside(ours, side, theirs).holds(scene)]
+    sides = [side for side in SIDES if Beside(ours, side, theirs).holds(scene)]
     if sides and dice.chance(0.5):
         return are, f"{dice.pick(SIDE_WORDS[dice.pick(sides)])} {named}"
     return has, named
@@ -131,7 +131,8 @@ def _told(verb: str, rest: str, main: Thing) -> str:
     return f"{'it' if main.count == 1 else 'they'} {verb} {rest}"
 
 
-def _described(thing: Thing, dice: Dice, detail: str = "full") -> str:
+def described(thing: Thing, dice: Dice, detail: str = "full") -> str:
+    """Describe a thing by some of what is true of it."""
     said = _SAID[detail]
     adjectives = []
     if dice.chance(said * 0.6):
@@ -143,21 +144,23 @@ def _described(thing: Thing, dice: Dice, detail: str = "full") -> str:
     return phrase(thing.count, adjectives, thing.shape, article=not dice.chance(0.2))
 
 
-def _with_sides(scene: Scene, things: list[Thing], dice: Dice) -> list[str]:
-    """Describe things, the first two of which by how they are placed to each other if that can be said."""
-    parts = [_described(thing, dice) for thing in things]
+def side_words(scene: Scene, things: Sequence[Thing], dice: Dice, sides: Sequence[Side] = SIDES) -> str | None:
+    """Say on which of these sides of the second thing the first one is; ``None`` where it is on none of them."""
     if len(things) < 2:
-        return parts
-    kinds = [Kind(thing.shape, thing.colour) for thing in things[:2]]
-    sides = [side for side in _SIDES if Beside(kinds[0], side, kinds[1]).holds(scene)]
-    if not sides:
-        return parts
-    return [f"{parts[0]} {dice.pick(SIDE_WORDS[dice.pick(sides)])} {parts[1]}", *parts[2:]]
+        return None
+    ours, theirs = (Kind(thing.shape, thing.colour) for thing in things[:2])
+    true = [side for side in sides if Beside(ours, side, theirs).holds(scene)]
+    return dice.pick(SIDE_WORDS[dice.pick(true)]) if true else None
 
 
-def _opened(text: str, count: int, scene: Scene, dice: Dice) -> str:
+def beside(parts: Sequence[str], side: str | None) -> list[str]:
+    """Join the first two parts by the words for a side, if there are any."""
+    return [*parts] if side is None else [f"{parts[0]} {side} {parts[1]}", *parts[2:]]
+
+
+def opened(text: str, count: int, scene: Scene, dice: Dice, *, styled: bool = False) -> str:
     """Begin the caption: with the style if it is worth saying, with ``there is``, or with nothing."""
-    if dice.chance(0.2 if scene.style == "painting" else 0.8):
+    if dice.chance(0.2 if scene.style == "painting" else 0.8) or styled:
         return f"{dice.pick(STYLE_WORDS[scene.style])} of {text}"
     opening = dice.below(8)
     if opening == 0:
