@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Converter", "GalleryFitted", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
 
 Disclosure = Literal["yes", "no", "unknown"]
-TrainsOn = Literal["pairs", "images", "texts", "features", "triplets", "triplet-features"]
+TrainsOn = Literal["pairs", "images", "texts", "features", "pair-features", "triplets", "triplet-features"]
 Baseline = Literal["image", "text", "image+text"]
 Need = Literal["images", "backbone"]
 Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets", "unknown"]
@@ -52,7 +52,7 @@ class MethodSpec:
         trainer: ``"package.module:Class"`` of the training objective, or ``None`` for methods without training.
         training: The type of the training parameters; ``None`` exactly where ``trainer`` is.
         trains_on: What the training looks at: images with captions, images alone, texts alone, triplets of a
-            reference, a text and a target; or features: images or triplets that its objective has prepared
+            reference, a text and a target; or features: images, pairs or triplets that its objective has prepared
             (`cirbench.training.interface.NeedsPreparation`), so that a step opens none.
         converter: ``"package.module:function"`` that reads the checkpoints its authors published, a `Converter`, or
             ``None`` where there are none.

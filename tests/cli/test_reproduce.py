@@ -50,7 +50,7 @@ def test_the_list_can_be_cut_to_a_benchmark(capsys: pytest.CaptureFixture[str]) 
     [
         ([], 2, "Say which row."),
         (["circo-test/searle-xl/vit-l-14"], 2, "Nearest: circo-test/searle-xl/vit-l-14/quoted"),
-        (["circo-test/palavra/vit-b-32/quoted"], 2, "cirbench has no method PALAVRA."),
+        (["circo-test/compodiff/vit-l-14/quoted"], 2, "cirbench has no method CompoDiff."),
         (["circo-test/image-only/vit-b-32/quoted"], 3, "needs 3 things that are not here"),
     ],
 )

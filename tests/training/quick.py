@@ -21,6 +21,7 @@ OF_METHODS: Mapping[str, Mapping[str, str]] = {
     "cirplant": {"width": "64", "layers": "1"},
     "combiner": {"projection": "8", "hidden": "12"},
     "lincir": {"keywords": "rules"},
+    "palavra": {"hidden": "16"},
     "searle": {"oti_steps": "3", "phrases": "scenes"},
 }
 """What some need besides to be quick, or to run on a backbone that they know nothing of."""

@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from cirbench.support.console import Display
     from cirbench.support.needs import Need
 
-Kind = Literal["pairs", "images", "texts", "features", "triplets", "triplet-features"]
-"""What a training looks at; with features, images that its objective has prepared, so that a step opens none."""
+Kind = Literal["pairs", "images", "texts", "features", "pair-features", "triplets", "triplet-features"]
+"""What a training looks at; with features, what its objective has made of images, so that a step opens none."""
 Part = Literal["image", "caption"]
 OPENED: Mapping[Kind, tuple[Part, ...]] = {
     "pairs": ("image", "caption"),
     "images": ("image",),
     "texts": ("caption",),
     "features": (),
+    "pair-features": (),
     "triplets": ("image", "caption"),
     "triplet-features": ("caption",),
 }
@@ -52,9 +53,15 @@ _WANTED = {
     "images": "images",
     "texts": "texts",
     "features": "images",
+    "pair-features": "images with captions",
     **dict.fromkeys(TRIPLETS, "triplets"),
 }
-_PARTS: Mapping[Kind, tuple[Part, ...]] = {**OPENED, "features": ("image",), "triplet-features": ("image", "caption")}
+_PARTS: Mapping[Kind, tuple[Part, ...]] = {
+    **OPENED,
+    "features": ("image",),
+    "pair-features": ("image", "caption"),
+    "triplet-features": ("image", "caption"),
+}
 SAMPLE_SIZE = 64
 _SHOWN = 10
 
@@ -262,7 +269,7 @@ class NamedSource(ABC):
 
     name: str
     title: str
-    kinds: tuple[Kind, ...] = ("pairs", "images", "texts", "features")
+    kinds: tuple[Kind, ...] = ("pairs", "images", "texts", "features", "pair-features")
     counted: bool = False
     corpus: str = ""
     files: DatasetFiles = dataclasses.field(default_factory=DatasetFiles)

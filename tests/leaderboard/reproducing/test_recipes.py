@@ -82,7 +82,7 @@ def test_a_row_without_a_backbone_says_which_one_is_assumed() -> None:
 @pytest.mark.parametrize(
     ("id", "told"),
     [
-        ("circo-test/palavra/vit-b-32/quoted", "cirbench has no method PALAVRA."),
+        ("circo-test/compodiff/vit-l-14/quoted", "cirbench has no method CompoDiff."),
         ("circo-test/pli/vit-l-14/own", "under a protocol that cirbench does not have. PLI's public code removes"),
         ("fashioniq-val/pli/blip-vit-b-16/own", "ran on BLIP ViT-B/16, which cirbench cannot load as the paper had it"),
         ("fashioniq-val/pli/not-stated/aggregator", "ran on not stated, which cirbench cannot load"),
