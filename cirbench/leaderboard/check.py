@@ -44,7 +44,7 @@ from cirbench.leaderboard.entry import (
     read_entry,
     seal_of,
 )
-from cirbench.leaderboard.evidence import MOST_STORED, SHOWN_QUERIES, Evidence, read_evidence, spread
+from cirbench.leaderboard.evidence import MOST_STORED, Evidence, read_evidence
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.metrics.table import measures_of
 from cirbench.ranking.task import UNRANKED
@@ -453,8 +453,7 @@ def _shown_as_ranked(evidence: Evidence, protocol: EvaluationProtocol) -> Iterat
     """Whether the first items of a query have its ground truths at the ranks that they are said to have."""
     if protocol.labels is None or protocol.gallery is None:
         return
-    places = spread(len(evidence.query_ids), SHOWN_QUERIES)
-    for place, top in zip(places, evidence.shown_SK.tolist(), strict=True):
+    for place, top in zip(evidence.shown_places, evidence.shown_SK.tolist(), strict=True):
         truths, ranks = protocol.labels.relevant[place], evidence.relevant_ranks[place].tolist()
         for name, rank in zip(truths, ranks, strict=False):  # other counts are said below
             at = protocol.gallery.positions.get(name)

@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 MOST_STORED = 1 << 20
 """Bytes of ranks that are stored with an entry; of larger ones the digest is."""
 
-SHOWN_QUERIES, SHOWN_ITEMS = 8, 10
-"""Of how many queries how many of the first items are kept; part of the schema version of an entry."""
+SHOWN_QUERIES, SHOWN_ITEMS = 48, 10
+"""Of how many queries how many of the first items are kept."""
+
+_EARLIER = 8
+"""Of how many queries entries kept them before; every one of those is among the present ones."""
 
 _UNPACKED = 64 << 20
 _ARRAYS = frozenset(
@@ -101,6 +104,11 @@ class Evidence:
         if missing := {each.by for each in asked.measures} - {None, *self.slices}:
             raise ValueError(f"there are no slices called {missing.pop()!r}")
         return measure(self, asked)
+
+    @property
+    def shown_places(self) -> list[int]:
+        """Which queries the first items are kept of."""
+        return spread(len(self.query_ids), len(self.shown_SK))
 
     def all_labels(self, labels: Sequence[str]) -> frozenset[str]:
         """Every label that measures with these labels report, so that no slice is left out."""
@@ -188,8 +196,13 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:
             raise ValueError("there is not one soft label for each ground truth")
         gains = tuple(tuple(row.tolist()) for row in ranks.like(flat))
     shown_SK = arrays["shown_SK"]
-    most = (min(SHOWN_QUERIES, len(ids)), SHOWN_ITEMS)
-    if shown_SK.dtype != np.int64 or shown_SK.ndim != 2 or shown_SK.shape[0] != most[0] or shown_SK.shape[1] > most[1]:
+    sizes = {min(count, len(ids)) for count in (_EARLIER, SHOWN_QUERIES)}
+    if (
+        shown_SK.dtype != np.int64
+        or shown_SK.ndim != 2
+        or len(shown_SK) not in sizes
+        or shown_SK.shape[1] > SHOWN_ITEMS
+    ):
         raise ValueError("the items to show are not those of a few queries")
     return Evidence(ids, clusters, slices, ranks, groups_Q, gains, shown_SK)
 

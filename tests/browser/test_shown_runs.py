@@ -45,6 +45,38 @@ def test_a_page_of_a_run_shows_its_pictures_and_reads_well_everywhere(look: Look
     check_everywhere(page)
 
 
+def test_queries_are_chosen_by_outcome_and_what_they_are_about(look: Look, runs: Path, tmp_path: Path) -> None:
+    entries = make_entries(runs, tmp_path / "entries")
+    build_site(entries, tmp_path / "site")
+    page = look(tmp_path / "site" / "explore" / "scenes-tiny.html")
+    cases = page.locator(".case")
+    everything = cases.count()
+    assert everything == 48
+
+    def bests(run: str) -> list[float]:
+        script = """(all, run) => all.filter((each) => each.checkVisibility()).map((each) =>
+          Number([...each.querySelectorAll(".answer")].find((answer) => answer.dataset.run === run).dataset.best))"""
+        return [float(value) for value in page.eval_on_selector_all(".case", script, run)]
+
+    page.select_option("select[name=run]", "text-only")
+    page.select_option("select[name=outcome]", "near")
+    near = bests("text-only")
+    assert near and all(10 < best <= 50 for best in near)
+    page.select_option("select[name=outcome]", "")
+    page.select_option("select[name=order]", "near")
+    ordered = bests("text-only")
+    missed = [best for best in ordered if best > 10]
+    assert len(ordered) == everything and ordered[: len(missed)] == sorted(missed)
+    page.click("button[type=reset]")
+    page.select_option("select[name=label]", "negation")
+    about = [each.get_attribute("data-labels") or "" for each in cases.all() if each.is_visible()]
+    assert 0 < len(about) < everything and all("negation" in labels for labels in about)
+    page.click("form.filters summary")
+    page.uncheck("input[data-shown='image-only']")
+    assert not page.locator(".answer[data-run='image-only']").first.is_visible()
+    check_everywhere(page)
+
+
 def test_a_report_shows_its_pictures_and_reads_well_everywhere(look: Look, runs: Path, tmp_path: Path) -> None:
     (run,) = runs.glob("image-text-*")
     (other,) = runs.glob("image-only-*")

@@ -15,7 +15,17 @@ from cirbench.leaderboard.site import frame
 from cirbench.leaderboard.site.cases import Thumbnails
 from cirbench.leaderboard.site.frame import SCRIPT, STYLE, static
 from cirbench.leaderboard.site.home import home
-from cirbench.leaderboard.site.views import BoardView, columns, filters, method_views, run_page, run_view, view
+from cirbench.leaderboard.site.views import (
+    BoardView,
+    columns,
+    explorer_page,
+    explorer_view,
+    filters,
+    method_views,
+    run_page,
+    run_view,
+    view,
+)
 from cirbench.support.files import read_versioned, write_text, write_versioned
 from cirbench.support.tables import render
 
@@ -91,13 +101,18 @@ def pages(boards: Sequence[Board], entries: Path, thumbnails: Thumbnails) -> dic
             raise ValueError(f"two pages would be {path}")
         written[path] = frame.render(template, root=root, part=part, benchmarks=benchmarks, **content)
 
+    explored = {}
+    for each in views:
+        if (explorer := explorer_view(each, entries, thumbnails)) is not None:
+            explored[each.anchor] = explorer_page(each)
+            write(explored[each.anchor], "explore.html", each.benchmark, page=explorer)
     for each in views:
         for row in each.board.rows:
             if row.is_run:
 
                 def page(each: BoardView = each, row: BoardRow = row) -> bool:
                     content = run_view(each, row, entries, thumbnails)
-                    write(run_page(row), "run.html", each.benchmark, page=content)
+                    write(run_page(row), "run.html", each.benchmark, page=content, explorer=explored.get(each.anchor))
                     return True
 
                 done, failed = checked(entries / row.id, page)
@@ -105,7 +120,7 @@ def pages(boards: Sequence[Board], entries: Path, thumbnails: Thumbnails) -> dic
                     raise PageFailed(failed)
     write("index.html", "index.html", "index", pages=benchmarks, home=home(views, len(methods)))
     for benchmark in benchmarks:
-        write(f"benchmarks/{benchmark.slug}.html", "benchmark.html", benchmark.slug, page=benchmark)
+        write(f"benchmarks/{benchmark.slug}.html", "benchmark.html", benchmark.slug, page=benchmark, explored=explored)
     write("methods/index.html", "methods.html", "methods", methods=methods)
     for method in methods:
         write(f"methods/{method.slug}.html", "method.html", "methods", page=method)

@@ -12,7 +12,7 @@ import numpy as np
 from cirbench.comparison.baselines import baselines_beside
 from cirbench.comparison.differences import run_names
 from cirbench.errors import CheckFailed, MissingData, UsageError
-from cirbench.leaderboard.evidence import SHOWN_QUERIES, spread
+from cirbench.leaderboard.evidence import spread
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.folder import PER_QUERY, Run, load_run
 from cirbench.support.arrays import read_archive
@@ -96,9 +96,8 @@ def outcomes_of(run: Run, name: str) -> Outcomes:
 
 def outcomes_of_entry(entry: Entry, evidence: Evidence) -> Outcomes:
     """Take what an entry kept: everything but the first items, of which it has those of a few queries."""
-    total = len(evidence.query_ids)
-    top_QK = np.full((total, evidence.shown_SK.shape[1]), -1, dtype=np.int64)
-    top_QK[spread(total, SHOWN_QUERIES)] = evidence.shown_SK
+    top_QK = np.full((len(evidence.query_ids), evidence.shown_SK.shape[1]), -1, dtype=np.int64)
+    top_QK[evidence.shown_places] = evidence.shown_SK
     (measured,) = evidence.measured([entry.metrics[0].label])[:1]
     return Outcomes(entry.method.name, entry, evidence.query_ids, top_QK, evidence.relevant_ranks, measured.values_Q)
 
@@ -144,14 +143,20 @@ class Answer:
     ranks: tuple[int | None, ...]
     value: float | None
 
+    @property
+    def best(self) -> int | None:
+        """The rank of the ground truth that was found first, or ``None``."""
+        return min((rank for rank in self.ranks if rank is not None), default=None)
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One query, its ground truths (none where a server keeps them), and the answers of all runs."""
+    """One query: its ground truths (none where a server keeps them), what all runs answered, and what it is about."""
 
     query: Query
     truths: tuple[Hit, ...]
     answers: tuple[Answer, ...]
+    labels: tuple[str, ...]
 
 
 def choose(outcomes: Sequence[Outcomes], choice: Choice, count: int) -> list[int]:
@@ -235,7 +240,8 @@ def _case(protocol: EvaluationProtocol, outcomes: Sequence[Outcomes], place: int
         )
         for run in outcomes
     )
-    return Case(protocol.queries[query], tuple(hit(gallery.positions[name]) for name in truths), answers)
+    labels = tuple(label for by_query in protocol.slices.values() for label in by_query[query])
+    return Case(protocol.queries[query], tuple(hit(gallery.positions[name]) for name in truths), answers, labels)
 
 
 def _comparable(run: Outcomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -302,6 +308,7 @@ class ShownAnswer:
     name: str
     value: float | None
     ranks: str
+    best: int | None
     top: tuple[Picture, ...]
 
 
@@ -316,6 +323,7 @@ class ShownCase:
     reference: Picture
     truths: tuple[Picture, ...]
     answers: tuple[ShownAnswer, ...]
+    labels: tuple[str, ...]
 
 
 def shown(cases: Sequence[Case], metric: str, thumbnails: Thumbnails | None) -> tuple[ShownCase, ...]:
@@ -342,10 +350,13 @@ def shown(cases: Sequence[Case], metric: str, thumbnails: Thumbnails | None) -> 
                     answer.name,
                     answer.value,
                     ranks_text(answer),
+                    answer.best,
                     tuple(hit(each, place) for place, each in enumerate(answer.top, start=1)),
                 )
                 for answer in case.answers
+                if answer.top
             ),
+            case.labels,
         )
         for number, case in enumerate(cases, start=1)
     )

@@ -16,7 +16,7 @@ from cirbench.errors import CirbenchError
 from cirbench.leaderboard.binding import at_hand, ships
 from cirbench.leaderboard.board import BADGES, tested_pairs
 from cirbench.leaderboard.entry import RANKS, read_entry
-from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, read_evidence, read_scores, spread
+from cirbench.leaderboard.evidence import SHOWN_ITEMS, read_evidence, read_scores, spread
 from cirbench.leaderboard.site import figures
 from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
 from cirbench.leaderboard.site.frame import Heading, headings, to_html
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cirbench.leaderboard.site.cases import Thumbnails
     from cirbench.leaderboard.site.figures import Figure
     from cirbench.methods.interface import MethodSpec
+    from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.schema import Scored
 
 
@@ -280,12 +281,14 @@ def _files(scored: Scored) -> str:
     )
 
 
+_CASES = 8
+"""How many queries the page of a run shows."""
+
+
 def _cases(entry: Entry, view: BoardView, entries: Path, thumbnails: Thumbnails) -> tuple[ShownCase, ...]:
     """What was retrieved, where every image comes with cirbench and the benchmark is still the entry's."""
-    if not ships(entry.protocol.name) or not entry.ranks_stored or entry.partial:
-        return ()
-    protocol = at_hand(entry.protocol.name)
-    if protocol is None or protocol.digest != entry.protocol.digest:
+    protocol = _shown_protocol(entry)
+    if protocol is None:
         return ()
     unimodal = unimodal_baselines()
     beside = [
@@ -295,8 +298,61 @@ def _cases(entry: Entry, view: BoardView, entries: Path, thumbnails: Thumbnails)
     ]
     same = [other for other in beside if other.backbone.digest == entry.backbone.digest]
     outcomes = [outcomes_of_entry(each, read_evidence(entries / each.id / RANKS)) for each in (entry, *same)]
-    places = spread(len(outcomes[0].query_ids), SHOWN_QUERIES)
+    places = spread(len(outcomes[0].query_ids), _CASES)
     return shown(cases(protocol, outcomes, places, top=SHOWN_ITEMS), entry.metrics[0].label, thumbnails)
+
+
+def _shown_protocol(entry: Entry) -> EvaluationProtocol | None:
+    """The protocol of an entry, if everybody may see its images and it is the one here."""
+    if not ships(entry.protocol.name) or not entry.ranks_stored or entry.partial:
+        return None
+    protocol = at_hand(entry.protocol.name)
+    return None if protocol is None or protocol.digest != entry.protocol.digest else protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplorerView:
+    """The page on which queries of a board are looked at, with what several runs answered.
+
+    Attributes:
+        title: What it shows.
+        board: The view of its board.
+        metric: The number of a query that it shows.
+        cases: The queries.
+    """
+
+    title: str
+    board: BoardView
+    metric: str
+    cases: tuple[ShownCase, ...]
+
+
+_MOST_EXPLORED = 12
+
+
+def explorer_page(view: BoardView) -> str:
+    """The page of a board's queries."""
+    return f"explore/{view.anchor}.html"
+
+
+def explorer_view(view: BoardView, entries: Path, thumbnails: Thumbnails) -> ExplorerView | None:
+    """Show the queries of a board that runs kept lists of, with the best run of each method; nothing without runs."""
+    rows = [row for row in figures.chosen(view.board) if row.ranks is not None]
+    read = [read_entry(entries / row.id) for row in rows]
+    protocols = [_shown_protocol(entry) for entry in read]
+    kept = [(row, entry) for row, entry, found in zip(rows, read, protocols, strict=True) if found][:_MOST_EXPLORED]
+    protocol = next(filter(None, protocols), None)
+    if protocol is None:
+        return None
+    evidence = [read_evidence(entries / entry.id / RANKS) for _, entry in kept]
+    outcomes = [
+        dataclasses.replace(outcomes_of_entry(entry, ranks), name=row.title)
+        for (row, entry), ranks in zip(kept, evidence, strict=True)
+    ]
+    places = sorted({place for ranks in evidence for place in ranks.shown_places})
+    metric = view.board.metrics[0]
+    found = shown(cases(protocol, outcomes, places, top=SHOWN_ITEMS), metric, thumbnails)
+    return ExplorerView(f"Queries of {view.board.id}", view, metric, found)
 
 
 # Methods.

@@ -289,9 +289,52 @@
     return self;
   }
 
+  // Queries on a page: chosen by what they are about and by what became of them, near misses first if asked.
+  function queries(form) {
+    const place = document.querySelector(".cases");
+    const cases = [...place.children].map((element, at) => ({
+      element,
+      at,
+      labels: element.dataset.labels.split("|"),
+      answers: [...element.querySelectorAll(".answer[data-run]")],
+    }));
+    const status = document.querySelector(".status");
+    const outcomes = {
+      "": () => true,
+      first: (best) => best === 1,
+      found: (best) => best <= 10,
+      near: (best) => best > 10 && best <= 50,
+      missed: (best) => best > 50,
+    };
+    const FOUND = 1e9; // what was found comes after everything that was missed
+
+    function update() {
+      const { label, run, outcome, order } = Object.fromEntries(new FormData(form));
+      const hidden = new Set([...form.querySelectorAll("input[data-shown]:not(:checked)")].map((box) => box.dataset.shown));
+      let shown = 0;
+      for (const each of cases) {
+        const answer = each.answers.find((answer) => answer.dataset.run === run);
+        each.best = answer?.dataset.best ? Number(answer.dataset.best) : Infinity;
+        each.element.hidden = !(outcomes[outcome](each.best) && (!label || each.labels.includes(label)));
+        shown += !each.element.hidden;
+        for (const answer of each.answers) answer.hidden = hidden.has(answer.dataset.run);
+      }
+      const key = ({ best }) => (best <= 10 ? FOUND + best : Math.min(best, FOUND - 1));
+      const ordered = order === "near" ? [...cases].sort((a, b) => key(a) - key(b) || a.at - b.at) : cases;
+      place.append(...ordered.map(({ element }) => element));
+      status.textContent = `${shown} of ${cases.length} queries shown.`;
+    }
+
+    form.addEventListener("input", update);
+    form.addEventListener("reset", () => setTimeout(update));
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.hidden = false;
+    update();
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
     themeButton();
     const form = document.querySelector("form.filters");
-    if (form) boards(form);
+    if (form) (form.matches(".looking") ? queries : boards)(form);
   });
 })();
