@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     )
     from cirbench.comparison.report import Report
     from cirbench.errors import CirbenchError
-    from cirbench.methods.interface import Method, MethodSpec, Parameters, Scorer
+    from cirbench.methods.interface import (
+        ComposedQuery,
+        Method,
+        MethodSpec,
+        Parameters,
+        Picture,
+        Reranker,
+        Scorer,
+    )
     from cirbench.methods.registry import list_methods
     from cirbench.protocol import EvaluationProtocol as Protocol
     from cirbench.protocol import Gallery, Item, Labels, Query
@@ -41,15 +49,18 @@ __all__ = [
     "Backbone",
     "CirbenchError",
     "Comparison",
+    "ComposedQuery",
     "Gallery",
     "Item",
     "Labels",
     "Method",
     "MethodSpec",
     "Parameters",
+    "Picture",
     "Protocol",
     "Query",
     "Report",
+    "Reranker",
     "Run",
     "Score",
     "Scorer",
@@ -81,7 +92,7 @@ _HOMES = {
     ),
     "comparison.report": ("Report",),
     "errors": ("CirbenchError",),
-    "methods.interface": ("Method", "MethodSpec", "Parameters", "Scorer"),
+    "methods.interface": ("ComposedQuery", "Method", "MethodSpec", "Parameters", "Picture", "Reranker", "Scorer"),
     "methods.registry": ("list_methods",),
     "protocol": ("Gallery", "Item", "Labels", "Protocol=EvaluationProtocol", "Query"),
     "runs.folder": ("Run", "load_run"),

@@ -184,6 +184,24 @@ def require_images(protocol: EvaluationProtocol, *, allow_missing: bool = False)
             raise MissingData(error.message, hint=f"{error.hint}\n{offer}")
 
 
+def require_files(images: Iterable[ImageSource]) -> None:
+    """Refuse to begin unless the file of each of these images is there; what is rendered needs none.
+
+    Raises:
+        MissingData: Some are not; the message lists those of one collection.
+    """
+    names: dict[int, dict[str, None]] = {}
+    collections: dict[int, ImageFiles] = {}
+    for image in images:
+        if isinstance(files := getattr(image, "files", None), ImageFiles):
+            collections[id(files)] = files
+            names.setdefault(id(files), {})[getattr(image, "name", "")] = None
+    for key, files in collections.items():
+        part = dataclasses.replace(files, names=tuple(names[key]))
+        if part.missing:
+            raise part.incomplete()
+
+
 def _stems(name: str) -> tuple[str, ...]:
     stem = name.rpartition("/")[2]
     padded = stem.zfill(COCO_DIGITS)
@@ -250,6 +268,11 @@ class SquareCrop:
     def files(self) -> ImageFiles:
         """Where the whole image is."""
         return self.image.files
+
+    @property
+    def name(self) -> str:
+        """By which it is found there."""
+        return self.image.name
 
     @property
     def content(self) -> str:

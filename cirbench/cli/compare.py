@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cirbench.runs.folder import Run
     from cirbench.support.tables import Table
 
-TABLES = ("paper", "runs", "diagnostics", "slices")
+TABLES = ("paper", "runs", "re-ranking", "diagnostics", "slices")
 _ALL, _BEST, _BASELINE = "all", "best", "baseline"
 
 
@@ -59,7 +59,7 @@ _ALL, _BEST, _BASELINE = "all", "best", "baseline"
     "which",
     type=click.Choice(TABLES),
     help="Table to print.  [default: paper for several protocols or metrics, published rows and LaTeX; else runs, and "
-    "as rich also diagnostics and slices]",
+    "as rich all others]",
 )
 @WIDE
 def compare_command(
@@ -146,7 +146,7 @@ def _chosen(folders: Sequence[Path], baseline: Path | None, against: str) -> _Ch
 
 
 def _table(which: str, comparison: Comparison, form: str) -> Table | None:
-    from cirbench.comparison.tables import diagnostics_table, slices_table, standings_table
+    from cirbench.comparison.tables import diagnostics_table, reranking_table, slices_table, standings_table
 
     if which == "paper":
         return comparison.paper_table
@@ -154,6 +154,8 @@ def _table(which: str, comparison: Comparison, form: str) -> Table | None:
     rows = standings.by_value()
     if which == "runs":
         return standings_table(standings)
+    if which == "re-ranking":
+        return reranking_table([(row.name, row.run) for row in rows], standings.label)
     if which == "slices":
         return slices_table([row.name for row in rows], [row.run for row in rows], bars=form == "rich")
     return diagnostics_table([(row.name, row.run) for row in rows], standings.label)
@@ -164,6 +166,8 @@ def _absent(which: str, standings: Standings) -> MissingData:
     protocol = run.result.protocol.name
     if which == "slices":
         return MissingData(f"{protocol} reports nothing by slice.")
+    if which == "re-ranking":
+        return MissingData("None of these runs is another one re-ranked.", hint="docs/guides/re-ranking.md makes one.")
     dataset, protocol_id = protocol.partition("/")[0], protocol.partition("@")[0]
     return MissingData(
         "No unimodal baselines of the same protocol, backbone and queries lie beside these runs.",

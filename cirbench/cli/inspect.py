@@ -78,7 +78,7 @@ def _methods() -> Rows:
             "title": spec.title,
             "supervision": spec.supervision,
             "paper": spec.paper or "",
-            "state": "ready" if spec.trainer is None else "train first",
+            "state": "train first" if spec.trainer is not None else "re-ranks" if spec.reranks else "ready",
         }
         for spec in METHODS.all()[0].values()
     ]
@@ -197,7 +197,9 @@ def _runs(folder: str) -> Rows:
                 "method": result.method.name,
                 "backbone": result.backbone.name,
                 "headline": headline,
-                "state": ("partial" if result.counts.partial else "whole") + (", scored" if result.scored else ""),
+                "state": ("partial" if result.counts.partial else "whole")
+                + (", scored" if result.scored else "")
+                + (", re-ranked" if result.reranking else ""),
             }
         )
     return rows

@@ -224,13 +224,20 @@ def _run(spec: MethodSpec, method: str, name: str, checkpoint: Path | None, valu
     from cirbench.backbones import load_backbone
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.benchmarks.scenes import scenes_protocol
-    from cirbench.methods.conformance import check_method
-    from cirbench.methods.loading import build, parse_parameters
+    from cirbench.methods.conformance import check_method, check_reranker
+    from cirbench.methods.loading import CheckedReranker, build, build_reranker, parse_parameters
 
     parameters = parse_parameters(spec, values, name)
     backbone = load_backbone(name) if "backbone" in spec.needs else None
     protocol = scenes_protocol("tiny")
     assert protocol.gallery is not None
+    if spec.reranks:
+
+        def make_reranker() -> CheckedReranker:
+            encoder = None if backbone is None else Encoder(backbone, None, batch_size=QUERIES)
+            return build_reranker(spec, encoder, parameters)
+
+        return check_reranker(make_reranker, protocol.gallery.items[:ITEMS], protocol.queries[:QUERIES])
     with _checkpoint(spec, backbone, checkpoint) as folder:
 
         def make() -> Method:

@@ -103,6 +103,18 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
 @click.option("--set", "parameters", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
 @click.option("--train", "training", multiple=True, metavar="KEY=VALUE", help="Set a parameter of its training.")
+@click.option("--rerank", metavar="NAME", help="Re-ranker of what the methods, or the runs of --first-stage, found.")
+@click.option(
+    "--first-stage",
+    multiple=True,
+    callback=_given,
+    metavar="RUN",
+    help="Finished run to re-rank, or a pattern of several; again for further ones; in place of --method.",
+)
+@click.option(
+    "--rerank-top", metavar="K,K,...", help="Items of each query that are re-ranked; a run each.  [default: 50]"
+)
+@click.option("--rerank-set", "reranking", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the re-ranker.")
 @click.option(
     "--config", type=click.Path(path_type=Path), help="Read options from a TOML file; options given here win."
 )
@@ -118,6 +130,7 @@ def run_command(
     config: Path | None,
     parameters: tuple[str, ...],
     training: tuple[str, ...],
+    reranking: tuple[str, ...],
     metric: tuple[str, ...],
     by: str | None,
     plan: bool,
@@ -134,10 +147,11 @@ def run_command(
     cirbench run --method image-text --dataset scenes --split tiny --set weight=0.5
     cirbench run --method image-only,image-text --dataset circo --backbone ViT-B-32/openai --plan
     cirbench run --method pli --dataset circo --train-data coco:train2017
+    cirbench run --rerank judge --first-stage runs/circo/pli-1a2b3c4d --rerank-top 10,50 --plan
     """
     from cirbench.runs.config import read_config
 
-    options |= {"set": pairs(parameters), "train": pairs(training)}
+    options |= {"set": pairs(parameters), "train": pairs(training), "rerank_set": pairs(reranking)}
     settings = read_config(config, options)
 
     from cirbench.comparison.report import Report

@@ -137,8 +137,8 @@ class Comparison:
 
 
 def evaluate(
-    method: AnyMethod | Sequence[str | MethodSpec | type[Any]],
-    benchmark: str | Path | EvaluationProtocol,
+    method: AnyMethod | Sequence[str | MethodSpec | type[Any]] | None = None,
+    benchmark: str | Path | EvaluationProtocol | None = None,
     *,
     split: str | None = None,
     protocol: str | None = None,
@@ -152,6 +152,10 @@ def evaluate(
     parameters: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     train_data: str | Path | None = None,
+    rerank: str | MethodSpec | type[Any] | None = None,
+    first_stage: Run | str | Path | Sequence[Run | str | Path] | None = None,
+    rerank_top: int | Sequence[int] | None = None,
+    rerank_parameters: Mapping[str, Any] | None = None,
     name: str | None = None,
     device: str = "auto",
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -172,8 +176,9 @@ def evaluate(
 
     Args:
         method: A name, ``package.module:Class`` or ``file.py:Class``; a `MethodSpec`, or a class with one as ``SPEC``;
-            several of these; or one object with ``encode_gallery`` and ``encode_queries``.
-        benchmark: A data set, a protocol id as ``"circo/val"``, the folder of your own data, or a protocol.
+            several of these; or one object with ``encode_gallery`` and ``encode_queries``. None beside first_stage.
+        benchmark: A data set, a protocol id as ``"circo/val"``, the folder of your own data, or a protocol; that of
+            first_stage if not given.
         split: Split of the data set; its default one if not given.
         protocol: Protocol id, for a data set with several.
         backbone: A name, ``MODEL/TAG``, a model folder, or a backbone that is loaded; the usual one of the data set if
@@ -189,6 +194,10 @@ def evaluate(
         parameters: Parameters of the methods.
         training: Parameters of the training, for a method that is trained first.
         train_data: Training data, for a method that is trained first.
+        rerank: A re-ranker of what the methods, or the first stages, found: its name, or what has its SPEC.
+        first_stage: Finished runs that are re-ranked, in place of methods.
+        rerank_top: How many items of each query are re-ranked, 50 if not given; of several numbers a run for each.
+        rerank_parameters: Parameters of the re-ranker.
         name: What an object is called; the name of its class if not given.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: Number format in which the towers compute.
@@ -213,7 +222,7 @@ def evaluate(
     from cirbench.runs.ground import Ground
     from cirbench.runs.session import Session
 
-    methods = _methods(method)
+    methods = [] if method is None else _methods(method)
     objects = [each for each in methods if _is_object(each)]
     if objects and len(methods) > 1:
         raise UsageError("An object is evaluated by itself.", hint="Call evaluate once for each.")
@@ -222,8 +231,11 @@ def evaluate(
             "What is random in an object cannot be told from outside.",
             hint="Make one object for each seed, evaluate each with a seed of its own, and compare the runs.",
         )
+    if objects and rerank is not None:
+        raise UsageError("An object is evaluated by itself.", hint="Then give its run: evaluate(first_stage=run, ...).")
     specs = {} if objects else dict(map(_named, methods))
-    dataset, protocol = _names(benchmark, protocol)
+    reranker = None if rerank is None else _named(rerank)
+    dataset, protocol = (None, protocol) if benchmark is None else _names(benchmark, protocol)
     given = benchmark if isinstance(benchmark, EvaluationProtocol) else None
     loaded = backbone if backbone is not None and not isinstance(backbone, str | Path) else None
     options = {
@@ -241,6 +253,10 @@ def evaluate(
         "set": dict(parameters or {}),
         "train": dict(training or {}),
         "train_data": _text(train_data),
+        "rerank": None if reranker is None else reranker[0],
+        "first_stage": None if first_stage is None else _folders_of(_listed(first_stage)),
+        "rerank_top": [rerank_top] if isinstance(rerank_top, int) else rerank_top,
+        "rerank_set": dict(rerank_parameters or {}),
         "device": device,
         "precision": precision,
         "batch_size": batch_size or 0,
@@ -255,7 +271,8 @@ def evaluate(
     config = read_config(None, options)
     if objects:
         return _evaluate_object(objects[0], config, given, loaded, force=force)
-    found = {name: spec for name, spec in specs.items() if spec is not None}
+    named = [*specs.items(), *([] if reranker is None else [reranker])]
+    found = {name: spec for name, spec in named if spec is not None}
     resolved = resolve(config, found, None if given is None else _entry(given))
     session = Session(resolved, Ground(resolved, given, loaded))
     return Report(session.run(force=force), resolved.asked)
@@ -551,6 +568,10 @@ def _folders_of(runs: Sequence[Run | str | Path] | None) -> tuple[str, ...] | No
     """Runs by their folders, or what stands for them; ``None`` for nothing given."""
     given = [runs] if isinstance(runs, str) else runs or ()
     return tuple(str(each.folder if isinstance(each, Run) else each) for each in given) or None
+
+
+def _listed(runs: Any) -> list[Any]:
+    return [runs] if isinstance(runs, str | Path | Run) else [*runs]
 
 
 def _is_object(method: object) -> bool:

@@ -186,6 +186,15 @@ def _stages(result: Result) -> Iterator[dict[str, Any]]:
     yield {"code of the method": method.code, "seed": result.seed}
     scored = [] if result.scored is None else result.scored.files
     yield {"provenance": "a run of cirbench" if result.scored is None else str(result.scored)}
+    second = result.reranking
+    yield (
+        {}
+        if second is None
+        else {
+            f"re-ranking {field}": getattr(second, field)
+            for field in ("reranker", "k", "first_stage", "recall", "calls")
+        }
+    )
     yield {
         f"scored {at} {file.role}": f"{file.name} {file.array} {file.sha256[:_SHORT]}"
         for at, file in enumerate(scored, start=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.comparison.baselines import Diagnosis, Unimodal, diagnose, unimodal_of
+from cirbench.comparison.differences import run_names
 from cirbench.comparison.standings import compare_runs, seeds_remarks
 from cirbench.comparison.tables import (
     TRANSDUCTIVE,
@@ -19,6 +20,8 @@ from cirbench.comparison.tables import (
     difference,
     interval_caption,
     number,
+    oracle_notes,
+    reranking_table,
     said_transductive,
     scored_notes,
     shown_name,
@@ -62,7 +65,7 @@ def overview_table(
     """
     headline = runs[0].result.metrics[0]
     labels, partly = _secondary(runs[0].result), headline.optimistic is not None
-    names = [run.result.method.name for run in runs]
+    names, shown = [run.result.method.name for run in runs], run_names(runs)
     reference, unimodal_names = reference_baseline(), unimodal_baselines()
     plain = names.index(reference) if reference in names else None
     columns = [Column("method", "method"), Column("headline", f"{short_label(headline.label)} [95 % interval]")]
@@ -80,7 +83,7 @@ def overview_table(
         columns.append(Column("plain", f"against {reference}"))
     rows = []
     for at, (run, found) in enumerate(zip(runs, diagnoses, strict=True)):
-        cells: list[str | Number | None] = [shown_name(names[at], run), number(run, headline.label)]
+        cells: list[str | Number | None] = [shown_name(shown[at], run), number(run, headline.label)]
         cells += [said_transductive(run)] if transductive else []
         if partly:
             cells.append(_bare(run.result.metrics[0].optimistic))
@@ -99,9 +102,10 @@ def overview_table(
         notes=(
             *(() if unimodal is None else (_note(unimodal),)),
             *(() if standings is None else thin_notes(standings)),
-            *seeds_remarks(runs, names),
-            *scored_notes([*zip(names, runs, strict=True)]),
-            *training_notes([*zip(names, runs, strict=True)]),
+            *seeds_remarks(runs, shown),
+            *scored_notes([*zip(shown, runs, strict=True)]),
+            *training_notes([*zip(shown, runs, strict=True)]),
+            *oracle_notes([*zip(shown, runs, strict=True)]),
             *((TRANSDUCTIVE_NOTE,) if transductive else ()),
         ),
         foot=_at_most(runs[0].result, [headline.label, *labels], columns),
@@ -185,11 +189,13 @@ class Report:
         raise KeyError(method)
 
     def __repr__(self) -> str:
-        return "\n".join([*([render(self.table, "rich").rstrip()] if self.measured else []), *self._places])
+        tables = [render(table, "rich").rstrip() for table in self.tables] if self.measured else []
+        return "\n".join([*tables, *self._places])
 
     def _repr_html_(self) -> str:
         places = f"<pre>{'<br>'.join(map(escape, self._places))}</pre>"
-        return f"{render(self.table, 'html')}{places}" if self.measured else places
+        tables = "".join(render(table, "html") for table in self.tables) if self.measured else ""
+        return f"{tables}{places}"
 
     @property
     def measured(self) -> bool:
@@ -222,6 +228,13 @@ class Report:
         """The runs with their first numbers, and how far they are above the baselines."""
         return overview_table(self.rows, self.standings, self.unimodal, self.diagnoses)
 
+    @property
+    def tables(self) -> list[Table]:
+        """All that is shown: beside `table`, where runs were re-ranked, what that could reach and what it took."""
+        named = [*zip(run_names(self.rows), self.rows, strict=True)]
+        second = reranking_table(named, self.runs[0].result.metrics[0].label)
+        return [self.table, *([] if second is None else [second])]
+
     def as_json(self) -> str:
         """Return every result, every comparison and every diagnosis as one JSON object; percent and points."""
         content = {
@@ -238,7 +251,8 @@ class Report:
     def print(self, *, wide: bool = False) -> None:
         """Print the table, and where the results lie, on stdout; ``wide`` as in `print_table`."""
         if self.measured:
-            print_table(self.table, wide=wide)
+            for table in self.tables:
+                print_table(table, wide=wide)
         else:
             name = self.runs[0].result.protocol.name
             print_lines([f"The ground truths of {name} are not available: rankings, and no numbers."])
@@ -246,7 +260,9 @@ class Report:
 
     @property
     def _places(self) -> list[str]:
-        return [f"{visible(run.result.method.name):<12} {visible(str(run.folder))}" for run in self.runs]
+        names = [visible(run.result.method.name) for run in self.runs]
+        length = max(12, *map(len, names))
+        return [f"{name:<{length}} {visible(str(run.folder))}" for name, run in zip(names, self.runs, strict=True)]
 
     def _compared(self, pair: Pair) -> dict[str, Any]:
         return {

@@ -115,6 +115,48 @@ def _diagnosis(name: str, run: Run, one: Unimodal, found: Diagnosis) -> Row:
     )
 
 
+def reranking_table(named: Sequence[tuple[str, Run]], label: str) -> Table | None:
+    """Lay out what a second stage did within which bounds and at which cost; ``None`` where no run has one."""
+    rows: list[Row] = []
+    for name, run in named:
+        second = run.result.reranking
+        if second is None:
+            continue
+        seconds = second.seconds_per_query
+        rows.append(
+            (
+                name,
+                Number(second.k, digits=0),
+                None if second.recall is None else Number(second.recall),
+                number(run, label),
+                None if second.at_most is None else Number(second.at_most),
+                Number(second.calls_per_query, digits=1),
+                "recorded" if seconds is None else Number(seconds, digits=3),
+                Number(second.undecided, digits=0),
+            )
+        )
+    if not rows:
+        return None
+    headline = named[0][1].result.metrics[0].label
+    return Table(
+        title="Re-ranked",
+        columns=(
+            Column("run", "run"),
+            Column("k", "K"),
+            Column("recall", "Recall@K before"),
+            Column("value", label),
+            Column("at_most", f"{headline} at most", optional=1),
+            Column("calls", "answers a query", optional=2),
+            Column("seconds", "seconds a query", optional=2),
+            Column("undecided", "undecided queries", optional=3),
+        ),
+        rows=tuple(rows),
+        caption="Percent. The first K of each query are judged, and its group where the protocol has one; nothing else "
+        f"moves, so Recall@K stays. {headline} at most: of the best order of these K. Answers: of a model, recorded or "
+        "not, those on groups included. Undecided: queries whose K items all got the same judgement.",
+    )
+
+
 def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = False) -> Table | None:
     """Lay out every number per aspect, category or the like, ``None`` where there is none; with ``bars`` also drawn."""
     by_slice: dict[str, list[tuple[str, Run, MetricValue]]] = {}
@@ -248,7 +290,8 @@ def _notes(standings: Standings) -> list[str]:
     scored = scored_notes([(row.name, row.run) for row in standings.rows])
     trained = training_notes([(row.name, row.run) for row in standings.rows])
     seen = [TRANSDUCTIVE_NOTE] if any_transductive([row.run for row in standings.rows]) else []
-    return [*notes, *thin_notes(standings), *scored, *trained, *seen, *standings.remarks]
+    oracles = oracle_notes([(row.name, row.run) for row in standings.rows])
+    return [*notes, *thin_notes(standings), *scored, *trained, *oracles, *seen, *standings.remarks]
 
 
 TRANSDUCTIVE = Column("transductive", "transductive")
@@ -272,6 +315,12 @@ def scored_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
     """Name the runs of which nothing is known but what was declared."""
     scored = [name for name, run in named if run.result.scored is not None]
     return [f"Made elsewhere and scored here, with what is declared of them: {', '.join(scored)}."] if scored else []
+
+
+def oracle_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
+    """Name the runs that know the answers."""
+    oracles = [name for name, run in named if run.result.method.oracle]
+    return [f"Upper bounds, made with the ground truths: {', '.join(oracles)}."] if oracles else []
 
 
 def training_notes(named: Sequence[tuple[str, Run]]) -> list[str]:

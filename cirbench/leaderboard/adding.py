@@ -49,6 +49,8 @@ def commands(result: Result, config: RunConfig | ScoreConfig) -> tuple[str, ...]
     """
     if isinstance(config, ScoreConfig):
         return (_scoring(result, config),)
+    if config.first_stage:
+        return _reranking(result, config)
     method, backbone = portable_method(result.method), portable(result.backbone.name)
     dataset, protocol = result.protocol.name.partition("/")[0], result.protocol.name.partition("@")[0]
     where = ["--dataset", dataset, "--protocol", protocol] if dataset in datasets() else ["--dataset", "FOLDER"]
@@ -70,6 +72,19 @@ def commands(result: Result, config: RunConfig | ScoreConfig) -> tuple[str, ...]
     train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", data, "--monitor", method.selected_on]
     train += [*_options("--set", taught, training), "--output", "CHECKPOINT"]
     return (shlex.join(train), shlex.join([*run, "--checkpoint", "CHECKPOINT"]))
+
+
+def _reranking(result: Result, config: RunConfig) -> tuple[str, ...]:
+    """What to type to make the first stage again, and to re-rank it where it then lies."""
+    first = load_run(config.first_stage[0])
+    assert config.rerank is not None
+    lies_in = PurePath("runs", result.protocol.name.partition("/")[0], first.folder.name)
+    again = ["cirbench", "run", "--rerank", portable(config.rerank), "--first-stage", str(lies_in)]
+    again += ["--rerank-top", ",".join(map(str, config.rerank_top))]
+    usual = _usual(config.rerank, result.backbone.name)[0]
+    again += _options("--rerank-set", portable(dict(config.rerank_set)), usual)
+    again += ["--limit", str(config.limit)] if config.limit else []
+    return (*commands(first.result, config_of(first)), shlex.join(again))
 
 
 def _scoring(result: Result, config: ScoreConfig) -> str:
@@ -239,6 +254,7 @@ def _entry(
             receipts={name: digest for name, digest in digests.items() if name.endswith(".json")},
             lists={name: digest for name, digest in digests.items() if name.endswith(".gz")} or None,
             scored=result.scored,
+            reranking=result.reranking,
             note=note,
         )
     )

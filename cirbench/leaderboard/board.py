@@ -261,6 +261,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
             "language model": method.uses_llm,
             "shared concept": method.uses_shared_concept,
             "transductive": is_transductive(method, entry.scored),
+            **({} if entry.reranking is None else {_SECOND_STAGE: str(entry.reranking)}),
         },
         again="\n".join(entry.commands),
         ranks=folder if (folder / RANKS).is_file() else None,
@@ -278,6 +279,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
     )
 
 
+_SECOND_STAGE = "second stage"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -606,7 +608,8 @@ def _table(board: Board, labels: Sequence[str], rows: Sequence[tuple[str, BoardR
         )
         for backbone, row in rows
     )
-    return Table(f"{board.title} ({board.id})", columns, cells, caption="Percent.", notes=board.notes)
+    second = (f"{row.title}: {said}." for _, row in rows if (said := row.disclosures.get(_SECOND_STAGE)))
+    return Table(f"{board.title} ({board.id})", columns, cells, caption="Percent.", notes=(*board.notes, *second))
 
 
 def summaries(boards: Sequence[Board]) -> dict[str, str]:

@@ -195,6 +195,7 @@ def _identity(entry: Entry, folder: str) -> Iterator[str]:
     if entry.id != folder or entry.id != entry_id(entry.protocol.name, entry.method.name, entry.run):
         yield f"its id {_quote(entry.id)} does not follow from its folder, protocol, method and run"
     named = {"run": entry.run, "ranks": entry.ranks, "checkpoint": entry.method.checkpoint, "code": entry.method.code}
+    named |= {} if entry.reranking is None else {"first stage": entry.reranking.first_stage}
     named |= {} if entry.scored is None else {f"{file.role} file": file.sha256 for file in entry.scored.files}
     for name, value in named.items():
         if value is not None and _SHA256.fullmatch(value) is None:
@@ -212,6 +213,8 @@ def _words(entry: Entry, parse: Parser | None) -> Iterator[str]:
         yield f"a disclosure is not one of {', '.join(_ANSWERS)}"
     if method.supervision not in _SUPERVISION:
         yield f"its supervision is not one of {', '.join(_SUPERVISION)}"
+    if method.oracle:
+        yield "its method knows the ground truths, so that its numbers are upper bounds and no method's"
     yield from _date("it was created", entry.created)
     if entry.seed < 0:
         yield f"its seed is {entry.seed}, and a seed is not negative"

@@ -15,6 +15,7 @@ from cirbench.runs.schema import (
     MethodRecord,
     ProtocolRecord,
     Record,
+    Reranking,
     Scored,
     rename_training,
 )
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from cirbench.support.files import Migration
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 ENTRY, RANKS = "entry.json", "ranks.npz"
 RECEIPTS = re.compile(r"receipt-[a-z_]+\.json")
 LISTS = re.compile(r"lists-[a-z_]+\.json\.gz")
@@ -76,6 +77,7 @@ class Entry(Record, frozen=True, kw_only=True):
         receipts: Sha256 of each receipt of a test server, by file name.
         lists: Sha256 of each submitted file that a receipt is about, compressed, by file name.
         scored: From what, where the ranking was made elsewhere, so that the rest is what its author declares.
+        reranking: Of what, where it is another run's ranking in a new order; ``None`` for a first stage.
         note: What its author wants to say.
     """
 
@@ -98,6 +100,7 @@ class Entry(Record, frozen=True, kw_only=True):
     receipts: dict[str, str] = msgspec.field(default_factory=dict)
     lists: dict[str, str] | None = None
     scored: Scored | None = None
+    reranking: Reranking | None = None
     note: str = ""
 
     def __getitem__(self, label: str) -> EntryMetric:
@@ -181,6 +184,11 @@ def _scored_elsewhere(entry: dict[str, Any]) -> dict[str, Any]:
     return _sealed_again(entry, {**entry, "schema_version": 4, "scored": None})
 
 
+def _one_stage(entry: dict[str, Any]) -> dict[str, Any]:
+    """4 to 5: an entry says whether it is another run's ranking in a new order; up to then none was."""
+    return _sealed_again(entry, {**entry, "schema_version": 5, "reranking": None})
+
+
 def _sealed_again(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """A seal that was right covers the new form; one that was wrong is left, so that it is wrong now as well."""
     return {**after, "seal": _seal(after)} if before.get("seal") == _seal(before) else after
@@ -190,6 +198,7 @@ MIGRATIONS: Mapping[int, Migration] = {
     1: _names_of_training_parameters,
     2: _without_intervals,
     3: _scored_elsewhere,
+    4: _one_stage,
 }
 """By version, the way to the next one."""
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from cirbench.errors import CirbenchError
-from cirbench.methods.interface import Disclosure, GalleryFitted, Need, Scorer, Supervision
+from cirbench.methods.interface import (
+    ComposedQuery,
+    Disclosure,
+    GalleryFitted,
+    Need,
+    Picture,
+    Scorer,
+    Supervision,
+)
 from cirbench.ranking import unit_rows
 from cirbench.support.parameters import describe
 from cirbench.support.plugins import Finding
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.methods.interface import Method, MethodSpec
+    from cirbench.methods.loading import CheckedReranker
     from cirbench.protocol import Item, Query
 
 TOLERANCE = 1e-4
@@ -74,6 +83,40 @@ def check_method(make: Callable[[], Method], items: Sequence[Item], queries: Seq
         findings.extend(_stable(kind, encode, rows_ND))
     findings.extend(_scores(fresh, *whole))
     return findings
+
+
+def check_reranker(
+    make: Callable[[], CheckedReranker], items: Sequence[Item], queries: Sequence[Query]
+) -> list[Finding]:
+    """Check what a re-ranker returns.
+
+    Args:
+        make: Builds a new instance of the re-ranker, with nothing remembered.
+        items: A few gallery items.
+        queries: A few queries.
+    """
+    pictures = [Picture(item.image) for item in items]
+    scores = np.linspace(1, 0, len(items), dtype=np.float32)
+
+    def judged() -> list[NDArray[np.float32]]:
+        reranker = make()
+        return [reranker.rerank(ComposedQuery.of(query), pictures, scores) for query in queries]
+
+    rule = "items get finite float32 judgements, one each"
+    try:
+        once = judged()
+        make().rerank(ComposedQuery.of(queries[0]), pictures[:1], scores[:1])
+    except CirbenchError as error:
+        return [Finding(rule, error.message)]
+    same = all(np.array_equal(one, other) for one, other in zip(once, judged(), strict=True))
+    apart = any((each != each[0]).any() for each in once)
+    return [
+        Finding(rule),
+        Finding(
+            "the same items get the same judgements twice", None if same else "two runs differ: is a seed missing?"
+        ),
+        Finding("some items are told apart", None if apart else "all items of each query get the same judgement"),
+    ]
 
 
 def _stable(

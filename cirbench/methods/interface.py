@@ -6,6 +6,8 @@ metrics and files; it never asks which method it has. A method never sees a labe
 Required are a `MethodSpec` and the two ``encode_*`` functions of `Method`. Everything else is a capability of its own
 that a method may have: `Scorer`, `GalleryFitted`, and the training objective that the SPEC names
 (`cirbench.training.interface`).
+
+A `Reranker` is a method of the second stage: it encodes nothing, and orders anew what a first stage found.
 """
 
 from __future__ import annotations
@@ -23,13 +25,28 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from PIL import Image
 
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.backbones.interface import Backbone
-    from cirbench.protocol import Item, Query
+    from cirbench.protocol import ImageSource, Item, Query
     from cirbench.training.interface import TrainingParameters
 
-__all__ = ["Converter", "GalleryFitted", "Method", "MethodFactory", "MethodSpec", "Parameters", "Scorer"]
+__all__ = [
+    "Calls",
+    "ComposedQuery",
+    "Converter",
+    "CountsCalls",
+    "GalleryFitted",
+    "Method",
+    "MethodFactory",
+    "MethodSpec",
+    "Parameters",
+    "Picture",
+    "Reranker",
+    "RerankerFactory",
+    "Scorer",
+]
 
 Disclosure = Literal["yes", "no", "unknown"]
 TrainsOn = Literal["pairs", "images", "texts", "features", "pair-features", "triplets", "triplet-features"]
@@ -69,6 +86,8 @@ class MethodSpec:
         uses_triplets: Whether it was trained on composed triplets.
         transductive: Whether an answer depends on other gallery items or other queries than its own; where parameters
             decide it, a function of them.
+        reranks: Whether it is a `Reranker`, which orders anew what another method found; asked for by ``--rerank``.
+        oracle: Whether it knows the ground truths. What it gives is an upper bound, and never stands on a board.
     """
 
     name: str
@@ -90,6 +109,8 @@ class MethodSpec:
     uses_llm: Disclosure = "no"
     uses_triplets: Disclosure = "no"
     transductive: Disclosure | Callable[[Any], bool] = "no"
+    reranks: bool = False
+    oracle: bool = False
 
     @property
     def needs_triplets(self) -> bool:
@@ -141,6 +162,101 @@ class GalleryFitted(Protocol):
         ...
 
 
+class Picture:
+    """An image without a name: its pixels, and a digest by which equal images are known."""
+
+    __slots__ = ("_image",)
+
+    def __init__(self, image: ImageSource) -> None:
+        self._image = image
+
+    @property
+    def content(self) -> str:
+        """Sha256 (hex) of what determines the pixels."""
+        return self._image.content
+
+    def open(self) -> Image.Image:
+        """Decode or render the image as RGB, with nothing of its file but the pixels.
+
+        Raises:
+            MissingData: The image is absent or cannot be decoded; the message names it.
+        """
+        from PIL import Image
+
+        pixels = self._image.open().convert("RGB")
+        return Image.frombytes("RGB", pixels.size, pixels.tobytes())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ComposedQuery:
+    """What a re-ranker sees of a query: no id, and no name of a file.
+
+    Attributes:
+        reference: The image to start from.
+        captions: All relative captions as annotated.
+        category: See `Query`.
+        shared_concept: See `Query`.
+    """
+
+    reference: Picture
+    captions: tuple[str, ...]
+    category: str | None = None
+    shared_concept: str | None = None
+
+    @classmethod
+    def of(cls, query: Query) -> ComposedQuery:
+        """Take the pixels and the texts of a query."""
+        return cls(Picture(query.reference.image), query.captions, query.category, query.shared_concept)
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Orders anew the first items that another method found for a query."""
+
+    def rerank(
+        self, query: ComposedQuery, items: Sequence[Picture], scores: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Judge items, (K,) float32, higher is better; equal values keep the order of the first stage.
+
+        Args:
+            query: The query.
+            items: What the first stage found, best first, without what the protocol excludes; or the query's group.
+            scores: The first stage's scores of ``items``, (K,): minus the rank where it has none, NaN for members of
+                a group that are not among the first items.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Calls:
+    """How often a model is asked.
+
+    Attributes:
+        asked: Answers that are needed, recorded or not.
+        recorded: Those of them that are recorded already, and cost nothing.
+    """
+
+    asked: int
+    recorded: int = 0
+
+    def __add__(self, other: Calls) -> Calls:
+        return Calls(self.asked + other.asked, self.recorded + other.recorded)
+
+    @property
+    def new(self) -> int:
+        """Those that a model is still to be asked for."""
+        return self.asked - self.recorded
+
+
+@runtime_checkable
+class CountsCalls(Protocol):
+    """A re-ranker that can say beforehand what it costs; the others count as one call for each list."""
+
+    def count_calls(self, query: ComposedQuery, items: Sequence[Picture]) -> Calls:
+        """Count the answers that `Reranker.rerank` needs for these items, and ask for none of them."""
+        ...
+
+
 class MethodFactory(Protocol):
     """What `MethodSpec.implementation` names."""
 
@@ -151,6 +267,20 @@ class MethodFactory(Protocol):
             encoder: The backbone with the feature store; ``None`` where the SPEC does not need one and none is given.
             parameters: Of the type that the SPEC names.
             checkpoint: Folder of a trained method's checkpoint.
+        """
+        ...
+
+
+class RerankerFactory(Protocol):
+    """What `MethodSpec.implementation` names for a re-ranker."""
+
+    def __call__(self, encoder: Encoder | None, parameters: Any, *, device: str) -> Reranker:
+        """Build the re-ranker, without loading what it may never be asked for.
+
+        Args:
+            encoder: The backbone with the feature store; ``None`` where the SPEC does not need one.
+            parameters: Of the type that the SPEC names.
+            device: For a model of its own: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         """
         ...
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirbench.errors import CirbenchError, MethodFailed, UnknownName, UsageError
-from cirbench.methods.interface import GalleryFitted, Scorer
+from cirbench.errors import CirbenchError, MethodFailed, PluginFailed, UnknownName, UsageError, quoted
+from cirbench.methods.interface import Calls, CountsCalls, GalleryFitted, Reranker, Scorer
 from cirbench.support.console import typed
 from cirbench.support.parameters import parse
 from cirbench.support.plugins import load_object
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.backbones.features.encoder import Encoder
-    from cirbench.methods.interface import Method, MethodSpec, Parameters
+    from cirbench.methods.interface import ComposedQuery, Method, MethodSpec, Parameters, Picture
     from cirbench.protocol import Item, Query
 
 _BLOCK = 4096
@@ -129,6 +129,47 @@ class Checked:
         )
 
 
+class CheckedReranker:
+    """A re-ranker whose judgements are float32, finite, and as many as there are items."""
+
+    def __init__(self, reranker: Reranker, name: str) -> None:
+        self._reranker = reranker
+        self._name = name
+
+    def rerank(
+        self, query: ComposedQuery, items: Sequence[Picture], scores: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Judge items, (K,).
+
+        Raises:
+            MethodFailed: The re-ranker raised, or returned something else than such an array.
+        """
+        try:
+            judged: Any = self._reranker.rerank(query, items, scores)
+        except CirbenchError:
+            raise
+        except Exception as error:
+            raise self._failed(f"raised {type(error).__name__}: {error}", query) from error
+        if not isinstance(judged, np.ndarray) or judged.dtype != np.float32:
+            found = f"{judged.dtype} values" if isinstance(judged, np.ndarray) else f"a {type(judged).__name__}"
+            raise self._failed(f"returned {found} instead of a float32 array", query)
+        if judged.shape != (len(items),):
+            raise self._failed(f"returned the shape {judged.shape} for {len(items)} items", query)
+        if broken := int(np.count_nonzero(~np.isfinite(judged))):
+            raise self._failed(f"judged {broken} of {len(items)} items as NaN or infinite", query)
+        return judged
+
+    def count_calls(self, query: ComposedQuery, items: Sequence[Picture]) -> Calls:
+        """Count the calls of a model; one for a re-ranker that does not say."""
+        return self._reranker.count_calls(query, items) if isinstance(self._reranker, CountsCalls) else Calls(1)
+
+    def _failed(self, what: str, query: ComposedQuery) -> MethodFailed:
+        return MethodFailed(
+            f"The re-ranker {self._name} {what}, for the query {quoted(' and '.join(query.captions))}.",
+            hint=f"`cirbench check method {typed(self._name)}` looks for more of this kind.",
+        )
+
+
 def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str | None = None) -> Parameters:
     """Build a method's parameters from texts (``--set key=value``) or TOML values.
 
@@ -181,16 +222,7 @@ def build(spec: MethodSpec, encoder: Encoder | None, parameters: Parameters, che
             raise UsageError(f"The method {spec.name} is not trained, so it takes no checkpoint.")
         assert encoder is not None
         open_checkpoint(checkpoint, method=spec.name, backbone=encoder.backbone.identity)
-    factory = load_object(spec.implementation, owner=f"the method {spec.name}")
-    try:
-        method: Method = factory(encoder, parameters, checkpoint)
-    except CirbenchError:
-        raise
-    except Exception as error:
-        raise MethodFailed(
-            f"The method {spec.name} cannot be built: {type(error).__name__}: {error}",
-            hint=f"`cirbench check method {typed(spec.name)}` says more.",
-        ) from error
+    method = _built(spec, encoder, parameters, checkpoint)
     if isinstance(method, GalleryFitted) and spec.transductive == "no":
         raise MethodFailed(
             f"The method {spec.name} wants to see the whole gallery (fit_gallery), and its SPEC says that it is not "
@@ -198,3 +230,37 @@ def build(spec: MethodSpec, encoder: Encoder | None, parameters: Parameters, che
             hint='Write transductive="yes" in the SPEC, or a function of the parameters.',
         )
     return checked(method, spec.name, transductive=spec.transductive_with(parameters) != "no")
+
+
+def build_reranker(
+    spec: MethodSpec, encoder: Encoder | None, parameters: Parameters, *, device: str = "auto"
+) -> CheckedReranker:
+    """Build a re-ranker, on an encoder where it needs one; what it returns is checked from then on.
+
+    Raises:
+        UsageError: A backbone is needed and not given.
+        PluginFailed: It has no function ``rerank``, or cannot be imported.
+        MethodFailed: It fails.
+    """
+    if encoder is None and "backbone" in spec.needs:
+        raise UsageError(f"The re-ranker {spec.name} needs a backbone.", hint="Give one: --backbone NAME")
+    reranker = _built(spec, encoder, parameters, device=device)
+    if not isinstance(reranker, Reranker):
+        raise PluginFailed(
+            f"The SPEC of {spec.name} says that it re-ranks, and it has no function rerank.",
+            hint="docs/guides/re-ranking.md shows one.",
+        )
+    return CheckedReranker(reranker, spec.name)
+
+
+def _built(spec: MethodSpec, *arguments: Any, **named: Any) -> Any:
+    factory = load_object(spec.implementation, owner=f"the method {spec.name}")
+    try:
+        return factory(*arguments, **named)
+    except CirbenchError:
+        raise
+    except Exception as error:
+        raise MethodFailed(
+            f"The method {spec.name} cannot be built: {type(error).__name__}: {error}",
+            hint=f"`cirbench check method {typed(spec.name)}` says more.",
+        ) from error

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset
-from cirbench.errors import UsageError, quoted
+from cirbench.errors import MissingData, UsageError, quoted
 from cirbench.methods.loading import parse_parameters
-from cirbench.methods.registry import find_baselines, find_method
+from cirbench.methods.registry import find_baselines, find_method, load_methods
 from cirbench.methods.training import training_parameters
 from cirbench.support.console import typed
-from cirbench.support.parameters import read_options, require_numbers
+from cirbench.support.parameters import read_options, read_toml, require_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Settings: TypeAlias = dict[str, str | int | float | bool]
 
-_SECTIONS = ("set", "train")
+_SECTIONS = ("set", "train", "rerank_set")
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything that can be asked of ``cirbench run``; field names are the option names.
 
     Attributes:
-        method: Names of methods, or ``package.module:Class``, or ``file.py:Class``.
+        method: Names of methods, or ``package.module:Class``, or ``file.py:Class``; none beside ``first_stage``.
         dataset: Name of a data set, or the folder of your own.
         split: Split of the data set; its default one if not given.
         protocol: A protocol id, instead of the data set's default one for the split.
@@ -50,6 +50,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         set: Parameters of the methods.
         train: Parameters of the training, for a method that is trained first.
         train_data: What it is trained on; what comes with ``scenes`` if not given there.
+        rerank: Name of a re-ranker that orders anew what the methods, or the first stages, found.
+        first_stage: Folders of finished runs, or patterns of them, that are re-ranked in place of the methods' runs.
+        rerank_top: How many items of each query the re-ranker is shown; for several numbers a run for each.
+        rerank_set: Parameters of the re-ranker.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: Number format in which the towers compute.
         batch_size: Images or texts at once; 0 chooses one.
@@ -62,7 +66,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         data_root: Folder with the annotations; CIRBENCH_DATA if not given.
     """
 
-    method: tuple[str, ...]
+    method: tuple[str, ...] = ()
     dataset: str
     split: str | None = None
     protocol: str | None = None
@@ -76,6 +80,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     set: Settings = {}
     train: Settings = {}
     train_data: str | None = None
+    rerank: str | None = None
+    first_stage: tuple[str, ...] = ()
+    rerank_top: tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = (50,)
+    rerank_set: Settings = {}
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -103,16 +111,76 @@ def read_config(file: Path | None, options: dict[str, Any]) -> RunConfig:
         values["method"] = [name.strip() for name in values["method"].split(",") if name.strip()]
     if isinstance(values.get("seeds"), str):
         values["seeds"] = parse_seeds(values["seeds"])
+    values = _rerank_options(values)
     if values.get("seeds") and values.get("seed") is not None:
         raise UsageError("--seed and --seeds exclude each other.", hint="Leave out one of them.")
     for required, example in (("method", "pli"), ("dataset", "scenes")):
-        if not values.get(required):
+        if not values.get(required) and not (required == "method" and values.get("first_stage")):
             raise UsageError(f"--{required} is missing.", hint=f"For instance: --{required} {example}")
     try:
         require_numbers(values)
         return msgspec.convert(values, RunConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"The configuration does not fit: {error}.", hint="See `cirbench run --help`.") from error
+
+
+def _rerank_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Check the options of a second stage against each other, and take from its first one on what that was run.
+
+    Raises:
+        UsageError: They do not belong together.
+        MissingData: There is no such run.
+    """
+    if isinstance(top := values.get("rerank_top"), str):
+        values = {**values, "rerank_top": _parse_tops(top)}
+    elif isinstance(top, int):
+        values = {**values, "rerank_top": [top]}
+    if not values.get("rerank"):
+        for name in ("first_stage", "rerank_top", "rerank_set"):
+            if values.get(name):
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} goes with --rerank.", hint="Name a re-ranker: --rerank judge")
+        return values
+    if not values.get("first_stage"):
+        return values
+    for name in ("method", "checkpoint", "set", "train", "train_data", "seeds", "allow_missing"):
+        if values.get(name):
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"--{option} is for methods that are run here, and --first-stage names finished runs.",
+                hint="Leave out one of them.",
+            )
+    if isinstance(values["first_stage"], str):
+        values = {**values, "first_stage": [values["first_stage"]]}
+    if values.get("dataset"):
+        return values
+    said = _configuration(values["first_stage"][0])
+    taken = {name: said.get(name) for name in ("dataset", "protocol", "data_root")}
+    return {**taken, **{name: value for name, value in values.items() if value is not None}}
+
+
+def _configuration(run: str) -> dict[str, Any]:
+    """What a run, or the first of a pattern of runs, was asked for by.
+
+    Raises:
+        MissingData: There is no finished run.
+    """
+    path = Path(run, "config.toml")
+    base = Path(path.anchor or ".")
+    found = [path] if path.is_file() else sorted(base.glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+    if not found:
+        raise MissingData(f"There is no finished run in {run}.", hint="See `cirbench list runs`.")
+    return read_toml(found[0])
+
+
+def _parse_tops(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and int(part) for part in parts):
+        raise UsageError(
+            f"--rerank-top takes numbers from 1 on, separated by commas, not {quoted(text)}.",
+            hint="For instance: --rerank-top 50, or --rerank-top 10,25,50 for three runs.",
+        )
+    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -150,7 +218,7 @@ def to_command(config: RunConfig, **changes: object) -> str:
         if isinstance(value, dict):
             for key, setting in value.items():
                 words += [option, typed(f"{key}={setting}")]
-        elif name == "baselines":
+        elif name in ("baselines", "first_stage"):
             words += [word for folder in value for word in (option, typed(folder))]
         elif value is True:
             words.append(option)
@@ -205,6 +273,7 @@ class Resolved:
         entrants: The untrained baselines, which everything else is compared with, and then what was asked for.
         asked: The names of the methods that were asked for.
         training_data: What methods are trained on; ``None`` where there is nothing but what the data set brings.
+        reranker: The second stage; ``None`` for none.
     """
 
     config: RunConfig
@@ -213,6 +282,7 @@ class Resolved:
     entrants: tuple[Entrant, ...]
     asked: tuple[str, ...]
     training_data: str | None
+    reranker: Entrant | None = None
 
     @property
     def needs_images(self) -> bool:
@@ -257,8 +327,15 @@ def resolve(
     entry = entry or choose_protocol(config.dataset, split=config.split, protocol=config.protocol)
     asked = {name: (given or {}).get(name) or find_method(name) for name in config.method}
     references = {spec.name: name for name, spec in asked.items()}
-    backbone = _backbone(config, [*asked.values()])
-    usual = entry.labelled and backbone is not None and not config.baselines
+    reranker = _reranker(config, given or {})
+    for spec in asked.values():
+        if spec.reranks:
+            raise UsageError(
+                f"{spec.name} re-ranks what another method found, and finds nothing by itself.",
+                hint=f"Give --rerank {typed(spec.name)} beside another --method, or with --first-stage RUN.",
+            )
+    backbone = _backbone(config, [*asked.values(), *([] if reranker is None else [reranker.spec])])
+    usual = entry.labelled and backbone is not None and not config.baselines and bool(asked)
     baselines = [spec for spec in find_baselines().values() if usual or spec.name in references]
     specs = {spec.name: spec for spec in [*baselines, *asked.values()]}
     trained = [spec for spec in specs.values() if spec.trainer is not None and config.checkpoint is None]
@@ -280,7 +357,26 @@ def resolve(
                     seed,
                 )
             )
-    return Resolved(config, entry, backbone, tuple(entrants), tuple(references), config.train_data)
+    return Resolved(config, entry, backbone, tuple(entrants), tuple(references), config.train_data, reranker)
+
+
+def _reranker(config: RunConfig, given: Mapping[str, MethodSpec]) -> Entrant | None:
+    """The second stage that is asked for.
+
+    Raises:
+        UnknownName: There is no such re-ranker, or it has no such parameter.
+        UsageError: It is a method of the first stage.
+    """
+    if config.rerank is None:
+        return None
+    spec = given.get(config.rerank) or find_method(config.rerank)
+    if not spec.reranks:
+        able = [each.name for each in load_methods()[0].values() if each.reranks]
+        raise UsageError(
+            f"{spec.name} finds items by itself, and does not re-rank what another method found.",
+            hint=f"Re-rankers: {', '.join(able) or 'none are installed'}.",
+        )
+    return Entrant(config.rerank, spec, parse_parameters(spec, config.rerank_set), None, config.seed)
 
 
 def _backbone(config: RunConfig, asked: Sequence[MethodSpec]) -> str | None:

@@ -30,7 +30,8 @@ from cirbench.metrics import Measure, Measurement
 from cirbench.metrics.measure import per_query
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import parse_label, parts_of
-from cirbench.runs.predictions.lists import write_jsonl, write_qrels, write_trec
+from cirbench.ranking.task import Ranking
+from cirbench.runs.predictions.lists import read_rankings, write_jsonl, write_qrels, write_trec
 from cirbench.runs.record import IDENTITY, RESULT, Identity
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_field, seal
 from cirbench.support.arrays import Ragged, read_archive, to_archive
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from cirbench.runs.schema import BackboneRecord
 
 PER_QUERY = "per_query.npz"
+PREDICTIONS = "predictions.jsonl"
 CONFIG = "config.toml"
 
 
@@ -159,7 +161,7 @@ def save_run(
         CirbenchError: The folder cannot be written, or the disk is full.
     """
     write_bytes(folder / PER_QUERY, _per_query(evaluation, protocol))
-    write_jsonl(folder / "predictions.jsonl", protocol, evaluation.ranking)
+    write_jsonl(folder / PREDICTIONS, protocol, evaluation.ranking)
     write_trec(folder / "run.trec", protocol, evaluation.ranking)
     if protocol.labels is not None:
         write_qrels(folder / "qrels.trec", protocol)
@@ -345,14 +347,8 @@ def load_baselines(names: Sequence[str | Path], protocol: EvaluationProtocol) ->
         MissingData: There is no finished run, or it is damaged.
         UsageError: They are of another protocol, of a part of it, or of different backbones.
     """
-    runs = [load_run(folder) for name in names for folder in _folders(name)]
+    runs = load_runs(names, protocol)
     for run in runs:
-        if run.result.protocol.digest != protocol.digest:
-            raise UsageError(
-                f"{run.folder} is a run on {run.result.protocol.name} ({run.result.protocol.digest[:8]}), and this is "
-                f"{protocol.name} ({protocol.digest[:8]}).",
-                hint="Give runs on the same protocol.",
-            )
         if run.result.counts.partial:
             raise UsageError(f"{run.folder} is a partial run.", hint="Run it again on everything.")
     backbones = {run.result.backbone.digest: run.result.backbone.name for run in runs}
@@ -363,6 +359,54 @@ def load_baselines(names: Sequence[str | Path], protocol: EvaluationProtocol) ->
         )
     order = [spec.name for spec in find_baselines().values()]
     return tuple(sorted(runs, key=lambda run: [*order, run.result.method.name].index(run.result.method.name)))
+
+
+def load_runs(names: Sequence[str | Path], protocol: EvaluationProtocol) -> list[Run]:
+    """Load runs by their folders, or patterns of them, which must be on ``protocol``, as it is here.
+
+    Raises:
+        MissingData: There is no finished run, or it is damaged.
+        UsageError: One is of another protocol, or of another version of it.
+    """
+    runs = [load_run(folder) for name in names for folder in _folders(name)]
+    for run in runs:
+        if run.result.protocol.digest != protocol.digest:
+            raise UsageError(
+                f"{run.folder} is a run on {run.result.protocol.name} ({run.result.protocol.digest[:8]}), and this is "
+                f"{protocol.name} ({protocol.digest[:8]}).",
+                hint="Give runs on the same protocol.",
+            )
+    return runs
+
+
+def load_ranking(run: Run, protocol: EvaluationProtocol) -> Ranking:
+    """Read the ranking that a run keeps: of each query the first items, and the exact ranks of the ground truths.
+
+    Args:
+        run: On the protocol, or on its first queries.
+        protocol: With the gallery that was ranked.
+
+    Raises:
+        CorruptFile: A file is damaged.
+    """
+    assert protocol.gallery is not None
+    arrays = read_archive(run.folder / PER_QUERY, hint=_AGAIN)
+    lists = {} if protocol.groups is None else read_rankings(run.folder / PREDICTIONS).group_rankings
+    groups = [lists[query] for query in run.query_ids] if lists else []
+    group_top_QK = None
+    if groups:
+        group_top_QK = np.full((len(groups), max(map(len, groups))), -1, dtype=np.int64)
+        for place, names in enumerate(groups):
+            group_top_QK[place, : len(names)] = [protocol.gallery.positions[name] for name in names]
+    offsets = arrays["relevant_offsets"]
+    return Ranking(
+        top_QK=arrays["top_QK"].astype(np.int64),
+        scores_QK=arrays["scores_QK"],
+        relevant_ranks=Ragged(arrays["relevant_ranks"], offsets),
+        relevant_ties=Ragged(arrays["relevant_ties"], offsets),
+        group_ranks_Q=run.group_ranks_Q,
+        group_top_QK=group_top_QK,
+    )
 
 
 def backbone_of(runs: Sequence[Run]) -> BackboneRecord | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cirbench.metrics.statistics import Interval
     from cirbench.support.files import Migration
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +127,7 @@ class MethodRecord(Record, frozen=True):
         selected_on: What the checkpoint's card says it was selected on, or ``None``.
         training: The training parameters on the checkpoint's card, or ``None``.
         overlap: How many images of the protocol it was trained on; ``None`` for none that are known.
+        oracle: True where it knows the ground truths, so that its numbers are upper bounds; else ``None``.
     """
 
     name: str
@@ -143,6 +144,7 @@ class MethodRecord(Record, frozen=True):
     selected_on: str | None = None
     training: dict[str, Any] | None = None
     overlap: int | None = None
+    oracle: bool | None = None
 
 
 class ProtocolRecord(Record, frozen=True):
@@ -235,6 +237,56 @@ class Scored(Record, frozen=True):
         return f"scored from {kind} that were made elsewhere"
 
 
+class Reranking(Record, frozen=True):
+    """How the first items of another run were ordered anew.
+
+    Attributes:
+        reranker: Name of the re-ranker.
+        k: How many items of each query it was shown.
+        first_stage: Digest of the other run.
+        recall: Recall@k of the first stage, in percent, which the new order cannot exceed; ``None`` without labels.
+        at_most: The headline of the best order of the same items, in percent; ``None`` without labels.
+        queries: For how many queries something was judged.
+        calls: How many answers of a model that needed, those of groups included.
+        recorded: How many of these were recorded before.
+        seconds: The time that the others took.
+        undecided: For how many queries all of several items got the same judgement, so that their order stayed.
+    """
+
+    reranker: str
+    k: int
+    first_stage: str
+    recall: float | None
+    at_most: float | None
+    queries: int
+    calls: int
+    recorded: int
+    seconds: float
+    undecided: int
+
+    def __str__(self) -> str:
+        bounds = "" if self.recall is None else f" Recall@{self.k} before it {self.recall:.2f},"
+        bounds += "" if self.at_most is None else f" headline after it at most {self.at_most:.2f},"
+        seconds = self.seconds_per_query
+        time = "recorded before" if seconds is None else f"{seconds:.3g} s"
+        undecided = f"; {self.undecided} of {self.queries} queries left undecided" if self.undecided else ""
+        return (
+            f"the first {self.k} of each query re-ranked by {self.reranker};{bounds} {self.calls_per_query:.1f} "
+            f"answers a query, {time}{undecided}"
+        )
+
+    @property
+    def calls_per_query(self) -> float:
+        """Answers that a query needs."""
+        return self.calls / max(1, self.queries)
+
+    @property
+    def seconds_per_query(self) -> float | None:
+        """The time of these, by that of the answers that were not recorded; ``None`` where all were."""
+        new = self.calls - self.recorded
+        return self.seconds / new * self.calls_per_query if new else None
+
+
 class Result(Record, frozen=True, kw_only=True):
     """What a run found, and everything needed to find it again.
 
@@ -253,6 +305,7 @@ class Result(Record, frozen=True, kw_only=True):
         created: UTC time, ISO 8601.
         lost: Ids of the images that were missing or broken, where that was allowed.
         scored: From what, where the ranking was made elsewhere; ``None`` where a method of this harness made it.
+        reranking: Of what, where it is another run's ranking in a new order; ``None`` for a first stage.
         additional: Numbers beside those of the protocol, in no way part of what was run.
         files: Sha256 of each file beside this one.
         digests: Sha256 of each other field, so that an edited one is noticed and named; see `seal`.
@@ -272,6 +325,7 @@ class Result(Record, frozen=True, kw_only=True):
     created: str
     lost: list[str] = []
     scored: Scored | None = None
+    reranking: Reranking | None = None
     additional: list[AdditionalValue] = []
     files: dict[str, str] = {}
     digests: dict[str, str] = {}
@@ -346,10 +400,16 @@ def _scored_elsewhere(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "schema_version": 5, "scored": None}
 
 
+def _one_stage(result: dict[str, Any]) -> dict[str, Any]:
+    """5 to 6: a result says whether it is another run's ranking in a new order; up to then none was."""
+    return {**result, "schema_version": 6, "reranking": None}
+
+
 MIGRATIONS: Mapping[int, Migration] = {
     1: _selection_and_training,
     2: _names_of_training_parameters,
     3: _other_intervals,
     4: _scored_elsewhere,
+    5: _one_stage,
 }
 """By version, the way to the next one."""

@@ -152,7 +152,7 @@ def read_score_config(file: Path | None, options: dict[str, Any]) -> ScoreConfig
 
 def config_of(run: Run) -> RunConfig | ScoreConfig:
     """What a run was asked for by."""
-    if run.result.scored is None:
+    if run.result.scored is None or run.result.reranking is not None:
         return read_config(run.folder / CONFIG, {})
     return msgspec.convert(
         read_options(run.folder / CONFIG, {}, fields=ScoreConfig.__struct_fields__, sections=()), ScoreConfig

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import Disclosure, Method
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.config import RunConfig
+    from cirbench.runs.reranking import Second
     from cirbench.runs.schema import BackboneRecord
     from cirbench.support.memo import Signature
     from cirbench.training.data import Kind, Source
@@ -102,7 +103,8 @@ class Session:
                 line for run in self.baselines for line in entry_lines("there", run.result.method.name, str(run.folder))
             )
             planned = (line for each in entrants for line in self._planned(each))
-            return [*self.ground.describe(), *others, *given, *planned, *([same] if same else [])]
+            second = self._planned_second()
+            return [*self.ground.describe(), *others, *given, *planned, *second, *([same] if same else [])]
         to_do = (line for each in entrants for line in self._to_do(each))
         return [*need_lines(self.needs), *to_do, *([same] if same else []), *then_lines(self.resolved, self.needs)]
 
@@ -124,6 +126,13 @@ class Session:
                     hint="Give runs on the same backbone, or --baselines none.",
                 )
         return runs
+
+    @cached_property
+    def _second(self) -> Second | None:
+        """The second stage, where there is one."""
+        from cirbench.runs.reranking import Second
+
+        return None if self.resolved.reranker is None else Second(self.resolved, self.ground)
 
     @cached_property
     def backbone(self) -> BackboneRecord:
@@ -155,15 +164,21 @@ class Session:
                     console.say(same)
                 # Everything is planned, and trained, before anything is evaluated: a mistake costs no time.
                 given = self.baselines
+                if self._second is not None:
+                    self._second.require_depth()
+                    given = (*given, *self._second.first_stages)
                 jobs = [self.job(entrant, self._checkpoint(entrant)) for entrant in self.resolved.entrants]
             runs = (*given, *(self._finished(job, force=force) for job in jobs))
+            if self._second is not None:
+                asked = [run for run in runs if run.result.method.name in self.resolved.asked]
+                runs += tuple(self._second.run([*self._second.first_stages, *asked], force=force))
         if key is not None and self._files is not None:
             memo.keep(key, [[str(run.folder), run.result.digest] for run in runs], self._files)
         return runs
 
     def _key(self) -> str | None:
         """What decides which runs are meant, but for the content of files; ``None`` where that is more than this."""
-        if get_context().world_size > 1 or self.resolved.config.allow_missing:
+        if get_context().world_size > 1 or self.resolved.config.allow_missing or self._second is not None:
             return None
         entrants = [(each.reference, each.parameters, each.training, each.seed) for each in self.resolved.entrants]
         asked = [self.resolved.config, self.resolved.entry.id, self.resolved.backbone, entrants]
@@ -245,19 +260,32 @@ class Session:
 
     def _planned(self, entrant: Entrant) -> Iterator[str]:
         """Say what will be done with a method, everything being there."""
-        name, seed, checkpoint = entrant.spec.name, self._seed(entrant), self._given_checkpoint(entrant)
-        if entrant.training is not None:
-            request = self._training(entrant)
-            if not request.is_done:
-                text = f"trains first, into {request.folder}; then encodes the gallery and evaluates"
-                yield from entry_lines("to do", name, f"{seed}{text}")
-                return
-            checkpoint = request.folder
-        job = self.job(entrant, checkpoint)
-        if job.done:
+        name, seed, job = entrant.spec.name, self._seed(entrant), self._known_job(entrant)
+        if job is None:
+            text = f"trains first, into {self._training(entrant).folder}; then encodes the gallery and evaluates"
+            yield from entry_lines("to do", name, f"{seed}{text}")
+        elif job.done:
             yield from entry_lines("there", name, f"{seed}finished, in {job.folder}")
         else:
             yield from entry_lines("to do", name, f"{seed}evaluates, into {job.folder}")
+
+    def _planned_second(self) -> Iterator[str]:
+        """Say what will be re-ranked, everything being there."""
+        if self._second is None:
+            return
+        self._second.require_depth()
+        asked = [each for each in self.resolved.entrants if each.spec.name in self.resolved.asked]
+        jobs = [self._known_job(each) for each in asked]
+        finished = [load_run(job.folder) for job in jobs if job is not None and job.done]
+        left = [each.spec.name for each, job in zip(asked, jobs, strict=True) if job is None or not job.done]
+        yield from self._second.plan([*self._second.first_stages, *finished], left)
+
+    def _known_job(self, entrant: Entrant) -> Job | None:
+        """The evaluation of a method; ``None`` where it has to be trained first."""
+        if entrant.training is None:
+            return self.job(entrant, self._given_checkpoint(entrant))
+        request = self._training(entrant)
+        return self.job(entrant, request.folder) if request.is_done else None
 
     def _checkpoint(self, entrant: Entrant) -> Path | None:
         """The checkpoint of a trained method: the given one, or one that is trained now and kept."""

@@ -204,7 +204,7 @@ def read_options(
         UsageError: It is not TOML.
         UnknownName: It has a key that is not one of ``fields``.
     """
-    values = {} if file is None else _read_toml(file)
+    values = {} if file is None else read_toml(file)
     for key in values:
         if key not in fields:
             raise UnknownName(f"key in {file}", key, fields)
@@ -216,7 +216,13 @@ def read_options(
     return {**values, **chosen, **combined}
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        MissingData: It cannot be read.
+        UsageError: It is not TOML.
+    """
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
