@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test quick lint site browser chromium picture bench coverage gpu clean
+.PHONY: demo test quick lint site docs browser chromium picture bench coverage gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/cirbench run --method pli --dataset scenes
@@ -22,6 +22,10 @@ lint: $(VENV)/installed-dev
 
 site: $(VENV)/installed
 	$(BIN)/cirbench leaderboard build --output build/site
+
+docs: $(VENV)/installed-dev
+	$(BIN)/python docs/site/gather.py build/docs-source
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs/site build/docs-source build/docs
 
 browser: $(VENV)/installed-dev chromium
 	$(BIN)/pytest tests/browser
