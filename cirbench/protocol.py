@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from typing import Protocol as Interface
 
 from cirbench.errors import MissingData
+from cirbench.metrics.table import NO_CUTOFF
 from cirbench.support.files import digest
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class EvaluationProtocol:
     @property
     def depth(self) -> int:
         """How many gallery items per query are kept: the deepest cut-off of any measure, and at least 50."""
-        return max([50, *(measure.k for measure in self.measures)])
+        return max([50, *(measure.k for measure in self.measures if measure.k != NO_CUTOFF)])
 
     @cached_property
     def fields(self) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from cirbench.benchmarks import choose_protocol, load_protocol
 from cirbench.cli import BY, METRIC, WIDE
 from cirbench.errors import UsageError
 from cirbench.methods.interface import Disclosure, Supervision
+from cirbench.metrics.table import NO_CUTOFF
 from cirbench.support.console import print_lines, print_table, say, typed
 
 if TYPE_CHECKING:
@@ -289,6 +290,10 @@ def _notes(score: Score) -> list[str]:
     if score.tied_relevant:
         lines.append(f"{score.tied_relevant} ground truths share their exact score with another candidate.")
     if score.not_measured:
-        names = ", ".join(str(measure) for measure in score.not_measured)
-        lines.append(f"Not measured, since these predictions do not rank the groups: {names}.")
+        whole = [str(measure) for measure in score.not_measured if measure.k == NO_CUTOFF]
+        groups = [str(measure) for measure in score.not_measured if measure.k != NO_CUTOFF]
+        if groups:
+            lines.append(f"Not measured, since these predictions do not rank the groups: {', '.join(groups)}.")
+        if whole:
+            lines.append(f"Not measured, since it needs the full ranking: {', '.join(whole)}.")
     return lines

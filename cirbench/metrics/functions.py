@@ -77,6 +77,37 @@ def average_precision_at(ranks: Ragged[np.int64], k: int) -> NDArray[np.float64]
     return values_Q
 
 
+def full_average_precision(ranks: Ragged[np.int64], *, trapezoidal: bool) -> NDArray[np.float64]:
+    """Return the average precision over the whole ranking of each query.
+
+    The plain one is the mean over all n ground truths of the precision j/r at the rank r of the j-th one found, as in
+    TREC's evaluation. The trapezoidal one takes the mean of the precision at r and just before it, (j-1)/(r-1), and 1
+    before the first rank, as the evaluation of Oxford buildings did (Philbin et al., CVPR 2007): one ground truth at
+    rank r > 1 counts 1/r in the plain one and 1/(2r) in the other, so that the two are never compared. The public code
+    of i-CIR and FREEDOM adds 1e-5 to n, which moves no value by more than its 1e-5th part, and is left out here.
+
+    Args:
+        ranks: Per query, the ranks of all its ground truths, in any order; one that is `UNRANKED` counts 0.
+        trapezoidal: Which of the two.
+
+    Returns:
+        (Q,) fractions; NaN for a query without ground truths.
+    """
+    row = ranks.row_of_value
+    ascending = ranks.values[np.lexsort((ranks.values, row))].astype(np.float64)
+    found_so_far = 1.0 + np.arange(len(row)) - ranks.offsets[row]
+    precision = found_so_far / ascending
+    if trapezoidal:
+        before = np.ones(len(row))
+        np.divide(found_so_far - 1, ascending - 1, out=before, where=ascending > 1)
+        precision = (precision + before) / 2
+    precision[ascending >= UNRANKED] = 0.0
+    total_Q = np.bincount(row, weights=precision, minlength=len(ranks))
+    values_Q = np.full(len(ranks), np.nan)
+    np.divide(total_Q, ranks.lengths, out=values_Q, where=ranks.lengths > 0)
+    return values_Q
+
+
 def fractional_recall_at(ranks: Ragged[np.int64], k: int) -> NDArray[np.float64]:
     """Return the share of each query's ground truths that is among the first ``k``; 0.0 where it has none.
 
@@ -187,6 +218,23 @@ MEAN_AVERAGE_PRECISION = Metric(
     "CIRCO: Baldrati et al., ICCV 2023, section 5.1, equation 6",
     lambda ranks, k: average_precision_at(ranks.relevant, k),
     on_all=True,
+)
+FULL_AVERAGE_PRECISION = Metric(
+    "mAP_full",
+    "The mean over queries of the precision at each ground truth, over the whole ranking.",
+    "TREC: Voorhees and Harman, 2005, chapter 3",
+    lambda ranks, _k: full_average_precision(ranks.relevant, trapezoidal=False),
+    on_all=True,
+    fixed_k=NO_CUTOFF,
+)
+TRAPEZOIDAL_AVERAGE_PRECISION = Metric(
+    "mAP_trapezoidal",
+    "The mean over queries of the area under the curve of precision over recall, by the trapezoidal rule, over the "
+    "whole ranking.",
+    "Public evaluations of FREEDOM, WACV 2025, and i-CIR: Psomas et al., NeurIPS 2025; first Philbin et al., CVPR 2007",
+    lambda ranks, _k: full_average_precision(ranks.relevant, trapezoidal=True),
+    on_all=True,
+    fixed_k=NO_CUTOFF,
 )
 CIRR_MEAN = Metric(
     CIRR_AVERAGE,

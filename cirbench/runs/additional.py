@@ -17,6 +17,7 @@ from cirbench.metrics import METRICS, Measure, Measurement
 from cirbench.metrics.measure import measurements_of, per_query
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.statistics.intervals import cluster_numbers
+from cirbench.metrics.table import NO_CUTOFF
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.schema import AdditionalValue, MetricValue, seal
 from cirbench.support.files import write_versioned
@@ -97,6 +98,11 @@ class Answered:
             raise UsageError(f"{asked.label} needs soft labels, and there are none here.")
         ranks = self.ranked.relevant_ranks.values
         if self.depth is not None and asked.k > self.depth and bool((ranks == UNRANKED).any()):
+            if asked.k == NO_CUTOFF:
+                raise UsageError(
+                    f"{asked.label} needs the full ranking, and the shortest list has {self.depth} ids.",
+                    hint="Give lists of all candidates, or features, which are ranked whole.",
+                )
             raise UsageError(
                 f"{asked.label} looks behind the end of the lists: the shortest has {self.depth} ids.",
                 hint="Give longer lists, or features, which are ranked whole.",

@@ -15,6 +15,7 @@ from cirbench.methods.registry import find_baselines, find_method, list_methods,
 BUILT_IN = sorted(
     (
         *("image-only", "image-text", "text-only", "captioning"),
+        *("basic", "freedom"),
         *("slerp", "product", "weimocir"),
         *("pli", "pic2word", "searle", "searle-oti", "lincir", "palavra"),
         *("clip4cir", "combiner", "artemis", "tirg", "maaf", "cirplant", "blip4cir", "bi-blip4cir", "early-fusion"),

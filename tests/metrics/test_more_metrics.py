@@ -1,4 +1,4 @@
-"""nDCG, reciprocal and median rank, each against a naive oracle."""
+"""nDCG, reciprocal and median rank, and average precision of the whole ranking, each against a naive oracle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirbench.metrics import METRICS, Metric, Ranks
-from cirbench.metrics.functions import UNRANKED, best_rank, ndcg_at, reciprocal_rank_at
+from cirbench.metrics.functions import UNRANKED, best_rank, full_average_precision, ndcg_at, reciprocal_rank_at
 from cirbench.support.arrays import Ragged
 
 ROWS = st.lists(st.lists(st.integers(1, 30), max_size=5, unique=True), min_size=1, max_size=6)
@@ -62,3 +62,33 @@ def test_what_is_not_ranked_is_infinitely_far_away() -> None:
 def test_a_metric_whose_name_could_not_be_typed_cannot_be_made(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be the name of a metric"):
         Metric(name, "Title.", "source", best_rank)
+
+
+@given(ROWS, st.booleans())
+def test_the_average_precision_of_the_whole_ranking_is_the_area_under_its_curve(
+    rows: list[list[int]], trapezoidal: bool
+) -> None:
+    for value, row in zip(full_average_precision(ragged(rows), trapezoidal=trapezoidal), rows, strict=True):
+        if not row:
+            assert math.isnan(value)
+            continue
+        area, found, before = 0.0, 0, 1.0
+        for rank in range(1, max(row) + 1):  # down the list, item by item
+            found += rank in row
+            now = found / rank
+            if rank in row:
+                area += (now + before) / 2 if trapezoidal else now
+            before = now
+        assert value == pytest.approx(area / len(row))
+
+
+def test_the_two_flavours_differ_by_a_factor_of_two_for_one_ground_truth_and_never_share_a_label() -> None:
+    ranks = ragged([[1], [4], [UNRANKED], [2, UNRANKED]])
+    plain, area = (full_average_precision(ranks, trapezoidal=flavour) for flavour in (False, True))
+    assert [*plain] == [1, 1 / 4, 0, 1 / 4]
+    assert [*area] == [1, 1 / 8, 0, 1 / 8]
+    labels = {
+        METRICS.find(name).label(METRICS.find(name).cutoff(None) or 0) for name in ("mAP_full", "mAP_trapezoidal")
+    }
+    assert labels == {"mAP_full", "mAP_trapezoidal"}
+    assert METRICS.find("mAP_full").cutoff("10") is None

@@ -110,6 +110,8 @@ def test_score_takes_them_of_lists_as_deep_as_the_lists_go(tmp_path: Path, capsy
     assert "There is no label of the queries of scenes/tiny@1 called 'aspct'" in capsys.readouterr().err
     assert cli.execute([*score, "--metric", "Recall@61"]) == 2
     assert "Recall@61 looks behind the end of the lists: the shortest has 60 ids" in capsys.readouterr().err
+    assert cli.execute([*score, "--metric", "mAP_full"]) == 2
+    assert "mAP_full needs the full ranking, and the shortest list has 60 ids." in capsys.readouterr().err
 
 
 def test_each_part_of_the_queries_has_its_number(run: Run) -> None:

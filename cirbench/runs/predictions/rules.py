@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cirbench.errors import InvalidPredictions, quoted, some
+from cirbench.metrics.table import NO_CUTOFF
 from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def check(lists: RankedLists, protocol: EvaluationProtocol) -> None:
             f"{lists.source} ranks the groups alone.", hint="Give the file that ranks the gallery as well."
         )
     check_ids(lists.rankings, asked, "query", lists.source, protocol)
-    needed = max((measure.k for measure in protocol.measures if measure.metric != "Recall_subset"), default=0)
+    cutoffs = (each.k for each in protocol.measures if each.metric != "Recall_subset" and each.k != NO_CUTOFF)
+    needed = max(cutoffs, default=0)
     _refuse(lists.source, _broken_lists(lists, protocol, needed))
     if lists.group_rankings:
         check_ids(lists.group_rankings, asked, "group ranking of query", lists.source, protocol)

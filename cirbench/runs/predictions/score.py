@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.errors import UsageError
+from cirbench.errors import InvalidPredictions, UsageError
 from cirbench.metrics.measure import ceilings, measure
 from cirbench.metrics.statistics.intervals import intervals
-from cirbench.metrics.table import parse_label
+from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.ranking.task import UNRANKED, Ranking
 from cirbench.runs.predictions.ranked_features import rank_features, rank_parts
 from cirbench.runs.predictions.rules import check, spelled_as, with_groups_of_lists
@@ -63,7 +63,10 @@ class Score:
 
     @property
     def not_measured(self) -> tuple[Measure, ...]:
-        """The measures of the protocol that these predictions do not allow: those on groups that are not ranked."""
+        """The measures of the protocol that these predictions do not allow.
+
+        Those on groups, where these are not ranked, and those of the whole ranking, where lists end before it does.
+        """
         if self.protocol.labels is None:
             return ()
         taken = {(each.label.partition("[")[0], parse_label(each.label).by) for each in self.measurements}
@@ -131,10 +134,28 @@ class Answer:
     notes: tuple[str, ...]
 
     def measured(self) -> Score:
-        """Measure it; nothing where the labels are hidden."""
-        taken = measure(self.ranks, self.protocol) if self.protocol.labels is not None else ()
+        """Measure it; nothing where the labels are hidden.
+
+        Raises:
+            InvalidPredictions: The protocol measures the whole ranking alone, and lists end before it does.
+        """
+        taken = measure(self.ranks, self._measured_by) if self.protocol.labels is not None else ()
         found = intervals(taken, self.protocol.clusters) if taken else ()
         return Score(self.protocol, taken, tuple(found), self.tied_relevant, self.ranking, self.notes)
+
+    @property
+    def _measured_by(self) -> EvaluationProtocol:
+        """The protocol, without measures of the whole ranking where lists end before it does."""
+        if not isinstance(self.ranks, ListRanks) or self.ranks.whole:
+            return self.protocol
+        rest = tuple(asked for asked in self.protocol.measures if asked.k != NO_CUTOFF)
+        if not rest:
+            raise InvalidPredictions(
+                f"{self.protocol.measures[0].label} of {self.protocol.name} needs the full ranking; ground truths are "
+                f"missing from these lists, the shortest of which has {self.ranks.depth} ids.",
+                hint="Give lists of all candidates, or features, which are ranked whole.",
+            )
+        return dataclasses.replace(self.protocol, measures=rest)
 
 
 def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
@@ -211,11 +232,13 @@ class ListRanks:
         relevant_ranks: Per query, the 1-based rank of each ground truth, `UNRANKED` for one that is not in the list.
         group_ranks_Q: The same of the target in the ranking of its group; ``None`` where groups were not ranked.
         depth: How many ids the shortest list holds.
+        whole: Whether every ground truth that is a candidate is in its list, so that the rank of each is known.
     """
 
     relevant_ranks: Ragged[np.int64]
     group_ranks_Q: NDArray[np.int64] | None
     depth: int
+    whole: bool
 
 
 def list_ranks(lists: RankedLists, protocol: EvaluationProtocol) -> ListRanks:
@@ -228,7 +251,13 @@ def list_ranks(lists: RankedLists, protocol: EvaluationProtocol) -> ListRanks:
         targets = [_ranks_of(wanted[:1], lists.group_rankings[query.id]) for query, wanted in rows]
         groups = np.array([row[0] if row else UNRANKED for row in targets], dtype=np.int64)
     depth = min((len(lists.rankings[query.id]) for query, _ in rows), default=0)
-    return ListRanks(Ragged.of(relevant, np.int64), groups, depth)
+    unlisted = (
+        name
+        for (query, wanted), found in zip(rows, relevant, strict=True)
+        for name, rank in zip(wanted, found, strict=True)
+        if rank == UNRANKED and not (protocol.exclude_reference and name == query.reference.id)
+    )
+    return ListRanks(Ragged.of(relevant, np.int64), groups, depth, next(unlisted, None) is None)
 
 
 def _ranks_of(wanted: Iterable[str], ranking: Sequence[str]) -> list[int]:

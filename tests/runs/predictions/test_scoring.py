@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cirbench.benchmarks.circo import ASPECTS, circo_protocol, load
-from cirbench.errors import UsageError
+from cirbench.errors import InvalidPredictions, UsageError
+from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.ranking import rank, ranking_task
 from cirbench.runs.predictions.features import Features
 from cirbench.runs.predictions.lists import RankedLists, read_rankings, write_jsonl
@@ -161,3 +162,27 @@ def test_the_official_example_gives_the_official_numbers(annotation_root: Path) 
     assert {label: round(100 * value, 4) for label, value in values(score).items()} == GOLDEN
     counts = {m.label: m.count for m in score.measurements}
     assert [counts[f"mAP@10[aspect={name}]"] for name in ASPECTS] == [37, 80, 21, 119, 86, 50, 164, 100, 54]
+
+
+def test_measures_of_the_whole_ranking_ask_for_the_whole_ranking() -> None:
+    protocol = small_protocol(depth=2)
+    assert protocol.gallery is not None
+    ids = protocol.gallery.ids  # the ground truths of query i are the items i + 1 and i + 2
+    asked = (*protocol.measures, Measure("mAP_full", NO_CUTOFF), Measure("mAP_trapezoidal", NO_CUTOFF))
+    protocol = dataclasses.replace(protocol, measures=asked)
+    assert protocol.depth == 50
+
+    def lists(length: int) -> RankedLists:
+        return RankedLists("mine", {query.id: ids[:length] for query in protocol.queries})
+
+    whole = {each.label: each.value for each in score_lists(lists(len(ids)), protocol).measurements}
+    assert whole["mAP_full"] == pytest.approx(np.mean([(1 / (2 + at) + 2 / (3 + at)) / 2 for at in range(3)]))
+    area = [(1 / (2 + at) / 2 + (2 / (3 + at) + 1 / (2 + at)) / 2) / 2 for at in range(3)]
+    assert whole["mAP_trapezoidal"] == pytest.approx(np.mean(area))
+    cut = score_lists(lists(4), protocol)
+    assert [str(each) for each in cut.not_measured] == ["mAP_full", "mAP_trapezoidal"]
+    assert {each.label for each in cut.measurements} == {"mAP@2", "Recall@1", "Recall@2"}
+    alone = dataclasses.replace(protocol, measures=asked[-1:])
+    message = "mAP_trapezoidal of small/val@1 needs the full ranking; .* the shortest of which has 4 ids"
+    with pytest.raises(InvalidPredictions, match=message):
+        score_lists(lists(4), alone)
