@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import Method
     from cirbench.metrics.measure import Measurement
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.ranking.rows import RowSource
+    from cirbench.ranking.scores import RowSource
     from cirbench.ranking.task import Ranking
 
 _COPIED = 128 << 20

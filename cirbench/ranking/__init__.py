@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from cirbench.ranking.ranking import rank
-from cirbench.ranking.rows import RowFiles, RowSource, UnitRows, unit_rows
+from cirbench.ranking.scores import RowSource, UnitRows, unit_rows
 from cirbench.ranking.task import UNRANKED, Ranking, RankingTask, ranking_task, tie_order
 
 __all__ = [
     "UNRANKED",
     "Ranking",
     "RankingTask",
-    "RowFiles",
     "RowSource",
     "UnitRows",
     "rank",

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cirbench.errors import MethodFailed
-from cirbench.ranking.rows import check_finite_rows
-from cirbench.ranking.scores import BlockScores, Workspace, score_block, score_pairs, take_rows
+from cirbench.ranking.scores import OPEN, Block, norms, score_pairs
 from cirbench.ranking.task import UNRANKED, Ranking
 from cirbench.support.arrays import Ragged
 
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.ranking.rows import RowSource
+    from cirbench.ranking.scores import RowSource
     from cirbench.ranking.task import RankingTask
 
     Score = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-    ScoreItems = Callable[[Ragged[np.int64]], NDArray[np.float32]]
+    ScorePairs = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 
 T = TypeVar("T", bound=np.generic)
 
@@ -39,8 +38,6 @@ TILE = 512
 """Queries scored together, at most."""
 BLOCK = 4096
 """Gallery items scored together, at most."""
-UNFILTERED = 16
-"""Candidates, as a multiple of the depth, up to which float64 products of all cost less than a filter."""
 LISTED = 256
 """Pairs of a pool's queries and items up to which they are scored one by one."""
 
@@ -72,7 +69,7 @@ def rank(
     Args:
         queries_QD: One float32 row per query, usually L2-normalised (`unit_rows`).
         gallery_ND: One row per gallery item: an array, or anything with a shape that gives out rows by slices and by
-            arrays of positions (`RowFiles` streams a gallery that does not fit in memory).
+            arrays of positions, so that a gallery need not fit in memory.
         task: Candidates, exclusions, depth and the items whose exact rank is wanted.
         score: Scores queries against a part of the gallery, (Q, N), in place of the dot product. Each pair is scored
             once; groups are ranked by scores of their own.
@@ -82,8 +79,8 @@ def rank(
     """
     queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
     _check_shapes(queries_QD.shape, tuple(gallery_ND.shape), task)
-    norms_Q = check_finite_rows(queries_QD, "query", np.arange(len(queries_QD)))
-    problem = _Problem(queries_QD, norms_Q, gallery_ND, task, score, Workspace())
+    norms_Q = norms(queries_QD, "query", np.arange(len(queries_QD)))
+    problem = _Problem(queries_QD, norms_Q, gallery_ND, task, score)
     keys_QK = np.full((len(queries_QD), task.depth), NO_CANDIDATE)
     ranks = np.full(len(task.relevant.values), UNRANKED, dtype=np.int64)
     ties = np.zeros(len(task.relevant.values), dtype=np.int64)
@@ -93,7 +90,11 @@ def rank(
         ties[part.wanted_at] = part.equal
     group_ranks_Q = group_top_QK = None
     if task.groups is not None:
-        groups = problem.ranked_groups(task.groups)
+        # The first of a query's wanted items is its target.
+        labelled = np.flatnonzero(task.relevant.lengths)
+        targets = Ragged.of_rows(labelled, task.relevant.values[task.relevant.offsets[labelled]], len(queries_QD))
+        depth = int(task.groups.lengths.max(initial=0))
+        groups = problem.listed(np.arange(len(queries_QD)), task.groups, targets, labelled, depth)
         group_ranks_Q = np.full(len(queries_QD), UNRANKED)
         group_ranks_Q[groups.wanted_at] = 1 + groups.before
         group_top_QK = _items(groups.keys_TK, task.tie_order_N)
@@ -135,7 +136,6 @@ class _Problem:
     gallery_ND: RowSource
     task: RankingTask
     score: Score | None
-    workspace: Workspace
 
     def ranked(self) -> Iterator[_Ranked]:
         """Rank each pool for its queries, and small pools of few queries together."""
@@ -148,14 +148,14 @@ class _Problem:
         stops = np.searchsorted(pool_of_query_Q[queries], np.arange(len(pools)), side="right")
         listed = []
         for pool, members in zip(pools, np.split(queries, stops[:-1]), strict=True):
-            if not len(members):
+            if not len(members) or not len(pool):
                 continue
-            if self.score is None and len(pool) * len(members) <= LISTED:
-                listed.append(members)
-            elif self.score is None:
-                yield from self._by_products(members, np.sort(pool))
-            elif len(pool):
+            if self.score is not None:
                 yield from self._by_function(members, np.sort(pool), self.score)
+            elif len(pool) * len(members) > LISTED:
+                yield from self._by_products(members, np.sort(pool))
+            else:
+                listed.append(members)
         if listed:
             by_pool = Ragged(np.concatenate(pools), np.cumsum([0, *map(len, pools)]))
             for members in _tiles(np.concatenate(listed), TILE):
@@ -164,16 +164,9 @@ class _Problem:
                 kept = candidates.values != self.task.excluded_Q[members][row]
                 candidates = Ragged.of_rows(row[kept], candidates.values[kept], len(members))
                 wanted, wanted_at = self.task.relevant.take(members), self.task.relevant.places(members)
-                yield self._listed(members, candidates, wanted, wanted_at, self.task.depth)
+                yield self.listed(members, candidates, wanted, wanted_at, self.task.depth)
 
-    def ranked_groups(self, groups: Ragged[np.int64]) -> _Ranked:
-        """Rank each query's group; the first of its wanted items is the only one."""
-        labelled = np.flatnonzero(self.task.relevant.lengths)
-        targets = self.task.relevant.values[self.task.relevant.offsets[labelled]]
-        wanted = Ragged.of_rows(labelled, targets, len(groups))
-        return self._listed(np.arange(len(groups)), groups, wanted, labelled, int(groups.lengths.max(initial=0)))
-
-    def _listed(
+    def listed(
         self,
         queries: NDArray[np.int64],
         candidates: Ragged[np.int64],
@@ -183,7 +176,14 @@ class _Problem:
     ) -> _Ranked:
         """Rank a few candidates of each query; those that are wanted stand at ``wanted_at`` in the task's list."""
         row, wanted_row = candidates.row_of_value, wanted.row_of_value
-        keys = sort_keys(self._score_own(queries, candidates), self.task.tie_order_N[candidates.values])
+        if self.score is None:
+            scores = score_pairs(self.queries_QD, queries[row], self.gallery_ND, candidates.values)
+        else:
+            rows = zip(queries, candidates, strict=True)
+            parts = [_scored(self.score, self.queries_QD[[query]], self.gallery_ND[own])[0] for query, own in rows]
+            scores = np.concatenate([np.empty(0, np.float32), *parts])
+            _check_finite(scores, queries[row], candidates.values)
+        keys = sort_keys(scores, self.task.tie_order_N[candidates.values])
         keys_TX = padded(keys, row, len(queries), NO_CANDIDATE, at_least=max(1, depth))
         items_TX = padded(candidates.values, row, len(queries), np.int64(-1), at_least=max(1, depth))
         is_wanted_WX = items_TX[wanted_row] == wanted.values[:, None]
@@ -195,36 +195,19 @@ class _Problem:
         keys_TX.sort(axis=1)
         return _Ranked(queries, keys_TX[:, :depth], wanted_at[found], before, equal)
 
-    def _score_own(self, queries: NDArray[np.int64], items: Ragged[np.int64]) -> NDArray[np.float32]:
-        """Return the exact scores of each query's own items, flat."""
-        if self.score is None:
-            scores = score_pairs(self.queries_QD[queries], self.gallery_ND, items, self.workspace)
-            broken = items.values[np.flatnonzero(~np.isfinite(scores))[:1]]
-            check_finite_rows(np.asarray(self.gallery_ND[broken], dtype=np.float32), "gallery item", broken)
-        else:
-            rows = zip(queries, items, strict=True)
-            parts = [_scored(self.score, self.queries_QD[[query]], self.gallery_ND[own])[0] for query, own in rows]
-            scores = np.concatenate([np.empty(0, np.float32), *parts])
-        _check_finite(scores, queries[items.row_of_value], items.values)
-        return scores
-
     def _by_products(self, queries: NDArray[np.int64], positions_N: NDArray[np.int64]) -> list[_Ranked]:
-        """Rank a pool by dot products; each row of it is read once, but for the wanted items."""
-        tiles = [
-            _Tile(tile, positions_N, self.task, functools.partial(self._score_own, tile))
-            for tile in _tiles(queries, TILE)
-        ]
-        filtered = len(positions_N) > UNFILTERED * self.task.depth
+        """Rank a pool by dot products; each row of it is read once, but for those that are scored exactly."""
+
+        def pairs(members: NDArray[np.int64], row: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.float32]:
+            return score_pairs(self.queries_QD, members[row], self.gallery_ND, positions_N[place])
+
+        tiles = [_Tile(tile, positions_N, self.task, functools.partial(pairs, tile)) for tile in _tiles(queries, TILE)]
         for block in _blocks(len(positions_N)):
             items_BD = np.ascontiguousarray(self._rows(positions_N, block), dtype=np.float32)
-            longest = check_finite_rows(items_BD, "gallery item", positions_N[block]).max()
+            longest = norms(items_BD, "gallery item", positions_N[block]).max()
             for tile in tiles:
-                queries_TD = self.queries_QD[tile.queries]
-                lengths_T = self.norms_Q[tile.queries] * longest
-                scores = score_block(queries_TD, items_BD, lengths_T, self.workspace, filtered=filtered)
-                tile.add(scores, block, self.workspace)
-        for tile in tiles:
-            tile.settle()
+                scored = Block(self.queries_QD[tile.queries], items_BD, self.norms_Q[tile.queries] * longest)
+                tile.add(scored.approximate_TB, scored.error_T, scored.exact, block.start)
         return [tile.ranked() for tile in tiles]
 
     def _by_function(
@@ -232,25 +215,14 @@ class _Problem:
     ) -> Iterator[_Ranked]:
         """Rank a pool by a score function; all scores of a query are held, since each is asked for only once."""
         for members in _tiles(queries, max(1, _HELD_SCORES // len(positions_N))):
-            queries_TD = self.queries_QD[members]
             blocks = (self._rows(positions_N, block) for block in _blocks(len(positions_N)))
-            scores_TN = np.concatenate([_scored(score, queries_TD, items_BD) for items_BD in blocks], axis=1)
+            parts = [_scored(score, self.queries_QD[members], items_BD) for items_BD in blocks]
+            scores_TN = np.concatenate(parts, axis=1)
             _check_finite(scores_TN, members[:, None], positions_N)
-            yield self._by_scores(members, positions_N, scores_TN)
-
-    def _by_scores(
-        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], scores_TN: NDArray[np.float32]
-    ) -> _Ranked:
-        def exact(row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float32]:
-            return scores_TN[row, column]
-
-        def score_own(items: Ragged[np.int64]) -> NDArray[np.float32]:
-            return exact(items.row_of_value, np.searchsorted(positions_N, items.values))
-
-        tile = _Tile(queries, positions_N, self.task, score_own)
-        scores = BlockScores(scores_TN, np.zeros(len(queries)), 0, exact)
-        tile.add(scores, slice(0, len(positions_N)), self.workspace)
-        return tile.ranked()
+            exact = functools.partial(_looked_up, scores_TN)
+            tile = _Tile(members, positions_N, self.task, exact)
+            tile.add(scores_TN.copy(), np.zeros(len(members)), exact, 0)
+            yield tile.ranked()
 
     def _rows(self, positions_N: NDArray[np.int64], block: slice) -> NDArray[np.floating]:
         whole = len(positions_N) == self.task.gallery_size
@@ -260,92 +232,92 @@ class _Problem:
 class _Tile:
     """A tile of queries: the keys of the first K candidates so far, and how many stand before each wanted item.
 
-    The wanted items are scored first, counted among each other, and left out of the blocks, so that a block rarely
-    holds a score that is too near to a wanted one to be told from it. A query's floor is a score that K candidates are
-    known to reach. What cannot reach it, even with the error in its favour, is not kept.
+    The wanted items are scored first. A query's floor is a score that K candidates are known to reach. What cannot
+    reach it, even with the error in its favour, is not kept. Candidates are given by their places in the pool, and
+    queries by their rows in the tile.
     """
 
     def __init__(
-        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], task: RankingTask, score: ScoreItems
+        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], task: RankingTask, score: ScorePairs
     ) -> None:
         self.queries = queries
         self._score = score
         self._depth = task.depth
-        self._positions_N = positions_N
-        self._tie_order_N = task.tie_order_N
+        self._tie_order_N = task.tie_order_N[positions_N]
         self._keys_TK = np.full((len(queries), task.depth), NO_CANDIDATE)
         self._floor_T = np.full(len(queries), -np.inf)
         self._waiting: list[tuple[NDArray[Any], ...]] = []
-
-        relevant, excluded_T = task.relevant.take(queries), task.excluded_Q[queries]
-        row, (place, found) = relevant.row_of_value, _find(relevant.values, positions_N)
-        asked = np.flatnonzero(found & (relevant.values != excluded_T[row]))
-        self._asked_at = task.relevant.places(queries)[asked]
-        # An item may be asked for twice, and stands in the gallery once.
-        pairs, self._answer = np.unique(row[asked] * len(positions_N) + place[asked], return_inverse=True)
-        row, place = np.divmod(pairs, len(positions_N))
-        scores = score(Ragged.of_rows(row, positions_N[place], len(queries)))
-        self._keys = self._sort_keys(scores, place)
-        self._first_T = np.searchsorted(row, np.arange(len(queries)))
-        self._before, self._equal = _among_themselves(row, self._keys)
-        self._merge(row, self._keys)
+        excluded_T = task.excluded_Q[queries]
+        place_T, found_T = _find(excluded_T, positions_N)
+        self._excluded_T = np.where(found_T, place_T, -1)
+        wanted = task.relevant.take(queries)
+        row, (place, found) = wanted.row_of_value, _find(wanted.values, positions_N)
+        ranked = found & (wanted.values != excluded_T[row])
+        self._wanted_at = task.relevant.places(queries)[ranked]
+        row, place = row[ranked], place[ranked]
+        scores = score(row, place)
         # A query with fewer wanted items than W has +inf in their place, before which no candidate stands.
-        self._wanted_TW = padded(scores, row, len(queries), np.float32(np.inf))
-        self._real_TW = self._wanted_TW < np.inf
+        self._own_TW = padded(scores, row, len(queries), np.float32(np.inf))
+        self._own_key_TW = padded(self._sort_keys(scores, place), row, len(queries), NO_CANDIDATE)
+        self._own_place_TW = padded(place, row, len(queries), np.int64(-1))
+        self._before_TW, self._equal_TW = np.zeros((2, *self._own_TW.shape), dtype=np.int64)
 
-        excluded_place_T, excluded = _find(excluded_T, positions_N)
-        left_out = np.concatenate([place, excluded_place_T[excluded]])
-        by_place = np.argsort(left_out)
-        self._left_out = left_out[by_place]
-        self._left_out_row = np.concatenate([row, np.flatnonzero(excluded)])[by_place]
-
-    def add(self, scores: BlockScores, block: slice, workspace: Workspace) -> None:
-        """Take in a block of candidates."""
-        some = slice(*np.searchsorted(self._left_out, [block.start, block.stop]))
-        scores.approximate_TB[self._left_out_row[some], self._left_out[some] - block.start] = -np.inf
-        self._count(scores, block, workspace)
-        self._keep(scores, block, workspace)
+    def add(
+        self, approximate_TB: NDArray[np.float32], error_T: NDArray[np.float64], exact: ScorePairs, start: int
+    ) -> None:
+        """Take in a block of candidates that begins at a place; see `scores.Block`."""
+        column_T = self._excluded_T - start
+        row = np.flatnonzero((column_T >= 0) & (column_T < approximate_TB.shape[1]))
+        approximate_TB[row, column_T[row]] = -np.inf
+        self._count(approximate_TB, error_T, exact, start)
+        self._keep(approximate_TB, error_T, exact, start)
 
     def ranked(self) -> _Ranked:
         """Return what all blocks together have shown."""
-        before, equal = self._before[self._answer], self._equal[self._answer]
-        return _Ranked(self.queries, self._keys_TK, self._asked_at, before, equal)
+        self._settle()
+        ranked_TW = self._own_place_TW >= 0
+        return _Ranked(
+            self.queries, self._keys_TK, self._wanted_at, self._before_TW[ranked_TW], self._equal_TW[ranked_TW]
+        )
 
-    def _count(self, scores: BlockScores, block: slice, workspace: Workspace) -> None:
+    def _count(
+        self, approximate_TB: NDArray[np.float32], error_T: NDArray[np.float64], exact: ScorePairs, start: int
+    ) -> None:
         """Count the candidates that stand before each wanted item, and those that equal it."""
-        own_TW, error_T1 = self._wanted_TW.astype(np.float64), scores.error_T[:, None]
+        own_TW, error_T1 = self._own_TW.astype(np.float64), error_T[:, None]
         low_TW, high_TW = below(own_TW - error_T1), above(own_TW + error_T1)
-        better_TW, likely_TW = _counts(scores.approximate_TB, (high_TW, low_TW), workspace)
-        self._before += better_TW[self._real_TW]
-        near_row, near_nth = np.nonzero(likely_TW > better_TW)
-        for start in range(0, len(near_row), _NEAR):
-            row, nth = near_row[start : start + _NEAR], near_nth[start : start + _NEAR]
-            near_PB = workspace.array("near", (len(row), scores.approximate_TB.shape[1]), np.float32)
-            take_rows(scores.approximate_TB, row, near_PB)
+        better_TW, likely_TW = _counts(approximate_TB, high_TW, low_TW)
+        self._before_TW += better_TW
+        itself_TW = (self._own_place_TW >= start) & (self._own_place_TW < start + approximate_TB.shape[1])
+        rows, nths = np.nonzero(likely_TW - better_TW > itself_TW)
+        for first in range(0, len(rows), _NEAR):
+            row, nth = rows[first : first + _NEAR], nths[first : first + _NEAR]
+            near_PB = approximate_TB[row]
             pair, column = _nonzero((near_PB >= low_TW[row, nth, None]) & (near_PB < high_TW[row, nth, None]))
-            wanted = (self._first_T[row] + nth)[pair]
-            keys = self._sort_keys(scores.exact(row[pair], column), block.start + column)
-            np.add.at(self._before, wanted, keys < self._keys[wanted])
-            np.add.at(self._equal, wanted, keys >> _HALF == self._keys[wanted] >> _HALF)
+            row, nth, place = row[pair], nth[pair], start + column
+            other = place != self._own_place_TW[row, nth]
+            row, nth, column, place = row[other], nth[other], column[other], place[other]
+            keys, own_keys = self._sort_keys(exact(row, column), place), self._own_key_TW[row, nth]
+            np.add.at(self._before_TW, (row, nth), keys < own_keys)
+            np.add.at(self._equal_TW, (row, nth), keys >> _HALF == own_keys >> _HALF)
 
-    def _keep(self, scores: BlockScores, block: slice, workspace: Workspace) -> None:
-        """Keep the candidates that may be among the first K: scored, or where that costs more, waiting to be."""
-        approximate_TB, error_T = scores.approximate_TB, scores.error_T
+    def _keep(
+        self, approximate_TB: NDArray[np.float32], error_T: NDArray[np.float64], exact: ScorePairs, start: int
+    ) -> None:
+        """Keep the candidates that may be among the first K: waiting to be scored, or where they are many, scored."""
         if np.isneginf(self._floor_T).any() and approximate_TB.shape[1] >= self._depth:
             kth_T = np.partition(approximate_TB, -self._depth, axis=1)[:, -self._depth]
             self._floor_T = np.maximum(self._floor_T, kth_T - error_T)
-        mask_TB = workspace.array("mask", approximate_TB.shape, np.bool_)
-        row, column = _nonzero(np.greater(approximate_TB, below(self._floor_T - error_T)[:, None], out=mask_TB))
-        only = approximate_TB.shape[1] == len(self._positions_N)
-        if only or len(row) > scores.apart:
-            self._merge(row, self._sort_keys(scores.exact(row, column), block.start + column))
+        row, column = _nonzero(approximate_TB > below(self._floor_T - error_T)[:, None])
+        if len(row) > approximate_TB.size // OPEN:
+            self._merge(row, self._sort_keys(exact(row, column), start + column))
         else:
             approximate, error = approximate_TB[row, column], error_T[row]
-            self._waiting.append((row, block.start + column, approximate - error, approximate + error))
+            self._waiting.append((row, start + column, approximate - error, approximate + error))
             if sum(len(row) for row, *_ in self._waiting) > _WAITING * self._keys_TK.size:
-                self.settle()
+                self._settle()
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Score the candidates that wait, as far as they may still be among the first K."""
         if self._waiting:
             parts = [np.concatenate(part) for part in zip(*self._waiting, strict=True)]
@@ -355,12 +327,11 @@ class _Tile:
             floor_T = np.partition(known_TX, -self._depth, axis=1)[:, -self._depth]
             kept = high >= np.maximum(self._floor_T, floor_T)[row]
             row, place = row[kept], place[kept]
-            scores = self._score(Ragged.of_rows(row, self._positions_N[place], len(self.queries)))
-            self._merge(row, self._sort_keys(scores, place))
+            self._merge(row, self._sort_keys(self._score(row, place), place))
             self._waiting = []
 
     def _sort_keys(self, scores: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.uint64]:
-        return sort_keys(scores, self._tie_order_N[self._positions_N[place]])
+        return sort_keys(scores, self._tie_order_N[place])
 
     def _scores_TK(self) -> NDArray[np.float64]:
         return np.where(self._keys_TK == NO_CANDIDATE, -np.inf, key_scores(self._keys_TK))
@@ -418,36 +389,21 @@ def _items(keys_QK: NDArray[np.uint64], tie_order_N: NDArray[np.int64]) -> NDArr
     return np.where(filled_QK, np.argsort(tie_order_N)[np.where(filled_QK, key_ties(keys_QK), 0)], -1)
 
 
-def _among_themselves(row: NDArray[np.int64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each key, count those of its row that come before it, and the others with its score; ``row`` ascends."""
-    before, equal = np.empty((2, len(row)), dtype=np.int64)
-    order = np.lexsort((keys, row))
-    before[order] = np.arange(len(row)) - np.searchsorted(row, row)
-    scores = keys[order] >> _HALF
-    starts = np.append(True, (np.diff(row) != 0) | (scores[1:] != scores[:-1]))[: len(row)]
-    run = np.cumsum(starts) - 1
-    equal[order] = np.bincount(run)[run] - 1
-    return before, equal
-
-
-def _counts(
-    scores_TB: NDArray[np.float32], bounds: tuple[NDArray[np.float32], ...], workspace: Workspace
-) -> list[NDArray[np.int64]]:
+def _counts(scores_TB: NDArray[np.float32], *bounds: NDArray[np.float32]) -> list[NDArray[np.int64]]:
     """Count the scores of each row that reach its bounds; the bounds are tables of any number of columns (T, W)."""
     bounds_TX = np.concatenate(bounds, axis=1)
     counts_TX = np.empty(bounds_TX.shape, dtype=np.int64)
     if bounds_TX.shape[1] <= _FEW_BOUNDS:
-        reached_TB = workspace.array("mask", scores_TB.shape, np.bool_)
         for x in range(bounds_TX.shape[1]):
-            np.greater_equal(scores_TB, bounds_TX[:, x, None], out=reached_TB)
-            counts_TX[:, x] = reached_TB.sum(axis=1, dtype=np.int32)
+            counts_TX[:, x] = (scores_TB >= bounds_TX[:, x, None]).sum(axis=1, dtype=np.int32)
     else:
-        ascending_TB = workspace.array("ascending", scores_TB.shape, np.float32)
-        np.copyto(ascending_TB, scores_TB)
-        ascending_TB.sort(axis=1)
-        for counts_X, ascending_B, bounds_X in zip(counts_TX, ascending_TB, bounds_TX, strict=True):
+        for counts_X, ascending_B, bounds_X in zip(counts_TX, np.sort(scores_TB, axis=1), bounds_TX, strict=True):
             counts_X[:] = len(ascending_B) - ascending_B.searchsorted(bounds_X)
     return np.split(counts_TX, len(bounds), axis=1)
+
+
+def _looked_up(scores_TN: NDArray[np.float32], row: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.float32]:
+    return scores_TN[row, place]
 
 
 def _blocks(size: int) -> Iterator[slice]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.ranking.rows import RowSource
+    from cirbench.ranking.scores import RowSource
     from cirbench.ranking.task import Ranking, RankingTask
 
     Score = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-from safetensors.numpy import save_file
 
-from cirbench.ranking import RankingTask, RowFiles, UnitRows, rank
+from cirbench.ranking import RankingTask, UnitRows, rank
 from cirbench.support.arrays import Ragged
 from tests.performance.ranking_cases import sized
+from tests.ranking.cases import FileRows
 
 
 def megabytes(field: str) -> float:
@@ -26,25 +26,25 @@ def megabytes(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def written(folder: Path, shards: int = 30, rows: int = 10_000, dimension: int = 768) -> RowFiles:
-    """Write a gallery of random features, a shard at a time."""
+def written(folder: Path, parts: int = 30, rows: int = 10_000, dimension: int = 768) -> FileRows:
+    """Write a gallery of random features, a part at a time."""
     generator = np.random.default_rng(0)
-    paths = [folder / f"{number}.safetensors" for number in range(shards)]
-    for path in paths:
-        save_file({"features": generator.standard_normal((rows, dimension), dtype=np.float32).astype(np.float16)}, path)
-    return RowFiles(paths)
+    with (folder / "rows").open("wb") as file:
+        for _ in range(parts):
+            generator.standard_normal((rows, dimension), dtype=np.float32).astype(np.float16).tofile(file)
+    return FileRows(folder / "rows", (parts * rows, dimension), np.float16)
 
 
 def main(name: str, folder: str = "") -> None:
     """Rank once and print both figures."""
     if name == "stream":
-        files = written(Path(folder))
+        rows = written(Path(folder))
         generator = np.random.default_rng(1)
-        queries_QD = generator.standard_normal((1000, files.shape[1]), dtype=np.float32)
-        items = files.shape[0]
+        queries_QD = generator.standard_normal((1000, rows.shape[1]), dtype=np.float32)
+        items = rows.shape[0]
         relevant = Ragged.of([[at] for at in generator.integers(0, items, 1000)], np.int64)
         task = RankingTask(items, generator.permutation(items), 50, relevant, np.full(1000, -1))
-        gallery: UnitRows | np.ndarray = UnitRows(files, [str(at) for at in range(items)])
+        gallery: UnitRows | np.ndarray = UnitRows(rows, [str(at) for at in range(items)])
     else:
         problem = sized(name)
         queries_QD, gallery, task = problem.queries_QD, problem.gallery_ND, problem.task

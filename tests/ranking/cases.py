@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -13,6 +13,8 @@ from cirbench.ranking import UNRANKED, RankingTask
 from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 
@@ -23,6 +25,33 @@ class Case:
     queries_QD: NDArray[np.float32]
     gallery_ND: NDArray[np.float32]
     task: RankingTask
+
+
+class FileRows:
+    """Rows in a file of nothing else, read when they are asked for, so that they never count as memory of the process.
+
+    Args:
+        path: The file.
+        shape: (N, D).
+        dtype: Of its numbers.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: type[np.floating[Any]]) -> None:
+        self._path = path
+        self._type = np.dtype(dtype)
+        self.shape = shape
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        """Read the rows of a slice, or of an array of positions one by one."""
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(self.shape[0])
+            return self._read(start, stop)
+        return np.concatenate([np.empty((0, self.shape[1]), self._type), *(self._read(row, row + 1) for row in rows)])
+
+    def _read(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
+        width, size = self.shape[1], self._type.itemsize
+        rows = np.fromfile(self._path, self._type, count=(stop - start) * width, offset=int(start) * width * size)
+        return rows.reshape(stop - start, width)
 
 
 @st.composite

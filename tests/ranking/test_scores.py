@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cirbench.ranking.scores import Workspace, dot_error, exact_score, score_pairs
+from cirbench.ranking.scores import dot_error, exact_score, score_pairs
 from cirbench.support.arrays import Ragged
 from tests.ranking.cases import exact_scores, nearest_float32
 
@@ -33,7 +33,7 @@ def test_a_score_is_the_nearest_float32_to_the_exact_dot_product(rows: tuple[NDA
     query_D, item_D = rows
     expected = nearest_float32(exact_scores(query_D, item_D[None])[0])
     assert exact_score(query_D, item_D) == expected
-    assert score_pairs(query_D[None], item_D[None], Ragged.of([[0]], np.int64), Workspace())[0] == expected
+    assert score_pairs(query_D[None], np.zeros(1, np.int64), item_D[None], np.zeros(1, np.int64))[0] == expected
 
 
 @pytest.mark.parametrize("last", [2.0**-48, -(2.0**-48), 0.0])
@@ -51,10 +51,10 @@ def test_a_score_does_not_depend_on_what_is_scored_with_it() -> None:
     queries_QD = generator.standard_normal((30, 100)).astype(np.float32)
     gallery_ND = generator.standard_normal((200, 100)).astype(np.float32)
     places = Ragged.of([generator.integers(0, 200, count).tolist() for count in range(30)], np.int64)
-    together = places.like(score_pairs(queries_QD, gallery_ND, places, Workspace()))
+    together = places.like(score_pairs(queries_QD, places.row_of_value, gallery_ND, places.values))
     for row in range(30):
         for place, score in zip(places[row], together[row], strict=True):
-            alone = score_pairs(queries_QD[row : row + 1], gallery_ND, Ragged.of([[place]], np.int64), Workspace())
+            alone = score_pairs(queries_QD, np.array([row]), gallery_ND, np.array([place]))
             assert alone[0] == score
 
 

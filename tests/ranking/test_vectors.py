@@ -132,13 +132,14 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from cirbench.ranking import RankingTask, RowFiles
+from cirbench.ranking import RankingTask
 from cirbench.ranking.vectors import VectorRows, max_sim, rank_vectors
 from cirbench.support.arrays import Ragged
+from tests.ranking.cases import FileRows
 
 items, queries = int(sys.argv[2]), 8
 task = RankingTask(items, np.arange(items), 50, Ragged.of([[0]] * queries, np.int64), np.full(queries, -1))
-gallery = VectorRows(RowFiles([Path(sys.argv[1])]), 64)
+gallery = VectorRows(FileRows(Path(sys.argv[1]), (items, 64 * 96), np.float16), 64)
 queries_QWD = np.random.default_rng(0).standard_normal((queries, 4, 96)).astype(np.float32)
 rank_vectors(queries_QWD, gallery, task, max_sim)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -147,13 +148,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_gallery(tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
     rows = np.random.default_rng(1).standard_normal((16_000, 64 * 96)).astype(np.float16)  # 197 MB, 787 as float64
 
     def peak(items: int) -> int:
-        file = tmp_path / f"{items}.safetensors"
-        save_file({"features": rows[:items]}, file)
+        file = tmp_path / str(items)
+        rows[:items].tofile(file)
         done = subprocess.run([sys.executable, "-c", PEAK, str(file), str(items)], capture_output=True, check=True)
         return int(done.stdout) // 1024
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cirbench.protocol import Query
-    from cirbench.ranking.rows import RowSource
+    from cirbench.ranking.scores import RowSource
 
 FORMS = ".npy, .npz, .safetensors or .pt"
 _NUMPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK\x03\x04", b"\x80"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.ranking.rows import RowSource
+    from cirbench.ranking.scores import RowSource
     from cirbench.support.arrays import Ragged
 
 _COPIED = 128 << 20
