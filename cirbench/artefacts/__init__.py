@@ -15,19 +15,18 @@ from cirbench.artefacts.answers import (
     kept,
     merge,
 )
-from cirbench.artefacts.captions import CaptionStore, default_captions, describe
+from cirbench.artefacts.captions import describe, kept_captions
 
 __all__ = [
     "Answer",
     "Answers",
     "Artefact",
     "ArtefactRecord",
-    "CaptionStore",
     "Maker",
     "Question",
     "answered",
-    "default_captions",
     "describe",
     "kept",
+    "kept_captions",
     "merge",
 ]

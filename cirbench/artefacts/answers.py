@@ -341,6 +341,7 @@ def answered(
     ask: Answers | None = None,
     *,
     display: Display = silent,
+    title: str = "Asking",
 ) -> list[tuple[Sample, ...]]:
     """Return the samples of each question: recorded ones, and what a model says now, each kept at once.
 
@@ -351,6 +352,7 @@ def answered(
         artefact: Where answers are recorded.
         ask: The model; without it every answer has to be recorded.
         display: Shows how many of the missing ones are there.
+        title: What it says it is doing.
 
     Raises:
         MissingData: Some are not recorded and there is no model; the message counts them and says what they would take.
@@ -364,7 +366,7 @@ def answered(
     if missing and ask is None:
         raise _missing([*missing], len(set(keys)), field, samples, artefact)
     if missing and ask is not None:
-        with display("Asking", len(missing)) as advance:
+        with display(title, len(missing)) as advance:
             for key, given in zip(missing, ask([*missing.values()], field, samples), strict=True):
                 artefact.add([Answer(*key, {field: given})])
                 advance(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cirbench.artefacts.answers import Maker, Scalar
 from cirbench.backbones.images.preprocess import upright_rgb
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt
@@ -61,6 +62,12 @@ class Captioner:
     def identity(self) -> str:
         """Sha256 over the files, the precision and the limit."""
         return digest([dict(self.files), self.precision, self.longest])
+
+    @property
+    def maker(self) -> Maker:
+        """Who answers, for the file of its captions."""
+        decoding: dict[str, Scalar] = {"precision": self.precision, "longest": self.longest}
+        return Maker(model=Path(self.name).name, revision=self.identity, decoding=decoding)
 
     def __call__(self, images: Sequence[Image.Image]) -> list[str]:
         """Write one caption an image, in one line; it is empty where the model has nothing to say."""

@@ -1,7 +1,6 @@
-"""Captions of images: kept by content, made for images that have none, and written to files with a card.
+"""Captions of images: asked of a captioner once, and written to files with a card.
 
-The store has one folder for each captioner, and in it one immutable file for each batch: a killed process loses one
-batch, and two processes can write side by side. What is written for users is
+What is written for users is
 
 <name>.jsonl        one line an image: ``{"image": path relative to this file, "caption": words}``
 <name>.card.json    a `CaptionsCard`; written last, so a file with a card is whole
@@ -9,7 +8,6 @@ batch, and two processes can write side by side. What is written for users is
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -18,71 +16,54 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from cirbench.artefacts.answers import Answer, Artefact, Question, answered, kept
 from cirbench.errors import CorruptFile, UsageError
 from cirbench.support.console import typed
-from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes, write_json
+from cirbench.support.files import cache_root, sha256_of_file, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from PIL import Image
 
+    from cirbench.artefacts.answers import Maker
     from cirbench.artefacts.captioner import Captioner
     from cirbench.protocol import ImageSource
     from cirbench.support.console import Display
 
-STORE_SCHEMA = 1
+CAPTION = "caption"
+"""The field of what a captioner answers to an image."""
 
 
 class _Batch(msgspec.Struct):
-    """The form of a file: captions by the content of their images."""
+    """A file of an earlier store: captions by the content of their images."""
 
-    captioner: str
     captions: dict[str, str]
-    schema: int = STORE_SCHEMA
 
 
-@dataclasses.dataclass(frozen=True)
-class CaptionStore:
-    """What one captioner has written.
+def kept_captions(maker: Maker, root: Path | None = None) -> Artefact:
+    """Open what is kept of a captioner's captions, those that version 0.1 has kept among them.
 
-    Attributes:
-        folder: The folder of the captions of all captioners.
-        captioner: The captioner's identity.
+    Args:
+        maker: The captioner; its revision is the captioner's identity.
+        root: The folder of everything that is kept.
+
+    Raises:
+        CorruptFile: A file is damaged.
     """
-
-    folder: Path
-    captioner: str
-
-    @property
-    def own(self) -> Path:
-        """The folder of this captioner."""
-        return self.folder / self.captioner[:32]
-
-    def read(self) -> dict[str, str]:
-        """Every caption so far, by the content of the image.
-
-        Raises:
-            CorruptFile: A file is damaged.
-        """
+    root = root or cache_root()
+    artefact = kept(maker, root / "artefacts")
+    if not artefact.path.exists():
         captions: dict[str, str] = {}
-        for path in sorted(self.own.glob("[0-9a-f]*.json")):
+        for path in sorted((root / "captions" / maker.revision[:32]).glob("[0-9a-f]*.json")):
             try:
                 captions |= msgspec.json.decode(path.read_bytes(), type=_Batch).captions
             except msgspec.DecodeError as error:
                 raise CorruptFile(f"The captions in {path} are damaged: {error}.", hint="Remove the file.") from error
-        return captions
-
-    def add(self, captions: Mapping[str, str]) -> None:
-        """Keep more captions; they are there whole when this returns."""
-        content = msgspec.json.encode(_Batch(self.captioner, dict(captions)))
-        write_bytes(self.own / f"{digest(captions)[:32]}.json", content)
-
-
-def default_captions(captioner: str) -> CaptionStore:
-    """The store under ``CIRBENCH_CACHE``, or under the user's cache directory."""
-    return CaptionStore(cache_root() / "captions", captioner)
+        if captions:
+            artefact.add(Answer((content,), (), {CAPTION: (text,)}) for content, text in captions.items())
+    return artefact
 
 
 _DECODERS = 4
@@ -101,39 +82,35 @@ class Describes(Protocol):
         ...
 
 
-def describe(images: Sequence[ImageSource], captioner: Describes, store: CaptionStore, display: Display) -> list[str]:
+def describe(images: Sequence[ImageSource], captioner: Describes, artefact: Artefact, display: Display) -> list[str]:
     """Return the caption of each image; equal content is described once, ever.
 
     Raises:
         MissingData: An image is absent or cannot be decoded.
-        CorruptFile: Stored captions are damaged.
         CirbenchError: New captions cannot be kept.
     """
-    contents = [image.content for image in images]
-    known = store.read()
-    sources = dict(zip(contents, images, strict=True))
-    wanted = [content for content in sources if content not in known]
-    with ThreadPoolExecutor(_DECODERS) as pool, display("Describing images", len(wanted)) as advance:
-        size = captioner.batch_size
-        batches = (wanted[start : start + size] for start in range(0, len(wanted), size))
-        for batch, decoded in _one_ahead(batches, lambda content: sources[content].open(), pool):
-            captions = dict(zip(batch, captioner(decoded), strict=True))
-            store.add(captions)
-            known |= captions
-            advance(len(batch))
-    return [known[content] for content in contents]
+
+    def ask(questions: Sequence[Question], field: str, samples: int) -> Iterator[tuple[str, ...]]:
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            size = captioner.batch_size
+            batches = (questions[start : start + size] for start in range(0, len(questions), size))
+            for decoded in _one_ahead(batches, lambda question: question.images[0].open(), pool):
+                yield from ((caption,) for caption in captioner(decoded))
+
+    questions = [Question((image,)) for image in images]
+    found = answered(questions, CAPTION, 1, artefact, ask, display=display, title="Describing images")
+    return [str(caption) for (caption,) in found]
 
 
 def _one_ahead(
-    batches: Iterator[list[str]], decode: Callable[[str], Image.Image], pool: ThreadPoolExecutor
-) -> Iterator[tuple[list[str], list[Image.Image]]]:
-    """Each batch with its images, while those of the next are decoded."""
-    ahead = ((batch, pool.map(decode, batch)) for batch in batches)
+    batches: Iterator[Sequence[Question]], decode: Callable[[Question], Image.Image], pool: ThreadPoolExecutor
+) -> Iterator[list[Image.Image]]:
+    """The images of each batch, while those of the next are decoded."""
+    ahead = (pool.map(decode, batch) for batch in batches)
     begun = next(ahead, None)
     while begun is not None:
         following = next(ahead, None)
-        batch, images = begun
-        yield batch, list(images)
+        yield list(begun)
         begun = following
 
 

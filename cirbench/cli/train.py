@@ -170,7 +170,7 @@ def caption_command(
     cirbench train pli --backbone ViT-L-14/openai --data captions.jsonl
     cirbench run --method captioning --set captions=captions.jsonl --dataset circo
     """
-    from cirbench.artefacts import default_captions, describe
+    from cirbench.artefacts import describe, kept_captions
     from cirbench.artefacts.captioner import load_captioner
     from cirbench.artefacts.captions import require_jsonl, write_captions
     from cirbench.backbones.images import FileImage
@@ -185,7 +185,7 @@ def caption_command(
     paths = [folder.folder / name for name in folder.images]
     captioner = load_captioner(model, device=device, precision=precision, batch_size=batch_size)
     sources = [FileImage(path) for path in paths]
-    captions = describe(sources, captioner, default_captions(captioner.identity), console.progress)
+    captions = describe(sources, captioner, kept_captions(captioner.maker), console.progress)
     card = write_captions(output, paths, captions, captioner)
     if card.speechless:
         shown = ", ".join(card.speechless[:10])

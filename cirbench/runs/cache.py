@@ -1,4 +1,4 @@
-"""What the cache holds: features, checkpoints, captions and shards, how large they are, and which may be removed."""
+"""What the cache holds: features, checkpoints, answers and shards, how large they are, and which may be removed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from cirbench.artefacts import Artefact
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CirbenchError
 from cirbench.runs.folder import load_run
@@ -22,8 +23,8 @@ from cirbench.training.log import METRICS, About
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Kind = Literal["features", "checkpoint", "captions", "shards", "other", "weights"]
-REMOVABLE: tuple[Kind, ...] = ("features", "checkpoint", "captions", "shards")
+Kind = Literal["features", "checkpoint", "answers", "captions", "shards", "other", "weights"]
+REMOVABLE: tuple[Kind, ...] = ("features", "checkpoint", "answers", "captions", "shards")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +95,13 @@ class CacheEntry:
 def list_cache(root: Path) -> list[CacheEntry]:
     """Everything in a cache folder, the largest of each kind first."""
     seen: set[tuple[int, int]] = set()
-    known = {"features": _features, "checkpoints": _checkpoint, "captions": _captions, "shards": _shard}
+    known = {
+        "features": _features,
+        "checkpoints": _checkpoint,
+        "artefacts": _answers,
+        "captions": _captions,
+        "shards": _shard,
+    }
     entries: list[CacheEntry] = []
     for place in _visible(root):
         describe = known.get(place.name)
@@ -142,6 +149,14 @@ def _method(path: Path) -> str:
             return msgspec.json.decode(file.readline(), type=About).method
     except (OSError, ValueError, msgspec.MsgspecError):
         return path.name
+
+
+def _answers(path: Path, taken: Usage) -> CacheEntry:
+    try:
+        artefact = Artefact(path)
+    except CirbenchError:
+        return CacheEntry("answers", f"{path.name}, damaged", path, taken)
+    return CacheEntry("answers", f"{artefact.maker.model}, {len(artefact):,} answers", path, taken)
 
 
 def _captions(path: Path, taken: Usage) -> CacheEntry:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.artefacts import default_captions, describe
+from cirbench.artefacts import describe, kept_captions
 from cirbench.benchmarks.images import COCO_DIGITS
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.methods.interface import sentences
@@ -106,7 +106,7 @@ class Generated:
         from cirbench.artefacts.captioner import load_captioner
 
         self.captioner = load_captioner(model, device=device)
-        self.store = default_captions(self.captioner.identity)
+        self.kept = kept_captions(self.captioner.maker)
 
     def __call__(self, items: Sequence[Item]) -> list[str]:
         """Describe images, or look up what was said of them before.
@@ -114,7 +114,7 @@ class Generated:
         Raises:
             MissingData: An image cannot be decoded, or the captioner said nothing of it.
         """
-        captions = describe([item.image for item in items], self.captioner, self.store, console.progress)
+        captions = describe([item.image for item in items], self.captioner, self.kept, console.progress)
         for item, caption in zip(items, captions, strict=True):
             if not caption:
                 raise MissingData(f"The captioner {self.captioner.name} said nothing of {item.id}.")
