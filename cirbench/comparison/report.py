@@ -115,7 +115,9 @@ def overview_table(
 def _against(standings: Standings | None, at: int, other: int) -> Number | None:
     if standings is None:
         return None
-    (pair,) = (pair for pair in standings.pairs if {pair.first, pair.second} == {at, other})
+    pair = next((pair for pair in standings.pairs if {pair.first, pair.second} == {at, other}), None)
+    if pair is None:  # scored on other queries
+        return None
     return difference(pair.seen_from(at), note=f"p={pair.corrected:.4f}")
 
 
