@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from cirbench.artefacts import Artefact
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.protocol import ImageSource, Item, Query
@@ -46,6 +47,7 @@ __all__ = [
     "Reranker",
     "RerankerFactory",
     "Scorer",
+    "UsesArtefacts",
 ]
 
 Disclosure = Literal["yes", "no", "unknown"]
@@ -254,6 +256,16 @@ class CountsCalls(Protocol):
 
     def count_calls(self, query: ComposedQuery, items: Sequence[Picture]) -> Calls:
         """Count the answers that `Reranker.rerank` needs for these items, and ask for none of them."""
+        ...
+
+
+@runtime_checkable
+class UsesArtefacts(Protocol):
+    """A method that takes recorded answers of models, so that the run can say which."""
+
+    @property
+    def artefacts(self) -> Sequence[Artefact]:
+        """What it looked answers up in."""
         ...
 
 

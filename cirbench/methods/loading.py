@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cirbench.errors import CirbenchError, MethodFailed, PluginFailed, UnknownName, UsageError, quoted
-from cirbench.methods.interface import Calls, CountsCalls, GalleryFitted, Reranker, Scorer
+from cirbench.methods.interface import Calls, CountsCalls, GalleryFitted, Reranker, Scorer, UsesArtefacts
 from cirbench.support.console import typed
 from cirbench.support.parameters import parse
 from cirbench.support.plugins import load_object
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cirbench.artefacts import ArtefactRecord
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.methods.interface import ComposedQuery, Method, MethodSpec, Parameters, Picture
     from cirbench.protocol import Item, Query
@@ -162,6 +163,12 @@ class CheckedReranker:
     def count_calls(self, query: ComposedQuery, items: Sequence[Picture]) -> Calls:
         """Count the calls of a model; one for a re-ranker that does not say."""
         return self._reranker.count_calls(query, items) if isinstance(self._reranker, CountsCalls) else Calls(1)
+
+    @property
+    def artefacts(self) -> list[ArtefactRecord]:
+        """What was used of each artefact so far."""
+        own = self._reranker.artefacts if isinstance(self._reranker, UsesArtefacts) else ()
+        return [artefact.record() for artefact in own]
 
     def _failed(self, what: str, query: ComposedQuery) -> MethodFailed:
         return MethodFailed(

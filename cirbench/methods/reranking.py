@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cirbench.artefacts import ArtefactRecord
     from cirbench.methods.loading import CheckedReranker
     from cirbench.protocol import EvaluationProtocol, ImageSource
     from cirbench.ranking.task import Ranking, RankingTask
@@ -39,6 +40,7 @@ class Reranked:
         calls: How often a model was asked.
         seconds: The time that the re-ranker took.
         undecided: For how many queries all of the first items, where there are several, got one judgement.
+        artefacts: What was used of the recorded answers of models.
     """
 
     evaluation: Evaluation
@@ -46,6 +48,7 @@ class Reranked:
     calls: Calls
     seconds: float
     undecided: int
+    artefacts: tuple[ArtefactRecord, ...] = ()
 
 
 class SecondStage:
@@ -121,7 +124,7 @@ class SecondStage:
             )
         measurements = measure(ranking, self._protocol) if self._protocol.labels is not None else ()
         evaluation = Evaluation(ranking, measurements, {"re-ranking": seconds})
-        return Reranked(evaluation, self.queries, calls, seconds, undecided)
+        return Reranked(evaluation, self.queries, calls, seconds, undecided, tuple(reranker.artefacts))
 
     def _lists(self) -> list[tuple[int, NDArray[np.int64]]]:
         """Every list that is judged, with the number of its query."""

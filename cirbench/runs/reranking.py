@@ -292,6 +292,7 @@ class RerankJob:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             lost=first.lost,
             scored=first.scored,
+            artefacts=[*first.artefacts, *reranked.artefacts],
             reranking=Reranking(
                 reranker=reranker,
                 k=self.k,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cirbench.artefacts.answers import ArtefactRecord
 from cirbench.support.files import digest
 from cirbench.training.interface import rename_parameters
 
@@ -306,6 +307,7 @@ class Result(Record, frozen=True, kw_only=True):
         lost: Ids of the images that were missing or broken, where that was allowed.
         scored: From what, where the ranking was made elsewhere; ``None`` where a method of this harness made it.
         reranking: Of what, where it is another run's ranking in a new order; ``None`` for a first stage.
+        artefacts: What was used of the recorded answers of models.
         additional: Numbers beside those of the protocol, in no way part of what was run.
         files: Sha256 of each file beside this one.
         digests: Sha256 of each other field, so that an edited one is noticed and named; see `seal`.
@@ -326,6 +328,7 @@ class Result(Record, frozen=True, kw_only=True):
     lost: list[str] = []
     scored: Scored | None = None
     reranking: Reranking | None = None
+    artefacts: list[ArtefactRecord] = []
     additional: list[AdditionalValue] = []
     files: dict[str, str] = {}
     digests: dict[str, str] = {}

@@ -41,7 +41,7 @@ def test_the_built_in_methods_are_ready(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.execute(["list", "methods", "--json"]) == 0
     states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
     assert {"image-only", "text-only", "image-text", "pli"} <= states.keys()
-    assert set(states.values()) == {"ready", "train first"}
+    assert set(states.values()) == {"ready", "re-ranks", "train first"}
 
 
 def test_values_are_shown_as_they_are_set(capsys: pytest.CaptureFixture[str]) -> None:

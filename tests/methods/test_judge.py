@@ -21,7 +21,7 @@ import transformers
 import cirbench
 from cirbench.backbones.catalogue import BUNDLED
 from cirbench.benchmarks.scenes import scenes_protocol
-from cirbench.errors import CirbenchError, CorruptFile, UsageError
+from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.methods.interface import Calls, ComposedQuery, Picture
 from cirbench_methods.judge import JudgeParameters, OracleParameters
 from cirbench_methods.judge.method import PROMPTS, Judge
@@ -133,7 +133,7 @@ def test_what_was_answered_is_not_asked_again(mode: str, questions: int, monkeyp
     def refuse(*_: object) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(AnsweringModel, "ask", refuse)
+    monkeypatch.setattr(AnsweringModel, "logits", refuse)
     again = judge(mode=mode)
     assert again.count_calls(query, items) == Calls(questions, questions)
     assert np.array_equal(again.rerank(query, items, SCORES), judged)
@@ -171,6 +171,29 @@ def test_weights_that_are_damaged_are_named(tmp_path: Path) -> None:
         CorruptFile, match=r"transformers cannot load .* as a model that answers questions about images"
     ):
         judge(model=str(folder)).rerank(query, items, SCORES)
+
+
+def test_recorded_answers_take_the_place_of_the_model(tmp_path: Path, first: Path) -> None:
+    asked: dict[str, Any] = {"first_stage": first, "rerank": "judge", "rerank_top": 3, "limit": 4, "output": tmp_path}
+    model = str(vision_language_model())
+    live = cirbench.evaluate(**asked, rerank_parameters={"model": model, "precision": "fp32"}).runs[-1]
+    (store,) = (tmp_path / "cache" / "artefacts").glob("*.jsonl")
+    shared = str(shutil.copy(store, tmp_path / "answers.jsonl"))
+    replayed = cirbench.evaluate(**asked, rerank_parameters={"answers": shared}).runs[-1]
+    assert replayed.folder != live.folder
+    assert [each.digest for each in replayed.result.artefacts] == [each.digest for each in live.result.artefacts]
+    assert replayed.result.metrics == live.result.metrics
+    assert replayed.result.reranking is not None
+    assert replayed.result.reranking.seconds_per_query is None
+    deeper = {**asked, "rerank_top": 9}
+    with pytest.raises(
+        MissingData, match=r"answers\.jsonl lacks an answer of the field pointwise to \d+ of \d+ questions"
+    ):
+        cirbench.evaluate(**deeper, rerank_parameters={"answers": shared})
+    with pytest.raises(UsageError, match=r"holds no pairwise judgements; .* was asked for pointwise"):
+        cirbench.evaluate(**asked, rerank_parameters={"answers": shared, "mode": "pairwise"})
+    with pytest.raises(UsageError, match="The parameter precision of judge has an effect only with answers=null"):
+        cirbench.evaluate(**asked, rerank_parameters={"answers": shared, "precision": "fp32"})
 
 
 # An oracle on scenes: bounds that are known.
@@ -296,10 +319,12 @@ def test_a_run_killed_at_ten_random_moments_repeats_no_call(first: Path, tmp_pat
     repeated = [key for key, times in Counter(key for _, key in asked).items() if times > 1]
     assert {*repeated} <= {*last.values()}  # only what nobody had answered yet
     assert len(last) == 11
-    (kept,) = (tmp_path / "cache" / "judgements").glob("*.jsonl")
-    assert len(kept.read_text().splitlines()) == len({key for _, key in asked})
+    (kept,) = (tmp_path / "cache" / "artefacts").glob("*.jsonl")
+    assert len(kept.read_text().splitlines()) == 1 + len({key for _, key in asked})
     # And a second run, at any depth that is no deeper, asks for nothing.
     done = subprocess.run([*command, "--rerank-top", "3", "--json"], cwd=tmp_path, capture_output=True, check=True)
-    reranking = json.loads(done.stdout)["results"][-1]["reranking"]
+    second = json.loads(done.stdout)["results"][-1]
+    reranking, (artefact,) = second["reranking"], second["artefacts"]
+    assert artefact["answers"] <= reranking["calls"]
     assert reranking["recorded"] == reranking["calls"] > 0
     assert len(log.read_text().splitlines()) == len(asked)

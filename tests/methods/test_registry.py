@@ -16,6 +16,7 @@ BUILT_IN = sorted(
     (
         *("image-only", "image-text", "text-only", "captioning"),
         *("basic", "freedom"),
+        *("judge", "oracle-judge"),
         *("slerp", "product", "weimocir"),
         *("pli", "pic2word", "searle", "searle-oti", "lincir", "palavra"),
         *("clip4cir", "combiner", "artemis", "tirg", "maaf", "cirplant", "blip4cir", "bi-blip4cir", "early-fusion"),

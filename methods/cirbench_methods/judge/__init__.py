@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -21,7 +21,16 @@ class JudgeParameters(Parameters, frozen=True):
         pixels: Pixels of an image, at most; larger ones are scaled down before the model's own preprocessing.
         precision: In which the model runs; answers are scored in float32 either way.
         batch_size: Questions at once.
+        answers: A file of recorded answers that takes the place of the model.
     """
+
+    ONLY_WITH: ClassVar[dict[str, tuple[str, Any]]] = {
+        "model": ("answers", None),
+        "prompt": ("answers", None),
+        "pixels": ("answers", None),
+        "precision": ("answers", None),
+        "batch_size": ("answers", None),
+    }
 
     model: str = "Qwen/Qwen3-VL-Reranker-2B"
     mode: Literal["pointwise", "pairwise", "listwise"] = "pointwise"
@@ -29,6 +38,7 @@ class JudgeParameters(Parameters, frozen=True):
     pixels: Annotated[int, msgspec.Meta(ge=1024)] | None = None
     precision: Literal["fp32", "bf16"] = "bf16"
     batch_size: Annotated[int, msgspec.Meta(ge=1)] = 8
+    answers: str | None = None
 
 
 class OracleParameters(Parameters, frozen=True):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import string
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.artefacts.judgements import Judgements
+from cirbench.artefacts import Artefact, Maker, Question, answered, kept
 from cirbench.errors import UsageError
-from cirbench.methods.interface import Calls, join_captions
-from cirbench_methods.judge.model import AnsweringModel, Question
+from cirbench.methods.interface import STRIPPED, Calls, join_captions
+from cirbench_methods.judge.model import AnsweringModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,6 +52,7 @@ class Judge:
             raise UsageError(
                 f"The prompt {self._prompt!r} has no place for the caption.", hint="Write {} where it belongs."
             )
+        self._recorded_in = None if parameters.answers is None else Path(parameters.answers)
         self._model = AnsweringModel(
             parameters.model,
             pixels=parameters.pixels,
@@ -59,51 +61,76 @@ class Judge:
             device=device,
         )
 
+    @property
+    def artefacts(self) -> list[Artefact]:
+        """Where its answers are recorded."""
+        return [self._artefact]
+
     def rerank(
         self, query: ComposedQuery, items: Sequence[Picture], scores: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Score candidates, (K,)."""
-        answers = self._answered(self._questions(query, items))
-        logits = [np.array(each, dtype=np.float32) for each in answers]
-        if self._mode == "pointwise":
-            return np.array([yes - no for yes, no in logits], dtype=np.float32)
-        if self._mode == "listwise":
-            return logits[0] if logits else np.zeros(len(items), np.float32)
+        questions, samples = self._questions(query, items), self._samples(len(items))
+        ask = None if self._recorded_in is not None else self._ask
+        answers = answered(questions, self._mode, samples, self._artefact, ask)
+        found = np.array(answers, dtype=np.float32).reshape(-1)
+        if self._mode != "pairwise":
+            return found if questions else np.zeros(len(items), np.float32)
         preferred_KK = np.zeros((len(items), len(items)), np.float32)
-        for (one, other), (first, second) in zip(itertools.permutations(range(len(items)), 2), logits, strict=True):
-            preferred_KK[one, other] = first - second
-        mean_K: NDArray[np.float32] = (preferred_KK - preferred_KK.T).sum(axis=1) / max(1, 2 * (len(items) - 1))
-        return mean_K.astype(np.float32)
+        for (one, other), value in zip(itertools.permutations(range(len(items)), 2), found, strict=True):
+            preferred_KK[one, other] = value
+        others = max(1, len(items) - 1)
+        mean_K: NDArray[np.float32] = (preferred_KK - preferred_KK.T).sum(axis=1) / np.float32(2 * others)
+        return mean_K
 
     def count_calls(self, query: ComposedQuery, items: Sequence[Picture]) -> Calls:
         """Count the questions about these candidates, and those that are answered already."""
+        samples = self._samples(len(items))
         keys = [question.key for question in self._questions(query, items)]
-        return Calls(len(keys), sum(key in self._recorded for key in keys))
+        known = [len(self._artefact.find(key, self._mode, samples)) == samples for key in keys]
+        return Calls(len(keys), sum(known))
 
     @cached_property
-    def _recorded(self) -> Judgements:
-        return Judgements.of(self._model.identity)
+    def _artefact(self) -> Artefact:
+        if self._recorded_in is None:
+            maker = Maker(
+                model=self._model.name,
+                revision=self._model.revision,
+                decoding=self._model.decoding,
+                prompts={self._mode: self._prompt},
+            )
+            return kept(maker)
+        artefact = Artefact(self._recorded_in)
+        if self._mode not in artefact.maker.prompts:
+            asked = ", ".join(artefact.maker.prompts) or "nothing"
+            raise UsageError(
+                f"{self._recorded_in} holds no {self._mode} judgements; {artefact.maker.model} was asked for {asked}.",
+                hint="Give the mode that it holds: --rerank-set mode=...",
+            )
+        return artefact
 
     def _questions(self, query: ComposedQuery, items: Sequence[Picture]) -> list[Question]:
-        text = self._prompt.replace("{}", join_captions(query.captions, strip=" ."))
+        """The questions about these candidates, each known by its images and the caption."""
+        texts = (join_captions(query.captions, strip=STRIPPED),)
         if self._mode == "pointwise":
-            return [Question((query.reference, item), text, ("yes", "no")) for item in items]
+            return [Question((query.reference, item), texts) for item in items]
         if self._mode == "pairwise":
-            pairs = itertools.permutations(items, 2)
-            return [Question((query.reference, one, other), text, ("A", "B")) for one, other in pairs]
+            return [Question((query.reference, *pair), texts) for pair in itertools.permutations(items, 2)]
         if len(items) > len(LETTERS):
             raise UsageError(
                 f"A listwise judge calls candidates by the letters A to Z, and {len(items)} are to be judged at once.",
                 hint=f"Re-rank fewer: --rerank-top {len(LETTERS)}",
             )
-        return [Question((query.reference, *items), text, tuple(LETTERS[: len(items)]))] if len(items) > 1 else []
+        return [Question((query.reference, *items), texts)] if len(items) > 1 else []
 
-    def _answered(self, questions: Sequence[Question]) -> list[tuple[float, ...]]:
-        """The logits of each question's answers; those that are new are recorded batch by batch."""
-        keyed = {question.key: question for question in questions}
-        new = [question for key, question in keyed.items() if key not in self._recorded]
+    def _samples(self, items: int) -> int:
+        """How many numbers answer a question: one, or one for each candidate of a list."""
+        return items if self._mode == "listwise" else 1
+
+    def _ask(self, questions: Sequence[Question], field: str, samples: int) -> Iterator[tuple[float, ...]]:
+        words = {"pointwise": ("yes", "no"), "pairwise": ("A", "B")}.get(field, tuple(LETTERS[:samples]))
         size = self._model.batch_size
-        for batch in (new[start : start + size] for start in range(0, len(new), size)):
-            logits = self._model.ask(batch)
-            self._recorded.add(question.answered(each) for question, each in zip(batch, logits, strict=True))
-        return [self._recorded[question.key].logits for question in questions]
+        for batch in (questions[start : start + size] for start in range(0, len(questions), size)):
+            asked = [(question.images, self._prompt.replace("{}", question.texts[0])) for question in batch]
+            for logits in self._model.logits(asked, words):
+                yield tuple(logits) if field == "listwise" else (logits[0] - logits[1],)

@@ -7,11 +7,9 @@ saturated probability makes ties.
 
 from __future__ import annotations
 
-import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cirbench.artefacts.judgements import Judgement, question_key
 from cirbench.backbones.hub import PREPROCESSOR_FILES, first_line, loading, open_folder, weights_digest
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CorruptFile, UsageError, quoted
@@ -25,38 +23,15 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.hub import ModelFolder
     from cirbench.backbones.interface import Precision
-    from cirbench.methods.interface import Picture
+    from cirbench.protocol import ImageSource
 
 _OPTIONAL = ("chat_template.jinja", "chat_template.json", *PREPROCESSOR_FILES, "generation_config.json")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Question:
-    """Images, the question behind them, and the words to answer by.
-
-    Attributes:
-        pictures: In this order, all of them before the text: the order of parts moves what a model answers.
-        text: The question.
-        answers: The words, each a single token.
-    """
-
-    pictures: tuple[Picture, ...]
-    text: str
-    answers: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """By which its answer is recorded."""
-        return question_key([picture.content for picture in self.pictures], self.text, self.answers)
-
-    def answered(self, logits: Sequence[float]) -> Judgement:
-        """Return it with the logit of each answer."""
-        images = tuple(picture.content for picture in self.pictures)
-        return Judgement(images=images, text=self.text, answers=self.answers, logits=tuple(logits))
-
-
 class AnsweringModel:
     """A model of transformers for images and text, loaded when it is first asked.
+
+    The images come before the text, all of them: the order of the parts moves what a model answers.
 
     Args:
         name: A folder, or ``owner/model`` or ``owner/model@revision`` of the hub.
@@ -67,49 +42,57 @@ class AnsweringModel:
     """
 
     def __init__(self, name: str, *, pixels: int | None, precision: Precision, batch_size: int, device: str) -> None:
-        self._name = name
+        self.name = name
+        self.batch_size = batch_size
         self._pixels = pixels
         self._precision: Precision = precision
-        self.batch_size = batch_size
         self._device = device
 
     @cached_property
-    def identity(self) -> str:
-        """Sha256 over the model's files, its precision and the pixels: a model of the hub counts by its commit."""
+    def revision(self) -> str:
+        """The commit of a model of the hub; of a folder, a sha256 over its files."""
         folder = self._folder
         if folder.repository is not None:
-            files = {"commit": folder.path.name}
-        else:
-            names = sorted(path.name for path in folder.path.iterdir() if path.suffix in (".json", ".jinja", ".txt"))
-            files = {name: sha256_of_file(folder.path / name) for name in names}
-            files["weights"] = weights_digest(folder.weights())
-        return digest([folder.repository, files, self._precision, self._pixels])
+            return folder.path.name
+        names = sorted(path.name for path in folder.path.iterdir() if path.suffix in (".json", ".jinja", ".txt"))
+        files = {name: sha256_of_file(folder.path / name) for name in names}
+        return digest([files, weights_digest(folder.weights())])
 
-    def ask(self, questions: Sequence[Question]) -> list[list[float]]:
-        """Return, for each question, the logit of each of its answers.
+    @property
+    def decoding(self) -> dict[str, str | int | float | bool | None]:
+        """What else decides an answer."""
+        return {"precision": self._precision, "pixels": self._pixels}
+
+    def logits(self, questions: Sequence[tuple[Sequence[ImageSource], str]], words: Sequence[str]) -> list[list[float]]:
+        """Return, for each question, images and a text, the logit of each of the words as the first of an answer.
+
+        Args:
+            questions: At most `batch_size`; an answer depends on its own question only.
+            words: Each a single token of the model.
 
         Raises:
             MissingData: transformers or the model's files are not there, or an image cannot be read.
             CorruptFile: The files are damaged.
-            UsageError: A question is longer than the model reads, or an answer is not a token of it.
+            UsageError: A question is longer than the model reads, or a word is not a token of it.
         """
         import torch
 
         model, processor = self._loaded
-        texts = [self._conversation(question) for question in questions]
-        images = [[self._scaled(picture.open()) for picture in question.pictures] for question in questions]
-        tokens = [[self._token(word) for word in question.answers] for question in questions]
+        texts = [self._conversation(len(images), text) for images, text in questions]
+        opened = [[self._scaled(image.open()) for image in images] for images, _ in questions]
+        tokens = [self._token(word) for word in words]
         with torch.inference_mode(), quietly():
-            inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
-            self._require_length(inputs["input_ids"].shape[1], len(questions[0].pictures))
+            inputs = processor(text=texts, images=opened, padding=True, return_tensors="pt")
+            self._require_length(inputs["input_ids"].shape[1], len(opened[0]))
             inputs = inputs.to(model.device, model.dtype)
             hidden_BD = model.model(**inputs).last_hidden_state[:, -1].float()
-            head_VD = model.get_output_embeddings().weight
-            return [(head_VD[ids].float() @ hidden_D).tolist() for ids, hidden_D in zip(tokens, hidden_BD, strict=True)]
+            words_WD = model.get_output_embeddings().weight[tokens].float()
+            found: list[list[float]] = (hidden_BD @ words_WD.T).tolist()
+            return found
 
     @cached_property
     def _folder(self) -> ModelFolder:
-        return open_folder(self._name, optional=_OPTIONAL)
+        return open_folder(self.name, optional=_OPTIONAL)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -127,22 +110,22 @@ class AnsweringModel:
                 )
         except Exception as error:  # whatever a wrong configuration or a damaged file leads to
             raise CorruptFile(
-                f"transformers cannot load {quoted(self._name)} as a model that answers questions about images: "
+                f"transformers cannot load {quoted(self.name)} as a model that answers questions about images: "
                 f"{first_line(error)}",
                 hint="Give a model for image-text-to-text, for instance Qwen/Qwen3-VL-Reranker-2B.",
             ) from error
         if found["missing_keys"]:
             missing = sorted(found["missing_keys"])
-            raise CorruptFile(f"The weights of {self._name} lack {len(missing)} tensors, for instance {missing[0]}.")
+            raise CorruptFile(f"The weights of {self.name} lack {len(missing)} tensors, for instance {missing[0]}.")
         processor.tokenizer.padding_side = "left"  # so that the last position is the last token of every question
         return model.eval().to(find_device(self._device)), processor
 
-    def _conversation(self, question: Question) -> str:
-        parts = [*({"type": "image"} for _ in question.pictures), {"type": "text", "text": question.text}]
-        text: str = self._loaded[1].apply_chat_template(
+    def _conversation(self, images: int, text: str) -> str:
+        parts = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
+        written: str = self._loaded[1].apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
-        return text
+        return written
 
     def _scaled(self, image: Image.Image) -> Image.Image:
         from PIL import Image
@@ -157,7 +140,7 @@ class AnsweringModel:
         ids: list[int] = self._loaded[1].tokenizer.encode(word, add_special_tokens=False)
         if len(ids) != 1:
             raise UsageError(
-                f"{quoted(word)} is {len(ids)} tokens of {self._name}, so one step does not say how likely it is.",
+                f"{quoted(word)} is {len(ids)} tokens of {self.name}, so one step does not say how likely it is.",
                 hint="Choose another mode, --rerank-set mode=..., or another model.",
             )
         return ids[0]
@@ -167,6 +150,6 @@ class AnsweringModel:
         longest = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
         if longest is not None and length > longest:
             raise UsageError(
-                f"A question with {images} images takes {length:,} tokens, and {self._name} reads {longest:,}.",
+                f"A question with {images} images takes {length:,} tokens, and {self.name} reads {longest:,}.",
                 hint="Show smaller images, --rerank-set pixels=..., or fewer at once: --rerank-top, or mode=pointwise.",
             )
