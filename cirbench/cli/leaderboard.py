@@ -58,10 +58,14 @@ def add(runs: tuple[Path, ...], entries: Path, note: str, receipts: tuple[Path, 
 @_ENTRIES
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
 def check(entries: Path, as_json: bool) -> None:
-    """Compute the numbers of every entry again from its ranks, and hold everything else against its digests."""
-    from cirbench.leaderboard.check import check_entries
+    """Compute the numbers of every entry again from its ranks, and hold everything else against its digests.
 
-    verdicts = check_entries(entries, command_error)
+    Published rows that somebody has added are checked as well.
+    """
+    from cirbench.leaderboard.check import check_contributed, check_entries
+
+    of_entries, of_rows = check_entries(entries, command_error), check_contributed()
+    verdicts = (*of_entries, *of_rows)
     if as_json:
         found = [
             {"entry": each.name, "ok": each.ok, "problems": each.problems, "notes": each.notes} for each in verdicts
@@ -72,10 +76,15 @@ def check(entries: Path, as_json: bool) -> None:
             click.echo(f"{visible(each.name)}: {'ok' if each.ok else 'not valid'}")
             for line in (*each.problems, *(f"note: {note}" for note in each.notes)):
                 click.echo(f"  {visible(line)}")
-        say(f"{len(verdicts)} entries in {entries}")
-    if failed := [each for each in verdicts if not each.ok]:
+        say(f"{len(of_entries)} entries in {entries}, {len(of_rows)} contributed rows")
+    if failed := [each for each in of_rows if not each.ok]:
         raise CheckFailed(
-            f"{len(failed)} of {len(verdicts)} entries are not valid.",
+            f"{len(failed)} of {len(of_rows)} contributed rows are not valid.",
+            hint="docs/leaderboard.md shows the form of a row.",
+        )
+    if failed := [each for each in of_entries if not each.ok]:
+        raise CheckFailed(
+            f"{len(failed)} of {len(of_entries)} entries are not valid.",
             hint="Make an entry again from its run: cirbench leaderboard add RUN",
         )
 

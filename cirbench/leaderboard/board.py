@@ -222,7 +222,8 @@ def of_published(row: PublishedRow, known: Published) -> Candidate:
         again=f"cirbench reproduce {row.id}",
         settings={setting["name"].replace(" ", "_"): float(setting["value"])} if setting else {},
     )
-    return Candidate(shown, row.benchmark, row.protocol is None or row.unranked is not None)
+    named = row.protocol is not None and known.awaits(row) is None and row.unranked is None
+    return Candidate(shown, row.benchmark, not named or known.first_hand(row) is not row)
 
 
 def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
@@ -490,10 +491,14 @@ def _board(
     name = described.title if described is not None else benchmark
     if protocol is None:
         title = f"{name}: other protocols"
+    elif protocol in known.awaited and protocol not in protocols():
+        title = f"{name}, under a protocol that cirbench does not have yet"
     else:
         title = (protocols()[protocol].title if protocol in protocols() else protocol) + suffix
     labels = _labels([candidate.row for candidate in candidates])
     notes = (_OTHER,) if protocol is None else _NOTES
+    if protocol in known.awaited and protocol not in protocols():
+        notes = (f"Not ranked, since cirbench does not have this protocol yet: {known.awaited[protocol]}", _NOTES[1])
     return Board(
         id=(protocol or f"{benchmark}/other") + suffix,
         benchmark=benchmark,
@@ -564,14 +569,15 @@ _SUMMARY_ROWS, _SUMMARY_METRICS = 3, 4
 
 def summary_table(board: Board) -> Table:
     """Lay out the first ranked rows of each backbone and every run, with a few numbers, for a small file."""
-    shown = []
+    shown, ranks = [], any(row.ranked for row in board.rows)
     for group in board.groups:
-        best = [row.id for row in group.rows if row.ranked or len(group.rows) == 1][:_SUMMARY_ROWS]
+        best = [row.id for row in group.rows if row.ranked or not ranks or len(group.rows) == 1][:_SUMMARY_ROWS]
         shown += [(group.backbone, row) for row in group.rows if row.id in best or row.is_run]
     labels = [label for label in board.metrics if "=" not in label][:_SUMMARY_METRICS]
     table = _table(board, labels, shown)
     left = len(board.rows) - len(shown)
-    note = f"The first {_SUMMARY_ROWS} ranked rows of each backbone and every run; {left} more rows are on the site."
+    kept = f"The first {_SUMMARY_ROWS}{' ranked' if ranks else ''} rows of each backbone and every run"
+    note = f"{kept}; {left} more rows are on the site."
     return dataclasses.replace(table, notes=(*([note] if left else []), *table.notes))
 
 

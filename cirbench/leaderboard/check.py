@@ -22,6 +22,13 @@ import msgspec
 import numpy as np
 
 from cirbench.benchmarks.catalogue import protocols
+from cirbench.comparison.published import (
+    CONTRIBUTED,
+    contributed_files,
+    load_published,
+    problems_of_file,
+    with_contribution,
+)
 from cirbench.errors import CheckFailed, CirbenchError, MissingData, visible
 from cirbench.leaderboard.binding import (
     Binding,
@@ -123,6 +130,21 @@ def check_entries(entries: Path, parse: Parser | None = None) -> tuple[Verdict, 
         raise MissingData(f"There is no folder {entries}.", hint="Make an entry: cirbench leaderboard add RUN")
     known = known_protocols(entries)
     return tuple(check_entry(folder, known, parse) for folder in entry_folders(entries))
+
+
+def check_contributed(folder: Path = CONTRIBUTED) -> tuple[Verdict, ...]:
+    """Check every published row that somebody has added.
+
+    Raises:
+        CorruptFile: The rows that come with cirbench are damaged.
+    """
+    verdicts, published = [], load_published(contributed=None)
+    for file in contributed_files(folder):
+        problems = problems_of_file(published, file)
+        verdicts.append(Verdict(file.name, tuple(_cut(problem, _LONGEST_PROBLEM) for problem in problems)))
+        if not problems:
+            published, _ = with_contribution(published, file)
+    return tuple(verdicts)
 
 
 def check_entry(folder: Path, known: Mapping[str, KnownProtocol], parse: Parser | None = None) -> Verdict:

@@ -123,6 +123,8 @@ def plan_of(row: PublishedRow, published: Published) -> Plan:
     """
     if row.protocol is None:
         raise UsageError(f"{row.id} was measured under a protocol that cirbench does not have. {row.not_comparable}")
+    if (awaits := published.awaits(row)) is not None:
+        raise UsageError(f"{row.id} was measured on {row.protocol}. {awaits}")
     if row.method not in published.methods:
         raise UsageError(f"cirbench has no method {row.method}.", hint="`cirbench list methods` names those it has.")
     loads = published.backbones.get(row.assumed_backbone or row.backbone)

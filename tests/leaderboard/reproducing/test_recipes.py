@@ -96,7 +96,7 @@ def test_what_cannot_be_run_is_told_in_a_sentence(id: str, told: str) -> None:
 
 def test_every_recipe_names_a_protocol_that_exists() -> None:
     for row in PUBLISHED.rows:
-        assert row.protocol is None or row.protocol in protocols()
+        assert row.recipe is None or row.protocol in protocols()
 
 
 @pytest.mark.parametrize(
