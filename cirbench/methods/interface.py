@@ -4,7 +4,7 @@ A method turns gallery items and queries into representations. The harness owns 
 metrics and files; it never asks which method it has. A method never sees a label.
 
 Required are a `MethodSpec` and the two ``encode_*`` functions of `Method`. Everything else is a capability of its own
-that a method may have: `Scorer`, `GalleryFitted`, and the training objective that the SPEC names
+that a method may have: `Scorer`, `GalleryFitted`, `ModifiesText`, and the training objective that the SPEC names
 (`cirbench.training.interface`).
 
 A `Reranker` is a method of the second stage: it encodes nothing, and orders anew what a first stage found.
@@ -89,7 +89,8 @@ class MethodSpec:
         transductive: Whether an answer depends on other gallery items or other queries than its own; where parameters
             decide it, a function of them.
         reranks: Whether it is a `Reranker`, which orders anew what another method found; asked for by ``--rerank``.
-        oracle: Whether it knows the ground truths. What it gives is an upper bound, and never stands on a board.
+        oracle: Whether it knows the ground truths; where parameters decide it, a function of them. What it gives is
+            then an upper bound, and never stands on a board.
     """
 
     name: str
@@ -112,7 +113,7 @@ class MethodSpec:
     uses_triplets: Disclosure = "no"
     transductive: Disclosure | Callable[[Any], bool] = "no"
     reranks: bool = False
-    oracle: bool = False
+    oracle: bool | Callable[[Any], bool] = False
 
     @property
     def needs_triplets(self) -> bool:
@@ -124,6 +125,10 @@ class MethodSpec:
         if callable(self.transductive):
             return "yes" if self.transductive(parameters) else "no"
         return self.transductive
+
+    def oracle_with(self, parameters: Parameters) -> bool:
+        """Return whether it knows the ground truths with these parameters."""
+        return self.oracle(parameters) if callable(self.oracle) else self.oracle
 
 
 class Method(Protocol):
@@ -149,6 +154,15 @@ class Scorer(Protocol):
 
     def score(self, queries_QD: NDArray[np.float32], gallery_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score every query against a chunk of the gallery, (Q, N), higher is better."""
+        ...
+
+
+@runtime_checkable
+class ModifiesText(Method, Protocol):
+    """A method whose queries are features of texts, and which has the same texts without the change too."""
+
+    def encode_unmodified(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Represent what a text says of the reference alone, (Q, D), in the space of `encode_queries`."""
         ...
 
 

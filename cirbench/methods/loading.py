@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cirbench.errors import CirbenchError, MethodFailed, PluginFailed, UnknownName, UsageError, quoted
-from cirbench.methods.interface import Calls, CountsCalls, GalleryFitted, Reranker, Scorer, UsesArtefacts
+from cirbench.methods.interface import (
+    Calls,
+    CountsCalls,
+    GalleryFitted,
+    ModifiesText,
+    Reranker,
+    Scorer,
+    UsesArtefacts,
+)
 from cirbench.support.console import typed
 from cirbench.support.parameters import parse
 from cirbench.support.plugins import load_object
@@ -49,6 +57,8 @@ class Checked:
             self.score = self._score
         if isinstance(method, GalleryFitted) and transductive:
             self.fit_gallery = self._fit_gallery
+        if isinstance(method, ModifiesText):
+            self.encode_unmodified = self._encode_unmodified
 
     def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """Represent gallery items as one row each, (N, D).
@@ -68,6 +78,13 @@ class Checked:
         """
         names = [f"query {query.id}" for query in queries]
         rows: NDArray[np.float32] = self._rows("encode_queries", lambda: self._method.encode_queries(queries), names)
+        return rows
+
+    def _encode_unmodified(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Represent what a text says of the references alone."""
+        assert isinstance(self._method, ModifiesText)
+        method, names = self._method, [f"query {query.id}" for query in queries]
+        rows: NDArray[np.float32] = self._rows("encode_unmodified", lambda: method.encode_unmodified(queries), names)
         return rows
 
     def _rows(self, function: str, call: Callable[[], Any], names: Sequence[str]) -> Any:

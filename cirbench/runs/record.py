@@ -230,7 +230,7 @@ def _method_record(job: Job) -> MethodRecord:
         selected_on=None if card is None else card.selected_on,
         training=None if card is None else card.training,
         overlap=job.overlap or None,
-        oracle=spec.oracle or None,
+        oracle=spec.oracle_with(job.entrant.parameters) or None,
     )
 
 

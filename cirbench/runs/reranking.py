@@ -338,7 +338,7 @@ def _composed(result: Result, entrant: Entrant, k: int, code: str) -> MethodReco
         uses_llm=_either(first.uses_llm, spec.uses_llm),
         uses_triplets=_either(first.uses_triplets, spec.uses_triplets),
         transductive=_either(is_transductive(first, result.scored), spec.transductive_with(entrant.parameters)),
-        oracle=first.oracle or spec.oracle or None,
+        oracle=first.oracle or spec.oracle_with(entrant.parameters) or None,
     )
 
 

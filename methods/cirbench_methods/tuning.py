@@ -32,9 +32,13 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import MethodSpec
 
 
-def tuning_protocol(families: int = 500, gallery_size: int = 10_000) -> EvaluationProtocol:
+TUNING = "tuning"
+FAMILIES, GALLERY_SIZE = 500, 10_000
+
+
+def tuning_protocol(families: int = FAMILIES, gallery_size: int = GALLERY_SIZE) -> EvaluationProtocol:
     """Queries and a gallery like those of ``scenes/val``, from another seed."""
-    benchmark = make_benchmark("tuning", families=families, gallery_size=gallery_size)
+    benchmark = make_benchmark(TUNING, families=families, gallery_size=gallery_size)
     images = [SceneImage(scene) for scene in benchmark.gallery]
     ids = tuple(f"{place:05d}" for place in range(len(images)))
     return EvaluationProtocol(

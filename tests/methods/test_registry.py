@@ -18,6 +18,7 @@ BUILT_IN = sorted(
         *("basic", "freedom"),
         *("judge", "oracle-judge"),
         *("slerp", "product", "weimocir"),
+        *("cirevl", "ldre", "seize", "osrcir", "sdr", "pdv"),
         *("pli", "pic2word", "searle", "searle-oti", "lincir", "palavra"),
         *("clip4cir", "combiner", "artemis", "tirg", "maaf", "cirplant", "blip4cir", "bi-blip4cir", "early-fusion"),
     )

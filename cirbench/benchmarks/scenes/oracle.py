@@ -14,18 +14,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.scenes.benchmark import scenes_benchmark
 from cirbench.benchmarks.scenes.edits import drifted, swapped
 from cirbench.benchmarks.scenes.language import (
     GROUND_WORDS,
     SIDES,
-    STYLE_WORDS,
     VIEWPOINT_WORDS,
     beside,
     described,
     listed,
     opened,
-    phrase,
     side_words,
 )
 from cirbench.benchmarks.scenes.sampling import Dice, is_sound, settled
@@ -34,6 +31,7 @@ from cirbench.benchmarks.scenes.world import Beside
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cirbench.benchmarks.scenes.benchmark import Benchmark
     from cirbench.benchmarks.scenes.changes import Change
     from cirbench.benchmarks.scenes.world import Scene, Thing
 
@@ -55,41 +53,38 @@ class OracleTexts:
     Attributes:
         captions: The reference in words.
         edited: The same with the change carried out: a target in words.
-        removed: What the reference shows and the target does not.
     """
 
     captions: tuple[str, ...]
     edited: tuple[str, ...]
-    removed: tuple[str, ...]
 
 
-def oracle_texts(split: str, number: int, *, samples: int = SAMPLES, noise: float = 0.0) -> OracleTexts:
-    """Write the texts of a query of ``scenes``.
+def oracle_texts(
+    benchmark: Benchmark, name: str, number: int, *, samples: int = SAMPLES, noise: float = 0.0
+) -> OracleTexts:
+    """Write the texts of a query.
 
     Args:
-        split: ``"val"`` or ``"tiny"``.
+        benchmark: Has the query.
+        name: Of the split; with ``number`` it seeds the throws.
         number: The query's place, which is its id.
         samples: Texts of each kind; the first ones do not depend on how many there are.
         noise: The chance that a sample's captioner errs, and again that its editor does; 0 to 1.
-
-    Raises:
-        UnknownName: There is no such split.
     """
-    benchmark = scenes_benchmark(split)
     query = benchmark.queries[number]
     reference, asked = benchmark.gallery[query.reference], query.blueprint.change
-    said = [_sample(reference, asked, noise, ("scenes", "oracle", split, number, sample)) for sample in range(samples)]
-    captions, edited, removed = zip(*said, strict=True)
-    return OracleTexts(captions, edited, removed)
+    said = [_sample(reference, asked, noise, ("scenes", "oracle", name, number, sample)) for sample in range(samples)]
+    captions, edited = zip(*said, strict=True)
+    return OracleTexts(captions, edited)
 
 
-def _sample(reference: Scene, asked: Change, noise: float, seed: Seed) -> tuple[str, str, str]:
+def _sample(reference: Scene, asked: Change, noise: float, seed: Seed) -> tuple[str, str]:
     dice = Dice(*seed)
     misread, forgets = dice.chance(noise), dice.chance(noise)
     seen = _misread(reference, dice) if misread else reference
     target = _carried_out(seen, asked, dice)
     before, after = (_caption(scene, seen, target, asked, seed) for scene in (seen, target))
-    return before, before if forgets else after, _removed(seen, target, before)
+    return before, before if forgets else after
 
 
 def _caption(scene: Scene, seen: Scene, target: Scene, asked: Change, seed: Seed) -> str:
@@ -141,17 +136,6 @@ def _misread(scene: Scene, dice: Dice) -> Scene:
         other = swapped(scene, dice) if dice.chance(0.5) else drifted(scene, dice, steps=1)
         if is_sound(other):
             return settled(other, dice)
-
-
-def _removed(before: Scene, after: Scene, otherwise: str) -> str:
-    """Name what is in one scene only; where they differ by places alone, the whole of it as in ``otherwise``."""
-    kept = {_kind(thing) for thing in after.things}
-    gone = [thing for thing in before.things if _kind(thing) not in kept]
-    words = [listed([phrase(t.count, (t.size, t.colour, t.texture), t.shape) for t in gone])] if gone else []
-    for part, vocabulary in (("ground", GROUND_WORDS), ("viewpoint", VIEWPOINT_WORDS), ("style", STYLE_WORDS)):
-        if getattr(before, part) != getattr(after, part):
-            words.append(vocabulary[getattr(before, part)][0])
-    return " ".join(words) or otherwise
 
 
 def _kind(thing: Thing) -> Sequence[str | int]:

@@ -183,3 +183,8 @@ class Captioning:
                 for caption, relative in zip(captions, sentences(queries), strict=True)
             ]
         )
+
+    def encode_unmodified(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """The features of ``a photo of {caption}``."""
+        captions = self.describe([query.reference for query in queries])
+        return self.encoder.texts([f"a photo of {caption}" for caption in captions])

@@ -119,6 +119,12 @@ class Inversion:
         averaged_QD: NDArray[np.float32] = np.mean(rows_SQD, axis=0, dtype=np.float32)
         return averaged_QD
 
+    def encode_unmodified(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """The unit features of ``a photo of $``."""
+        words_QE = self._words([query.reference for query in queries])
+        texts = [f"a photo of {PLACEHOLDER}"] * len(queries)
+        return unit_rows(self.encoder.composed(texts, words_QE), [f"the text of query {query.id}" for query in queries])
+
     def _texts(self, queries: Sequence[Query], step: int) -> list[str]:
         return [self.prompt.fill(join_captions(query.captions[::step], self.strip)) for query in queries]
 

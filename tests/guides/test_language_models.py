@@ -1,0 +1,30 @@
+"""The page "Methods with language models": upper bounds, a file of answers, and one of a model of one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cirbench.artefacts import Artefact
+from cirbench.runs.folder import load_run
+from tests.guides.page import follow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.slow
+def test_a_reader_gets_upper_bounds_and_a_run_on_answers_of_his_own(tmp_path: Path) -> None:
+    read = follow("language-models", tmp_path)
+    assert "Upper bounds, made with the ground truths: cirevl, ldre, seize, pdv." in " ".join(read.outputs[0].split())
+    runs = [load_run(path) for path in tmp_path.glob("runs/scenes/*")]
+    methods = [(run.result.method, run.result["mAP@5"].value) for run in runs]
+    found = {(m.name, m.parameters.get("answers"), m.parameters.get("noise")): (m, value) for m, value in methods}
+    own, of_own = found["cirevl", "mine.jsonl", 0.25]
+    assert own.uses_llm == "yes" and own.oracle is None
+    assert found["ldre", "answers.jsonl", 0.25][0].oracle
+    assert len(Artefact(tmp_path / "mine.jsonl")) == 60
+    one, several = (found[name, "oracle", 0.25][1] for name in ("cirevl", "ldre"))
+    assert several > one > of_own
+    assert several - found["ldre", "oracle", 0.5][1] < one  # the mean survives a worse editor
