@@ -52,7 +52,7 @@ HOW_TO = (
     "leaderboard",
     "reproducing",
 )
-PROTOCOLS = ("protocols", "scenes", "reviewers")
+PROTOCOLS = ("protocols", "scenes", "reviewers", "mteb")
 REFERENCE = ("api", "reference/api", "reference/cli", "performance", "performance-encoding", "performance-training")
 _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,27 @@ def test_a_file_that_contradicts_itself_is_refused(row: dict[str, Any], told: st
 def test_a_file_of_a_later_version_asks_for_an_upgrade(tmp_path: Path) -> None:
     with pytest.raises(CorruptFile, match="schema version 2"):
         load_published(changed(tmp_path, schema_version=2))
+
+
+def test_the_page_about_mteb_says_what_its_scores_are() -> None:
+    page = " ".join((ROOT / "docs" / "mteb.md").read_text().split())
+    cirr, fashioniq = (
+        [row.metrics for row in PUBLISHED.rows if row.protocol == f"{name}/mteb"] for name in ("cirr", "fashioniq")
+    )
+    first = [metrics["Recall@1"] for metrics in cirr]
+    assert f"scores of {len(cirr)} and {len(fashioniq)} models" in page
+    assert f"below 1 % for {sum(value < 1 for value in first)} of the {len(cirr)} models" in page
+    assert f"its median is {statistics.median(first):.2f} %, and the best model has {max(first):.2f} %" in page
+    assert f"below 1 % for {sum(metrics['Recall@1'] < 1 for metrics in fashioniq)} of {len(fashioniq)}." in page
+    for method, official in {
+        "openai/clip-vit-base-patch32": "cirr-test1/image-text-baseline/vit-b-32/quoted",
+        "openai/clip-vit-large-patch14": "cirr-test1/image-text-baseline/vit-l-14/quoted",
+        "royokong/e5-v": "cirr-test1/e5-v/llava-next-8b/own",
+    }.items():
+        (row,) = [row for row in PUBLISHED.rows if row.protocol == "cirr/mteb" and row.method == method]
+        mteb = [f"{row.metrics[label]:.2f}" for label in ("Recall@1", "Recall@5", "Recall@10", "nDCG@10")]
+        papers = [f"{PUBLISHED.find(official).metrics[f'Recall@{k}']:.2f}" for k in (1, 5, 10)]
+        assert f"| {' / '.join(mteb)} | {' / '.join(papers)} |" in page
 
 
 ROW = """
