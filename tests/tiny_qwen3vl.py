@@ -8,13 +8,23 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from cirbench.backbones import load_backbone
 from cirbench.backbones.example import write_joint_model, write_vision_language_model
+from cirbench.backbones.joint import JointSentenceBackbone
 
 
 @functools.cache
 def joint_model() -> Path:
     """The folder of the embedding model, which sentence-transformers loads; written once, and not to be changed."""
     return write_joint_model(_folder() / "joint")
+
+
+@functools.cache
+def joint_backbone() -> JointSentenceBackbone:
+    """The embedding model as a backbone on the CPU, loaded once and not to be changed."""
+    backbone = load_backbone(str(joint_model()), device="cpu")
+    assert isinstance(backbone, JointSentenceBackbone)
+    return backbone
 
 
 @functools.cache

@@ -15,6 +15,9 @@ SENTENCE_OWNER = "sentence-transformers"
 SENTENCE_NAMES = ("clip-ViT-B-32", "clip-ViT-B-16", "clip-ViT-L-14", "clip-ViT-B-32-multilingual-v1")
 """The CLIPs of sentence-transformers, as its users call them; the last one reads texts only."""
 
+JOINT_NAMES = ("Qwen/Qwen3-VL-Embedding-2B", "Qwen/Qwen3-VL-Embedding-8B")
+"""Models of image and text together that sentence-transformers loads from their owners' repositories."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BackboneEntry:
@@ -44,6 +47,7 @@ _FIELD = {
     "blip-itm-large-coco": "BLIP L/16 at 384 pixels, tuned on COCO (Salesforce); pip install 'cirbench[transformers]'",
     "clip-ViT-B-32+clip-ViT-B-32-multilingual-v1": "CLIP B/32 beside a tower of texts in over 50 languages; "
     "pip install 'cirbench[sentence-transformers]'",
+    "Qwen/Qwen3-VL-Embedding-2B": "reads image and text together; pip install 'cirbench[sentence-transformers]'",
 }
 
 

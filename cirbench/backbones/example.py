@@ -50,8 +50,7 @@ def write_joint_model(folder: Path, seed: int = 0) -> Path:
     """
     require("sentence_transformers", extra="sentence-transformers", purpose="A model of images and texts together")
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Normalize, Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     write_vision_language_model(folder, seed)
     with loading():

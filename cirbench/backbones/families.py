@@ -97,7 +97,7 @@ BLIP = BackboneFamily(
 )
 SENTENCE_TRANSFORMERS = BackboneFamily(
     "sentence-transformers",
-    "Models of sentence-transformers with two towers",
+    "Models of sentence-transformers, with two towers or of image and text together",
     "cirbench.backbones.sentence:load",
     owns=_is_sentence_transformers,
 )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from cirbench.errors import UsageError
 from cirbench.support.distributed import get_context
 from cirbench.support.files import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -101,6 +101,44 @@ class Backbone(Protocol):
 
     def with_weights(self, weights: Path) -> Backbone:
         """Load other weights of the same architecture, with the same settings."""
+        ...
+
+
+@runtime_checkable
+class JointBackbone(Protocol):
+    """What a `Backbone` has that reads images and texts, or both at once, in one pass of one model.
+
+    Such a model has no towers: what `Backbone` says of towers it refuses. Its context length is what is left for a text
+    beside the largest image and its own instructions.
+
+    Attributes:
+        item_instruction: What the model is told with a gallery item where nothing else is said; empty for nothing.
+        query_instruction: The same with a query.
+    """
+
+    item_instruction: str
+    query_instruction: str
+
+    def require_readable(self, texts: Sequence[str]) -> None:
+        """Refuse texts that the model would not read as texts.
+
+        Raises:
+            UsageError: One has a mark by which the model knows a place for an image, an end of a turn, or the like.
+        """
+        ...
+
+    def read(self, image: Image.Image | None, text: str | None, instruction: str) -> Mapping[str, Any]:
+        """Turn an image, a text or both, image first, into what the model reads, a batch of one on the CPU.
+
+        A text that is too long is cut at its end. May be called by several threads at once.
+
+        Raises:
+            UsageError: Image and instruction alone are too long.
+        """
+        ...
+
+    def encode(self, inputs: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+        """Encode what `read` returned, of equal shapes, (B, D) float32."""
         ...
 
 

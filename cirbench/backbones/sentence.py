@@ -1,5 +1,7 @@
 """Models of sentence-transformers that read images and texts, or one of images beside one of texts.
 
+What reads both in one pass of one model is built by `cirbench.backbones.joint`; the others have two towers.
+
 They run by the library's own modules, so that a row is what its ``encode`` returns for one text or for one prepared
 image; the architecture's name in the identity says so.
 """
@@ -11,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cirbench.backbones.catalogue import SENTENCE_NAMES, SENTENCE_OWNER
+from cirbench.backbones.catalogue import JOINT_NAMES, SENTENCE_NAMES, SENTENCE_OWNER
 from cirbench.backbones.hub import (
+    PREPROCESSOR_FILES,
     ModelFolder,
     first_line,
     loading,
@@ -25,9 +28,10 @@ from cirbench.backbones.hub import (
     weights_digest,
 )
 from cirbench.backbones.interface import BackboneIdentity, find_device
+from cirbench.backbones.joint import JointSentenceBackbone, declared_pixels, identify, reads_both
 from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
-from cirbench.errors import CorruptFile, UsageError
+from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.extras import require
 from cirbench.support.files import digest
 
@@ -46,6 +50,9 @@ MODULES_FILE = "modules.json"
 READER_FILE = "sentence_bert_config.json"
 """Beside the configuration of the first module: how many tokens it reads, and whether in lower case."""
 _OPTIONAL = ("config_sentence_transformers.json",)
+_OF_READER = (READER_FILE, "chat_template.jinja", "chat_template.json", "video_preprocessor_config.json")
+PREFIX = "sentence-transformers:"
+"""What may be typed before the name of a repository, to say that its model is one of this library."""
 _WITHOUT_FILES = ("Pooling", "Normalize")
 """Modules without weights, of which the second kind has no file at all."""
 
@@ -77,18 +84,21 @@ class _Model(msgspec.Struct, frozen=True):
 
 def is_sentence_transformers(name: str) -> bool:
     """Say whether a name means a model of sentence-transformers, or two of them joined by ``+``."""
-    return any(_is_model(half) for half in halves(name))
+    return name.startswith(PREFIX) or any(_is_model(half) for half in halves(name))
 
 
 def halves(name: str) -> tuple[str, ...]:
     """The model of images and that of texts, or the one that is both."""
     if Path(name).is_dir():
         return (name,)
+    if name.startswith(PREFIX):
+        return (name.removeprefix(PREFIX),)
     return tuple(f"{SENTENCE_OWNER}/{half}" if half in SENTENCE_NAMES else half for half in name.split("+", 1))
 
 
 def _is_model(half: str) -> bool:
-    return (Path(half) / MODULES_FILE).is_file() or half.startswith(f"{SENTENCE_OWNER}/")
+    known = half.startswith(f"{SENTENCE_OWNER}/") or half.partition("@")[0] in JOINT_NAMES
+    return known or (Path(half) / MODULES_FILE).is_file()
 
 
 def load(
@@ -100,7 +110,7 @@ def load(
     preprocessing: str | None,
     precision: Precision,
     device: str,
-) -> SentenceBackbone:
+) -> SentenceBackbone | JointSentenceBackbone:
     """Build a backbone; see `cirbench.backbones.load_backbone`."""
     require("sentence_transformers", extra="sentence-transformers", purpose=f"The backbone {name}")
     files = tuple(_open(half) for half in halves(name))
@@ -118,10 +128,17 @@ def _open(name: str) -> _Model:
     if not modules:
         raise CorruptFile(f"{root.path / MODULES_FILE} lists no modules.")
     folders = []
+    foreign = [module.type for module in modules if not module.type.startswith("sentence_transformers.")]
+    if foreign:
+        raise UsageError(
+            f"{name} brings code of its own, {some(foreign)}, which is not run here.",
+            hint="Name a model that sentence-transformers runs by itself; a method may run any other "
+            "(docs/guides/another-backbone.md).",
+        )
     for module in modules:
         if module.kind != "Normalize":
             reads = module is modules[0]
-            optional = (READER_FILE,) if reads else ()
+            optional = _OF_READER if reads else ()
             folder = open_folder(name, subfolder=module.path, optional=optional, needs_tokenizer=reads)
             folders.append((module, folder))
     return _Model(name, root.path, tuple(folders))
@@ -137,15 +154,17 @@ def _build(
     device: torch.device,
     *,
     ema: bool = False,
-) -> SentenceBackbone:
+) -> SentenceBackbone | JointSentenceBackbone:
     import torch
 
     from cirbench.backbones.weights import place, read_weights
 
     digests = [each.weights() for each in files]  # fetched, so that what is missing is named by our message
-    models = [_load(each) for each in files]
+    models = [_load(each, precision) for each in files]
     images, texts = models[0], models[-1]
-    _require_towers(name, images, texts)
+    joint = len(models) == 1 and reads_both(images)
+    if not joint:
+        _require_towers(name, images, texts)
     model: Any = images if len(models) == 1 else torch.nn.ModuleDict({"images": images, "texts": texts})
     digest_of_weights = digest(digests)
     if weights is not None:
@@ -162,6 +181,24 @@ def _build(
             **(recorded_beside(weights) if weights is not None else {}),
         },
     )
+    if joint:
+        prepared, processing = declared_pixels(model, preprocessing, name)
+        identity = identify(
+            name,
+            model,
+            _content(files[0], model),
+            activation=trained_with,
+            weights=digest_of_weights,
+            preprocessing=prepared,
+            precision=precision,
+        )
+
+        def with_weights(path: Path) -> JointSentenceBackbone:
+            other = _build(name, files, path, trained_with, prepared, precision, device)
+            assert isinstance(other, JointSentenceBackbone)
+            return other
+
+        return JointSentenceBackbone(identity, model.eval().to(device), processing, device, with_weights)
     pipeline = declared_preprocessing(
         preprocessing, required_preprocessing(folder, vision.image_size, preprocessing), name
     )
@@ -177,17 +214,27 @@ def _build(
     return SentenceBackbone(files, identity, model, images, texts, pipeline, device)
 
 
-def _load(files: _Model) -> Any:
+def _load(files: _Model, precision: Precision) -> Any:
     from sentence_transformers import SentenceTransformer
 
+    dtype = "bfloat16" if precision == "bf16" else "float32"  # said here, or what is computed of angles loses bits too
     try:
         with loading():
-            model = SentenceTransformer(str(files.path), device="cpu", local_files_only=True)
+            model = SentenceTransformer(
+                str(files.path), device="cpu", local_files_only=True, model_kwargs={"dtype": dtype}
+            )
     except Exception as error:  # whatever a wrong configuration or a damaged file leads to
+        reader = files.modules[0][1]
+        if not any((reader.path / file).is_file() for file in PREPROCESSOR_FILES):
+            raise MissingData(
+                f"{reader.path} has neither {' nor '.join(PREPROCESSOR_FILES)}, so that nothing says how images are "
+                "prepared.",
+                hint="Save that of the model which this one was made of: processor.save_pretrained(FOLDER).",
+            ) from error
         raise CorruptFile(
             f"sentence-transformers cannot load the model in {files.path}: {first_line(error)}"
         ) from error
-    if model.default_prompt_name:
+    if model.default_prompt_name and not reads_both(model):
         raise UsageError(
             f"{files.name} puts its prompt {model.default_prompt_name!r} before texts, which is not done here."
         )
@@ -203,7 +250,8 @@ def _require_towers(name: str, images: Any, texts: Any) -> None:
                 f"{name} reads no {modality}s."
                 if images is texts
                 else f"The half of {name} for {modality}s reads none.",
-                hint="Join a model of images and one of texts: --backbone clip-ViT-B-32+clip-ViT-B-32-multilingual-v1.",
+                hint="Join a model of images and one of texts: --backbone clip-ViT-B-32+clip-ViT-B-32-multilingual-v1; "
+                f"or name one that reads both together: --backbone {JOINT_NAMES[0]}.",
             )
         if method is not None and way["method"] != method:
             raise UsageError(f"{name} has no image tower of its own: images pass through its {way['method']}.")
@@ -213,19 +261,20 @@ def _require_towers(name: str, images: Any, texts: Any) -> None:
 
 def _architecture(files: Sequence[_Model], models: Sequence[Any]) -> str:
     """A digest of the modules, their configurations and the tokens they read, wherever the files lie."""
-    content = [
-        {
-            "modules": [module.kind for module, _ in each.modules],
-            "configurations": [read_configuration(folder) for _, folder in each.modules],
-            "normalised": any(type(module).__name__ == "Normalize" for module in model),
-            "reader": _reader(each.modules[0][1]),
-            "vocabulary": model.tokenizer.get_vocab(),
-            "length": model.max_seq_length,
-        }
-        for each, model in zip(files, models, strict=True)
-    ]
+    content = [_content(each, model) for each, model in zip(files, models, strict=True)]
     kinds = "+".join(str(model[0].config.model_type) for model in models)
     return f"sentence-transformers:{kinds}@{digest(content)[:16]}"
+
+
+def _content(files: _Model, model: Any) -> dict[str, Any]:
+    return {
+        "modules": [module.kind for module, _ in files.modules],
+        "configurations": [read_configuration(folder) for _, folder in files.modules],
+        "normalised": any(type(module).__name__ == "Normalize" for module in model),
+        "reader": _reader(files.modules[0][1]),
+        "vocabulary": model.tokenizer.get_vocab(),
+        "length": model.max_seq_length,
+    }
 
 
 def _reader(folder: ModelFolder) -> dict[str, Any]:
@@ -315,15 +364,10 @@ class SentenceBackbone:
     def with_weights(self, weights: Path) -> SentenceBackbone:
         """Load other weights of the same architecture, activation, preprocessing, precision and device."""
         identity = self.identity
-        return _build(
-            identity.name,
-            self._files,
-            weights,
-            identity.activation,
-            identity.preprocessing,
-            identity.precision,
-            self.device,
-        )
+        settings = (identity.activation, identity.preprocessing, identity.precision, self.device)
+        other = _build(identity.name, self._files, weights, *settings)
+        assert isinstance(other, SentenceBackbone)
+        return other
 
     def _rows(self, model: Any, features: Mapping[str, Any]) -> torch.Tensor:
         rows_BD: torch.Tensor = model(dict(features))["sentence_embedding"]

@@ -257,7 +257,13 @@ def _method(name: str) -> Facts:
     spec = find_method(name)
     apart = ("parameters", "training", "inference_presets", "training_presets")
     facts: Facts = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
-    facts = {key: value for key, value in facts.items() if key not in apart}
+    facts = {
+        key: "as its parameters say"
+        if key in ("uses_shared_concept", "transductive", "oracle") and callable(value)
+        else value
+        for key, value in facts.items()
+        if key not in apart
+    }
     if spec.trainer is None:
         facts = {key: value for key, value in facts.items() if key not in ("trainer", "trains_on", "converter")}
     for kind in ("parameters", "training"):

@@ -71,6 +71,23 @@ def new_dataset(path: Path) -> None:
     say(f"It runs already: cirbench run --method image-text --dataset {typed(path)} --backbone scenes-vit")
 
 
+@new_command.command("joint-model", short_help="Write a tiny, random model of image and text together.")
+@click.argument("path", type=click.Path(path_type=Path))
+def new_joint_model(path: Path) -> None:
+    """Write a tiny model that reads image and text together into the folder PATH, to try one without a download.
+
+    It is a Qwen3-VL of 1 MB with random weights: everything works, and its numbers are those of chance.
+
+    \b
+    cirbench new joint-model tiny-joint
+    """
+    from cirbench.backbones.example import write_joint_model
+
+    print_path(write_joint_model(path))
+    named = typed(path if path.is_absolute() else f"./{path}")
+    say(f"It runs already: cirbench run --method embedder --dataset scenes --split tiny --backbone {named}")
+
+
 ITEMS, QUERIES = 16, 8
 
 

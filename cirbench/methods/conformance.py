@@ -174,11 +174,12 @@ def _gaps(spec: MethodSpec) -> Iterator[str]:
         yield "the title is empty"
     if spec.supervision not in get_args(Supervision):
         yield f"the supervision {spec.supervision!r} is not one of {', '.join(get_args(Supervision))}"
-    for field in ("uses_shared_concept", "uses_llm", "uses_triplets"):
+    for field in ("uses_llm", "uses_triplets"):
         if getattr(spec, field) not in get_args(Disclosure):
             yield f"{field} is {getattr(spec, field)!r} instead of yes, no or unknown"
-    if not callable(spec.transductive) and spec.transductive not in get_args(Disclosure):
-        yield f"transductive is {spec.transductive!r} instead of yes, no, unknown or a function of the parameters"
+    for field in ("uses_shared_concept", "transductive"):
+        if not callable(stated := getattr(spec, field)) and stated not in get_args(Disclosure):
+            yield f"{field} is {stated!r} instead of yes, no, unknown or a function of the parameters"
     if unknown := set(spec.needs) - set(get_args(Need)):
         yield f"needs names {', '.join(sorted(unknown))} instead of {' or '.join(get_args(Need))}"
     if spec.trainer is not None and "backbone" not in spec.needs:

@@ -77,13 +77,14 @@ class MethodSpec:
             ``None`` where there are none.
         checkpoints: For backbones, by name, how to get a checkpoint, with ``*`` for every other one; ``{backbone}`` and
             ``{training}``, options that set training parameters, are filled in.
-        inference_presets: Parameters for backbones, by name, on which the defaults are known not to work.
+        inference_presets: Parameters for backbones, by name, on which the defaults are known not to work; also by names
+            of their own: ``--set preset=NAME`` takes any of them.
         training_presets: Training parameters for backbones, by name, on which the defaults are known not to work.
         baseline: The side of the query that it represents, for an untrained baseline with which every other method is
             compared; ``None`` for other methods.
         needs: What the harness has to bring: the images of the benchmark, and a backbone. A method with an encoder of
             its own needs the images alone, and one that reads features from a file neither.
-        uses_shared_concept: Whether it reads `Query.shared_concept`.
+        uses_shared_concept: Whether it reads `Query.shared_concept`; where parameters decide it, a function of them.
         uses_llm: Whether a large language model takes part.
         uses_triplets: Whether it was trained on composed triplets.
         transductive: Whether an answer depends on other gallery items or other queries than its own; where parameters
@@ -108,7 +109,7 @@ class MethodSpec:
     training_presets: Mapping[str, TrainingParameters] = dataclasses.field(default_factory=dict)
     baseline: Baseline | None = None
     needs: tuple[Need, ...] = ("images", "backbone")
-    uses_shared_concept: Disclosure = "no"
+    uses_shared_concept: Disclosure | Callable[[Any], bool] = "no"
     uses_llm: Disclosure = "no"
     uses_triplets: Disclosure = "no"
     transductive: Disclosure | Callable[[Any], bool] = "no"
@@ -122,13 +123,21 @@ class MethodSpec:
 
     def transductive_with(self, parameters: Parameters) -> Disclosure:
         """Return whether it is transductive with these parameters."""
-        if callable(self.transductive):
-            return "yes" if self.transductive(parameters) else "no"
-        return self.transductive
+        return _disclosed(self.transductive, parameters)
+
+    def uses_shared_concept_with(self, parameters: Parameters) -> Disclosure:
+        """Return whether it reads the shared concept with these parameters."""
+        return _disclosed(self.uses_shared_concept, parameters)
 
     def oracle_with(self, parameters: Parameters) -> bool:
         """Return whether it knows the ground truths with these parameters."""
         return self.oracle(parameters) if callable(self.oracle) else self.oracle
+
+
+def _disclosed(stated: Disclosure | Callable[[Any], bool], parameters: Parameters) -> Disclosure:
+    if callable(stated):
+        return "yes" if stated(parameters) else "no"
+    return stated
 
 
 class Method(Protocol):

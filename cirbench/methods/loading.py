@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from cirbench.methods.interface import ComposedQuery, Method, MethodSpec, Parameters, Picture
     from cirbench.protocol import Item, Query
 
+_PRESET = "preset"
+"""What is set to take the parameters that a SPEC has for another backbone, or under a name of their own."""
+
 _BLOCK = 4096
 """Rows looked at together, so that a large gallery is not held twice."""
 
@@ -200,12 +203,19 @@ def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str 
     Args:
         spec: The method.
         values: What was set, by name.
-        backbone: By name; what was not set is as the SPEC has it for this backbone, or else as by default.
+        backbone: By name; what was not set is as the SPEC has it for the preset that ``preset`` names, or for this
+            backbone, or else as by default.
 
     Raises:
-        UnknownName: There is no such parameter.
+        UnknownName: There is no such parameter or preset.
         UsageError: A value does not fit.
     """
+    base = None if backbone is None else spec.inference_presets.get(backbone.partition("@")[0])
+    if _PRESET in values and spec.inference_presets and _PRESET not in spec.parameters.__struct_fields__:
+        values = dict(values)
+        base = spec.inference_presets.get(chosen := str(values.pop(_PRESET)))
+        if base is None:
+            raise UnknownName(f"preset of {spec.name}", chosen, spec.inference_presets)
     for name in values:
         fields = spec.parameters.__struct_fields__
         if name not in fields and spec.training is not None and name in spec.training.__struct_fields__:
@@ -217,7 +227,6 @@ def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str 
                 hint=f"It belongs to training: cirbench run --train {setting}, or cirbench train {typed(spec.name)} "
                 f"--set {setting}",
             )
-    base = None if backbone is None else spec.inference_presets.get(backbone)
     return parse(spec.parameters, values, owner=spec.name, base=base)
 
 

@@ -221,7 +221,7 @@ def _method_record(job: Job) -> MethodRecord:
         parameters=msgspec.to_builtins(job.entrant.parameters),
         code=job.identity.code.method_digest,
         supervision=spec.supervision,
-        uses_shared_concept=spec.uses_shared_concept,
+        uses_shared_concept=spec.uses_shared_concept_with(job.entrant.parameters),
         uses_llm=spec.uses_llm,
         uses_triplets=spec.uses_triplets,
         transductive=spec.transductive_with(job.entrant.parameters),

@@ -334,7 +334,7 @@ def _composed(result: Result, entrant: Entrant, k: int, code: str) -> MethodReco
         parameters={**first.parameters, **{f"{spec.name}.{key}": value for key, value in own.items()}},
         code=code,
         supervision=max(first.supervision, spec.supervision, key=strength.index),
-        uses_shared_concept=_either(first.uses_shared_concept, spec.uses_shared_concept),
+        uses_shared_concept=_either(first.uses_shared_concept, spec.uses_shared_concept_with(entrant.parameters)),
         uses_llm=_either(first.uses_llm, spec.uses_llm),
         uses_triplets=_either(first.uses_triplets, spec.uses_triplets),
         transductive=_either(is_transductive(first, result.scored), spec.transductive_with(entrant.parameters)),

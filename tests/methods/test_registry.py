@@ -14,7 +14,7 @@ from cirbench.methods.registry import find_baselines, find_method, list_methods,
 
 BUILT_IN = sorted(
     (
-        *("image-only", "image-text", "text-only", "captioning"),
+        *("image-only", "image-text", "text-only", "captioning", "embedder"),
         *("basic", "freedom"),
         *("judge", "oracle-judge"),
         *("slerp", "product", "weimocir"),

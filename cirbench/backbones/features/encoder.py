@@ -18,16 +18,17 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import PIL
 
-from cirbench.backbones.features.store import FeatureSpace, MemoryTable
+from cirbench.backbones.features.store import FeatureSpace, MemoryTable, OwnSpace
+from cirbench.backbones.interface import JointBackbone
 from cirbench.backbones.text import PseudoWords
-from cirbench.errors import CirbenchError, MissingData
+from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.support.console import silent
 from cirbench.support.distributed import DistributedContext, barrier, broadcast_object, get_context
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.store import FeatureStore, FeatureTable, OwnSpace, Rows, Space, Tower
+    from cirbench.backbones.features.store import FeatureStore, FeatureTable, Rows, Space, Tower
     from cirbench.backbones.interface import Backbone
     from cirbench.backbones.text import Occurrences
     from cirbench.protocol import ImageSource, Item
@@ -55,8 +56,14 @@ MakeRows = Callable[[list[str], Advance], "NDArray[np.float32]"]
 S = TypeVar("S")
 T = TypeVar("T")
 
+_Pair: TypeAlias = "tuple[ImageSource | None, str | None]"
+"""What a joint backbone reads in one pass."""
+
 SHARD = 2048
 """Items in a shard, and so the most work that is lost when a process is killed."""
+
+READ_AHEAD = 32
+"""Images that are held as a joint backbone reads them: up to 12 MB each for a megapixel."""
 
 
 class Encoder:
@@ -120,6 +127,8 @@ class Encoder:
 
         For galleries larger than memory. Raises what `images` raises.
         """
+        if isinstance(self.backbone, JointBackbone):
+            return self._joint_rows(self.backbone, items, None, self.backbone.item_instruction)
         contents = [item.image.content for item in items]
         image_of = dict(zip(contents, (item.image for item in items), strict=True))
         table = self._fill(
@@ -138,14 +147,14 @@ class Encoder:
     def seconds_per_image(self) -> float:
         """Time one warm batch of blank images: a lower bound, since decoding is left out."""
         import torch
+        from PIL import Image
 
+        if isinstance(self.backbone, JointBackbone):
+            blank = self.backbone.read(Image.new("RGB", (512, 512)), None, self.backbone.item_instruction)
+            return _seconds(_Passes(self.backbone, [blank]), np.zeros(1, dtype=np.intp))
         size = self.backbone.image_size
         batch_B3SS = torch.zeros(self.batch_size, 3, size, size)
-        with torch.inference_mode():
-            for _ in range(2):
-                started = time.perf_counter()
-                self.backbone.encode_images(batch_B3SS).cpu()
-        return (time.perf_counter() - started) / self.batch_size
+        return _seconds(self.backbone.encode_images, batch_B3SS) / self.batch_size
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts, (N, D), not normalised; over-long ones are cut, keeping the end token, and counted.
@@ -154,6 +163,8 @@ class Encoder:
             CorruptFile: Kept features are damaged.
             CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
         """
+        if isinstance(self.backbone, JointBackbone):
+            return self._joint_rows(self.backbone, None, texts, self.backbone.query_instruction)[:]
         contents = [_sha256(text) for text in texts]
         text_of = dict(zip(contents, texts, strict=True))
         self._count_truncated(list(text_of.values()))
@@ -165,6 +176,67 @@ class Encoder:
             shard=SHARD,
         )
         return table.rows(contents)[:]
+
+    def joint(self, items: Sequence[Item] | None, texts: Sequence[str] | None, instruction: str) -> NDArray[np.float32]:
+        """Encode images, texts, or an image with a text each in one pass of a joint backbone, (N, D); they are kept.
+
+        Args:
+            items: The images; ``None`` for texts alone.
+            texts: One for each image; ``None`` for images alone. Over-long ones are cut and counted, as in `texts`.
+            instruction: What the model is told with each of them; empty for nothing.
+
+        Raises:
+            UsageError: The backbone has a tower for images and one for texts; or a text or the instruction has a mark
+                that the model does not take for text.
+            MissingData: An image is absent or cannot be decoded.
+            CirbenchError: New features cannot be kept, or one batch does not fit into the device's memory.
+        """
+        return self._joint_rows(require_joint(self.backbone), items, texts, instruction)[:]
+
+    def _joint_rows(
+        self, backbone: JointBackbone, items: Sequence[Item] | None, texts: Sequence[str] | None, instruction: str
+    ) -> Rows:
+        backbone.require_readable([instruction, *(texts or ())])
+        self._count_truncated(texts or ())
+        count = len(texts or ()) if items is None else len(items)
+        images = [None] * count if items is None else [item.image for item in items]
+        pairs = list(zip(images, [None] * count if texts is None else texts, strict=True))
+        contents = [_content_of(image, text) for image, text in pairs]
+        pair_of = dict(zip(contents, pairs, strict=True))
+        what = "images" if texts is None else "texts" if items is None else "images with texts"
+        table = self._fill(
+            self._joint_space(backbone, what, instruction),
+            list(pair_of),
+            lambda missing, advance: self._encode_joint(backbone, [pair_of[n] for n in missing], instruction, advance),
+            title=f"Encoding {what}",
+            shard=SHARD,
+        )
+        return table.rows(contents)
+
+    def _joint_space(self, backbone: JointBackbone, what: str, instruction: str) -> Space:
+        """What fixes a row; told nothing else than the model's own instructions, it is that of a tower."""
+        if what == "images" and instruction == backbone.item_instruction:
+            return self._space("image")
+        if what == "texts" and instruction == backbone.query_instruction:
+            return self._space("text")
+        told = f"{what}, told {instruction!r}"
+        return OwnSpace(self.backbone.identity, told, _sha256(told), self.backbone.dim)
+
+    def _encode_joint(
+        self, backbone: JointBackbone, pairs: Sequence[_Pair], instruction: str, advance: Advance
+    ) -> NDArray[np.float32]:
+        """Encode what is read ahead; only inputs of equal shapes share a pass, so that nothing is padded."""
+
+        def read(pair: _Pair) -> Mapping[str, Any]:
+            source, text = pair
+            return backbone.read(None if source is None else source.open(), text, instruction)
+
+        rows: list[NDArray[np.float32]] = []
+        together = max(READ_AHEAD, 4 * self.batch_size)
+        with contextlib.closing(_ahead(read, pairs, min(4, os.cpu_count() or 1), together)) as ahead:
+            while inputs := list(itertools.islice(ahead, together)):
+                rows.append(self.rowwise(_Passes(backbone, inputs), _kinds(inputs), advance))
+        return np.concatenate(rows)
 
     def composed(
         self, texts: Sequence[str], words_NE: NDArray[np.float32], occurrences: Occurrences = "first"
@@ -410,8 +482,28 @@ def _await_others(table: FeatureTable, plan: _Plan) -> None:
         )
 
 
+def require_joint(backbone: Backbone) -> JointBackbone:
+    """Return a backbone that reads images and texts together.
+
+    Raises:
+        UsageError: It has a tower for images and one for texts.
+    """
+    if isinstance(backbone, JointBackbone):
+        return backbone
+    raise UsageError(
+        f"{backbone.identity.name} has a tower for images and one for texts, and reads nothing together.",
+        hint="Name a model that does, such as --backbone Qwen/Qwen3-VL-Embedding-2B (`cirbench new joint-model FOLDER` "
+        "writes a tiny one to try); or add the features of both towers: --method image-text",
+    )
+
+
 def sensible_batch_size(backbone: Backbone) -> int:
-    """Rows of a forward pass: 256 on a GPU; on a CPU, where a few rows fill the caches, fewer the larger the images."""
+    """Rows of a forward pass: 256 on a GPU; on a CPU, where a few rows fill the caches, fewer the larger the images.
+
+    One for a joint backbone: a pass is as long as an image has patches, and most inputs differ in their shapes.
+    """
+    if isinstance(backbone, JointBackbone):
+        return 1
     if backbone.device.type != "cpu":
         return 256
     patches = (backbone.image_size / 16) ** 2
@@ -425,6 +517,43 @@ def _batches(shapes_N: NDArray[np.int64], size: int) -> list[Batch]:
         for same in (np.flatnonzero(shapes_N == shape) for shape in np.unique(shapes_N))
         for start in range(0, len(same), size)
     ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Passes:
+    """Encodes some of the inputs that were read."""
+
+    backbone: JointBackbone
+    inputs: Sequence[Mapping[str, Any]]
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        return self.backbone.encode([self.inputs[n] for n in batch])
+
+
+def _kinds(inputs: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
+    """Number inputs by their shapes, (N,): equal numbers may share a pass."""
+    numbers: dict[str, int] = {}
+    shapes = [str([(name, getattr(value, "shape", value)) for name, value in each.items()]) for each in inputs]
+    return np.asarray([numbers.setdefault(shape, len(numbers)) for shape in shapes], dtype=np.int64)
+
+
+def _content_of(image: ImageSource | None, text: str | None) -> str:
+    """Sha256 of what a joint backbone reads; of one alone as elsewhere."""
+    if image is None:
+        return _sha256(text or "")
+    return image.content if text is None else _sha256(f"{image.content}\n{text}")
+
+
+def _seconds(encode: Callable[[S], torch.Tensor], given: S) -> float:
+    """How long a second pass takes, in seconds."""
+    import torch
+
+    started = 0.0
+    with torch.inference_mode():
+        for _ in range(2):
+            started = time.perf_counter()
+            encode(given).cpu()
+    return time.perf_counter() - started
 
 
 def _sha256(text: str) -> str:

@@ -157,11 +157,11 @@ class Preprocessing:
         if image.size != resized:
             image = image.resize(resized, _RESAMPLING[self.interpolation])
         left, top = (_centred(length, self.size) for length in resized)
-        return np.asarray(_rgb(image.crop((left, top, left + self.size, top + self.size))))
+        return np.asarray(plain_rgb(image.crop((left, top, left + self.size, top + self.size))))
 
     def _fast_square(self, image: Image.Image, resized: tuple[int, int]) -> NDArray[np.uint8]:
 
-        pixels_HW3 = resize(np.asarray(_rgb(image)), resized, self.interpolation)
+        pixels_HW3 = resize(np.asarray(plain_rgb(image)), resized, self.interpolation)
         left, top = (_centred(length, self.size) for length in resized)
         return pixels_HW3[top : top + self.size, left : left + self.size]
 
@@ -199,7 +199,8 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def plain_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB as published pipelines do: not turned by EXIF, alpha dropped."""
     if image.mode == "RGB":  # Pillow would copy it
         return image
     if isinstance(image.info.get("transparency"), bytes):  # Pillow would warn; the published order drops alpha

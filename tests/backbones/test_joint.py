@@ -1,0 +1,275 @@
+"""Models that read an image and a text in one pass: their rows are the library's, and depend on nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from cirbench.backbones import load_backbone
+from cirbench.backbones.conformance import check_backbone
+from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.interface import JointBackbone
+from cirbench.backbones.joint import JointSentenceBackbone
+from cirbench.benchmarks.scenes import scenes_protocol
+from cirbench.errors import MissingData, UsageError
+from tests.backbones.tiny_transformers import picture
+from tests.tiny_qwen3vl import joint_backbone, joint_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cirbench.protocol import Item
+
+TEXTS = ("make it red", "the same, but with two more dogs on the left", "")
+TOLD = "Find the changed image."
+
+
+@pytest.fixture(scope="module", name="library")
+def model_of_the_library() -> Any:
+    return SentenceTransformer(str(joint_model()), device="cpu", local_files_only=True)
+
+
+@pytest.fixture(name="folder")
+def folder_to_change(tmp_path: Path) -> Path:
+    return shutil.copytree(joint_model(), tmp_path / "model")
+
+
+def items(count: int) -> Sequence[Item]:
+    gallery = scenes_protocol("tiny").gallery
+    assert gallery is not None
+    return gallery.items[:count]
+
+
+def texts(count: int) -> list[str]:
+    return [f"{'much ' * (place % 4)}brighter" for place in range(count)]
+
+
+def row(image: Any, text: str | None, instruction: str = "") -> NDArray[np.float32]:
+    with torch.inference_mode():
+        rows = joint_backbone().encode([joint_backbone().read(image, text, instruction)])
+    return np.asarray(rows[0])
+
+
+@pytest.mark.parametrize("instruction", ["", TOLD])
+@pytest.mark.parametrize("text", [None, *TEXTS])
+@pytest.mark.parametrize("image", [None, picture(1, 40, 52), picture(2, 120, 33)])
+def test_a_row_is_that_of_the_library_to_the_bit(
+    image: Any, text: str | None, instruction: str, library: SentenceTransformer
+) -> None:
+    parts = {name: part for name, part in (("image", image), ("text", text)) if part is not None}
+    if not parts:
+        return
+    exact = library.encode([parts], prompt=instruction or None)[0]
+    assert np.array_equal(row(image, text, instruction), exact)
+
+
+def test_the_image_comes_first_which_is_not_what_the_text_first_would_give(library: SentenceTransformer) -> None:
+    image = picture(1, 40, 52)
+    text_first = library.encode([{"text": TEXTS[0], "image": image}])[0]
+    assert np.abs(row(image, TEXTS[0]) - text_first).max() > 0.01
+
+
+def test_instruction_image_and_text_each_move_a_row() -> None:
+    image = picture(1, 40, 52)
+    rows = [row(image, TEXTS[0]), row(image, TEXTS[0], TOLD), row(image, TEXTS[1]), row(picture(2), TEXTS[0])]
+    apart = [np.abs(one - other).max() for at, one in enumerate(rows) for other in rows[:at]]
+    assert min(apart) > 0.01
+
+
+def test_a_row_depends_on_its_own_query_only() -> None:
+    shown, said = items(6), texts(6)
+    together = Encoder(joint_backbone(), None).joint(shown, said, TOLD)
+    alone = [
+        Encoder(joint_backbone(), None).joint([item], [text], TOLD)[0] for item, text in zip(shown, said, strict=True)
+    ]
+    backwards = Encoder(joint_backbone(), None).joint(shown[::-1], said[::-1], TOLD)[::-1]
+    assert np.array_equal(together, np.stack(alone))
+    assert np.array_equal(together, backwards)
+
+
+def test_in_larger_batches_rows_move_by_rounding_and_not_by_their_company() -> None:
+    shown, said = items(12), texts(12)
+    alone = Encoder(joint_backbone(), None).joint(shown, said, TOLD)
+    batches = Encoder(joint_backbone(), None, batch_size=4)
+    rows = batches.joint(shown, said, TOLD)
+    np.testing.assert_allclose(rows, alone, atol=1e-6)
+    some = Encoder(joint_backbone(), None, batch_size=4).joint(shown[3:8], said[3:8], TOLD)
+    assert np.array_equal(rows[3:8], some)
+
+
+def test_rows_are_the_same_on_several_threads() -> None:
+    before = torch.get_num_threads()
+    one = Encoder(joint_backbone(), None).joint(items(8), texts(8), TOLD)
+    try:
+        torch.set_num_threads(3)
+        several = Encoder(joint_backbone(), None).joint(items(8), texts(8), TOLD)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(one, several)
+
+
+def test_rows_are_kept_by_image_text_and_instruction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, shown, said = FeatureStore(tmp_path), items(3), texts(3)
+    first = Encoder(joint_backbone(), store).joint(shown, said, TOLD)
+    read: list[tuple[bool, str | None, str]] = []
+    whole = JointSentenceBackbone.read
+
+    def noted(self: JointSentenceBackbone, image: Any, text: str | None, instruction: str) -> Any:
+        read.append((image is not None, text, instruction))
+        return whole(self, image, text, instruction)
+
+    monkeypatch.setattr(JointSentenceBackbone, "read", noted)
+    encoder = Encoder(joint_backbone(), store)
+    assert np.array_equal(encoder.joint(shown, said, TOLD), first)
+    assert read == []
+    encoder.joint(shown, said, "Find it.")
+    encoder.joint(shown, None, TOLD)
+    encoder.joint(shown[:1], ["another"], TOLD)
+    assert [instruction for _, _, instruction in read] == ["Find it."] * 3 + [TOLD] * 4
+    assert read[-1] == (True, "another", TOLD)
+    told = [json.loads(path.read_text()).get("owner") for path in tmp_path.glob("*/space.json")]
+    assert "images with texts, told 'Find it.'" in told
+
+
+def test_what_fixes_a_row_is_part_of_the_identity(folder: Path) -> None:
+    backbone = joint_backbone()
+    assert load_backbone(str(folder), device="cpu").identity.digest == backbone.identity.digest
+    assert backbone.identity.architecture.startswith("sentence-transformers:qwen3_vl, image first, sdpa@")
+    assert backbone.identity.preprocessing == "pixels(1024, 4096)"
+    digests = {backbone.identity.digest}
+    fewer = load_backbone(str(folder), device="cpu", preprocessing="pixels(1024, 2048)")
+    digests.add(fewer.identity.digest)
+    digests.add(load_backbone(str(folder), device="cpu", precision="bf16").identity.digest)
+    prompts = json.loads((folder / "config_sentence_transformers.json").read_text())
+    prompts["prompts"]["query"] = TOLD
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    told = load_backbone(str(folder), device="cpu")
+    assert isinstance(told, JointBackbone)
+    assert (told.query_instruction, told.item_instruction) == (TOLD, "")
+    digests.add(told.identity.digest)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("assistant", "model"))
+    digests.add(load_backbone(str(folder), device="cpu").identity.digest)
+    assert len(digests) == 5
+
+
+def test_a_budget_of_pixels_reaches_the_processor() -> None:
+    fewer = load_backbone(str(joint_model()), device="cpu", preprocessing="pixels(1024, 2048)")
+    assert isinstance(fewer, JointSentenceBackbone)
+    image = picture(1, 120, 120)
+    assert [int(each.read(image, None, "")["image_grid_thw"].prod()) for each in (joint_backbone(), fewer)] == [16, 4]
+
+
+def test_other_weights_take_the_place_of_its_own(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    backbone = joint_backbone()
+    save_file(
+        {name: 1.5 * tensor for name, tensor in backbone.model.state_dict().items()}, tmp_path / "tuned.safetensors"
+    )
+    tuned = backbone.with_weights(tmp_path / "tuned.safetensors")
+    assert tuned.identity.architecture == backbone.identity.architecture
+    assert tuned.identity.weights != backbone.identity.weights
+    with torch.inference_mode():
+        assert np.abs(tuned.encode([tuned.read(None, "a", "")]).numpy() - row(None, "a")).max() > 0.01
+
+
+def test_the_baselines_get_features_of_images_and_of_texts() -> None:
+    encoder = Encoder(joint_backbone(), None)
+    (image,) = encoder.images(items(1))
+    (text,) = encoder.texts(["make it red"])
+    assert np.array_equal(image, row(items(1)[0].image.open(), None))
+    assert np.array_equal(text, row(None, "make it red"))
+
+
+def test_it_keeps_the_rules_of_a_backbone() -> None:
+    assert [finding for finding in check_backbone(joint_backbone()) if finding.problem is not None] == []
+
+
+def test_texts_that_are_too_long_are_cut_at_their_ends_and_counted() -> None:
+    backbone = joint_backbone()
+    long = "a" * (backbone.context_length + 1)
+    encoder = Encoder(backbone, None)
+    rows = encoder.joint(items(2), [long[:-1], long], "")
+    assert encoder.truncated_texts == 1
+    assert not np.array_equal(rows[0], rows[1])
+    cut = encoder.joint(items(2)[1:], [long[:-1]], "")
+    assert np.array_equal(rows[1:], cut)
+    Encoder(backbone, None).texts([long])
+
+
+def test_an_instruction_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"reads 1024 tokens, and an image or a text with its instruction takes \d+"):
+        joint_backbone().read(picture(), "make it red", "b" * 1024)
+
+
+@pytest.mark.parametrize("mark", ["<|image_pad|>", "<|im_end|>", "<|vision_start|>"])
+def test_marks_of_the_model_in_a_text_or_an_instruction_are_refused(mark: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Encoder(joint_backbone(), None).joint(items(1), [f"like {mark} but red"], "")
+    assert f"The text 'like {mark} but red' has {mark}, which" in caught.value.message
+    with pytest.raises(UsageError, match="takes for a mark of its own"):
+        Encoder(joint_backbone(), None).joint(items(1), ["red"], mark)
+    with pytest.raises(UsageError, match="takes for a mark of its own"):
+        Encoder(joint_backbone(), None).texts([mark])
+
+
+def test_text_that_looks_like_the_address_of_an_image_stays_text() -> None:
+    shown = row(None, "https://example.org/red.png")
+    assert not np.array_equal(shown, row(None, "https://example.org/red.gif"))
+
+
+def test_what_asks_for_towers_is_told_that_there_are_none() -> None:
+    for name in ("encode_images", "tokenize", "preprocessing", "image_size"):
+        with pytest.raises(UsageError, match="it has no towers") as caught:
+            getattr(joint_backbone(), name)
+    assert caught.value.hint is not None
+    assert "embedder" in caught.value.hint
+    assert not hasattr(joint_backbone(), "anything_else")
+
+
+@pytest.mark.parametrize(
+    ("declaration", "message"),
+    [
+        ("clip", "prepares images by its own processor, of which --preprocessing 'clip' says nothing"),
+        ("pixels(4096, 1024)", "is no budget of pixels"),
+        ("pixels(1024, 1048576)", "reads 1024 tokens, and an image alone may take 10"),
+    ],
+)
+def test_a_preprocessing_that_does_not_fit_is_refused(declaration: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_backbone(str(joint_model()), device="cpu", preprocessing=declaration)
+    assert message in caught.value.message
+
+
+def test_a_folder_without_processor_says_what_it_lacks(folder: Path) -> None:
+    (folder / "processor_config.json").unlink()
+    with pytest.raises(MissingData) as caught:
+        load_backbone(str(folder), device="cpu")
+    assert "has neither preprocessor_config.json nor processor_config.json" in caught.value.message
+    assert caught.value.hint is not None
+    assert "processor.save_pretrained" in caught.value.hint
+
+
+def test_a_model_with_code_of_its_own_is_not_run(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["type"] = "custom_st.Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(UsageError, match=r"brings code of its own, custom_st\.Transformer, which is not run here"):
+        load_backbone(str(folder), device="cpu")
+
+
+def test_damaged_weights_are_named(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(Exception, match="sentence-transformers cannot load the model in"):
+        load_backbone(str(folder), device="cpu")
