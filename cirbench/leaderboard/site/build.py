@@ -47,13 +47,14 @@ def downloads(view: BoardView) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkView:
-    """The page of a benchmark."""
+    """The page of a benchmark; ``runs_here`` says whether cirbench has its data."""
 
     slug: str
     title: str
     lead: str
     facts: tuple[tuple[str, str], ...]
     views: tuple[BoardView, ...]
+    runs_here: bool = True
 
     @property
     def short(self) -> str:
@@ -143,7 +144,10 @@ def _benchmark(name: str, views: tuple[BoardView, ...]) -> BenchmarkView:
     slug, known = views[0].benchmark, datasets().get(name)
     if known is None:
         lead = "Somebody's own data: its numbers follow from stored ranks, and who has its files can make them again."
-        return BenchmarkView(slug, name.removeprefix("own-"), lead, (), views)
+        if not name.startswith("own-"):
+            lead = "As its papers print it: cirbench does not have this benchmark yet."
+        title = views[0].board.title.partition(",")[0] if views[0].published else name.removeprefix("own-")
+        return BenchmarkView(slug, title, lead, (), views, runs_here=False)
     title, _, lead = known.title.partition(": ")
     if not lead:
         title, lead = known.name.capitalize(), known.title
