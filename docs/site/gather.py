@@ -37,6 +37,7 @@ GUIDES = (
     "another-backbone",
     "own-benchmark",
     "own-metric",
+    "language-models",
 )
 HOW_TO = (
     "data",
@@ -99,8 +100,9 @@ def _led(text: str, source: Path, page: str, made: dict[Path, str]) -> str:
 def order(pages: Collection[str]) -> str:
     """Write the order of all pages, which the first page holds."""
     cards = sorted(path for path in pages if path.startswith("methods/"))
+    newer = sorted(path.removesuffix(".md") for path in pages if path.startswith("guides/"))
     parts = {
-        "Guides": [f"guides/{name}" for name in GUIDES],
+        "Guides": list(dict.fromkeys([*(f"guides/{name}" for name in GUIDES), *newer])),
         "How to": [*HOW_TO],
         "Protocols": [*PROTOCOLS],
         "Methods": [path.removesuffix(".md") for path in cards],
