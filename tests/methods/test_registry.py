@@ -15,7 +15,7 @@ from cirbench.methods.registry import find_baselines, find_method, list_methods,
 BUILT_IN = sorted(
     (
         *("image-only", "image-text", "text-only", "captioning", "embedder"),
-        *("basic", "freedom"),
+        *("basic", "freedom", "mulvec"),
         *("judge", "oracle-judge"),
         *("slerp", "product", "weimocir"),
         *("cirevl", "ldre", "seize", "osrcir", "sdr", "pdv"),

@@ -329,7 +329,13 @@ class Encoder:
         *,
         shard: int,
     ) -> NDArray[np.float32]:
+        """Return rows that a method makes of its own, (N, D); see `own_rows`."""
+        return self.own_rows(space, contents, make, shard=shard)[:]
+
+    def own_rows(self, space: OwnSpace, contents: Sequence[str], make: MakeRows, *, shard: int) -> Rows:
         """Return rows that a method makes of its own, (N, D), which are kept as features are: each is made once, ever.
+
+        They stay where they are kept until they are sliced.
 
         Args:
             space: What fixes their meaning.
@@ -341,7 +347,7 @@ class Encoder:
             CorruptFile: Kept rows are damaged.
             CirbenchError: New rows cannot be kept.
         """
-        return self._fill(space, list(dict.fromkeys(contents)), make, title=space.owner, shard=shard).rows(contents)[:]
+        return self._fill(space, list(dict.fromkeys(contents)), make, title=space.owner, shard=shard).rows(contents)
 
     def _space(self, tower: Tower) -> FeatureSpace:
         return FeatureSpace(self.backbone.identity, tower, self.backbone.dim)

@@ -1,7 +1,8 @@
 """The feature store: rows kept by content, in shards that are written once and verified.
 
 A shard is a safetensors file with two tensors, "content" (N, 32) uint8, the sha256 of each item, and "features" (N, D)
-float32; its header names the space, and the batch size, device and versions it was computed with.
+float32, or float16 where a space says so; its header names the space, and the batch size, device and versions it was
+computed with.
 
 One folder per `FeatureSpace` (everything that fixes what a row means), and in it only whole, immutable shards:
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cirbench.backbones.interface import BackboneIdentity
 
 Tower = Literal["image", "text"]
+Precision = Literal["float32", "float16"]
 SCHEMA = 1
 
 
@@ -69,17 +71,20 @@ class OwnSpace:
         owner: What makes the row, for people.
         recipe: Sha256 of everything else that decides it.
         dim: The length of a row; it follows from the others.
+        precision: In which rows are kept; they are read as float32.
     """
 
     backbone: BackboneIdentity
     owner: str
     recipe: str
     dim: int
+    precision: Precision = "float32"
 
     @property
     def digest(self) -> str:
         """Sha256 over schema, backbone, owner and recipe; the backbone's name is not part of it."""
         own = {"owner": self.owner, "recipe": self.recipe}
+        own |= {} if self.precision == "float32" else {"precision": self.precision}
         return digest({"schema": SCHEMA, "backbone": self.backbone.digest, **own})
 
 
@@ -127,16 +132,18 @@ class MemoryTable:
         return [position for position, content in enumerate(contents) if content not in self._rows]
 
     def write(self, contents: Sequence[str], features_ND: NDArray[np.float32], metadata: Mapping[str, str]) -> None:
-        """Keep one row per content."""
-        self._rows.update(zip(contents, features_ND, strict=True))
+        """Keep one row per content, rounded as on disk."""
+        precision = self._space.precision if isinstance(self._space, OwnSpace) else "float32"
+        self._rows.update(zip(contents, features_ND.astype(precision, copy=False), strict=True))
 
     def rows(self, contents: Sequence[str]) -> NDArray[np.float32]:
         """The rows in the order of ``contents``, (N, D)."""
         rows = [self._rows[content] for content in contents]
-        return np.stack(rows) if rows else np.empty((0, self._space.dim), dtype=np.float32)
+        return np.stack(rows).astype(np.float32) if rows else np.empty((0, self._space.dim), dtype=np.float32)
 
 
 SUFFIX = ".safetensors"
+_TYPES: Mapping[str, type[np.floating]] = {"F32": np.float32, "F16": np.float16}
 _HEADER = "cirbench"
 
 
@@ -153,7 +160,11 @@ def keys(contents: Sequence[str]) -> NDArray[np.bytes_]:
 
 
 def write_shard(
-    folder: Path, contents: Sequence[str], features_ND: NDArray[np.float32], header: Mapping[str, str]
+    folder: Path,
+    contents: Sequence[str],
+    features_ND: NDArray[np.float32],
+    header: Mapping[str, str],
+    precision: Precision = "float32",
 ) -> None:
     """Write one shard; it appears whole, under the sha256 of its bytes.
 
@@ -163,10 +174,10 @@ def write_shard(
     from safetensors.numpy import save
 
     content_N32 = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(-1, 32)
-    features_ND = np.ascontiguousarray(features_ND, dtype=np.float32)
+    kept_ND = np.ascontiguousarray(features_ND, dtype=precision)
     # One key, because safetensors writes several in random order, and equal shards shall have equal bytes.
     about = {_HEADER: json.dumps(dict(header), sort_keys=True)}
-    file = save({"content": np.asarray(content_N32), "features": np.asarray(features_ND)}, about)
+    file = save({"content": np.asarray(content_N32), "features": np.asarray(kept_ND)}, about)
     write_bytes(folder / f"{hashlib.sha256(file).hexdigest()}{SUFFIX}", file)
 
 
@@ -190,8 +201,24 @@ def read_keys(path: Path, space: str) -> NDArray[np.bytes_]:
     return found
 
 
-def read_features(path: Path) -> NDArray[np.float32]:
-    """Check a shard against its name, and return its features, (N, D), as a memory map.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """Where the features of a shard are in its file."""
+
+    path: Path
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.floating]
+
+    def open(self) -> NDArray[np.floating]:
+        """Map them, for as long as the result lives: pages that were read would count as memory for ever."""
+        if not all(self.shape):
+            return np.empty(self.shape, self.dtype)
+        return np.memmap(self.path, self.dtype, "r", self.start, self.shape)
+
+
+def read_features(path: Path) -> Stored:
+    """Check a shard against its name, and find its features.
 
     Raises:
         CorruptFile: The shard is not the one that was written.
@@ -204,8 +231,8 @@ def read_features(path: Path) -> NDArray[np.float32]:
             features = json.loads(file.read(length))["features"]
     except OSError as error:
         raise _damaged(path) from error
-    shape, start = tuple(features["shape"]), 8 + length + features["data_offsets"][0]
-    return np.memmap(path, np.float32, "r", start, shape) if all(shape) else np.empty(shape, np.float32)
+    dtype = np.dtype(_TYPES[features["dtype"]])
+    return Stored(path, 8 + length + features["data_offsets"][0], tuple(features["shape"]), dtype)
 
 
 def _damaged(path: Path) -> CorruptFile:
@@ -274,7 +301,7 @@ class StoredTable:
         self.space = space
         self._shards: list[Path] = []
         self._index = Index()
-        self._checked: dict[Path, tuple[tuple[int, int, int], NDArray[np.float32]]] = {}
+        self._checked: dict[Path, tuple[tuple[int, int, int], Stored]] = {}
         self._held = False
 
     def missing(self, contents: Sequence[str]) -> list[int]:
@@ -297,7 +324,8 @@ class StoredTable:
             write_json(self.folder / "space.json", {"schema": SCHEMA, **dataclasses.asdict(self.space)})
         self._sweep()
         header = {"schema": str(SCHEMA), "space": self.space.digest, **metadata}
-        write_shard(self.folder, contents, features_ND, header)
+        precision = self.space.precision if isinstance(self.space, OwnSpace) else "float32"
+        write_shard(self.folder, contents, features_ND, header, precision)
 
     def rows(self, contents: Sequence[str]) -> StoredRows:
         """The rows in the order of ``contents``, (N, D), read from disk as they are sliced.
@@ -311,7 +339,7 @@ class StoredTable:
             raise KeyError(contents[int(np.argmin(shards))])
         return StoredRows(self, tuple(self._shards), shards, rows)
 
-    def features(self, shard: Path) -> NDArray[np.float32]:
+    def features(self, shard: Path) -> NDArray[np.floating]:
         """The rows of a shard, checked against its name once, and again if the file is no longer the same.
 
         Raises:
@@ -325,7 +353,7 @@ class StoredTable:
         known = self._checked.get(shard)
         if known is None or known[0] != state:
             known = self._checked[shard] = state, read_features(shard)
-        return known[1]
+        return known[1].open()
 
     def _refresh(self) -> None:
         """Take in the shards that were added since; start over where one was removed."""

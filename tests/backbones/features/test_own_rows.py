@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -60,3 +61,19 @@ def test_a_killed_maker_goes_on_where_it_was(tmp_path: Path) -> None:
     make = Maker()
     Encoder(tiny_backbone(), FeatureStore(tmp_path)).own(space(), CONTENTS, make, shard=3)
     assert make.calls == [CONTENTS[6:]]
+
+
+def test_rows_in_half_precision_are_rounded_in_memory_and_on_disk_alike(tmp_path: Path) -> None:
+    half = dataclasses.replace(space(), precision="float16")
+    assert half.digest != space().digest
+
+    def make(contents: list[str], advance: Callable[[int], None]) -> NDArray[np.float32]:
+        return np.array([[int(content[:6], 16) / 7e6, 1 / 3, 0] for content in contents], dtype=np.float32)
+
+    stores = (None, FeatureStore(tmp_path), FeatureStore(tmp_path))
+    rows = [Encoder(tiny_backbone(), store).own_rows(half, CONTENTS, make, shard=3)[:] for store in stores]
+    exact = make(CONTENTS, lambda amount: None)
+    for found in rows:
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, exact.astype(np.float16).astype(np.float32))
+    assert not np.array_equal(rows[0], exact)
