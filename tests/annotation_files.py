@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.benchmarks import cirr, coco_composition, fashioniq, genecis, imagenet_r
+from cirbench.benchmarks import cirr, coco_composition, fashioniq, genecis, icir, imagenet_r
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,3 +166,17 @@ def write_coco(root: Path) -> Expected:
     content = {"images": images, "annotations": annotations, "categories": categories}
     write(root / "coco/annotations/instances_val2017.json", content)
     return {coco_composition.IMAGES: len(images), coco_composition.CLASSES: len(categories)}
+
+
+def write_icir(root: Path) -> Expected:
+    """Write three instances with two queries and ten images each; two or three are answers to a text."""
+    queries, database = [], []
+    for number in range(3):
+        texts = ("at night", '"as a toy, in red"') if number == 0 else ("at night", "on a shirt")
+        queries += [f"query/i{number}/{place}.jpg,{text},i{number}" for place, text in enumerate(texts)]
+        answered = [texts[0]] * 3 + [texts[1]] * 2 + [""] * 5
+        database += [f"database/i{number}/{place}.jpg,{text},i{number}" for place, text in enumerate(answered)]
+    (root / "icir").mkdir(exist_ok=True)
+    (root / "icir/query_files.csv").write_text("\n".join(queries) + "\n")
+    (root / "icir/database_files.csv").write_text("\n".join(database) + "\n")
+    return {icir.QUERIES: len(queries), icir.INSTANCES: 3}

@@ -30,6 +30,7 @@ VERBS = {
     "submit": "Write, check and record files for the test servers.",
     "train": "Train a method, or a small CLIP.",
     "caption": "Describe images by a captioner, for training and for the method captioning.",
+    "answers": "Record what language models say of queries, for methods that use it.",
     "convert": "Make a checkpoint of a file that a method's authors published.",
     "report": "Look at what runs retrieved, query by query.",
     "compare": "Compare runs of one protocol, with corrected tests.",

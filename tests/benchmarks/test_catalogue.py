@@ -43,6 +43,7 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "genecis/change-object",
         "genecis/focus-attribute",
         "genecis/change-attribute",
+        "icir/all",
         "imagenet-r/domain-conversion",
         "imagenet-r/domain-conversion-hit",
         "scenes/val",
@@ -84,7 +85,7 @@ def test_the_validation_split_is_the_default() -> None:
 def test_unknown_names_are_answered_with_the_nearest_ones() -> None:
     with pytest.raises(UnknownName, match="no data set called 'cirko'") as caught:
         choose_protocol("cirko")
-    assert caught.value.hint == "Nearest: circo, cirr."
+    assert caught.value.hint == "Nearest: circo, icir, cirr."
     with pytest.raises(UnknownName, match="no split of circo called 'vall'") as caught:
         choose_protocol("circo", split="vall")
     assert caught.value.hint == "Nearest: val."
