@@ -9,7 +9,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from cirbench.methods.interface import GalleryFitted, Scorer
+from cirbench.methods.interface import GalleryFitted, Scorer, UsesArtefacts
 from cirbench.metrics.measure import measure
 from cirbench.ranking import UnitRows, rank, unit_rows
 from cirbench.ranking.task import ranking_task, scatter_to_full
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cirbench.artefacts import ArtefactRecord
     from cirbench.benchmarks.missing import Lost
     from cirbench.methods.interface import Method
     from cirbench.metrics.measure import Measurement
@@ -42,11 +43,13 @@ class Evaluation:
         ranking: The first items of each query and the exact rank of each ground truth.
         measurements: Every measure of the protocol with its per-query values; empty where labels are hidden.
         seconds: Wall time by phase.
+        artefacts: What was used of the recorded answers of models.
     """
 
     ranking: Ranking
     measurements: tuple[Measurement, ...]
     seconds: Mapping[str, float]
+    artefacts: tuple[ArtefactRecord, ...] = ()
 
 
 def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
@@ -75,7 +78,8 @@ def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
     clock.lap("ranking")
     measurements = measure(ranking, protocol) if protocol.labels is not None else ()
     clock.lap("measuring")
-    return Evaluation(ranking, measurements, clock.laps)
+    used = method.artefacts if isinstance(method, UsesArtefacts) else ()
+    return Evaluation(ranking, measurements, clock.laps, tuple(artefact.record() for artefact in used))
 
 
 def _units(features_ND: NDArray[np.float32], names: Sequence[str]) -> RowSource:
@@ -88,7 +92,7 @@ def count_missing_as_zero(evaluation: Evaluation, lost: Lost) -> Evaluation:
     whole = lost.protocol
     ranking = scatter_to_full(evaluation.ranking, ranking_task(whole), lost.kept_queries, lost.kept_items)
     measurements = measure(ranking, whole) if whole.labels is not None else ()
-    return Evaluation(ranking, measurements, evaluation.seconds)
+    return dataclasses.replace(evaluation, ranking=ranking, measurements=measurements)
 
 
 class Stopwatch:

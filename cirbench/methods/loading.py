@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.artefacts import ArtefactRecord
+    from cirbench.artefacts import Artefact, ArtefactRecord
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.methods.interface import ComposedQuery, Method, MethodSpec, Parameters, Picture
     from cirbench.protocol import Item, Query
@@ -62,6 +62,11 @@ class Checked:
             self.fit_gallery = self._fit_gallery
         if isinstance(method, ModifiesText):
             self.encode_unmodified = self._encode_unmodified
+
+    @property
+    def artefacts(self) -> Sequence[Artefact]:
+        """What the method looked answers up in, if it does so."""
+        return self._method.artefacts if isinstance(self._method, UsesArtefacts) else ()
 
     def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """Represent gallery items as one row each, (N, D).

@@ -169,6 +169,7 @@ def result_of(
         environment=environment(device, " ".join(sys.argv) if sys.argv[0] else None),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         lost=sorted(lost.images),
+        artefacts=[*evaluation.artefacts],
     )
     return evaluation, result
 

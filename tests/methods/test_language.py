@@ -198,6 +198,16 @@ def test_pdv_refuses_a_method_without_a_text_to_change(encoder: Encoder, answers
         method("pdv", encoder, answers, base="image-only")
 
 
+@pytest.mark.parametrize("name", ["seize", "pdv"])
+def test_an_evaluation_names_whose_answers_it_used(name: str, encoder: Encoder, answers: Path) -> None:
+    tiny = scenes_protocol("tiny")
+    few = dataclasses.replace(tiny, queries=tiny.queries[:6], labels=None, groups=None, slices={}, clusters=None)
+    (used,) = evaluate(method(name, encoder, answers), dataclasses.replace(few, measures=())).artefacts
+    assert (used.model, used.answers, used.oracle) == ("imaginary", 6, False)
+    again = evaluate(method(name, encoder, answers), dataclasses.replace(few, measures=())).artefacts
+    assert again == (used,)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_oracle_is_disclosed_whether_it_is_asked_or_was_recorded(name: str, tmp_path: Path, answers: Path) -> None:
     recorded = tmp_path / "oracle.jsonl"
@@ -210,8 +220,8 @@ def test_the_oracle_is_disclosed_whether_it_is_asked_or_was_recorded(name: str, 
 def test_the_oracle_gives_what_a_file_of_it_gives(tmp_path: Path) -> None:
     file = tmp_path / "oracle.jsonl"
     record(file, scenes_benchmark("tiny"), "tiny", samples=4, noise=0.5)
-    recorded = open_answers(AnswersParameters(answers=str(file)))
-    live = open_answers(AnswersParameters(answers="oracle", noise=0.5))
+    recorded, _ = open_answers(AnswersParameters(answers=str(file)))
+    live, _ = open_answers(AnswersParameters(answers="oracle", noise=0.5))
     for field in FIELDS:
         assert recorded(queries(), field, 4) == live(queries(), field, 4)
         assert live(queries(), field, 2) == [texts[:2] for texts in recorded(queries(), field, 4)]
@@ -220,11 +230,11 @@ def test_the_oracle_gives_what_a_file_of_it_gives(tmp_path: Path) -> None:
 def test_queries_that_the_oracle_did_not_make_are_refused() -> None:
     stranger = dataclasses.replace(queries()[0], captions=("make it pretty",))
     with pytest.raises(MissingData, match="The oracle knows the queries of scenes, and not 0"):
-        open_answers(AnswersParameters(answers="oracle"))([stranger], "edited", 1)
+        open_answers(AnswersParameters(answers="oracle"))[0]([stranger], "edited", 1)
 
 
 def test_missing_and_wordless_answers_are_named(tmp_path: Path, answers: Path) -> None:
-    recorded = open_answers(AnswersParameters(answers=str(answers)))
+    recorded, _ = open_answers(AnswersParameters(answers=str(answers)))
     with pytest.raises(MissingData, match="lacks 4 answers of the field edited to 6 of 6 questions"):
         recorded(queries(), "edited", 4)
     with pytest.raises(MissingData, match="lacks an answer of the field edited to 2 of 8 questions"):
@@ -235,7 +245,7 @@ def test_missing_and_wordless_answers_are_named(tmp_path: Path, answers: Path) -
         answer = Answer((queries()[0].reference.image.content,), queries()[0].captions, {"edited": (sample,)})
         Artefact(file, Maker(model="mute")).add([answer])
         with pytest.raises(MissingData, match="answers without words in the field edited, for the queries 0"):
-            open_answers(AnswersParameters(answers=str(file)))(queries()[:1], "edited", 1)
+            open_answers(AnswersParameters(answers=str(file)))[0](queries()[:1], "edited", 1)
 
 
 def test_a_method_without_answers_says_where_to_get_them(encoder: Encoder) -> None:
@@ -274,7 +284,7 @@ def test_an_interrupted_recording_goes_on_without_asking_twice(tmp_path: Path, e
             assert last is not None
         spent += model.calls
     assert 4 * len(queries()) <= spent <= 4 * len(queries()) + 2  # samples of one question are kept together
-    texts = open_answers(AnswersParameters(answers=str(file)))(queries(), "edited", 2)
+    texts = open_answers(AnswersParameters(answers=str(file)))[0](queries(), "edited", 2)
     assert texts == [(f"a picture, {query.captions[0]}",) * 2 for query in queries()]
 
 

@@ -30,8 +30,8 @@ Texts = Callable[[Sequence["Query"], str, int], list[tuple[str, ...]]]
 """Says what was answered: the first samples of a field for each query, which depend on that query alone."""
 
 
-def open_answers(parameters: AnswersParameters) -> Texts:
-    """Open what the parameters name.
+def open_answers(parameters: AnswersParameters) -> tuple[Texts, tuple[Artefact, ...]]:
+    """Open what the parameters name; return where to look, and the files in which that is done.
 
     Raises:
         UsageError: They name nothing.
@@ -44,8 +44,9 @@ def open_answers(parameters: AnswersParameters) -> Texts:
             hint="Give --set answers=FILE.jsonl. On scenes, --set answers=oracle gives an upper bound without a model.",
         )
     if parameters.answers == ORACLE:
-        return functools.partial(_by_oracle, noise=parameters.noise)
-    return functools.partial(_recorded, Artefact(Path(parameters.answers)))
+        return functools.partial(_by_oracle, noise=parameters.noise), ()
+    artefact = Artefact(Path(parameters.answers))
+    return functools.partial(_recorded, artefact), (artefact,)
 
 
 def knows_ground_truths(parameters: AnswersParameters) -> bool:

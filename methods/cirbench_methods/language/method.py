@@ -32,7 +32,7 @@ class _OnAnswers:
 
     def __init__(self, encoder: Encoder, parameters: AnswersParameters, checkpoint: Path | None = None) -> None:
         self.encoder = encoder
-        self.texts = open_answers(parameters)
+        self.texts, self.artefacts = open_answers(parameters)
 
     def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """The image features."""

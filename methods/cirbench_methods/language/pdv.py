@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from cirbench.errors import UsageError
-from cirbench.methods.interface import ModifiesText
+from cirbench.methods.interface import ModifiesText, UsesArtefacts
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method
 from cirbench.ranking import unit_rows
@@ -51,6 +51,7 @@ class Pdv:
                 hint="Stand it on another method, for instance --set base=cirevl or --set base=searle.",
             )
         self.base = base
+        self.artefacts = base.artefacts if isinstance(base, UsesArtefacts) else ()
 
     def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
         """The gallery of the method that it stands on."""
