@@ -270,7 +270,7 @@ def _same_result(row: PublishedRow) -> tuple[str, str, str]:
 
 def _where(row: PublishedRow) -> str:
     how = {"own": "its own paper", "quoted": "quoted in", "rerun": "run again by", "aggregator": "on"}[row.provenance]
-    return how if row.provenance == "own" else f"{how} {row.source.title.partition(' (')[0]}"
+    return how if row.provenance == "own" else f"{how} {re.split('[:(]', row.source.title)[0].strip()}"
 
 
 class Contribution(_Part, frozen=True):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.comparison.differences import distinct_names
-from cirbench.comparison.published import Published, load_published
+from cirbench.comparison.published import Published, Reference, load_published
 from cirbench.comparison.recalled import pairs_of
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
@@ -79,6 +79,8 @@ class BoardRow:
         again: The commands that make the row again, one a line.
         ranks: The folder of the entry whose ranks are stored, or ``None``.
         settings: What its method was set to, as far as it is known.
+        code: The address of the method's public code, if it is known.
+        bibtex: What to cite for the method, if it is known.
     """
 
     id: str
@@ -99,6 +101,8 @@ class BoardRow:
     again: str
     ranks: Path | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    code: str = ""
+    bibtex: str = ""
 
     @property
     def ranked(self) -> bool:
@@ -201,7 +205,7 @@ SETTING = re.compile(r"\((?P<name>[a-z ]+) (?P<value>\d+(?:\.\d+)?)\)$")
 
 def of_published(row: PublishedRow, known: Published) -> Candidate:
     """Make a row from the literature."""
-    source = row.source
+    source, reference = row.source, known.reference_of(row) or Reference(())
     setting = SETTING.search(row.method)
     shown = BoardRow(
         id=row.id,
@@ -221,6 +225,8 @@ def of_published(row: PublishedRow, known: Published) -> Candidate:
         disclosures={},
         again=f"cirbench reproduce {row.id}",
         settings={setting["name"].replace(" ", "_"): float(setting["value"])} if setting else {},
+        code=reference.code,
+        bibtex=reference.bibtex,
     )
     named = row.protocol is not None and known.awaits(row) is None and row.unranked is None
     return Candidate(shown, row.benchmark, not named or known.first_hand(row) is not row)

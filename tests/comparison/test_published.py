@@ -198,7 +198,7 @@ def test_a_row_of_ones_own_is_a_file_and_stands_among_the_others(tmp_path: Path)
     mine, yours = found.choose("circo/test:Mine")[0], found.find("circo-test/mine/vit-l-14/rerun")
     assert (mine.id, mine.unranked, mine.metrics["mAP@5"]) == ("circo-test/mine/vit-l-14/own", None, 31.2)
     assert yours.unranked == "It is a re-run of another paper, shown beside the published rows."
-    assert found.spread(mine) == "Sources differ at mAP@5 by 1.00: 31.2 here, 30.2 (run again by Yours: a method)."
+    assert found.spread(mine) == "Sources differ at mAP@5 by 1.00: 31.2 here, 30.2 (run again by Yours)."
     assert found.first_hand(yours) == mine
     reference = found.reference_of(mine)
     assert reference is not None and reference.code == "https://github.com/somebody/mine"
@@ -260,3 +260,19 @@ def test_recall_that_falls_averages_that_are_none_and_rows_that_are_there_are_fo
 def test_a_damaged_contribution_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorruptFile, match=r"mine\.toml is not a row"):
         load_published(contributed=contributed(tmp_path, mine="method = 3"))
+
+
+def test_what_to_cite_is_a_bibtex_entry_and_belongs_to_one_paper() -> None:
+    cited = [method for reference in PUBLISHED.references.values() for method in reference.methods]
+    assert len(cited) == len(set(cited))
+    assert set(cited) <= {row.method for row in PUBLISHED.rows}
+    for name, reference in PUBLISHED.references.items():
+        assert reference.bibtex or reference.code, name
+        assert not reference.code or re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", reference.code)
+        if reference.bibtex:
+            assert re.match(r"@(article|inproceedings|misc)\{[\w-]+,\n", reference.bibtex), name
+            assert reference.bibtex.count("{") == reference.bibtex.count("}"), name
+            assert {"title", "author", "year"} <= set(re.findall(r"^  (\w+) = \{", reference.bibtex, re.M)), name
+    (row,) = [row for row in PUBLISHED.rows if row.id == "circo-test/searle/vit-b-32/quoted"]
+    found = PUBLISHED.reference_of(row)
+    assert found is not None and found.code == "https://github.com/miccunifi/SEARLE"
