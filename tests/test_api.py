@@ -88,6 +88,7 @@ def test_a_type_checker_sees_the_types(tmp_path: Path) -> None:
     assert 'Unexpected keyword argument "sede"' in done.stdout
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_document_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pandas")
     monkeypatch.chdir(tmp_path)

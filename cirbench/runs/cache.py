@@ -16,6 +16,7 @@ from cirbench.artefacts import Artefact
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CirbenchError
 from cirbench.runs.folder import load_run
+from cirbench.support import memo
 from cirbench.support.files import lock_of, locked_if_free
 from cirbench.training.checkpoint import read_card
 from cirbench.training.log import METRICS, About
@@ -23,8 +24,8 @@ from cirbench.training.log import METRICS, About
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Kind = Literal["features", "checkpoint", "answers", "captions", "shards", "other", "weights"]
-REMOVABLE: tuple[Kind, ...] = ("features", "checkpoint", "answers", "captions", "shards")
+Kind = Literal["features", "checkpoint", "answers", "captions", "shards", "memo", "other", "weights"]
+REMOVABLE: tuple[Kind, ...] = ("features", "checkpoint", "answers", "captions", "shards", "memo")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +106,9 @@ def list_cache(root: Path) -> list[CacheEntry]:
     entries: list[CacheEntry] = []
     for place in _visible(root):
         describe = known.get(place.name)
-        if describe is None or not place.is_dir():
+        if place.name == memo.NAME:
+            entries.append(CacheEntry("memo", "digests of files, and results of tests", place, usage(place, seen)))
+        elif describe is None or not place.is_dir():
             entries.append(CacheEntry("other", place.name, place, usage(place, seen)))
         else:
             entries += [describe(each, usage(each, seen)) for each in _visible(place)]

@@ -6,7 +6,8 @@ length; within `by_content` every file is read again. Files and folders that cha
 remembered: their time could stay the same through another change.
 
 The memo is one SQLite database in the cache. Any number of processes may read and write it at once; where it is locked
-for long, damaged or cannot be written, everything is computed as if there were no memo.
+for long, damaged or cannot be written, everything is computed as if there were no memo. What follows from the numbers
+of runs and was kept more than 90 days ago is dropped, and found again where it is asked for.
 """
 
 from __future__ import annotations
@@ -35,12 +36,18 @@ _SETTLED_NS = 1_000_000_000
 """So old must a change be: clocks of file systems are coarse."""
 _BATCH = 256
 """Facts that are written in one transaction."""
+_KEPT_S = 90 * 86400
+"""So long is a result kept."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
     path TEXT, what TEXT, size INTEGER, changed INTEGER, inode INTEGER, value TEXT, PRIMARY KEY (path, what)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, value TEXT, files TEXT) WITHOUT ROWID;
+DROP TABLE IF EXISTS results;
+CREATE TABLE IF NOT EXISTS dated_results (key TEXT PRIMARY KEY, value TEXT, files TEXT, kept INTEGER) WITHOUT ROWID;
 """
+
+NAME = "memo.sqlite3"
+"""The file in the cache."""
 
 
 def sha256(path: Path) -> str:
@@ -175,6 +182,7 @@ class _Memo:
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], tuple[Signature, str]] = {}
         self._database: sqlite3.Connection | None = None
+        self._pruned = False
         with contextlib.suppress(OSError, sqlite3.Error):
             path.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(path, timeout=10, check_same_thread=False)
@@ -209,14 +217,18 @@ class _Memo:
     def result(self, key: str) -> tuple[Any, dict[str, list[int]]] | None:
         """Return what is kept under a key, and the files that it rests on."""
         with self._lock:
-            row = self._first("SELECT value, files FROM results WHERE key = ?", key)
+            row = self._first("SELECT value, files FROM dated_results WHERE key = ?", key)
         return None if row is None else (json.loads(row[0]), json.loads(row[1]))
 
     def keep_result(self, key: str, value: Any, files: Mapping[str, Signature]) -> None:
         """Keep a value."""
         with self._lock:
-            rows = [(key, json.dumps(value), json.dumps(files))]
-            self._write("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", rows)
+            now = int(time.time())
+            rows = [(key, json.dumps(value), json.dumps(files), now)]
+            self._write("INSERT OR REPLACE INTO dated_results VALUES (?, ?, ?, ?)", rows)
+            if not self._pruned:
+                self._pruned = True
+                self._write("DELETE FROM dated_results WHERE kept < ?", [(now - _KEPT_S,)])
 
     def _first(self, query: str, *keys: str) -> tuple[Any, ...] | None:
         if self._database is not None:
@@ -235,7 +247,7 @@ _open: list[_Memo] = []
 
 
 def _memo() -> _Memo:
-    path = cache_root() / "memo.sqlite3"
+    path = cache_root() / NAME
     if not _open or _open[0].path != path or _open[0].process != os.getpid():
         for other in _open:
             other.flush()

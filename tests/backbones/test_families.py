@@ -75,6 +75,7 @@ def write(folder: Path, family: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_runs_the_baselines_and_the_other_methods_say_whether_they_can(family: str, tmp_path: Path) -> None:
     backbone: Any = load_backbone(str(write(tmp_path / family, family)), device="cpu")

@@ -131,6 +131,7 @@ def test_weights_tuned_from_a_tag_have_its_activation(tag: str, tmp_path: Path) 
     torch.testing.assert_close(features(backbone), expected(quick_gelu=True, seed=5))
 
 
+@pytest.mark.slow
 def test_averaged_weights_of_a_file_are_taken_with_ema_and_are_another_backbone(
     architecture: str, tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_an_image_tower_of_timm_cannot_run_with_quick_gelu(tmp_path: Path) -> No
         )
 
 
+@pytest.mark.slow
 def test_the_identity_names_everything_that_fixes_features(folder: Path, tmp_path: Path) -> None:
     base = load_backbone(str(folder), device="cpu").identity
     assert base.weights == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

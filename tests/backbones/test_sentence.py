@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
 
 from cirbench.backbones import load_backbone
 from cirbench.errors import MissingData, UsageError
@@ -73,6 +72,8 @@ def folder_of_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_the_library(folder: Path, inputs: list[Any], **options: Any) -> torch.Tensor:
+    from sentence_transformers import SentenceTransformer  # takes three seconds, and quick tests do without
+
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, **options)
     return torch.from_numpy(np.asarray(model.encode(inputs)))
 
@@ -106,6 +107,7 @@ def test_two_models_give_the_rows_of_the_library_and_stay_apart_in_the_identity(
     assert backbone.overlong(["dog", "dog " * 20]).tolist() == [False, True]
 
 
+@pytest.mark.slow
 def test_other_weights_take_the_place_of_both_models(images: Path, texts: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -125,12 +127,14 @@ def test_a_model_without_images_wants_one_beside_it(texts: Path) -> None:
     assert "clip-ViT-B-32+clip-ViT-B-32-multilingual-v1" in str(caught.value.hint)
 
 
+@pytest.mark.slow
 def test_towers_of_different_widths_do_not_end_in_one_space(images: Path, tmp_path: Path) -> None:
     other = write_texts(tmp_path / "other", width=16)
     with pytest.raises(UsageError, match="an image has 24 numbers, a text 16"):
         load_backbone(f"{images}+{other}", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_name_of_the_library_is_fetched_once_and_then_needs_no_network(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def causal(clip: torch.nn.Module) -> CausalText:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(texts=captions)
 @pytest.mark.parametrize("build", [model, custom])

@@ -60,6 +60,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return FAMILIES[request.param](tmp_path_factory.mktemp("hf") / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(96, 72), (72, 96), (20, 50), (32, 36)])
 def test_every_family_prepares_images_as_its_processor_does(folder: Path, width: int, height: int) -> None:
     import transformers
@@ -134,6 +135,7 @@ def test_the_baselines_run_on_every_family(folder: Path) -> None:
     assert method.encode_queries(protocol.queries[:3]).shape == (3, encoder.backbone.dim)
 
 
+@pytest.mark.slow
 def test_equal_weights_in_open_clips_and_in_transformers_form_give_equal_features(tmp_path: Path) -> None:
     from transformers import CLIPConfig, CLIPModel
 
@@ -390,6 +392,7 @@ def test_an_id_of_the_hub_is_fetched_once_and_then_needs_no_network(
     assert fetched.identity.digest == local.identity.digest
 
 
+@pytest.mark.slow
 def test_a_model_of_open_clip_on_the_hub_is_the_one_in_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def some_words(count: int, backbone: Any, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(before=sentences, after=sentences, word=st.sampled_from(WORDS))
 @pytest.mark.parametrize("custom_text", [False, True], ids=["one module", "a text tower of its own"])

@@ -155,6 +155,7 @@ def test_an_allowed_run_is_partial_and_reports_the_optimistic_number_beside_its_
     assert f"{result.metrics[0].optimistic:.2f} without lost queries" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_partial_run_does_not_stand_in_for_a_whole_one(tmp_path: Path) -> None:
     names = draw_images(tmp_path, PROTOCOLS["cirr"](tmp_path), but=1)
     partial = report_of(small_session(tmp_path, PROTOCOLS["cirr"](tmp_path), allow_missing=True))

@@ -83,6 +83,7 @@ def test_light_commands_never_import_torch(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirection", "said"),
     [
@@ -101,6 +102,7 @@ def test_a_closed_or_full_stdout_is_one_sentence_and_an_exit_code(verb: str, red
     assert (done.returncode, done.stderr.strip()) == (1, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp932", "latin-1"])
 def test_a_stream_that_cannot_encode_a_sign_replaces_it(encoding: str) -> None:
     done = subprocess.run(

@@ -33,6 +33,7 @@ NAMES = ("a b", "it's", "$(x)", "-x", "größe", "`id`", 'say "hi"', "a;b", "*",
 HOSTILE = ("red\x1b[31m", "\u202egnp", "two\nerror: lines", "\x9b2J", "\x07'\\")
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))
 @example("a\x1b1")
 @example("it's\u202e")

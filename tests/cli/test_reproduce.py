@@ -22,6 +22,7 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return known.rows[0].id
 
 
+@pytest.mark.slow
 def test_a_number_that_differs_is_named_and_ends_with_4(
     made_up: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ def sweep_folder(output: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_method_is_trained_and_run_once_for_each_value(
     benchmark_: TinyBenchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,7 @@ def test_an_entry_with_intervals_of_an_earlier_method_is_valid_and_shown_with_pr
     assert [(number.low, number.high) for number in shown.metrics.values()] == [(each.low, each.high) for each in again]
 
 
+@pytest.mark.slow
 def test_the_committed_tables_are_what_the_entries_give() -> None:
     found = {path.name: path.read_text() for path in (ENTRIES.parent / "boards").iterdir()}
     assert found == summaries(read_leaderboard(ENTRIES).boards), (

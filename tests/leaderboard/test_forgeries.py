@@ -443,6 +443,7 @@ def test_whatever_is_in_a_folder_the_others_get_their_verdict(
     assert "1 of 2 entries are not valid" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_forgery_and_says_so(
     forgery: Forgery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -488,6 +489,7 @@ def test_copies_of_ones_own_ranks_are_one_competitor_and_move_nobody(tmp_path: P
     assert "Its ranks are equal to those of" in row.caveats[0]
 
 
+@pytest.mark.slow
 def test_whether_two_rows_differ_depends_on_these_two_alone(tmp_path: Path) -> None:
     for name, seed, skill in (("one", 1, 0.9), ("two", 2, 0.55), ("three", 3, 0.3)):
         add_run(run_of(tmp_path / name, seed=seed, skill=skill, method=runs.method(name)).folder, tmp_path / "entries")
@@ -501,6 +503,7 @@ def test_whether_two_rows_differ_depends_on_these_two_alone(tmp_path: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_a_test_of_two_rows_is_the_same_whoever_is_tested_beside_them(tmp_path: Path) -> None:
     numbers, clusters = [], None
     for seed in range(2 * _AT_ONCE):

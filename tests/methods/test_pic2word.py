@@ -108,6 +108,7 @@ def test_boxes_lie_in_the_image_and_have_the_areas_and_ratios_that_are_asked_for
     assert float((width / height).log().mean()) == pytest.approx(0, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_boxes_are_drawn_as_torchvision_draws_them() -> None:
     torch.manual_seed(0)
     image, size = torch.zeros(3, 1000, 1000), 1000

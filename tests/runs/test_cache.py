@@ -17,6 +17,7 @@ import pytest
 from cirbench.backbones.features.store import FeatureSpace, FeatureStore
 from cirbench.cli import execute
 from cirbench.runs.cache import list_cache, remove, select, usage
+from cirbench.support import memo
 from cirbench.support.files import lock_of
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
@@ -77,6 +78,16 @@ def test_a_file_with_two_names_counts_once(tmp_path: Path) -> None:
     os.link(tmp_path / "a", tmp_path / "b")
     found = usage(tmp_path, set())
     assert (found.files, found.size) == (2, 1000)
+
+
+def test_the_memo_is_named_and_can_be_removed(cache: Path) -> None:
+    memo.keep("a number", 1, {})
+    (entry,) = list_cache(cache)
+    assert (entry.kind, entry.path) == ("memo", cache / memo.NAME)
+    assert select([entry], older_than=3600) == []
+    assert select([entry], older_than=3600, now=time.time() + 7200) == [entry]
+    assert remove(entry)
+    assert list_cache(cache) == []
 
 
 def test_what_does_not_belong_to_cirbench_is_never_selected(cache: Path) -> None:

@@ -122,6 +122,7 @@ def test_the_official_example_of_circo_val_passes_with_a_note(annotation_root: P
     assert report.notes[0].startswith("this is val, and the server scores test only")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_no_two_corruptions_are_told_alike(small: dict[str, Whole], kind: str, tmp_path: Path) -> None:
     alike = {"white space alone"}  # as good as empty

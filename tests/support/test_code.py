@@ -71,6 +71,7 @@ def mine(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["__init__", "errors", "ranking/ranking", "cli/run", "methods/interface"])
 def test_an_edit_of_the_harness_is_other_code_for_every_method(name: str, copied: Path) -> None:
     assert edited(copied / "cirbench" / f"{name}.py", PLI, LINCIR, root=copied) == {PLI, LINCIR}

@@ -124,6 +124,20 @@ def test_a_result_is_kept_until_one_of_its_files_changes(tmp_path: Path) -> None
         assert memo.recall("sum") is None
 
 
+def test_a_result_that_was_kept_long_ago_is_dropped_when_another_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    for key, days in (("old", 91), ("recent", 89), ("new", 0)):
+        monkeypatch.setattr(time, "time", lambda days=days: now - days * 86400)
+        memo.keep(key, key, {})
+        another_process()
+    with sqlite3.connect(tmp_path / "cache" / memo.NAME) as database:
+        assert database.execute("SELECT key FROM dated_results").fetchall() == [("new",), ("recent",)]
+    assert memo.recall("old") is None
+    assert memo.recall("recent") == "recent"
+
+
 def test_what_is_read_and_listed_is_noted_and_what_is_written_is_not(tmp_path: Path) -> None:
     read, digested = settled(tmp_path / "read", "r"), settled(tmp_path / "folder" / "digested", "d")
     memo.sha256(digested)
@@ -143,7 +157,7 @@ def test_what_is_read_and_listed_is_noted_and_what_is_written_is_not(tmp_path: P
 def test_a_damaged_memo_costs_time_and_nothing_else(tmp_path: Path) -> None:
     path = settled(tmp_path / "a", "one")
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "memo.sqlite3").write_bytes(b"no database" * 1000)
+    (tmp_path / "cache" / memo.NAME).write_bytes(b"no database" * 1000)
     assert [reads(path), reads(path)][0] == ["found in one", "one"]
     memo.keep("key", 1, {})
     another_process()
@@ -169,6 +183,6 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     writers = [subprocess.Popen(command) for _ in range(4)]
     assert [writer.wait() for writer in writers] == [0] * 4
     assert all(memo.recall(path.name) == [path.name] for path in paths)
-    with sqlite3.connect(tmp_path / "cache" / "memo.sqlite3") as database:
+    with sqlite3.connect(tmp_path / "cache" / memo.NAME) as database:
         kept = database.execute("SELECT path, value FROM facts WHERE what = 'sha256' ORDER BY path").fetchall()
     assert kept == [(str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]

@@ -34,6 +34,7 @@ def train(data: Path, *options: str) -> int:
     return execute([*begin, "--set", "batch_size=4", "--set", "steps=2", "--set", "lr=0.001", *options])
 
 
+@pytest.mark.slow
 def test_a_folder_with_captions_is_trained_on_and_what_was_skipped_is_in_the_card(data: Path) -> None:
     folders = ("--data", f"{data}/images", "--captions", f"{data}/captions")
     assert train(data, *folders, "--skip-broken", "1", "--workers", "1") == 0

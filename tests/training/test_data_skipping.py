@@ -43,6 +43,7 @@ def test_the_card_says_how_many_samples_were_skipped(undisturbed: Path) -> None:
     assert read_card(undisturbed).skipped == len(BROKEN)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(undisturbed: Path, tmp_path: Path) -> None:
     assert weights(train(request(3), folder=tmp_path, workers=1)) == weights(undisturbed)
 

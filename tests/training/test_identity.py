@@ -14,6 +14,8 @@ import cirbench
 from tests.side_by_side import ROOT
 from tests.tiny_clip import write_design
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "shared_base/__init__.py": "",
     "shared_base/losses.py": "def scaled(loss):\n    return 1 * loss\n",

@@ -93,6 +93,7 @@ def test_every_step_and_evaluation_is_a_line_after_one_that_says_what_the_traini
     assert steps[2]["epoch"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_between_two_saves_has_every_step_once_when_it_is_done(tmp_path: Path) -> None:
     whole = train(request_for(), folder=tmp_path / "whole")
     fail_at(6, tmp_path / "parts", save_seconds=1e9)  # the state is that of the evaluation after step 4

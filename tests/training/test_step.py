@@ -50,6 +50,7 @@ def test_a_batch_that_cannot_be_split_into_equal_micro_batches_is_refused(tmp_pa
         losses(tmp_path, grad_accum_steps=3)
 
 
+@pytest.mark.slow
 def test_negatives_are_those_of_a_micro_batch(tmp_path: Path) -> None:
     first = {
         count: read_card(train(quick_request("clip", grad_accum_steps=count), folder=tmp_path / count)).losses[0]
@@ -73,6 +74,7 @@ def test_a_model_that_cannot_recompute_its_activations_is_refused() -> None:
         enable_activation_checkpointing(torch.nn.Linear(2, 2), "tiny")
 
 
+@pytest.mark.slow
 def test_in_bf16_the_towers_round_and_weights_and_losses_do_not(tmp_path: Path) -> None:
     exact, rounded = (
         train(quick_request("clip", precision=value), folder=tmp_path / value) for value in ("fp32", "bf16")

@@ -37,6 +37,7 @@ def flipped(content: bytes, bit: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 1 << bit % 8]) + content[place + 1 :]
 
 
+@pytest.mark.slow
 def test_each_flipped_bit_of_a_card_is_noticed_and_the_card_is_named(checkpoint: Path, tmp_path: Path) -> None:
     content = (checkpoint / CARD).read_bytes()
     draw = random.Random(0)
@@ -46,6 +47,7 @@ def test_each_flipped_bit_of_a_card_is_noticed_and_the_card_is_named(checkpoint:
             read_card(tmp_path)
 
 
+@pytest.mark.slow
 @given(bit=st.integers(min_value=0))
 @settings(max_examples=200)
 def test_each_flipped_bit_of_a_state_is_noticed_and_the_state_is_named(

@@ -98,6 +98,7 @@ def test_a_batch_has_references_texts_and_targets_of_one_place_each() -> None:
             assert torch.equal(pixels_B3SS[row], tiny_backbone().preprocess(item.image.open()))
 
 
+@pytest.mark.slow
 def test_two_processes_and_two_workers_see_what_one_process_sees() -> None:
     samples = [triplet(grey, grey + 40, *TWO, wrong=(200, 210, 220)) for grey in range(0, 32, 2)]
     view = TripletImageTraining(captions="four-ways", negatives=2, augment_reference=("crop", "flip"))

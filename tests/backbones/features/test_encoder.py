@@ -90,6 +90,7 @@ def test_another_encoder_on_the_same_store_opens_no_image(
     assert opened == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("batch_size", [1, 7, 8])
 def test_a_row_depends_on_nothing_but_its_item(tmp_path: Path, batch_size: int, precision: Any) -> None:

@@ -174,6 +174,7 @@ def test_a_folder_is_no_image(tmp_path: Path) -> None:
         _ = FileImage(tmp_path).content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [12_000, 20_000])
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, side: int) -> None:
     path = tmp_path / "bomb.png"

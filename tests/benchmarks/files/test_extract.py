@@ -209,6 +209,7 @@ def test_files_get_ordinary_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "target" / "program").stat().st_mode & 0o7111 == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     names=st.lists(st.text(st.sampled_from("ab./\\ "), min_size=1, max_size=8), min_size=1, max_size=4, unique=True),

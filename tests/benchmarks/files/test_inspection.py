@@ -108,6 +108,7 @@ def test_damaged_exif_data_do_not_make_an_image_broken(tmp_path: Path) -> None:
     assert (found.state, found.turned) == ("whole", False)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     kind=st.sampled_from(sorted(KINDS)),

@@ -89,6 +89,7 @@ def test_no_scene_is_in_the_gallery_twice(benchmark_data: Benchmark) -> None:
     assert len(digests) == len(benchmark_data.gallery)
 
 
+@pytest.mark.slow
 def test_every_aspect_has_enough_queries_to_say_something_about_it() -> None:
     queries = scenes_benchmark("val").queries
     counts = collections.Counter(aspect for query in queries for aspect in query.blueprint.aspects)

@@ -65,6 +65,7 @@ def test_any_text_can_be_tokenised(backbone: Backbone) -> None:
     assert int(tokens.max()) == int(tokens[:, 0].max()) + 1
 
 
+@pytest.mark.slow
 def test_it_matches_training_images_with_their_captions(backbone: Backbone) -> None:
     pairs = training_pairs(60_200)[60_000:]
     images_ND = images(backbone, [pair.image for pair in pairs])

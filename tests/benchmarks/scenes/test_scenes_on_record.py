@@ -30,6 +30,7 @@ SENTENCES = "1fa67ac0b355f158940b67717e7fd67c29cb9b4b1438ae5ab7a75ad95ad7ad72"
 THROWS = [985, 261, 688, 373, 486, 182]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["val", "tiny"])
 def test_annotations_are_those_on_record(split: str) -> None:
     assert scenes_benchmark(split).digest == ANNOTATIONS[split]
@@ -53,6 +54,7 @@ def test_training_pairs_are_those_on_record(pairs: Callable[[int], Sequence[Imag
     assert hasher.hexdigest() == on_record
 
 
+@pytest.mark.slow
 def test_another_process_with_another_hash_seed_builds_the_same_protocol() -> None:
     """Neither the order of sets nor anything else that differs between processes leaks into the data."""
     program = "from cirbench.benchmarks.scenes import scenes_protocol; print(scenes_protocol('tiny').digest, end='')"

@@ -35,6 +35,7 @@ def test_every_scene_of_training_and_none_of_evaluation_has_the_parity_that_tell
     assert all(isinstance(image, SceneImage) and image.scene.is_for_training for image in trained)
 
 
+@pytest.mark.slow
 def test_training_triplets_show_training_scenes_alone_so_none_of_them_is_ever_evaluated() -> None:
     evaluated = {scene.structure for split in ("val", "tiny") for scene in scenes_benchmark(split).gallery}
     for triplet in training_triplets(600):
