@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from cirbench.benchmarks.annotation_files import VARIABLE, place_of
 from cirbench.benchmarks.annotation_files import data_root as locate_root
 from cirbench.benchmarks.files.plan import typed_name
 from cirbench.errors import MissingData, visible
+from cirbench.support import memo
 from cirbench.support.console import amount, print_lines, progress, say, typed
 from cirbench.support.files import make_folder
 
@@ -105,8 +107,9 @@ def get(
 @click.option("--root", type=_FOLDER, help="Folder to search for images, in any layout.  [default: the data root]")
 @_split
 @_data_root
+@click.option("--verify", is_flag=True, help="Read every image again, also those whose size and time are as before.")
 @_json
-def check(name: str, root: Path | None, split: str | None, data_root: Path | None, as_json: bool) -> int:
+def check(name: str, root: Path | None, split: str | None, data_root: Path | None, verify: bool, as_json: bool) -> int:
     """Find and decode every image; say what is missing, broken or odd, and which queries that touches.
 
     Annotations are in the data root, or in ROOT where none is named. Exits with 3 if an image is missing or broken.
@@ -115,10 +118,11 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
 
     if root is not None and not root.is_dir():
         raise MissingData(f"{root} is not a folder.", hint="Give --root the folder that holds the images.")
-    if sources := _opened(name, split, data_root or root):
-        return _check_sources(sources, as_json=as_json)
-    at = _root(name, data_root if data_root is not None or VARIABLE in os.environ else root)
-    report = checking.check(name, split, root or at, at, display=progress)
+    with memo.by_content() if verify else contextlib.nullcontext():
+        if sources := _opened(name, split, data_root or root):
+            return _check_sources(sources, as_json=as_json)
+        at = _root(name, data_root if data_root is not None or VARIABLE in os.environ else root)
+        report = checking.check(name, split, root or at, at, display=progress)
     click.echo(_as_json(report) if as_json else "\n".join(map(visible, _check_lines(report))))
     return 0 if report.complete else MissingData.exit_code
 

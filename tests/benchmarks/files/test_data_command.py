@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import shutil
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -172,6 +173,18 @@ def test_what_is_broken_is_listed_and_exits_with_3(shell: Shell, small_circo: Se
     assert "circo/val@1: queries 217/220" in out
     assert "  queries without the reference: 3: " in out
     assert f"next: cirbench data get circo/val --data-root {tmp_path}\n" in out
+
+
+def test_what_was_damaged_in_place_is_found_by_verify(shell: Shell, small_circo: Server, tmp_path: Path) -> None:
+    shell("get", "circo", "--split", "val", "--data-root", tmp_path)
+    images = sorted((tmp_path / "circo" / "unlabeled2017").iterdir())
+    for image in images:
+        os.utime(image, (1e9, 1e9))
+    shell("check", "circo/val", "--root", tmp_path)
+    images[0].write_bytes(bytes(images[0].stat().st_size))
+    os.utime(images[0], (1e9, 1e9))
+    assert str(images[0]) not in shell("check", "circo/val", "--root", tmp_path)[1]
+    assert f"{images[0]} (" in shell("check", "circo/val", "--root", tmp_path, "--verify")[1]
 
 
 def test_a_check_is_json_too(shell: Shell, small_circo: Server, tmp_path: Path) -> None:
