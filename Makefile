@@ -11,9 +11,9 @@ demo: $(VENV)/installed
 test: lint chromium
 	$(BIN)/pytest -n auto --maxprocesses 2
 
-# About two minutes of CPU time: every package, without what starts processes, trains, encodes or drives a browser.
+# About a minute on two cores: every package, without what starts processes, trains, encodes or drives a browser.
 quick: $(VENV)/installed-dev
-	$(BIN)/pytest -n auto --maxprocesses 4 --hypothesis-profile quick -m "not slow and not browser and not performance and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --hypothesis-profile quick -m "not slow and not browser and not performance and not gpu"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
