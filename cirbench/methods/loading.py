@@ -202,6 +202,11 @@ class CheckedReranker:
         )
 
 
+def preset_for(spec: MethodSpec, backbone: str) -> Parameters | None:
+    """Return what a SPEC has for a backbone, of whatever revision, in place of the defaults."""
+    return spec.inference_presets.get(backbone.partition("@")[0])
+
+
 def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str | None = None) -> Parameters:
     """Build a method's parameters from texts (``--set key=value``) or TOML values.
 
@@ -215,7 +220,7 @@ def parse_parameters(spec: MethodSpec, values: Mapping[str, Any], backbone: str 
         UnknownName: There is no such parameter or preset.
         UsageError: A value does not fit.
     """
-    base = None if backbone is None else spec.inference_presets.get(backbone.partition("@")[0])
+    base = None if backbone is None else preset_for(spec, backbone)
     if _PRESET in values and spec.inference_presets and _PRESET not in spec.parameters.__struct_fields__:
         values = dict(values)
         base = spec.inference_presets.get(chosen := str(values.pop(_PRESET)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset
-from cirbench.errors import MissingData, UsageError, quoted
+from cirbench.errors import MissingData, UnknownName, UsageError, quoted
 from cirbench.methods.loading import parse_parameters
 from cirbench.methods.registry import find_baselines, find_method, load_methods
 from cirbench.methods.training import training_parameters
@@ -18,7 +18,7 @@ from cirbench.support.console import typed
 from cirbench.support.parameters import read_options, read_toml, require_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from cirbench.benchmarks.interface import ProtocolEntry
     from cirbench.methods.interface import MethodSpec, Parameters
@@ -47,7 +47,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         activation: Activation that a local weights file was trained with, where nothing beside it says so.
         preprocessing: Preprocessing of images; the one the backbone was trained with if not given.
         checkpoint: Folder of a trained method's checkpoint.
-        set: Parameters of the methods.
+        set: Parameters of the methods; of one of several by ``METHOD.KEY``.
         train: Parameters of the training, for a method that is trained first.
         train_data: What it is trained on; what comes with ``scenes`` if not given there.
         rerank: Name of a re-ranker that orders anew what the methods, or the first stages, found.
@@ -344,9 +344,11 @@ def resolve(
             "--train sets how a method is trained, and nothing is trained here.",
             hint="Leave it out, or ask for a trained method without --checkpoint.",
         )
+    of_all, of_one = _by_method(config.set, references)
     entrants = []
     for spec in specs.values():
-        inference, training = (config.set, config.train) if spec.name in references else ({}, {})
+        own = {**of_all, **of_one.get(spec.name, {})}
+        inference, training = (own, config.train) if spec.name in references else ({}, {})
         for seed, of_method, of_training in _seeded(config, spec, inference, training, trained=spec in trained):
             entrants.append(
                 Entrant(
@@ -358,6 +360,22 @@ def resolve(
                 )
             )
     return Resolved(config, entry, backbone, tuple(entrants), tuple(references), config.train_data, reranker)
+
+
+def _by_method(settings: Settings, asked: Collection[str]) -> tuple[Settings, dict[str, Settings]]:
+    """Divide parameters into those of all methods and, by its name, those of one: ``METHOD.KEY``.
+
+    Raises:
+        UnknownName: That method is not asked for.
+    """
+    of_one: dict[str, Settings] = {}
+    for name, value in settings.items():
+        method, dot, key = name.rpartition(".")
+        if dot and method not in asked:
+            raise UnknownName("method of this run", method, asked, hint=f"--set {typed(f'{name}={value}')} names it.")
+        if dot:
+            of_one.setdefault(method, {})[key] = value
+    return {name: value for name, value in settings.items() if "." not in name}, of_one
 
 
 def _reranker(config: RunConfig, given: Mapping[str, MethodSpec]) -> Entrant | None:
@@ -413,7 +431,7 @@ def _seeded(
         UsageError: Seeds are given twice.
     """
     has_seed = "seed" in spec.parameters.__struct_fields__
-    if config.seeds and ("seed" in config.set or "seed" in config.train):
+    if config.seeds and ("seed" in inference or "seed" in config.train):
         raise UsageError("--seeds sets the seed of each run, and so does seed=...", hint="Leave out one of them.")
     for seed in config.seeds if trained or has_seed else config.seeds[:1]:
         yield seed, {**inference, "seed": seed} if has_seed else inference, {**training, "seed": seed}

@@ -14,6 +14,7 @@ import msgspec
 
 import cirbench
 from cirbench.methods.evaluate import count_missing_as_zero
+from cirbench.methods.loading import preset_for
 from cirbench.metrics.measure import ceilings
 from cirbench.metrics.statistics import intervals
 from cirbench.runs.config import NONE, to_toml
@@ -176,15 +177,16 @@ def result_of(
 
 def configuration_of(job: Job, resolved: Resolved, ground: Ground) -> str:
     """What to ask for to get this one run again, as TOML."""
+    spec, backbone = job.entrant.spec, ground.backbone.identity.name if ground.has_backbone else NONE
     config = msgspec.structs.replace(
         resolved.config,
         method=(job.entrant.reference,),
         seed=job.identity.seed,
         seeds=(),
         protocol=resolved.entry.id,
-        backbone=ground.backbone.identity.name if ground.has_backbone else NONE,
+        backbone=backbone,
         checkpoint=None if job.checkpoint is None else str(job.checkpoint),
-        set=settings_of(job.entrant.parameters),
+        set=settings_of(job.entrant.parameters, preset_for(spec, backbone)),
         train={},  # the checkpoint holds them
         train_data=None,
     )

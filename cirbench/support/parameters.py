@@ -117,8 +117,13 @@ def _any_of(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def settings_of(parameters: Parameters) -> dict[str, Any]:
-    """What to set to get these parameters again: all that are not null and have an effect beside the others."""
+def settings_of(parameters: Parameters, base: Parameters | None = None) -> dict[str, Any]:
+    """What to set to get these parameters again: all that are not null and have an effect beside the others.
+
+    Args:
+        parameters: What to get.
+        base: What is there where nothing is set; a null that it has another value for is set as ``"null"``.
+    """
     values = {name: value for name, value in msgspec.to_builtins(parameters).items() if value is not None}
     nullable = {field.name for field in msgspec.structs.fields(type(parameters)) if _can_be_null(field)}
     inert = {
@@ -127,7 +132,13 @@ def settings_of(parameters: Parameters) -> dict[str, Any]:
     for group in _groups(type(parameters)):
         if any(name in values for name in group if name in nullable):
             inert.update(name for name in group if name not in nullable)
-    return {name: value for name, value in values.items() if name not in inert}
+    cleared = {name for group in _groups(type(parameters)) if any(each in values for each in group) for name in group}
+    nulls = {
+        name: "null"
+        for name in type(parameters).__struct_fields__
+        if getattr(parameters, name) is None and getattr(base, name, None) is not None and name not in cleared
+    }
+    return {**{name: value for name, value in values.items() if name not in inert}, **nulls}
 
 
 def named_files(parameters: Parameters) -> dict[str, str]:

@@ -35,6 +35,7 @@ GUIDES = (
     "cluster",
     "notebook",
     "another-backbone",
+    "joint-models",
     "own-benchmark",
     "own-metric",
     "language-models",

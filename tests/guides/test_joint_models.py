@@ -27,6 +27,7 @@ def test_a_reader_runs_a_tiny_model_a_published_one_and_an_own_one(tmp_path: Pat
     assert "sentence-transformers:qwen3_vl, image first, sdpa@" in read.text
     assert "pixels(1024, 4096)" in read.text
     assert "mmeb-cirr" in read.text
+    assert "ok      an instruction is read" in read.text
     runs = folder / "runs" / "scenes"
-    assert len(list(runs.glob("embedder-*"))) == 5
-    assert len(list(runs.glob("image-only-*"))) == 2  # all names but the one with fewer pixels are of one content
+    assert len(list(runs.glob("embedder-*"))) == 3
+    assert len(list(runs.glob("image-only-*"))) == 1  # the folder and the repository have one content

@@ -197,7 +197,7 @@ def test_two_processes_give_the_run_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_runs_on_a_model_that_was_just_written(
+def test_every_method_that_takes_features_runs_beside_it_on_a_model_that_was_just_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -214,9 +214,11 @@ def test_the_command_runs_on_a_model_that_was_just_written(
         "--device",
         "cpu",
     ]
-    assert execute(["run", "--method", "embedder,slerp,product", *options, "--set", "prompt={}"]) == 0
-    shown = capsys.readouterr()
-    assert "embedder" in shown.out
+    methods = ("cirevl", "ldre", "sdr", "basic")
+    presets = [word for name in methods for word in ("--set", f"{name}.preset=scenes-vit")]
+    others = ["--method", "cirevl,ldre,sdr,slerp,product,basic,embedder", "--set", "basic.images=gallery"]
+    assert execute(["run", *others, *presets, *options]) == 0
+    assert "embedder" in capsys.readouterr().out
     result = load_run(next(Path("runs").glob("scenes/embedder-*"))).result
     assert result.method.uses_shared_concept == "no"
     assert result.backbone.architecture.startswith("sentence-transformers:qwen3_vl, image first, sdpa@")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirbench.errors import MissingData, UnknownName, UsageError
-from cirbench.runs.config import RunConfig, read_config, to_toml
+from cirbench.runs.config import RunConfig, Settings, read_config, resolve, to_toml
+from cirbench_methods.baselines import SumParameters, TextParameters
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 VALUES = TEXT | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
@@ -104,3 +105,18 @@ def test_one_method_need_not_be_a_list(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('method = "image-text, pli"\ndataset = "scenes"\n')
     assert read_config(file, {}).method == ("image-text", "pli")
+
+
+def test_a_parameter_of_one_of_several_methods_carries_its_name() -> None:
+    settings: Settings = {"prompt": "so {}", "image-text.weight": "0.5", "text-only.prompt": "{}!"}
+    asked = RunConfig(method=("image-text", "text-only"), dataset="scenes", set=settings)
+    found = {each.spec.name: each.parameters for each in resolve(asked).entrants}
+    assert found["image-text"] == SumParameters(prompt="so {}", weight=0.5)
+    assert found["text-only"] == TextParameters(prompt="{}!")
+
+
+def test_a_parameter_of_a_method_that_is_not_asked_for_is_refused() -> None:
+    asked = RunConfig(method=("text-only",), dataset="scenes", set={"text-onyl.prompt": "{}!"})
+    with pytest.raises(UnknownName, match="no method of this run called 'text-onyl'") as caught:
+        resolve(asked)
+    assert "Nearest: text-only" in str(caught.value.hint)

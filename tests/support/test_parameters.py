@@ -159,6 +159,12 @@ def test_a_parameter_that_would_have_no_effect_is_refused(given: dict[str, str],
     parse(Voyage, {**given, "by": "car", "sail": "true"}, owner="a voyage")
 
 
+def test_a_null_in_place_of_another_value_is_a_setting_too() -> None:
+    preset, wanted = Voyage(sail=True, knots=4), Voyage(sail=True, knots=None)
+    assert settings_of(wanted, preset)["knots"] == "null"
+    assert parse(Voyage, settings_of(wanted, preset), owner="a voyage", base=preset) == wanted
+
+
 @given(
     st.builds(
         Voyage,
