@@ -38,6 +38,7 @@ def test_the_answers_of_a_judge_are_one_token_each() -> None:
     assert [len(tokenizer(word)["input_ids"]) for word in WORDS] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(UsageError, match="exists already"):

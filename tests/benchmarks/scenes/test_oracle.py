@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import pytest
+
 from cirbench.benchmarks.scenes.benchmark import scenes_benchmark
 from cirbench.benchmarks.scenes.oracle import SAMPLES, VERSION, OracleTexts, oracle_texts
 
@@ -55,6 +57,7 @@ def test_the_first_samples_do_not_depend_on_how_many_there_are() -> None:
     assert few.edited == many.edited[:3]
 
 
+@pytest.mark.slow
 def test_with_noise_the_editor_forgets_and_the_captioner_errs_about_as_often_as_asked() -> None:
     exact = [tiny_texts(number) for number in NUMBERS]
     noisy = [tiny_texts(number, noise=0.3) for number in NUMBERS]

@@ -31,6 +31,7 @@ def reproduction(tmp_path: Path, options: dict[str, Any] | None = None, **change
     return Reproduction(known.rows[0], known, {"output": str(tmp_path / "runs"), **(options or {})})
 
 
+@pytest.mark.slow
 def test_a_row_that_can_be_run_is_run_and_compared(tmp_path: Path) -> None:
     again = reproduction(tmp_path)
     assert [need.there for need in again.needs()] == [True] * 3

@@ -35,6 +35,7 @@ def test_the_interval_of_hits_is_clopper_and_pearsons(queries: int, data: st.Dat
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_interval_of_other_values_agrees_with_scipys_bootstrap_where_that_holds() -> None:
     values_Q = sample(0, 2000)
     found = interval_of(values_Q)

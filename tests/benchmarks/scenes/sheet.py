@@ -1,6 +1,6 @@
 """A contact sheet for people: queries with their reference, ground truths and the rest of their group.
 
-``python -m cirbench.benchmarks.scenes.sheet OUT.png``
+``python -m tests.benchmarks.scenes.sheet OUT.png``
 """
 
 from __future__ import annotations
