@@ -39,6 +39,7 @@ GUIDES = (
     "own-benchmark",
     "own-metric",
     "language-models",
+    "re-ranking",
 )
 HOW_TO = (
     "data",
