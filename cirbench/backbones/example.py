@@ -21,7 +21,7 @@ _SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
 )
-_TEMPLATE = (
+TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}"
     "{% else %}{% for part in message.content %}"
@@ -30,6 +30,7 @@ _TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+"""One that puts the parts of a turn in the order in which they are given."""
 _LENGTH = 1024
 _PIXELS = (32 * 32, 64 * 64)
 
@@ -74,7 +75,7 @@ def write_vision_language_model(folder: Path, seed: int = 0) -> Path:
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already.", hint="Name a new folder.")
-    tokenizer = _tokenizer()
+    tokenizer = byte_tokenizer()
     ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in _SPECIAL}
     auto: Any = transformers
     config = auto.Qwen3VLConfig(
@@ -119,15 +120,15 @@ def write_vision_language_model(folder: Path, seed: int = 0) -> Path:
             image_processor=images,
             tokenizer=tokenizer,
             video_processor=auto.Qwen3VLVideoProcessor(),
-            chat_template=_TEMPLATE,
+            chat_template=TEMPLATE,
         )
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return folder
 
 
-def _tokenizer() -> Any:
-    """Bytes, the two words of a judge, and Qwen's own marks."""
+def byte_tokenizer() -> Any:
+    """Build a tokenizer of bytes, the two words of a judge, and Qwen's own marks."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -148,7 +149,7 @@ def _tokenizer() -> Any:
         additional_special_tokens=list(_SPECIAL),
         model_max_length=_LENGTH,
     )
-    fast.chat_template = _TEMPLATE
+    fast.chat_template = TEMPLATE
     marks = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
     marks |= {"vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>"}
     for name, mark in marks.items():

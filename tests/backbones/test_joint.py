@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 from cirbench.backbones import load_backbone
 from cirbench.backbones.conformance import check_backbone
+from cirbench.backbones.example import TEMPLATE, byte_tokenizer
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.hub import loading
 from cirbench.backbones.interface import JointBackbone
 from cirbench.backbones.joint import JointSentenceBackbone
 from cirbench.benchmarks.scenes import scenes_protocol
@@ -37,6 +41,36 @@ TOLD = "Find the changed image."
 @pytest.fixture(scope="module", name="library")
 def model_of_the_library() -> Any:
     return SentenceTransformer(str(joint_model()), device="cpu", local_files_only=True)
+
+
+@pytest.fixture(scope="module", name="llava")
+def llava_of_fixed_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaVA, as E5-V is: its processor crops images to one size and has no budget of pixels."""
+    folder, tokenizer, auto = tmp_path_factory.mktemp("llava") / "model", byte_tokenizer(), cast("Any", transformers)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = auto.LlavaConfig(
+        vision_config=auto.CLIPVisionConfig(image_size=32, patch_size=8, **small),
+        text_config=auto.LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, **small),
+        image_token_index=int(tokenizer.convert_tokens_to_ids("<|image_pad|>")),
+        vision_feature_layer=-1,
+    )
+    images = auto.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = auto.LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        chat_template=TEMPLATE,
+        num_additional_image_tokens=1,
+        image_token="<|image_pad|>",
+    )
+    with loading():
+        auto.LlavaForConditionalGeneration(config).eval().save_pretrained(folder)
+        processor.save_pretrained(folder)
+        reader = Transformer(str(folder))
+        pooling = Pooling(reader.get_embedding_dimension(), pooling_mode="lasttoken")
+        SentenceTransformer(modules=[reader, pooling, Normalize()], device="cpu").save(str(folder))
+    return folder
 
 
 @pytest.fixture(name="folder")
@@ -168,6 +202,23 @@ def test_a_budget_of_pixels_reaches_the_processor() -> None:
     assert isinstance(fewer, JointSentenceBackbone)
     image = picture(1, 120, 120)
     assert [int(each.read(image, None, "")["image_grid_thw"].prod()) for each in (joint_backbone(), fewer)] == [16, 4]
+
+
+def test_a_processor_without_a_budget_of_pixels_stays_as_it_is(llava: Path) -> None:
+    backbone = load_backbone(str(llava), device="cpu")
+    assert isinstance(backbone, JointSentenceBackbone)
+    assert backbone.identity.preprocessing == "own"
+    assert load_backbone(str(llava), device="cpu", preprocessing="own").identity.digest == backbone.identity.digest
+    assert [finding for finding in check_backbone(backbone) if finding.problem is not None] == []
+    image = picture(1, 40, 52)
+    with torch.inference_mode():
+        rows = backbone.encode([backbone.read(image, TEXTS[0], TOLD)]).numpy()
+    library = SentenceTransformer(str(llava), device="cpu", local_files_only=True)
+    assert np.array_equal(rows, library.encode([{"image": image, "text": TEXTS[0]}], prompt=TOLD))
+    with pytest.raises(
+        UsageError, match=r"prepares images by its own processor, of which --preprocessing 'pixels\(1, 2\)'"
+    ):
+        load_backbone(str(llava), device="cpu", preprocessing="pixels(1, 2)")
 
 
 def test_other_weights_take_the_place_of_its_own(tmp_path: Path) -> None:
