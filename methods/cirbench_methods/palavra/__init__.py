@@ -65,6 +65,7 @@ SPEC = MethodSpec(
     },
     training_presets={
         # Chosen on scenes of their own, as the README says; the defaults are meant for CLIP and photographs.
-        "scenes-vit": PalavraTraining(steps=600, batch_size=128, lr=1e-3, schedule="cosine", hidden=512),
+        "scenes-vit": PalavraTraining(steps=600, batch_size=128, lr=1e-3, schedule="cosine", mapped=0.75, hidden=1024),
     },
+    inference_presets={"scenes-vit": PalavraParameters(lr=0.003)},
 )
