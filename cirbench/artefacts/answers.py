@@ -16,11 +16,12 @@ import dataclasses
 import hashlib
 import math
 import os
+import re
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from cirbench.errors import CorruptFile, MethodFailed, MissingData, excerpt, quoted, some
+from cirbench.errors import CorruptFile, MethodFailed, MissingData, UsageError, excerpt, quoted, some
 from cirbench.support.console import say, silent
 from cirbench.support.files import cache_root, digest, locked, slug, write_bytes, writing_failed
 from cirbench.support.textfiles import decode_utf8, json_rows, read_text
@@ -375,6 +376,30 @@ def answered(
 
 TOKENS_A_CHARACTER = 0.25
 """A rule of thumb for English text; what a model counts differs."""
+_PLACE = re.compile(r"\{(\d+)\}")
+
+
+def worded(prompt: str, texts: Sequence[str]) -> str:
+    """Put the texts of a question in the places ``{0}``, ``{1}`` of a prompt, or below it if it has none of them."""
+    places = {int(place) for place in _PLACE.findall(prompt)}
+    if texts and places.isdisjoint(range(len(texts))):
+        return "\n".join([prompt, *texts])
+    return _PLACE.sub(lambda found: texts[int(found[1])] if int(found[1]) < len(texts) else found[0], prompt)
+
+
+def cost(questions: Sequence[Question], prompt: str, samples: int) -> tuple[int, int, int]:
+    """Count what questions would take: calls, images to look at, and tokens of text, by a rule of thumb."""
+    texts = sum(len(worded(prompt, question.texts)) for question in questions)
+    images = sum(len(question.images) for question in questions)
+    return len(questions) * samples, images * samples, round(texts * samples * TOKENS_A_CHARACTER)
+
+
+def require_one_sample(temperature: float, samples: int) -> None:
+    """Refuse several samples of a model that always says the most likely."""
+    if samples > 1 and temperature == 0:
+        raise UsageError(
+            f"At temperature 0 all {samples} samples would be one.", hint="Set a temperature above 0, such as 0.7."
+        )
 
 
 def _missing(keys: Sequence[Key], asked: int, field: str, samples: int, artefact: Artefact) -> MissingData:

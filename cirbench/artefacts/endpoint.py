@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cirbench.artefacts.answers import TOKENS_A_CHARACTER, Maker
+from cirbench.artefacts.answers import Maker, cost, require_one_sample, worded
 from cirbench.errors import CheckFailed, MissingData, UsageError, excerpt, quoted
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class Endpoint:
     Args:
         url: The base of the API, such as ``http://localhost:8000/v1``.
         model: The exact name under which it answers.
-        prompts: By field, the text around a question: ``{0}``, ``{1}`` stand for its texts; a prompt without them is
-            followed by the texts, each on a line of its own.
+        prompts: By field, the text around a question, as `worded` fills it.
         temperature: Of the sampling; several samples need one above 0.
         max_tokens: Of the longest answer.
         key_variable: The environment variable that holds the key; without it none is sent.
@@ -102,9 +101,7 @@ class Endpoint:
 
     def estimate(self, questions: Sequence[Question], field: str, samples: int) -> tuple[int, int, int]:
         """Count what questions would take: calls, images sent, and tokens of text, by a rule of thumb."""
-        texts = sum(len(self._text(question, field)) for question in questions)
-        images = sum(len(question.images) for question in questions)
-        return len(questions) * samples, images * samples, round(texts * samples * TOKENS_A_CHARACTER)
+        return cost(questions, self.prompts[field], samples)
 
     def __call__(self, questions: Sequence[Question], field: str, samples: int) -> Iterator[tuple[str, ...]]:
         """Yield the samples of each question in order.
@@ -116,10 +113,7 @@ class Endpoint:
         """
         import requests
 
-        if samples > 1 and self.temperature == 0:
-            raise UsageError(
-                f"At temperature 0 all {samples} samples would be one.", hint="Set a temperature above 0, such as 0.7."
-            )
+        require_one_sample(self.temperature, samples)
         with requests.Session() as session:
             for number, question in enumerate(questions):
                 if self.max_calls is not None and self.calls + samples > self.max_calls:
@@ -131,16 +125,9 @@ class Endpoint:
                 content = self._content(question, field)
                 yield tuple(self._answer(session, content, question, sample) for sample in range(samples))
 
-    def _text(self, question: Question, field: str) -> str:
-        prompt = self.prompts[field]
-        filled = prompt
-        for place, text in enumerate(question.texts):
-            filled = filled.replace(f"{{{place}}}", text)
-        return filled if filled != prompt or not question.texts else "\n".join([prompt, *question.texts])
-
     def _content(self, question: Question, field: str) -> list[dict[str, Any]]:
         images = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in question.images]
-        return [*images, {"type": "text", "text": self._text(question, field)}]
+        return [*images, {"type": "text", "text": worded(self.prompts[field], question.texts)}]
 
     def _answer(self, session: requests.Session, content: list[dict[str, Any]], question: Question, sample: int) -> str:
         body = {

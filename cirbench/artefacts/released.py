@@ -1,8 +1,9 @@
 """Answers that authors have released, in the forms in which they released them, joined to the queries of a protocol.
 
 LDRE (Yang et al., SIGIR 2024) and SEIZE (MM 2024) release the benchmark's annotations with fifteen captions and fifteen
-edited ones added to each query; CIReVL (Karthik et al., ICLR 2024) writes three lists in the order of the queries;
-EgoCVR (Hummel et al., ECCV 2024) has a column of edited captions. Nothing of theirs comes with cirbench.
+edited ones added to each query, and IP-CIR (Li et al., CVPR 2025) reads the same of CIRR and FashionIQ; CIReVL (Karthik
+et al., ICLR 2024) writes three lists in the order of the queries; EgoCVR (Hummel et al., ECCV 2024) has a column of
+edited captions. Nothing of theirs comes with cirbench.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Form:
 
 
 _ANNOTATIONS = Form(
-    ("reference_img_id", "reference"),
-    ("relative_caption", "caption"),
+    ("reference_img_id", "reference", "candidate"),
+    ("relative_caption", "caption", "captions"),
     ("id", "pairid"),
     "shared_concept",
     {"caption": "multi_caption_opt", "edited": "multi_gpt-3.5_opt"},
@@ -51,6 +52,7 @@ _ANNOTATIONS = Form(
 FORMS: Mapping[str, Form] = {
     "ldre": _ANNOTATIONS,
     "seize": _ANNOTATIONS,
+    "ip-cir": _ANNOTATIONS,
     "cirevl": Form((), ("instruction",), (), "", {"caption": "base_caption", "edited": "modified_captions"}),
     "egocvr": Form(("video_clip_id",), ("instruction",), (), "", {"edited": "modified_captions"}),
 }
@@ -150,7 +152,9 @@ def _plain(text: object) -> str:
 
 
 def _cell(row: Mapping[str, Any], columns: Sequence[str]) -> object:
-    return next((row[column] for column in columns if column in row), None)
+    """What the first of the columns that a row has holds; several captions of a query are joined."""
+    cell = next((row[column] for column in columns if column in row), None)
+    return " and ".join(map(str, cell)) if isinstance(cell, list) else cell
 
 
 def _by_name(path: Path, rows: Sequence[dict[str, Any]], form: Form, protocol: EvaluationProtocol) -> dict[str, int]:

@@ -115,6 +115,18 @@ class ModelFolder:
         parts = sorted(set(read_json(first, dict[str, Any]).get("weight_map", {}).values()))
         return tuple(self._first_of((part,)) for part in parts)
 
+    def identity(self) -> str:
+        """The commit of a model of the hub; of a folder, a sha256 over its files.
+
+        Raises:
+            MissingData: It has no weights.
+        """
+        if self.repository is not None:
+            return self.path.name
+        names = sorted(path.name for path in self.path.iterdir() if path.suffix in (".json", ".jinja", ".txt"))
+        files = {name: sha256_of_file(self.path / name) for name in names}
+        return digest([files, weights_digest(self.weights())])
+
     def preprocessing(self, image_size: int, *, squash: bool = False, declared: bool = False) -> Preprocessing | None:
         """Return the preprocessing that the model was trained for, as the image processor of transformers states it.
 

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
     from cirbench.artefacts import Artefact, Question
     from cirbench.artefacts.answers import Key, Sample
+    from cirbench.artefacts.chat import ChatModel
     from cirbench.artefacts.endpoint import Endpoint
+    from cirbench.backbones.interface import Precision
     from cirbench.protocol import Query
+
+    Asker = ChatModel | Endpoint
 
 _FILE = click.Path(path_type=Path)
 _PROTOCOL = click.option("--protocol", required=True, help="Protocol whose queries are answered: circo/val")
@@ -42,8 +46,8 @@ def answers_command() -> None:
 @answers_command.command("make")
 @_PROTOCOL
 @_DATA_ROOT
-@click.option("--model", required=True, help="Exact name under which the model answers.")
-@click.option("--url", required=True, help="Base of an OpenAI-compatible API: http://localhost:8000/v1")
+@click.option("--model", required=True, help="Exact name under which the model answers; or one of transformers.")
+@click.option("--url", help="Base of an OpenAI-compatible API: http://localhost:8000/v1")
 @click.option("--field", required=True, help="Name of what is asked for: caption, edited, target, removed.")
 @click.option("--prompt", required=True, help="Prompt, or @FILE with one; {0} is the relative caption.")
 @click.option("--see", is_flag=True, help="Send the reference image.")
@@ -51,9 +55,11 @@ def answers_command() -> None:
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers to each query.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Of the sampling.")
 @click.option("--max-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer.")
-@click.option("--key", default="OPENAI_API_KEY", show_default=True, help="Environment variable that holds the key.")
+@click.option("--key", help="Environment variable that holds the key.  [default: OPENAI_API_KEY]")
 @click.option("--max-calls", type=click.IntRange(min=1), help="Stop before more calls than this.")
 @click.option("--calls-per-minute", type=click.FloatRange(min=0, min_open=True), help="Ask no faster than this.")
+@click.option("--device", help="Without --url: auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Without --url: fp32 or bf16.  [default: fp32]")
 @click.option("--limit", type=click.IntRange(min=1), help="Ask about the first N queries.")
 @click.option("--dry-run", is_flag=True, help="Say how many calls and tokens it takes, and ask nothing.")
 @_LICENCE
@@ -62,7 +68,7 @@ def make_command(
     protocol: str,
     data_root: Path | None,
     model: str,
-    url: str,
+    url: str | None,
     field: str,
     prompt: str,
     see: bool,
@@ -70,9 +76,11 @@ def make_command(
     samples: int,
     temperature: float,
     max_tokens: int,
-    key: str,
+    key: str | None,
     max_calls: int | None,
     calls_per_minute: float | None,
+    device: str | None,
+    precision: Precision | None,
     limit: int | None,
     dry_run: bool,
     licence: str | None,
@@ -80,31 +88,53 @@ def make_command(
 ) -> None:
     """Ask a model about every query of a protocol, and record what it answers.
 
-    It may be stopped at any moment and goes on where it was: nothing is asked twice. The key is read from the
-    environment, and neither kept nor printed. With --given, sample N is made from caption N of that file, which is
-    recorded beside it.
+    With --url it is a model behind an API; without, a chat model of transformers, by its folder or its name on the hub,
+    asked on this machine. It may be stopped at any moment and goes on where it was: nothing is asked twice. The key is
+    read from the environment, and neither kept nor printed. With --given, sample N is made from caption N of that file,
+    which is recorded beside it.
     """
+    from cirbench.artefacts.chat import ChatModel
     from cirbench.artefacts.endpoint import Endpoint
     from cirbench.benchmarks.catalogue import load_protocol
 
+    for_urls = {"--key": key, "--max-calls": max_calls, "--calls-per-minute": calls_per_minute}
+    idle = for_urls if url is None else {"--device": device, "--precision": precision}
+    if given_in_vain := [option for option, value in idle.items() if value is not None]:
+        raise UsageError(
+            f"{some(given_in_vain)} {'goes' if len(given_in_vain) == 1 else 'go'} "
+            f"{'with' if url is None else 'without'} --url."
+        )
     loaded = load_protocol(protocol, data_root)
     text = Path(prompt[1:]).read_text(encoding="utf-8").strip() if prompt.startswith("@") else prompt
-    endpoint = Endpoint(
-        url,
-        model,
-        {field: text},
-        temperature=temperature,
-        max_tokens=max_tokens,
-        key_variable=key,
-        max_calls=max_calls,
-        calls_per_minute=calls_per_minute,
-        licence=licence or "",
-    )
+    prompts, whose = {field: text}, licence or ""
+    asker: Asker
+    if url is None:
+        asker = ChatModel(
+            model,
+            prompts,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            precision=precision or "fp32",
+            device=device or "auto",
+            licence=whose,
+        )
+    else:
+        asker = Endpoint(
+            url,
+            model,
+            prompts,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            key_variable=key or "OPENAI_API_KEY",
+            max_calls=max_calls,
+            calls_per_minute=calls_per_minute,
+            licence=whose,
+        )
     asked = _Asked(loaded.queries[:limit], field, samples, see, given)
-    calls, images, tokens = asked.estimate(endpoint, output)
+    calls, images, tokens = asked.estimate(asker, output)
     say(f"{calls:,} calls with {images:,} images and about {tokens:,} tokens of text, answers aside.")
     if not dry_run:
-        asked.record(endpoint, output)
+        asked.record(asker, output)
         print_path(output)
 
 
@@ -137,35 +167,35 @@ class _Asked:
             self.given[key] = {"caption": said}
         self.each = samples if captions is None else 1
 
-    def estimate(self, endpoint: Endpoint, output: Path) -> tuple[int, int, int]:
+    def estimate(self, asker: Asker, output: Path) -> tuple[int, int, int]:
         """Count what is not recorded yet."""
         from cirbench.artefacts import Artefact
 
-        artefact = Artefact(output, endpoint.maker)
+        artefact = Artefact(output, asker.maker)
         left = [
             question
             for key, questions in self.questions.items()
             if len(artefact.find(key, self.field, self.samples)) < self.samples
             for question in questions
         ]
-        return endpoint.estimate(left, self.field, self.each)
+        return asker.estimate(left, self.field, self.each)
 
-    def record(self, endpoint: Endpoint, output: Path) -> None:
+    def record(self, asker: Asker, output: Path) -> None:
         """Ask about every query that is not answered yet, and keep each answer at once."""
         from cirbench.artefacts import Answer, Artefact
 
-        artefact = Artefact(output, endpoint.maker)
+        artefact = Artefact(output, asker.maker)
         left = [key for key in self.keys if len(artefact.find(key, self.field, self.samples)) < self.samples]
         with progress("Asking", len(left), unit="queries") as advance:
             for key in left:
-                said = [sample for each in endpoint(self.questions[key], self.field, self.each) for sample in each]
+                said = [sample for each in asker(self.questions[key], self.field, self.each) for sample in each]
                 artefact.add([Answer(*key, {**self.given.get(key, {}), self.field: tuple(said)})])
                 advance(1)
 
 
 @answers_command.command("import")
 @click.argument("file", type=_FILE)
-@click.option("--form", required=True, help="Form of the release: ldre, seize, cirevl or egocvr.")
+@click.option("--form", required=True, help="Form of the release: ldre, seize, ip-cir, cirevl or egocvr.")
 @click.option(
     "--take", multiple=True, metavar="FIELD=COLUMN", help="Take a column of your choice: caption=blip2_caption"
 )

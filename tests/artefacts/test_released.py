@@ -55,6 +55,20 @@ def test_annotations_with_fifteen_captions_are_joined_by_reference_and_caption(t
     assert joined.answers[0].fields == {"caption": ("single 0",), "edited": ("single edited 0",)}
 
 
+def test_annotations_with_several_captions_of_a_query_are_joined_as_those_with_one(tmp_path: Path) -> None:
+    """As IP-CIR reads FashionIQ: the reference is the candidate, and captions are a list."""
+    rows = [
+        {
+            "candidate": query.reference.id,
+            "captions": list(query.captions),
+            **{name: row[name] for name in ("multi_caption_opt", "multi_gpt-3.5_opt")},
+        }
+        for query, row in zip(QUERIES, ldre(), strict=True)
+    ]
+    joined = read_released(write(tmp_path / "cap.json", rows), "ip-cir", PROTOCOL)
+    assert not joined.unanswered and joined.answers[3].fields["edited"][14] == "edited 14 of 3"
+
+
 def test_lists_without_names_are_joined_by_order_and_checked_by_caption(tmp_path: Path) -> None:
     lists = {
         "base_caption": [f"base {query.id}" for query in QUERIES],

@@ -10,11 +10,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cirbench.backbones.hub import PREPROCESSOR_FILES, first_line, loading, open_folder, weights_digest
+from cirbench.backbones.hub import PREPROCESSOR_FILES, first_line, loading, open_folder
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CorruptFile, UsageError, quoted
 from cirbench.support.extras import require
-from cirbench.support.files import digest, sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,12 +50,7 @@ class AnsweringModel:
     @cached_property
     def revision(self) -> str:
         """The commit of a model of the hub; of a folder, a sha256 over its files."""
-        folder = self._folder
-        if folder.repository is not None:
-            return folder.path.name
-        names = sorted(path.name for path in folder.path.iterdir() if path.suffix in (".json", ".jinja", ".txt"))
-        files = {name: sha256_of_file(folder.path / name) for name in names}
-        return digest([files, weights_digest(folder.weights())])
+        return self._folder.identity()
 
     @property
     def decoding(self) -> dict[str, str | int | float | bool | None]:
