@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 import numpy as np
 
-from cirbench.errors import UsageError
+from cirbench.errors import MissingData, UsageError
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.methods.loading import build_reranker
 from cirbench.methods.reranking import SecondStage
@@ -111,7 +111,12 @@ class Second:
                 if job.done:
                     yield from entry_lines("there", name, f"finished, in {job.folder}")
                     continue
-                calls = job.stage.count_calls(self._reranker)
+                try:
+                    calls = job.stage.count_calls(self._reranker)
+                except MissingData as error:
+                    yield from entry_lines("missing", name, error.message)
+                    yield from (f"    {line}" for line in (error.hint or "").split("\n"))
+                    continue
                 yield from entry_lines(
                     "to do",
                     name,

@@ -21,6 +21,7 @@ import transformers
 import cirbench
 from cirbench.backbones.catalogue import BUNDLED
 from cirbench.benchmarks.scenes import scenes_protocol
+from cirbench.cli import execute
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.methods.interface import Calls, ComposedQuery, Picture
 from cirbench_methods.judge import JudgeParameters, OracleParameters
@@ -194,6 +195,21 @@ def test_recorded_answers_take_the_place_of_the_model(tmp_path: Path, first: Pat
         cirbench.evaluate(**asked, rerank_parameters={"answers": shared, "mode": "pairwise"})
     with pytest.raises(UsageError, match="The parameter precision of judge has an effect only with answers=null"):
         cirbench.evaluate(**asked, rerank_parameters={"answers": shared, "precision": "fp32"})
+
+
+def test_a_model_that_is_not_there_is_named_with_the_ways_to_go_on(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["run", "--rerank", "judge", "--first-stage", str(first), "--rerank-set", "model=owner/not-there"]
+    assert execute([*asked, "--plan"]) == 0
+    plan = " ".join(capsys.readouterr().out.split())
+    assert "missing judge" in plan
+    assert "owner/not-there is not cached" in plan
+    assert execute([*asked, "--output", str(tmp_path)]) == 3
+    assert (
+        "--rerank-set model=FOLDER. Recorded answers need no model: --rerank-set answers=FILE"
+        in capsys.readouterr().err
+    )
 
 
 # An oracle on scenes: bounds that are known.

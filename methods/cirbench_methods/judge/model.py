@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.backbones.hub import PREPROCESSOR_FILES, first_line, loading, open_folder
 from cirbench.backbones.interface import find_device, quietly
-from cirbench.errors import CorruptFile, UsageError, quoted
+from cirbench.errors import CorruptFile, MissingData, UsageError, quoted
 from cirbench.support.extras import require
 
 if TYPE_CHECKING:
@@ -86,7 +86,14 @@ class AnsweringModel:
 
     @cached_property
     def _folder(self) -> ModelFolder:
-        return open_folder(self.name, optional=_OPTIONAL)
+        try:
+            return open_folder(self.name, optional=_OPTIONAL)
+        except MissingData as error:
+            raise MissingData(
+                error.message,
+                hint=f"Run again with a network, or fetch {self.name} elsewhere and name its folder: --rerank-set "
+                "model=FOLDER. Recorded answers need no model: --rerank-set answers=FILE",
+            ) from error
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
