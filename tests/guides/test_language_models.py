@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 def test_a_reader_gets_upper_bounds_and_a_run_on_answers_of_his_own(tmp_path: Path) -> None:
     read = follow("language-models", tmp_path)
     assert "Upper bounds, made with the ground truths: cirevl, ldre, seize, pdv." in " ".join(read.outputs[0].split())
+    for name in ("cirevl", "ldre", "sdr", "slerp", "product", "basic", "embedder"):
+        assert f"│ {name} " in read.outputs[-1]
     runs = [load_run(path) for path in tmp_path.glob("runs/scenes/[!.]*")]
+    joint = [run for run in runs if run.result.backbone.name == "./tiny-joint"]
+    assert len(joint) == 10
+    runs = [run for run in runs if run not in joint]
     named = {run.result.method.parameters.get("answers"): run.result.artefacts for run in runs if run.result.artefacts}
     assert {name: [each.model for each in used] for name, used in named.items()} == {
         "answers.jsonl": ["oracle of scenes"],
