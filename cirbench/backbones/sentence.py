@@ -234,11 +234,28 @@ def _load(files: _Model, precision: Precision) -> Any:
         raise CorruptFile(
             f"sentence-transformers cannot load the model in {files.path}: {first_line(error)}"
         ) from error
+    _require_all_weights(files, model)
     if model.default_prompt_name and not reads_both(model):
         raise UsageError(
             f"{files.name} puts its prompt {model.default_prompt_name!r} before texts, which is not done here."
         )
     return model
+
+
+def _require_all_weights(files: _Model, model: Any) -> None:
+    """Refuse a model of which transformers drew a part at random, since the files lack it; it says so in a log only.
+
+    It marks each parameter that it loaded. A pooler that is missing is one that is not read.
+    """
+    network = getattr(model[0], "model", None)
+    parameters = [] if network is None else list(network.named_parameters())
+    missing = [name for name, each in parameters if not getattr(each, "_is_hf_initialized", False)]
+    missing = [name for name in missing if "pooler" not in name] if len(missing) < len(parameters) else []
+    if missing:
+        raise CorruptFile(
+            f"The weights in {files.path} lack {some(missing, 3)}, which {type(network).__name__} has.",
+            hint="Fetch or save the model again.",
+        )
 
 
 def _require_towers(name: str, images: Any, texts: Any) -> None:

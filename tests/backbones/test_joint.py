@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
@@ -22,7 +23,7 @@ from cirbench.backbones.hub import loading
 from cirbench.backbones.interface import JointBackbone
 from cirbench.backbones.joint import JointSentenceBackbone
 from cirbench.benchmarks.scenes import scenes_protocol
-from cirbench.errors import MissingData, UsageError
+from cirbench.errors import CorruptFile, MissingData, UsageError
 from tests.backbones.tiny_transformers import picture
 from tests.tiny_qwen3vl import joint_backbone, joint_model
 
@@ -222,8 +223,6 @@ def test_a_processor_without_a_budget_of_pixels_stays_as_it_is(llava: Path) -> N
 
 
 def test_other_weights_take_the_place_of_its_own(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     backbone = joint_backbone()
     save_file(
         {name: 1.5 * tensor for name, tensor in backbone.model.state_dict().items()}, tmp_path / "tuned.safetensors"
@@ -322,5 +321,15 @@ def test_a_model_with_code_of_its_own_is_not_run(folder: Path) -> None:
 
 def test_damaged_weights_are_named(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(Exception, match="sentence-transformers cannot load the model in"):
+    with pytest.raises(CorruptFile, match="sentence-transformers cannot load the model in"):
+        load_backbone(str(folder), device="cpu")
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["language_model.layers.0.mlp.down_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        CorruptFile, match=r"lack language_model\.layers\.0\.mlp\.down_proj\.weight, which Qwen3VLModel has"
+    ):
         load_backbone(str(folder), device="cpu")
