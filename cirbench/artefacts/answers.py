@@ -149,7 +149,7 @@ class Artefact:
         self._answers: _Answers = {}
         self._used: set[tuple[Key, str, int]] = set()
         self._read = 0
-        if not path.exists() and maker is not None:
+        if maker is not None and not _begun(path, maker):
             self.maker = maker
             return
         first = read_text(path).partition("\n")[0]
@@ -190,10 +190,11 @@ class Artefact:
             _require_finite(answer, self.maker.model)
         with locked(self.path.with_name(f".{self.path.name}.lock")):
             try:
-                if self.path.exists():
+                begun = _begun(self.path, self.maker)
+                if begun:
                     self._catch_up()
                 new = [answer for answer in map(self._unknown, answers) if answer.fields]
-                self._read = _append(self.path, new if self.path.exists() else [self.maker, *new])
+                self._read = _append(self.path, new if begun else [self.maker, *new])
             except OSError as error:
                 raise writing_failed(self.path, error) from error
         for answer in new:
@@ -265,6 +266,16 @@ def _join(answers: _Answers, answer: Answer, place: str) -> None:
                 hint="Leave one of the answers.",
             )
         fields[field] = max(known, samples, key=len)
+
+
+def _begun(path: Path, maker: Maker) -> bool:
+    """Whether a file has more than the beginning of its maker's line, which is what a killed process may leave."""
+    if not path.exists():
+        return False
+    line = msgspec.json.encode(maker)
+    with path.open("rb") as file:
+        start = file.read(len(line))
+    return len(start) == len(line) or not line.startswith(start)
 
 
 def _append(path: Path, lines: Sequence[msgspec.Struct]) -> int:

@@ -86,6 +86,23 @@ def test_what_was_answered_before_a_model_fails_is_kept_and_the_rest_is_asked_ne
     assert model.calls == 2
 
 
+@pytest.mark.parametrize("written", [0, 1, 40])
+def test_a_file_whose_first_line_was_cut_off_is_begun_anew(tmp_path: Path, written: int) -> None:
+    path = kept(MAKER, tmp_path).path
+    path.write_bytes(msgspec.json.encode(MAKER)[:written])
+    artefact = kept(MAKER, tmp_path)
+    assert answered(ask("a"), "edited", 1, artefact, Counting()) == [("edited of a, 0",)]
+    assert [line.texts for line in Artefact(path)] == [("a",)]
+
+
+def test_a_short_file_of_something_else_is_not_written_over(tmp_path: Path) -> None:
+    path = kept(MAKER, tmp_path).path
+    path.write_text("my notes")
+    with pytest.raises(CorruptFile, match="is no file of recorded answers"):
+        kept(MAKER, tmp_path)
+    assert path.read_text() == "my notes"
+
+
 def is_json(line: bytes) -> bool:
     try:
         json.loads(line)
