@@ -44,6 +44,9 @@ _TOWERS = (
 _SIDES = ((2048, 2048), (4096, 1024), (1024, 4096))
 """Images of which one takes the most tokens, where the processor has no budget of pixels."""
 
+_READING = threading.Lock()
+"""A tokenizer keeps state while it works. It is not an attribute, since a training copies its backbone."""
+
 
 def reads_both(model: Any) -> bool:
     """Say whether a model of sentence-transformers reads images and texts as the parts of one message."""
@@ -126,7 +129,6 @@ class JointSentenceBackbone:
         _configure(model[0], processing)
         self._tokenizer: Any = model.tokenizer
         self._marks = _marks(self._tokenizer)
-        self._lock = threading.Lock()  # a tokenizer of the hub keeps state while it works
         self._positions = _positions(model)
         self.context_length = self._positions  # until it is known what an image takes of it
         self.context_length = self._left_for_texts()
@@ -168,7 +170,7 @@ class JointSentenceBackbone:
     def read(self, image: Image.Image | None, text: str | None, instruction: str) -> Mapping[str, Any]:
         """Prepare one input by the model's own processor and template, image first."""
         parts: dict[str, Any] = {} if image is None else {"image": plain_rgb(image)}
-        with self._lock:
+        with _READING:
             if text is not None:
                 parts["text"] = self._cut(text)
             try:

@@ -23,6 +23,7 @@ from cirbench.backbones.hub import loading
 from cirbench.backbones.interface import JointBackbone
 from cirbench.backbones.joint import JointSentenceBackbone
 from cirbench.benchmarks.scenes import scenes_protocol
+from cirbench.cli import execute
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from tests.backbones.tiny_transformers import picture
 from tests.tiny_qwen3vl import joint_backbone, joint_model
@@ -333,3 +334,9 @@ def test_weights_that_are_missing_are_not_drawn_at_random(folder: Path) -> None:
         CorruptFile, match=r"lack language_model\.layers\.0\.mlp\.down_proj\.weight, which Qwen3VLModel has"
     ):
         load_backbone(str(folder), device="cpu")
+
+
+def test_a_training_that_needs_towers_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data", "scenes:triplets:8", "--output", str(tmp_path / "out"), "--set", "batch_size=2"]
+    assert execute(["train", "clip4cir", "--backbone", str(joint_model()), "--device", "cpu", *data]) == 2
+    assert "reads image and text together: it has no towers" in capsys.readouterr().err
