@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.comparison.recalled import interval_of, pairs_of
 from cirbench.errors import CirbenchError
 from cirbench.methods.registry import unimodal_baselines
 from cirbench.metrics import Measurement
+from cirbench.metrics.statistics.recalled import intervals_of, pairs_of
 from cirbench.metrics.table import parse_label
 from cirbench.runs.folder import load_run
 from cirbench.runs.record import RESULT
@@ -159,4 +159,4 @@ def _on_composition_subset(run: Run, unimodal: Unimodal) -> MetricValue | None:
     values_Q = np.where(subset_Q, run.values[label], np.nan)
     by_seed = tuple(float(np.nanmean(each.values[label][subset_Q])) for each in run.replicates)
     measurement = Measurement(label, values_Q, float(np.nanmean(values_Q)), by_seed=by_seed)
-    return MetricValue.of(measurement, interval_of(measurement, run.clusters))
+    return MetricValue.of(measurement, *intervals_of([measurement], run.clusters))

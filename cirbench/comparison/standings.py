@@ -6,9 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cirbench.comparison.differences import protocol_fields, run_names
-from cirbench.comparison.recalled import pairs_of
 from cirbench.errors import UsageError
 from cirbench.metrics.statistics import rank_ranges
+from cirbench.metrics.statistics.recalled import pairs_of
 from cirbench.runs.additional import with_metric
 from cirbench.runs.folder import choose_label
 from cirbench.runs.replicates import combine, seeds_of

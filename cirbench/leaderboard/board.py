@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.comparison.differences import distinct_names
 from cirbench.comparison.published import Published, Reference, load_published
-from cirbench.comparison.recalled import pairs_of
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
 from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
 from cirbench.metrics.statistics import RankRange
+from cirbench.metrics.statistics.recalled import pairs_of
 from cirbench.metrics.table import printed_labels, short_label
 from cirbench.runs.schema import is_transductive
 from cirbench.support.files import slug

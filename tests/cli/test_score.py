@@ -181,7 +181,7 @@ BAD_USE: dict[str, tuple[list[str], int, str]] = {
     "an unknown data set": (
         ["-d", "circle", "--predictions", "a"],
         2,
-        "no data set called 'circle'.\nNearest: circo, cirr.",
+        "no data set called 'circle'.\nNearest: circo, icir, cirr.",
     ),
     "an absent file": (["--predictions", "absent.json"], 3, "The file absent.json does not exist"),
     "an absent data root": (["--data-root", "absent", "--predictions", "a"], 3, "The data root absent"),

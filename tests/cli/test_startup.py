@@ -43,6 +43,17 @@ def settle(folder: Path, seconds: int = 60) -> None:
 
 
 @pytest.mark.slow
+def test_rankings_that_were_scored_before_are_scored_without_loading_scipy(tmp_path: Path) -> None:
+    write(tmp_path / "mine", GOOD)
+    score = ["score", "-d", "mine", "--predictions", "lists.json"]
+    (tmp_path / "lists.json").write_text(json.dumps({"q1": ["b", "c.d", "sub/e"], "q2": ["c.d", "a", "sub/e"]}))
+    for heavy in (["scipy.special"], []):
+        assert outcomes(tmp_path, score)[0] == [{"code": 0, "heavy": heavy}]
+    (tmp_path / "lists.json").write_text(json.dumps({"q1": ["c.d", "b", "sub/e"], "q2": ["c.d", "a", "sub/e"]}))
+    assert outcomes(tmp_path, score)[0] == [{"code": 0, "heavy": ["scipy.special"]}]
+
+
+@pytest.mark.slow
 def test_a_finished_run_is_shown_without_torch_and_without_its_data(tmp_path: Path) -> None:
     own = write(tmp_path / "mine", GOOD)
     settle(own)

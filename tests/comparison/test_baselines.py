@@ -110,7 +110,7 @@ def test_a_diagnosis_is_recalled_for_the_same_numbers_only(monkeypatch: pytest.M
         tested.append(arguments)
         return compare_all(*arguments, **settings)
 
-    monkeypatch.setattr("cirbench.comparison.recalled.compare_all", counting)
+    monkeypatch.setattr("cirbench.metrics.statistics.recalled.compare_all", counting)
     first = diagnose([pli, other], unimodal)
     assert (len(tested), first[0] == first[1]) == (2, False)
     assert (diagnose([pli, other], unimodal), len(tested)) == (first, 2)

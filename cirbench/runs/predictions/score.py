@@ -10,7 +10,7 @@ import numpy as np
 
 from cirbench.errors import InvalidPredictions, UsageError
 from cirbench.metrics.measure import ceilings, measure
-from cirbench.metrics.statistics.intervals import intervals
+from cirbench.metrics.statistics.recalled import intervals_of
 from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.ranking.task import UNRANKED, Ranking
 from cirbench.runs.predictions.ranked_features import rank_features, rank_parts
@@ -140,7 +140,7 @@ class Answer:
             InvalidPredictions: The protocol measures the whole ranking alone, and lists end before it does.
         """
         taken = measure(self.ranks, self._measured_by) if self.protocol.labels is not None else ()
-        found = intervals(taken, self.protocol.clusters) if taken else ()
+        found = intervals_of(taken, self.protocol.clusters) if taken else ()
         return Score(self.protocol, taken, tuple(found), self.tied_relevant, self.ranking, self.notes)
 
     @property

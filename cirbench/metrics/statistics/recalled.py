@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from cirbench.metrics import statistics
-from cirbench.metrics.statistics import Interval, Pair, compare_all, intervals
+from cirbench.metrics.statistics.intervals import Interval, intervals
+from cirbench.metrics.statistics.paired import Pair, compare_all
 from cirbench.support import memo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cirbench.metrics import Measurement
+    from cirbench.metrics.statistics.intervals import Measured
 
 T = TypeVar("T")
 
 
 def pairs_of(
-    methods: Sequence[Sequence[Measurement]], clusters: Sequence[str] | None, *, seed: int, one: int | None = None
+    methods: Sequence[Sequence[Measured]], clusters: Sequence[str] | None, *, seed: int, one: int | None = None
 ) -> tuple[Pair, ...]:
     """Compare every two of several methods; see `cirbench.metrics.statistics.compare_all`."""
     return _recalled(
@@ -32,16 +32,18 @@ def pairs_of(
     )
 
 
-def interval_of(measurement: Measurement, clusters: Sequence[str] | None) -> Interval:
-    """Return the interval of a number that is a mean over queries; see `cirbench.metrics.statistics.intervals`."""
-    return _recalled(lambda: intervals([measurement], clusters)[0], Interval, [[measurement]], ("interval", clusters))
+def intervals_of(measurements: Sequence[Measured], clusters: Sequence[str] | None) -> tuple[Interval, ...]:
+    """Return the interval of each number; see `cirbench.metrics.statistics.intervals`."""
+    return _recalled(
+        lambda: intervals(measurements, clusters), tuple[Interval, ...], [measurements], ("intervals", clusters)
+    )
 
 
 def _recalled(
-    find: Callable[[], T], form: Any, methods: Sequence[Sequence[Measurement]], settings: tuple[object, ...]
+    find: Callable[[], T], form: Any, methods: Sequence[Sequence[Measured]], settings: tuple[object, ...]
 ) -> T:
     """Recall what follows from numbers of queries, from settings and from the code of the statistics, or find it."""
-    code = [memo.sha256(path) for path in sorted(Path(statistics.__file__).parent.glob("*.py"))]
+    code = [memo.sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
     numbers = [[(each.label, each.value, each.mean_of, each.by_seed) for each in measured] for measured in methods]
     digest = hashlib.sha256(repr((code, numbers, settings)).encode())
     for measured in methods:
