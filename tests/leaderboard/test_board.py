@@ -56,18 +56,20 @@ def test_the_literature_alone_makes_a_board_for_each_of_its_protocols() -> None:
 def test_rows_of_a_protocol_that_is_awaited_are_shown_and_ranked_once_it_exists(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ranked = [row.title for row in LITERATURE["icir/all"].rows if row.ranked]
-    assert ranked == ["BASIC without query expansion", "BASIC"]
-    assert not any(row.ranked for row in LITERATURE["pinpoint/all"].rows)
-    assert "cirbench does not have this protocol yet: " in LITERATURE["pinpoint/all"].notes[0]
-    entry = ProtocolEntry("pinpoint/all", "PinPoint", "all", 7635, 109_601)
+    rows = [
+        msgspec.structs.replace(row, protocol="circo/later") for row in PUBLISHED.rows if row.protocol == "circo/test"
+    ]
+    known = msgspec.structs.replace(PUBLISHED, rows=tuple(rows), awaited={"circo/later": "1,883 queries."})
+    (board,) = read_leaderboard(NOWHERE, known).boards
+    assert (board.id, board.title) == ("circo/later", "CIRCO, under a protocol that cirbench does not have yet")
+    assert not any(row.ranked for row in board.rows)
+    assert "cirbench does not have this protocol yet: 1,883 queries." in board.notes[0]
+    entry = ProtocolEntry("circo/later", "Later", "test", 800, 123_403)
     for module in ("comparison.published", "leaderboard.board"):
-        monkeypatch.setattr(f"cirbench.{module}.protocols", lambda: {**protocols(), "pinpoint/all": entry})
-    boards = read_leaderboard(NOWHERE).boards
-    (board,) = (board for board in boards if board.id == "pinpoint/all")
-    assert not any("does not have this protocol" in note for note in board.notes)
-    caveats = [caveat for row in board.rows for caveat in row.caveats]
-    assert not any("does not have this protocol" in caveat for caveat in caveats)
+        monkeypatch.setattr(f"cirbench.{module}.protocols", lambda: {**protocols(), "circo/later": entry})
+    (board,) = read_leaderboard(NOWHERE, known).boards
+    assert [row.rank for row in board.rows] == [row.rank for row in LITERATURE["circo/test"].rows]
+    assert any(row.ranked for row in board.rows)
 
 
 def test_of_several_sources_the_first_hand_one_is_ranked_and_each_says_how_far_they_differ() -> None:
