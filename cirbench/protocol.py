@@ -267,13 +267,3 @@ class Triplet:
     group: str | None = None
     category: str | None = None
     weight: float = 1.0
-
-    @property
-    def image(self) -> None:
-        """Nothing: a triplet is no pair of an image and its caption."""
-        return
-
-    @property
-    def caption(self) -> None:
-        """Nothing; see `image`."""
-        return

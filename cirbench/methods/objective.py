@@ -17,7 +17,7 @@ from cirbench.methods.training import train_method, training_parameters, trainin
 from cirbench.support.plugins import Finding
 from cirbench.training.checkpoint import read_card
 from cirbench.training.data import open_source
-from cirbench.training.interface import HasRates
+from cirbench.training.interface import HasParameterGroups
 from cirbench.training.loop import Step, autocast, optimizer_for
 from cirbench.training.train import built
 
@@ -75,8 +75,8 @@ def check_loss(request: Request) -> Iterator[Finding]:
             return
         yield Finding(rule, None if math.isfinite(float(loss)) else f"it is {float(loss)}")
 
-        rates = objective.rates if isinstance(objective, HasRates) else None
-        step, optimizer = Step(objective, parameters, device), optimizer_for(objective.module, parameters, rates)
+        groups = objective.parameter_groups if isinstance(objective, HasParameterGroups) else None
+        step, optimizer = Step(objective, parameters, device), optimizer_for(objective.module, parameters, groups)
         losses = []
         for number in range(REPEATED):
             optimizer.zero_grad(set_to_none=True)

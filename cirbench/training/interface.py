@@ -31,7 +31,7 @@ CLIP = "clip"
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Rate = Annotated[float, msgspec.Meta(ge=0)]
-Schedule = Literal["constant", "linear", "cosine", "epochs"]
+Schedule = Literal["constant", "linear", "cosine", "one-cycle", "epochs"]
 
 
 class TrainingParameters(Parameters, frozen=True, kw_only=True):
@@ -47,12 +47,18 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
         beta2: Second-moment decay rate of AdamW.
         epsilon: Term that AdamW adds to the denominator.
         decay: Which weights decay: all of them, or only matrices (no gains, biases or single numbers).
-        schedule: What follows the warm-up: constant; linear or cosine (down to min_lr at the end of the training); or
-            epochs (constant within an epoch, ten times smaller after each milestone).
-        schedule_by: Whether a constant, linear or cosine schedule changes the rate by step, or by epoch only.
-        min_lr: The rate that a linear or cosine schedule ends at.
-        warmup: Steps over which the rate rises linearly; epochs, where the schedule counts epochs.
+        schedule: What follows the warm-up: constant; linear or cosine (down to min_lr at the end of the training);
+            one-cycle (a cosine up from start_lr over the warm-up, and one down to min_lr); or epochs (constant within
+            an epoch, and multiplied by gamma after each milestone).
+        schedule_by: Whether a constant, linear, cosine or one-cycle schedule changes the rate by step, or by epoch
+            only.
+        period: After how many steps, or epochs with schedule_by=epoch, a cosine is at min_lr, from where it rises
+            again; null for the end of the training.
+        start_lr: The rate that a one-cycle schedule starts from.
+        min_lr: The rate that a linear, cosine or one-cycle schedule falls to.
+        warmup: Steps over which the rate rises; epochs, where the schedule counts epochs.
         milestones: Epochs after which the rate falls, with the schedule epochs.
+        gamma: What a milestone multiplies the rate by.
         grad_clip: The largest norm of the gradients of all weights; larger ones are scaled down. Null for none.
         seed: Random seed of the order of the samples and of everything random in a step.
         precision: Precision of the towers: fp32, or bf16 by autocast; weights and losses are always fp32.
@@ -65,8 +71,11 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     EXCLUSIVE: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
     ONLY_WITH: ClassVar[dict[str, tuple[str, Any]]] = {
         "milestones": ("schedule", "epochs"),
-        "schedule_by": ("schedule", ("constant", "linear", "cosine")),
-        "min_lr": ("schedule", ("linear", "cosine")),
+        "gamma": ("schedule", "epochs"),
+        "schedule_by": ("schedule", ("constant", "linear", "cosine", "one-cycle")),
+        "period": ("schedule", "cosine"),
+        "start_lr": ("schedule", "one-cycle"),
+        "min_lr": ("schedule", ("linear", "cosine", "one-cycle")),
     }
     CARRIED: ClassVar[dict[str, str]] = {}
     """By parameter that names another checkpoint, the file beside the trained weights that gets a copy of its own."""
@@ -82,9 +91,12 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     decay: Literal["all", "matrices"] = "all"
     schedule: Schedule = "constant"
     schedule_by: Literal["step", "epoch"] = "step"
+    period: Positive | None = None
+    start_lr: Rate = 0.0
     min_lr: Rate = 0.0
     warmup: Natural = 0
     milestones: tuple[Positive, ...] = ()
+    gamma: Rate = 0.1
     grad_clip: Annotated[float, msgspec.Meta(gt=0)] | None = None
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -203,16 +215,28 @@ class NeedsPreparation(Protocol):
         ...
 
 
-@runtime_checkable
-class HasRates(Protocol):
-    """An objective some of whose weights learn at another rate.
+@dataclasses.dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """How some weights learn otherwise than the rest.
 
     Attributes:
-        rates: What the learning rate is multiplied by, for the weights whose names in the module begin so; the first
-            beginning that fits counts.
+        rate: What the learning rate is multiplied by.
+        weight_decay: Their weight decay; that of the training if not given.
     """
 
-    rates: Mapping[str, float]
+    rate: float = 1.0
+    weight_decay: float | None = None
+
+
+@runtime_checkable
+class HasParameterGroups(Protocol):
+    """An objective some of whose weights learn at another rate, or decay otherwise.
+
+    Attributes:
+        parameter_groups: By a pattern of names in the module, such as ``text_proj.*``; the first that matches counts.
+    """
+
+    parameter_groups: Mapping[str, ParameterGroup]
 
 
 class ObjectiveFactory(Protocol):

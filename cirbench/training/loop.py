@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import hashlib
 import math
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from cirbench.errors import CirbenchError, UsageError
+from cirbench.errors import CirbenchError, UsageError, some
 from cirbench.support import console
 from cirbench.support.distributed import (
     PeerFailure,
@@ -22,6 +23,7 @@ from cirbench.support.distributed import (
     get_context,
     is_lost,
 )
+from cirbench.training.interface import ParameterGroup
 from cirbench.training.log import StepMetrics, smoothed
 from cirbench.training.state import FACTOR, STATE, WINDOW, bound, diverges, suspicion
 
@@ -241,54 +243,74 @@ FACTOR_OF_RATE = "factor_of_rate"
 """Under which name a group of the optimiser's weights has what the learning rate is multiplied by."""
 START = 0.01
 """Where a warm-up that counts epochs begins, as a share of the full rate (PLI's public code)."""
-DROP = 0.1
-"""What is left of the rate after a milestone."""
 
 
 def learning_rate(step: int, *, steps: int, steps_per_epoch: int, parameters: TrainingParameters) -> float:
     """The learning rate of a step, counted from 0."""
     warmup, height, least = parameters.warmup, parameters.lr, parameters.min_lr
     if parameters.schedule == "epochs":
-        return height * _by_epoch(step // steps_per_epoch, warmup, parameters.milestones)
+        return height * _by_epoch(step // steps_per_epoch, parameters)
     if parameters.schedule_by == "epoch":
         step, steps = step // steps_per_epoch, math.ceil(steps / steps_per_epoch)
+    if parameters.schedule == "one-cycle":
+        return _one_cycle(step, steps, parameters)
     if step < warmup:
         return height * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
+    done = (step - warmup) / max(1, (parameters.period or steps) - warmup)
     if parameters.schedule == "cosine":
-        return least + (height - least) * 0.5 * (1 + math.cos(math.pi * done))
+        return _cosine(height, least, done)
     if parameters.schedule == "linear":
         return least + (height - least) * (1 - done)
     return height
 
 
-def _by_epoch(epoch: int, warmup: int, milestones: tuple[int, ...]) -> float:
-    if epoch < warmup:
-        return START + (1 - START) * epoch / warmup
-    return DROP ** sum(epoch >= milestone for milestone in milestones)
+def _one_cycle(step: int, steps: int, parameters: TrainingParameters) -> float:
+    """Smith's schedule as torch's OneCycleLR has it: highest in the last step of the warm-up, lowest in the last."""
+    height, peak = parameters.lr, max(0, parameters.warmup - 1)
+    if step < peak:
+        return _cosine(parameters.start_lr, height, step / peak)
+    return _cosine(height, parameters.min_lr, (step - peak) / max(1, steps - 1 - peak))
+
+
+def _cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _by_epoch(epoch: int, parameters: TrainingParameters) -> float:
+    if epoch < parameters.warmup:
+        return START + (1 - START) * epoch / parameters.warmup
+    return parameters.gamma ** sum(epoch >= milestone for milestone in parameters.milestones)
 
 
 def optimizer_for(
-    module: torch.nn.Module, parameters: TrainingParameters, rates: Mapping[str, float] | None = None
+    module: torch.nn.Module, parameters: TrainingParameters, groups: Mapping[str, ParameterGroup] | None = None
 ) -> torch.optim.AdamW:
     """AdamW over the weights that want gradients; the loop sets its rate.
 
     Args:
         module: Has the weights.
         parameters: Of the training.
-        rates: See `cirbench.training.interface.HasRates`.
+        groups: See `cirbench.training.interface.HasParameterGroups`.
+
+    Raises:
+        CirbenchError: No weight has a name that a group's pattern matches.
     """
-    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    patterns, usual = groups or {}, ParameterGroup()
+    unmatched = set(patterns)
+    chosen: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, weights in module.named_parameters():
+        pattern = next((pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)), None)
+        unmatched.discard(pattern or "")
         if weights.requires_grad:
-            factor = next((factor for start, factor in (rates or {}).items() if name.startswith(start)), 1.0)
-            decays = parameters.decay == "all" or weights.ndim >= 2
-            groups.setdefault((factor, decays), []).append(weights)
+            group = usual if pattern is None else patterns[pattern]
+            decay = parameters.weight_decay if group.weight_decay is None else group.weight_decay
+            if parameters.decay == "matrices" and weights.ndim < 2:
+                decay = 0.0
+            chosen.setdefault((group.rate, decay), []).append(weights)
+    if unmatched:
+        raise CirbenchError(f"No weight that is trained has a name like {some(sorted(unmatched))}.")
     return torch.optim.AdamW(
-        [
-            {"params": chosen, "weight_decay": parameters.weight_decay if decays else 0.0, FACTOR_OF_RATE: factor}
-            for (factor, decays), chosen in groups.items()
-        ],
+        [{"params": each, "weight_decay": decay, FACTOR_OF_RATE: factor} for (factor, decay), each in chosen.items()],
         lr=parameters.lr,
         betas=(0.9, parameters.beta2),
         eps=parameters.epsilon,

@@ -39,7 +39,7 @@ from cirbench.training.checkpoint import (
     write_card,
 )
 from cirbench.training.data import Batches, Kind, Source
-from cirbench.training.interface import HasRates, NeedsPreparation, TripletTraining, tf32
+from cirbench.training.interface import HasParameterGroups, NeedsPreparation, TripletTraining, tf32
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
@@ -274,8 +274,8 @@ def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: 
     """Train from the state in the folder; return whether the training is finished."""
     parameters = request.parameters
     with built(request, display) as (objective, batches):
-        rates = objective.rates if isinstance(objective, HasRates) else None
-        state = TrainState(objective.module, optimizer_for(objective.module, parameters, rates), request.digest)
+        groups = objective.parameter_groups if isinstance(objective, HasParameterGroups) else None
+        state = TrainState(objective.module, optimizer_for(objective.module, parameters, groups), request.digest)
         resume(state, saver.folder)
         batches.skip(state.skipped)
         callback = CheckpointCallback(

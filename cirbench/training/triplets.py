@@ -12,7 +12,6 @@ from torch.nn import functional
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import default_store
 from cirbench.errors import MissingData
-from cirbench.protocol import Item, Triplet
 from cirbench.support.distributed import all_reduce_sum, get_context
 from cirbench.training.contrastive import gather_rows, in_full_precision
 from cirbench.training.data.triplets import caption_variants
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cirbench.backbones.interface import Backbone
+    from cirbench.protocol import Item
     from cirbench.support.console import Display
     from cirbench.training.data import Source
     from cirbench.training.interface import Batch, TripletTraining
@@ -99,10 +99,9 @@ class TripletFeatures:
         encoder = Encoder(backbone, default_store(), progress=display)
         items: dict[str, Item] = {}
         texts: dict[str, None] = {}
-        for place, triplet in enumerate(source.samples):
+        for place, triplet in enumerate(source.triplets):
             if place in source.unusable:  # a step that meets it says so, or skips it
                 continue
-            assert isinstance(triplet, Triplet)
             negatives = triplet.negatives if parameters.negatives else ()
             items.update((item.id, item) for item in (triplet.reference, triplet.target, *negatives))
             with contextlib.suppress(MissingData):  # likewise

@@ -92,8 +92,7 @@ def sample_items(name: str, *, owner: str, option: str, parts: Sequence[Part]) -
     source = open_source(name, say=console.say)
     source.require("pairs" if "caption" in parts else "images", owner=f"{option} of {owner}")
     items, captions = [], []
-    for place in range(len(source.samples)):
-        sample = source.samples[place]
+    for place, sample in enumerate(source.pairs):
         assert sample.image is not None
         items.append(Item(f"{name} {place}", sample.image))
         if "caption" in parts:

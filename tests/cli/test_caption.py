@@ -52,7 +52,7 @@ def test_the_captions_of_a_folder_are_what_a_training_reads(
     output = tmp_path / "written" / "captions.jsonl"
     assert caption(images, model, output) == 0
     assert capsys.readouterr().out == f"{output}\n"
-    pairs = open_source(str(output)).samples
+    pairs = open_source(str(output)).pairs
     captioner = load_captioner(str(model), device="cpu", batch_size=1)
     assert len(pairs) == len(COLOURS)
     for pair in pairs:

@@ -121,7 +121,7 @@ def test_the_text_tower_alone_learns_and_its_projection_faster() -> None:
     assert {name.partition(".")[0] for name in moved} == {"text_encoder", "text_proj"}
     assert not any("crossattention" in name for name in moved)
     fast = [weights for name, weights in backbone.model.named_parameters() if name.startswith("text_proj")]
-    for group in optimizer_for(backbone.model, parameters, objective.rates).param_groups:
+    for group in optimizer_for(backbone.model, parameters, objective.parameter_groups).param_groups:
         is_fast = {any(weights is one for one in fast) for weights in group["params"]}
         assert is_fast == {group[FACTOR_OF_RATE] == 100.0}
 

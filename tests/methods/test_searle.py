@@ -124,7 +124,7 @@ def test_what_the_words_say_in_phrases_has_a_part_in_the_loss_and_none_in_the_to
 def test_the_teacher_is_the_method_that_optimises_each_word() -> None:
     objective = Distillation(tiny_backbone_copy(), quick())
     objective.prepare(coloured_pairs(), progress)
-    items = [Item(str(place), pair.image) for place, pair in enumerate(coloured_pairs().samples) if pair.image]
+    items = [Item(str(place), pair.image) for place, pair in enumerate(coloured_pairs().pairs) if pair.image]
     words = OtiInverter(Encoder(tiny_backbone(), None), teacher(quick()))(items)
     np.testing.assert_array_equal(objective.words.numpy(), words)
 

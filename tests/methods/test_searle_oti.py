@@ -48,7 +48,7 @@ SILENT = msgspec.structs.replace(QUICK, regularisation=0, phrases=None)
 
 
 def items(count: int = 56) -> list[Item]:
-    return [Item(str(place), pair.image) for place, pair in enumerate(coloured_pairs().samples[:count]) if pair.image]
+    return [Item(str(place), pair.image) for place, pair in enumerate(coloured_pairs().pairs[:count]) if pair.image]
 
 
 def encoder(**options: Any) -> Encoder:

@@ -65,8 +65,8 @@ def test_csv_and_json_lines_give_the_same_pairs(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines) + "\n")
     both = [open_source(str(tmp_path / file)) for file in ("pairs.csv", "pairs.jsonl")]
     assert both[0].samples == both[1].samples
-    assert both[0].samples[1].caption == 'a "1.png", red'
-    image = both[0].samples[1].image
+    assert both[0].pairs[1].caption == 'a "1.png", red'
+    image = both[0].pairs[1].image
     assert image is not None
     assert image.open().size == (40, 32)
 

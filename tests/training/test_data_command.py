@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def data(tmp_path: Path) -> Path:
     """A design, eight images of which one is torn, and their captions."""
     write_design(tmp_path / "model")
-    for place, pair in enumerate(some_pairs(8).samples):
+    for place, pair in enumerate(some_pairs(8).pairs):
         image, text = tmp_path / "images" / f"{place}.png", tmp_path / "captions" / f"{place}.txt"
         for path in (image, text):
             path.parent.mkdir(exist_ok=True)

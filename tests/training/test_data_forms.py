@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
-from cirbench.training.data import Sample, Source, open_source
+from cirbench.training.data import Pair, Source, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +36,12 @@ def write(folder: Path, files: Mapping[str, bytes | str]) -> Path:
     return folder
 
 
-def grey(sample: Sample) -> int | None:
+def grey(sample: Pair) -> int | None:
     return None if sample.image is None else int(np.asarray(sample.image.open())[0, 0, 0])
 
 
 def held(source: Source) -> list[tuple[int | None, str | None]]:
-    return [(grey(sample), sample.caption) for sample in source.samples]
+    return [(grey(sample), sample.caption) for sample in source.pairs]
 
 
 def parquet(path: Path, columns: Mapping[str, Any], types: Mapping[str, Any] | None = None) -> Path:

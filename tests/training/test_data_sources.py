@@ -16,7 +16,7 @@ from PIL import Image
 
 from cirbench.benchmarks.scenes import training_pairs
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
-from cirbench.training.data import Batches, Sample, open_source
+from cirbench.training.data import Batches, Pair, open_source
 from cirbench.training.data.shards import expand
 from tests.benchmarks.files.server import serving
 from tests.tiny_clip import tiny_backbone
@@ -54,18 +54,18 @@ def tar_of(files: Mapping[str, bytes | str]) -> bytes:
 THREE = tar_of({"a.txt": "one", "b.txt": "two", "c.txt": "three"})
 
 
-def grey(sample: Sample) -> int | None:
+def grey(sample: Pair) -> int | None:
     return None if sample.image is None else int(np.asarray(sample.image.open())[0, 0, 0])
 
 
 def held(data: object, captions: object | None = None) -> list[tuple[int | None, str | None]]:
     source = open_source(str(data), None if captions is None else str(captions))
-    return [(grey(sample), sample.caption) for sample in source.samples]
+    return [(grey(sample), sample.caption) for sample in source.pairs]
 
 
 def test_the_scenes_are_those_that_the_bundled_backbone_was_trained_on() -> None:
     assert open_source("scenes").digest == "f7d7ba9ec8a401208794ab6c9e1a6ae1aa8b58026751455dd7ba0ac88b0e6b95"
-    assert open_source("scenes:5").samples[4].caption == training_pairs(5)[4].caption
+    assert open_source("scenes:5").pairs[4].caption == training_pairs(5)[4].caption
 
 
 def test_a_list_may_hold_images_alone_or_texts_alone(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ PAIRS = [(1, "one"), (2, "two"), (3, "three")]
 
 def test_webdataset_shards_are_read_in_any_order(tmp_path: Path) -> None:
     source = open_source(shards(tmp_path))
-    assert [(grey(sample), sample.caption) for sample in source.samples] == PAIRS
-    assert grey(source.samples[2]) == 3
-    assert str(source.samples[2].image) == f"x/c.jpg in {tmp_path}/part-10.tar"
-    assert pickle.loads(pickle.dumps(source.samples[1])).caption == "two"
+    assert [(grey(sample), sample.caption) for sample in source.pairs] == PAIRS
+    assert grey(source.pairs[2]) == 3
+    assert str(source.pairs[2].image) == f"x/c.jpg in {tmp_path}/part-10.tar"
+    assert pickle.loads(pickle.dumps(source.pairs[1])).caption == "two"
 
 
 def test_shards_are_looked_into_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_shards_on_a_server_are_fetched_once_and_said_to_be(tmp_path: Path) -> N
         server.files = {f"/{path.name}": path.read_bytes() for path in tmp_path.glob("*.tar")}
         pattern = f"{server.url}/part-{{09..10}}.tar"
         first, second = (open_source(pattern, say=said.append) for _ in range(2))
-    assert [(grey(sample), sample.caption) for sample in second.samples] == PAIRS
+    assert [(grey(sample), sample.caption) for sample in second.pairs] == PAIRS
     assert first.digest == second.digest
     assert len(server.requests) == 2
     assert said[0].startswith("Fetching 2 of 2 shards into ")
@@ -367,7 +367,7 @@ def opened(data: object, captions: object | None = None) -> tuple[list[tuple[int
     """The samples, and everything that was said while they were looked for."""
     said: list[str] = []
     source = open_source(str(data), None if captions is None else str(captions), say=said.append)
-    return [(grey(sample), sample.caption) for sample in source.samples], "\n".join(said)
+    return [(grey(sample), sample.caption) for sample in source.pairs], "\n".join(said)
 
 
 def test_members_whose_names_hold_dots_are_samples_under_all_before_the_last_dot(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_captions_of_coco_go_from_nothing_to_pairs(coco: Server, tmp_path: P
     assert get(tmp_path) == 0
     source = open_source("coco:train2017", data_root=tmp_path)
     assert len(source.samples) == 6
-    assert [sample.caption for sample in source.samples[:2]] == ["red left of green", "green is on the right of red. "]
+    assert [sample.caption for sample in source.pairs[:2]] == ["red left of green", "green is on the right of red. "]
     assert [path for path, _ in coco.requests] == ["/annotations/annotations_trainval2017.zip", "/zips/train2017.zip"]
     assert get(tmp_path) == 0
     assert len(coco.requests) == 2
@@ -50,13 +50,11 @@ def test_the_captions_of_coco_go_from_nothing_to_pairs(coco: Server, tmp_path: P
 def test_images_alone_are_each_there_once_and_texts_need_no_images(coco: Server, tmp_path: Path) -> None:
     assert get(tmp_path) == 0
     images = open_source("coco:train2017", data_root=tmp_path, kind="images")
-    assert [str(sample.image).rpartition("/")[2] for sample in images.samples] == [
-        f"{number:012d}.jpg" for number in IDS
-    ]
+    assert [str(sample.image).rpartition("/")[2] for sample in images.pairs] == [f"{number:012d}.jpg" for number in IDS]
     shutil.rmtree(tmp_path / "coco" / "train2017")
     texts = open_source("coco:train2017", data_root=tmp_path, kind="texts")
     assert len(texts.samples) == 6
-    assert texts.samples[0].image is None
+    assert texts.pairs[0].image is None
     assert len({images.digest, texts.digest}) == 2
 
 
@@ -131,9 +129,9 @@ def test_imagenet_is_its_images_and_a_table_as_the_captioner_writes_it(tmp_path:
     rows = [{"image": f"test/{number:012d}.jpg", "caption": f"number {number}"} for number in (1, 2)]
     (folder / "captions_test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pairs = open_source("imagenet:test", data_root=tmp_path, kind="pairs")
-    assert [sample.caption for sample in pairs.samples] == ["number 1", "number 2"]
-    assert pairs.samples[0].image is not None
-    pairs.samples[0].image.open()
+    assert [sample.caption for sample in pairs.pairs] == ["number 1", "number 2"]
+    assert pairs.pairs[0].image is not None
+    pairs.pairs[0].image.open()
 
 
 def test_without_a_data_root_the_message_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,4 +214,4 @@ def test_conceptual_captions_are_what_img2dataset_left_below_the_data_root(tmp_p
         (tmp_path / "cc12m" / name).write_bytes(content)
     source = open_source("cc12m", data_root=tmp_path)
     assert source.name == "cc12m"
-    assert [sample.caption for sample in source.samples] == ["words", "words"]
+    assert [sample.caption for sample in source.pairs] == ["words", "words"]

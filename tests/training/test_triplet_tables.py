@@ -75,7 +75,7 @@ def test_images_may_lie_in_a_folder_of_their_own(images: Path, tmp_path_factory:
     table = written(elsewhere / "t.csv", "reference,caption,target", "a.png,redder,b.png")
     source = open_source(str(images), table)
     assert told(source) == [["a.png", ["redder"], "b.png", [], None, 1.0]]
-    assert source.samples[0].target.image.open().getpixel((0, 0)) == (60, 0, 0)  # type: ignore[attr-defined]
+    assert source.triplets[0].target.image.open().getpixel((0, 0)) == (60, 0, 0)
 
 
 def test_the_files_of_lasco_covr_and_megapairs_are_read_as_published(images: Path) -> None:
@@ -168,7 +168,7 @@ def test_shards_hold_two_images_and_a_text_of_one_name(images: Path) -> None:
     said: list[str] = []
     source = open_source(shard(images / "s.tar", {**whole, **half}), kind="triplets", say=said.append)
     assert told(source) == [["s.tar/1.reference", ["make it red"], "s.tar/1.target", [], None, 1.0]]
-    assert source.samples[0].reference.image.open().size == (32, 32)  # type: ignore[attr-defined]
+    assert source.triplets[0].reference.image.open().size == (32, 32)
     assert said == [f"{images / 's.tar'}: not used: 1.mask.png, 2 (without target)."]
     with pytest.raises(UsageError, match="holds no triplets"):
         open_source(shard(images / "half.tar", half), kind="triplets")
@@ -210,7 +210,7 @@ def test_the_garments_of_fashioniq_keep_both_captions_and_their_category(tmp_pat
     found = FashionIqTriplets("f", "", categories=("dress", "toptee"), expected={"dress": 1, "toptee": 1})
     source = found.open(Asked("f", data_root=tmp_path))
     assert told(source) == [["A1", ["", "is red"], "B1", [], None, 1.0]] * 2
-    assert [sample.category for sample in source.samples] == ["dress", "toptee"]  # type: ignore[attr-defined]
+    assert [sample.category for sample in source.triplets] == ["dress", "toptee"]
     assert not source.unusable  # one of its captions says something
 
 

@@ -13,7 +13,7 @@ from cirbench.training.data.forms import PARQUET, TABLES, open_folder, open_list
 from cirbench.training.data.listed import LISTS, read_folder
 from cirbench.training.data.named import find_named, named_sources
 from cirbench.training.data.shards import read_shards
-from cirbench.training.data.source import TRIPLETS, Asked, Kind, NamedSource, Sample, Source, identified
+from cirbench.training.data.source import TRIPLETS, Asked, Kind, NamedSource, Pair, Sample, Source, identified
 from cirbench.training.data.triplet_shards import open_triplet_shards
 from cirbench.training.data.triplet_tables import lists_triplets, open_triplets
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cirbench.support.console import Display
 
-__all__ = ["Batches", "Kind", "NamedSource", "Sample", "Source", "named_sources", "open_source"]
+__all__ = ["Batches", "Kind", "NamedSource", "Pair", "Sample", "Source", "named_sources", "open_source"]
 
 _KNOWN = (
     "Give a name (scenes, coco:train2017, cc3m ...; all: cirbench list sources), a .csv, .tsv, .jsonl, .parquet, .lst "
@@ -104,10 +104,10 @@ def _captioned(
     if lists_triplets(captions):
         return open_triplets(name, captions, folder, say)
     if captions.suffix.lower() in TABLES:
-        pairs = open_list(name, captions, folder, kind, display=display, say=say)
-        if kind != "texts" and (pairs.samples[0].image is None or pairs.samples[0].caption is None):
+        listed = open_list(name, captions, folder, kind, display=display, say=say)
+        if kind != "texts" and (listed.pairs[0].image is None or listed.pairs[0].caption is None):
             raise UsageError(f"{captions} holds no pairs: it needs an image and a caption in each row.")
-        return pairs
+        return listed
     if not captions.is_dir():
         raise UsageError(
             f"{captions} holds no captions of images.",

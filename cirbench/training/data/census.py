@@ -17,7 +17,7 @@ from cirbench.support.console import silent
 if TYPE_CHECKING:
     from cirbench.protocol import ImageSource
     from cirbench.support.console import Display
-    from cirbench.training.data.source import Sample, Source
+    from cirbench.training.data.source import Pair, Source
 
 
 class Census(msgspec.Struct, frozen=True):
@@ -97,13 +97,13 @@ def check_source(source: Source, *, display: Display = silent) -> ImageCheck:
     return ImageCheck(source.name, len(images), broken)
 
 
-def _pairs(source: Source) -> list[Sample]:
+def _pairs(source: Source) -> list[Pair]:
     if isinstance(source.samples[0], Triplet):
         raise UsageError(
             f"{source.name} holds triplets, and pairs, images or texts are counted here.",
             hint="Their tables are checked when they are read.",
         )
-    return [source.samples[place] for place in range(len(source.samples))]
+    return list(source.pairs)
 
 
 def _images(source: Source) -> list[ImageSource]:

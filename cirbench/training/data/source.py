@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, overload
 
 import numpy as np
 
@@ -66,14 +66,17 @@ SAMPLE_SIZE = 64
 _SHOWN = 10
 
 
-class Sample(Protocol):
-    """An image, a caption, or both; or a `Triplet`. Reading a part that is damaged raises `MissingData`."""
+class Pair(Protocol):
+    """An image, a caption, or both. Reading a part that is damaged raises `MissingData`."""
 
     @property
     def image(self) -> ImageSource | None: ...  # noqa: D102
 
     @property
     def caption(self) -> str | None: ...  # noqa: D102
+
+
+Sample: TypeAlias = Pair | Triplet
 
 
 class Lazy(Sequence[Sample]):
@@ -110,6 +113,18 @@ class Source:
     lacking: Mapping[Part, NDArray[np.int64]] = dataclasses.field(default_factory=dict, compare=False)
     unusable: Mapping[int, str] = dataclasses.field(default_factory=dict, compare=False)
 
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """The samples of a source that holds no triplets."""
+        assert not isinstance(self.samples[0], Triplet), f"{self.name} holds triplets"
+        return cast("Sequence[Pair]", self.samples)
+
+    @property
+    def triplets(self) -> Sequence[Triplet]:
+        """The samples of a source that holds triplets."""
+        assert isinstance(self.samples[0], Triplet), f"{self.name} holds no triplets"
+        return cast("Sequence[Triplet]", self.samples)
+
     def require(self, kind: Kind, *, owner: str) -> None:
         """Refuse to go on where the samples lack what ``owner`` is trained on.
 
@@ -125,7 +140,7 @@ class Source:
                 else None,
             )
         if kind not in TRIPLETS and not self._holds(kind):
-            missing = "images" if self.samples[0].image is None else "captions"
+            missing = "images" if self.pairs[0].image is None else "captions"
             raise UsageError(f"{owner} is trained on {_WANTED[kind]}, and {self.name} holds no {missing}.")
 
     def require_parts(self, kind: Kind, *, allowed: int) -> None:
@@ -153,7 +168,7 @@ class Source:
     def _holds(self, kind: Kind) -> bool:
         incomplete = {int(place) for places in self.lacking.values() for place in places}
         whole = next((place for place in range(len(self.samples)) if place not in incomplete), 0)
-        sample = self.samples[whole]
+        sample = self.pairs[whole]
         return all((sample.image if part == "image" else sample.caption) is not None for part in _PARTS[kind])
 
     def some_captions(self, most: int) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from cirbench.training.contrastive import gather_rows, in_full_precision
+from cirbench.training.interface import ParameterGroup
 from cirbench.training.triplets import composition_loss, target_loss
 from cirbench_methods.blip4cir import BACKWARD, FORWARD
 
@@ -35,7 +36,7 @@ class TextTuning:
         self.backbone = backbone
         self.module = backbone.model
         self.parameters = parameters
-        self.rates = {"text_proj": parameters.projection_rate}
+        self.parameter_groups = {"*text_proj*": ParameterGroup(rate=parameters.projection_rate)}
         for name, weights in self.module.named_parameters():
             weights.requires_grad_(not name.startswith(_UNTOUCHED))
 

@@ -138,7 +138,7 @@ class Nearest:
         """The different texts, in order."""
         source = open_source(self.texts, say=console.say)
         source.require("texts", owner="captioning")
-        return tuple(dict.fromkeys(sample.caption for sample in source.samples if sample.caption))
+        return tuple(dict.fromkeys(sample.caption for sample in source.pairs if sample.caption))
 
     @cached_property
     def features_ND(self) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ class WordProposal:
     def prepare(self, source: Source, display: Display) -> None:
         """Encode every image and every caption; whatever was encoded before is found again."""
         items, captions = [], []
-        for number, sample in enumerate(source.samples):
+        for number, sample in enumerate(source.pairs):
             if sample.image is None or sample.caption is None:
                 what = "image" if sample.image is None else "caption"
                 raise MissingData(f"Sample {number + 1} of {source.name} cannot be used: it has no {what}.")

@@ -90,7 +90,7 @@ def teacher(training: SearleTraining) -> SearleOtiParameters:
 
 def _items(source: Source) -> list[Item]:
     items = []
-    for number, sample in enumerate(source.samples):
+    for number, sample in enumerate(source.pairs):
         if sample.image is None:
             raise MissingData(f"Sample {number + 1} of {source.name} cannot be used: it has no image.")
         items.append(Item(str(number), sample.image))
