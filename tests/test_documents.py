@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 from functools import cache
@@ -53,10 +54,17 @@ def commands(path: Path) -> Iterator[str]:
                     yield re.split(r"\s\.\.\.|\s[|>]\s|\s{2,}#|\s#\s|\s&&\s", found)[0]
 
 
+REPOSITORY = re.compile(
+    r"https://(?:github\.com|raw\.githubusercontent\.com)/cirbench/cirbench/(?:(?:blob|tree)/)?main/"
+)
+"""What leads to a file of this repository from elsewhere, such as from the README on PyPI."""
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_relative_link_leads_to_a_file_and_a_heading(path: Path) -> None:
+def test_every_link_to_this_repository_leads_to_a_file_and_a_heading(path: Path) -> None:
     targets = [str(token.attrs.get("href") or token.attrs.get("src") or "") for token in tokens(path)]
-    for target in targets:
+    root = os.path.relpath(ROOT, path.parent)
+    for target in (REPOSITORY.sub(f"{root}/", target) for target in targets):
         if not target or "://" in target or target.startswith("mailto:"):
             continue
         name, _, anchor = target.partition("#")
@@ -90,5 +98,13 @@ def _options(command: click.Command) -> set[str]:
     return names | {"--help", "-h", "--version"}
 
 
-def test_the_readme_has_commands() -> None:
+def test_the_readme_has_commands_and_fits_on_a_page_that_is_read() -> None:
     assert len(list(commands(ROOT / "README.md"))) > 20
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 250
+
+
+def test_the_readme_leads_everywhere_from_anywhere() -> None:
+    """It is the project's page on PyPI, too, where relative links lead nowhere."""
+    for token in tokens(ROOT / "README.md"):
+        target = str(token.attrs.get("href") or token.attrs.get("src") or "https://")
+        assert target.startswith(("https://", "#")), target

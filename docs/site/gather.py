@@ -6,6 +6,7 @@ link to a file that is no page leads to the repository.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -57,6 +58,8 @@ HOW_TO = (
 )
 PROTOCOLS = ("protocols", "scenes", "reviewers", "mteb")
 REFERENCE = ("api", "reference/api", "reference/cli", "performance", "performance-encoding", "performance-training")
+RAW = "https://raw.githubusercontent.com/cirbench/cirbench"
+_ABSOLUTE = re.compile(rf"\]\((?:{REPOSITORY}/(?:blob|tree)|{RAW})/main/")
 _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -96,7 +99,8 @@ def _led(text: str, source: Path, page: str, made: dict[Path, str]) -> str:
         kind = "tree" if path.is_dir() else "blob"
         return f"]({REPOSITORY}/{kind}/main/{path.relative_to(ROOT).as_posix()}{anchor})"
 
-    return _LINK.sub(led, text)
+    root = f"{os.path.relpath(ROOT, source.parent)}/".removeprefix("./")
+    return _LINK.sub(led, _ABSOLUTE.sub(f"]({root}", text))
 
 
 def order(pages: Collection[str]) -> str:

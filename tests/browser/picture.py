@@ -13,12 +13,12 @@ WIDTH = 1440
 
 
 def take(page: Path, picture: Path) -> None:
-    """Photograph a page by day, from its top to the end of its first pictures."""
+    """Photograph a page by day, from its top to the end of its first table."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=find_chromium(), args=[*ARGUMENTS])
         tab = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light")
         tab.goto(page.resolve().as_uri())
-        height = tab.evaluate("document.querySelector('main section').getBoundingClientRect().bottom + scrollY")
+        height = tab.evaluate("document.querySelector('main .box').getBoundingClientRect().bottom + scrollY + 24")
         tab.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
         browser.close()
 
