@@ -39,6 +39,7 @@ from cirbench.support.memo import files_read
 from cirbench.support.needs import Need, entry_lines, need_lines
 from cirbench.support.parameters import named_files
 from cirbench.training.checkpoint import open_checkpoint
+from cirbench.training.seen import count_overlap, read_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from cirbench.runs.reranking import Second
     from cirbench.runs.schema import BackboneRecord
     from cirbench.support.memo import Signature
+    from cirbench.training.checkpoint import Card
     from cirbench.training.data import Kind, Source
     from cirbench.training.train import Request
 
@@ -228,9 +230,28 @@ class Session:
             lost=sorted(self.ground.lost.images),
         )
         folder = Path(config.output) / self.resolved.entry.dataset / f"{spec.name}-{identity.digest[:8]}"
-        name = self.ground.protocol.name
-        overlap = self._overlap.get(spec.name) or (0 if card is None else card.overlap.get(name, 0))
+        overlap = self._overlap.get(spec.name) or self._overlap_of(checkpoint, card)
         return Job(entrant, checkpoint, identity, folder, overlap)
+
+    def _overlap_of(self, checkpoint: Path | None, card: Card | None) -> int:
+        """Count the images of the protocol that a checkpoint was trained on, as far as it says which those were.
+
+        Raises:
+            CheckFailed: There are such images, and they are not allowed.
+        """
+        if checkpoint is None or card is None:
+            return 0
+        protocol, known = self.ground.protocol, read_seen(checkpoint)
+        if known is None:
+            return card.overlap.get(protocol.name, 0)
+        allowed = self.resolved.config.allow_overlap or protocol.name in card.overlap
+        return count_overlap(
+            known,
+            protocol,
+            allowed=allowed,
+            trained=f"those that {checkpoint} was trained on ({card.data})",
+            hint="Evaluate another checkpoint",
+        )
 
     def _same_for_every_seed(self) -> str:
         """Name the methods of several seeds that run once, since nothing random is left in them; or nothing."""

@@ -11,7 +11,7 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import FeatureStore, default_store
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.images import require_images
-from cirbench.errors import CheckFailed, MissingData, UsageError, some
+from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, reference_baseline
@@ -21,14 +21,15 @@ from cirbench.support.distributed import barrier, get_context
 from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CheckpointScore, read_card
 from cirbench.training.heldout import HELD_OUT
+from cirbench.training.seen import contents_of, count_overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import Method, MethodSpec
-    from cirbench.protocol import EvaluationProtocol, Item
+    from cirbench.protocol import EvaluationProtocol
     from cirbench.training.data import Source
 
 
@@ -101,41 +102,18 @@ def refuse_overlap(source: Source, protocols: Iterable[EvaluationProtocol], *, a
     protocols = [protocol for protocol in protocols if protocol.id != HELD_OUT]
     if not protocols or not isinstance(source.samples[0], Triplet):
         return {}
-    trained = {content: item for item in _items(source) if (content := _content(item)) is not None}
-    found: dict[str, int] = {}
-    for protocol in protocols:
-        items = [] if protocol.gallery is None or protocol.gallery.images is None else protocol.gallery.items
-        shared = sorted({
-            item.id
-            for item in (*items, *(query.reference for query in protocol.queries))
-            if _content(item) in trained
-        })  # fmt: skip
-        if shared and not allowed:
-            raise CheckFailed(
-                f"{len(shared)} images of {protocol.name} are among those of {source.name}: {some(shared)}.",
-                hint="Train on other triplets; or give --allow-overlap: it is recorded in the card, and said "
-                "below each table.",
-            )
-        if shared:
-            found[protocol.name] = len(shared)
-    return found
-
-
-def _items(source: Source) -> Iterator[Item]:
-    seen: set[str] = set()
-    for place, triplet in enumerate(source.samples):
-        if place not in source.unusable and isinstance(triplet, Triplet):
-            for item in (triplet.reference, triplet.target, *triplet.negatives):
-                if item.id not in seen:
-                    seen.add(item.id)
-                    yield item
-
-
-def _content(item: Item) -> str | None:
-    try:
-        return item.image.content
-    except MissingData:  # who needs it says so
-        return None
+    trained = {*contents_of(source)}
+    found = {
+        protocol.name: count_overlap(
+            trained.__contains__,
+            protocol,
+            allowed=allowed,
+            trained=f"those of {source.name}",
+            hint="Train on other triplets",
+        )
+        for protocol in protocols
+    }
+    return {name: count for name, count in found.items() if count}
 
 
 def _opened(id: str) -> EvaluationProtocol:

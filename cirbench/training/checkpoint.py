@@ -2,6 +2,7 @@
 
 <folder>/weights.safetensors    the tensors of what was trained
 <folder>/*.safetensors          weights of an earlier stage, where the method has one
+<folder>/images.u64             which images triplets showed; see `cirbench.training.seen`
 <folder>/card.json              a `Card`; written last, so a folder with a card is whole
 <folder>/state.safetensors      only while the training is unfinished; see `cirbench.training.loop`
 <folder>/epoch-K/               a checkpoint after each epoch, where those are kept
@@ -62,7 +63,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         request: Sha256 over everything that was asked for; equal requests are one training.
         file: The name of the weights file.
         weights: Its sha256.
-        carried: Sha256 of the files beside it that the method needs too: weights of an earlier stage.
+        carried: Sha256 of the files beside it that belong to it: weights of an earlier stage, and which images
+            it was trained on (`cirbench.training.seen`).
         training: The training parameters, all of them.
         backbone: The identity of the backbone that training started from.
         data: The samples, by name.

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save
 
 from cirbench.errors import CirbenchError, MissingData, UsageError
+from cirbench.protocol import Triplet
 from cirbench.support import console
 from cirbench.support.code import current_code
 from cirbench.support.console import typed
@@ -42,6 +43,7 @@ from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.interface import HasParameterGroups, NeedsPreparation, TripletTraining, tf32
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for
+from cirbench.training.seen import write_seen
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:
@@ -359,12 +361,15 @@ def _write_checkpoint(request: Request, state: TrainState, folder: Path) -> None
     _copy_model_files(request, folder)
     path = folder / request.weights_file
     write_bytes(path, save(weights(state.module), {"format": "pt"}))
+    carried = carry_weights(request.parameters, folder)
+    if isinstance(request.source.samples[0], Triplet):
+        carried |= write_seen(request.source, folder)
     card = Card(
         method=request.method,
         request=request.digest,
         file=path.name,
         weights=sha256_of_file(path),
-        carried=carry_weights(request.parameters, folder),
+        carried=carried,
         training=msgspec.to_builtins(request.parameters),
         backbone=request.backbone.identity,
         data=request.source.name,

@@ -291,6 +291,20 @@ def test_cirplant_starts_from_a_bert_and_reads_its_words(tmp_path: Path) -> None
     np.testing.assert_allclose(states.numpy(), expected.numpy(), atol=1e-5)
 
 
+def test_texts_that_are_cut_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = Encoder(tiny_backbone(), None, batch_size=8)
+    texts = ["red " * 100, "red " * 100, "red circles"]
+    folder = write_bert(tmp_path / "bert")
+    network = CirplantHead(copy.deepcopy(tiny_backbone()), cirplant_training(initial=str(folder))).module
+    Tokens(network, tiny_backbone()).say_cut(texts, encoder)
+    assert "cirplant: 1 different texts are longer than 40 word pieces" in capsys.readouterr().err
+    assert encoder.truncated_texts == 0
+    Tokens(CirplantHead(copy.deepcopy(tiny_backbone()), cirplant_training()).module, tiny_backbone()).say_cut(
+        texts, encoder
+    )
+    assert encoder.truncated_texts == 1
+
+
 def test_names_of_older_berts_are_understood(tmp_path: Path) -> None:
     def older(name: str) -> str:
         return "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")

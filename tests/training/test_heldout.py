@@ -171,6 +171,32 @@ def test_an_overlap_that_is_allowed_is_recorded_and_said_below_the_table(
 
 
 @pytest.mark.slow
+def test_a_checkpoint_says_later_that_it_was_trained_on_images_of_the_protocol(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where it is evaluated without its training data, and under another name of the protocol."""
+    own = write_table(tmp_path)
+    folder = train("combiner", data=str(own / "triplets.csv"), backbone=model, parameters=COMBINER,
+                   output=tmp_path / "c")  # fmt: skip
+    (own / "triplets.csv").unlink()
+    command = [
+        *("run", "--method", "combiner", "--dataset", str(own), "--backbone", str(model)),
+        *("--checkpoint", str(folder), "--output", str(tmp_path / "runs")),
+    ]
+    assert execute([*command]) == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"are among those that {folder} was trained on ({own / 'triplets.csv'}): 0, 1," in said
+    assert execute([*command, "--allow-overlap"]) == 0
+    (kept,) = (path.parent for path in tmp_path.glob("runs/*/combiner-*/result.json"))
+    assert load_run(kept).result.method.overlap == 24
+    assert execute(["run", "--method", "combiner", "--dataset", "scenes", "--split", "tiny", "--backbone", str(model),
+                    "--checkpoint", str(folder), "--output", str(tmp_path / "other")]) == 0  # fmt: skip
+    (folder / "images.u64").write_bytes(b"")
+    assert execute([*command]) == 3
+    assert "is damaged: it is not the file that card.json was written for" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_row_whose_weights_were_chosen_on_the_protocol_is_named_below_the_table(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -167,7 +167,7 @@ class Encoder:
             return self._joint_rows(self.backbone, None, texts, self.backbone.query_instruction)[:]
         contents = [_sha256(text) for text in texts]
         text_of = dict(zip(contents, texts, strict=True))
-        self._count_truncated(list(text_of.values()))
+        self.count_truncated(list(text_of.values()))
         table = self._fill(
             self._space("text"),
             list(text_of),
@@ -197,7 +197,7 @@ class Encoder:
         self, backbone: JointBackbone, items: Sequence[Item] | None, texts: Sequence[str] | None, instruction: str
     ) -> Rows:
         backbone.require_readable([instruction, *(texts or ())])
-        self._count_truncated(texts or ())
+        self.count_truncated(texts or ())
         count = len(texts or ()) if items is None else len(items)
         images = [None] * count if items is None else [item.image for item in items]
         pairs = list(zip(images, [None] * count if texts is None else texts, strict=True))
@@ -253,7 +253,7 @@ class Encoder:
 
         tower = PseudoWords(self.backbone)
         tokens_NL, words = tower.tokenize(texts), torch.from_numpy(words_NE)
-        self._count_truncated(texts)
+        self.count_truncated(texts)
         with self._progress("Encoding composed texts", len(texts)) as advance:
             return self.rowwise(
                 lambda rows: tower(tokens_NL[rows], words[rows], occurrences), tower.lengths(tokens_NL), advance
@@ -279,7 +279,7 @@ class Encoder:
         import torch
 
         tokens_NL = self.backbone.tokenize(texts)
-        self._count_truncated(texts)
+        self.count_truncated(texts)
 
         def compute(rows: Batch) -> torch.Tensor:
             return tower(tokens_NL[rows], torch.stack([self._pixels(items[row].image) for row in rows]))
@@ -317,7 +317,8 @@ class Encoder:
             advance,
         )
 
-    def _count_truncated(self, texts: Sequence[str]) -> None:
+    def count_truncated(self, texts: Sequence[str]) -> None:
+        """Count texts that are too long for the text tower; for a method that tokenizes by itself."""
         overlong = self.backbone.overlong(texts)
         self._truncated.update(_sha256(text) for text, cut in zip(texts, overlong, strict=True) if cut)
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from cirbench.backbones.weights import place, read_tensors
 from cirbench.errors import CorruptFile, MissingData, UsageError, quoted, some
+from cirbench.support.console import say
 from cirbench.support.distributed import all_reduce_sum, get_context
 from cirbench.support.extras import require
 from cirbench.training.checkpoint import WEIGHTS
@@ -247,6 +248,13 @@ class Tokens:
             self.pieces.enable_truncation(LENGTH)
             self.pieces.enable_padding(length=LENGTH, pad_id=self.pieces.token_to_id("[PAD]"))
 
+    def say_cut(self, texts: Sequence[str], encoder: Encoder) -> None:
+        """Say how many texts are longer than what the transformer reads; they are cut at their ends, as published."""
+        if self.pieces is None:
+            encoder.count_truncated(texts)
+        elif cut := sum(bool(each.overflowing) for each in self.pieces.encode_batch(sorted({*texts}))):
+            say(f"cirplant: {cut} different texts are longer than {LENGTH} word pieces, and were cut at their ends.")
+
     def __call__(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids, (B, L), and how many of a row are the text's, (B,)."""
         if self.pieces is None:
@@ -336,7 +344,9 @@ class Cirplant:
     def encode_queries(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """What the transformer makes of each reference and text."""
         images_QD = torch.from_numpy(self.encoder.images([query.reference for query in queries]))
-        tokens_QL, lengths_Q = self.tokens([composed_text(query.captions, self.form) for query in queries])
+        texts = [composed_text(query.captions, self.form) for query in queries]
+        self.tokens.say_cut(texts, self.encoder)
+        tokens_QL, lengths_Q = self.tokens(texts)
         device = self.encoder.backbone.device
         return self.encoder.rowwise(
             lambda rows: self.network(images_QD[rows].to(device), tokens_QL[rows], lengths_Q[rows]),
