@@ -72,7 +72,7 @@ def test_groups_come_in_the_order_of_their_best_row(look: Look, site: Path) -> N
 def test_a_row_opens_to_its_source_and_caveats_and_leads_to_itself(look: Look, cirr: Path) -> None:
     page = look(cirr)
     row = page.locator(f"{BOARD} tbody tr:not(.group)").nth(2)
-    row.locator("summary").click()
+    row.locator("summary").first.click()
     opened = page.locator(f"{BOARD} tr.more")
     assert "cirbench reproduce" in opened.inner_text()
     assert opened.bounding_box()["width"] == row.bounding_box()["width"]  # type: ignore[index]
@@ -80,7 +80,7 @@ def test_a_row_opens_to_its_source_and_caveats_and_leads_to_itself(look: Look, c
     page.locator(f"{BOARD} thead th[data-key='Recall@5'] button").click()
     follows = page.evaluate(f"document.querySelector('{link}').nextElementSibling.className")
     assert follows == "more"
-    row.page.locator(link or "").locator("summary").click()
+    row.page.locator(link or "").locator("summary").first.click()
     assert opened.count() == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,7 +167,7 @@ def test_lists_that_the_model_was_not_asked_for_are_left_out(encoder: Encoder, t
 def test_more_regions_than_patches_and_towers_without_patches_are_refused(encoder: Encoder, probes: Path) -> None:
     with pytest.raises(UsageError, match="5 x 5 regions are more than the 4 x 4 patches of"):
         mulvec(encoder, probes, regions="5")
-    pooled = tiny_backbone()
+    pooled = copy.deepcopy(tiny_backbone())
     pooled.model.visual.pool_type = "avg"  # type: ignore[union-attr]
     with pytest.raises(UsageError, match="has no patches in the space of its features"):
         mulvec(Encoder(pooled, None), probes)
