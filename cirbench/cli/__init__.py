@@ -35,6 +35,7 @@ VERBS = {
     "report": "Look at what runs retrieved, query by query.",
     "compare": "Compare runs of one protocol, with corrected tests.",
     "diff": "Say what differs between two runs, and which queries flipped.",
+    "audit": "Say how often runs return the reference image, and their number without it.",
     "sweep": "Run a method once for each value of its parameters.",
     "reproduce": "Run a published result again, or say what is missing for it.",
     "leaderboard": "Publish runs with their ranks, and check what is published.",
