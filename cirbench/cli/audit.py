@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,15 +74,18 @@ def _of_run(folder: Path, data_root: Path | None) -> Audit:
 
 def _of_file(file: Path, dataset: str | None, split: str | None, protocol: str | None, data_root: Path | None) -> Audit:
     from cirbench.comparison.audit import audit
-    from cirbench.errors import MissingData
+    from cirbench.protocol import Gallery
     from cirbench.runs.predictions.lists import read_rankings
+    from cirbench.runs.predictions.rules import spelled_as
     from cirbench.runs.predictions.score import ListRanks, answer_of_lists
 
     if dataset is None:
         raise UsageError(f"{file} is not a run, and a file does not say its data set.", hint="Add --dataset NAME.")
     loaded = load_protocol(choose_protocol(dataset, split=split, protocol=protocol).address, data_root)
-    answer = answer_of_lists(read_rankings(file), loaded)
-    if answer.ranking is None:
-        raise MissingData(f"The gallery of {loaded.name} is not available, so lists cannot be audited.")
+    lists = spelled_as(loaded, read_rankings(file))
+    if loaded.gallery is None:  # what is listed is enough: an audit only looks for references and ground truths
+        loaded = dataclasses.replace(loaded, gallery=Gallery(tuple(dict.fromkeys(chain(*lists.rankings.values())))))
+    answer = answer_of_lists(lists, loaded)
+    assert answer.ranking is not None
     depth = answer.ranks.depth if isinstance(answer.ranks, ListRanks) else None
     return audit(file.name, answer.ranking, loaded, depth=depth)

@@ -18,6 +18,7 @@ from cirbench.errors import UsageError
 from cirbench.protocol import Gallery
 from cirbench.runs.predictions.lists import RankedLists
 from cirbench.runs.predictions.score import ListRanks, answer_of_lists
+from tests.circo_files import published_size, write
 from tests.comparison.folders import keep_run
 from tests.toy_protocols import NoImage, circo_like, cirr_like, fashioniq_like
 
@@ -151,6 +152,24 @@ def test_the_command_audits_a_file(
     assert cli.execute([*command, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["audits"]
     assert found["queries"] == len(protocol.queries)
+
+
+def test_lists_are_audited_with_annotations_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, published_size(), None)
+    protocol = load_protocol("circo/val", tmp_path)
+    assert protocol.gallery is None and protocol.labels is not None
+    lists = {}
+    for place, (query, relevant) in enumerate(zip(protocol.queries, protocol.labels.relevant, strict=True)):
+        leads = [query.reference.id] if place % 2 else []
+        others = [str(number) for number in range(1, 120)]
+        lists[query.id] = [*dict.fromkeys([*leads, *relevant, *others])][:60]
+    file = tmp_path / "ranked.json"
+    file.write_text(json.dumps(lists))
+    command = ["audit", str(file), "--dataset", "circo", "--split", "val", "--data-root", str(tmp_path), "--json"]
+    assert cli.execute(command) == 0
+    (found,) = json.loads(capsys.readouterr().out)["audits"]
+    assert found["reference_in_top"]["1"] == 50
+    assert found["value"] < found["without_reference"] == 100
 
 
 def test_a_file_without_a_data_set_says_what_to_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
