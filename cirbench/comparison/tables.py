@@ -325,14 +325,14 @@ def oracle_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
 
 def training_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
     """Say which rows are no numbers of unseen data: chosen on this protocol, or trained on its images."""
-    chosen = [name for name, run in named if _chosen_on(run.result.method.selected_on, run.result.protocol.name)]
+    chosen = [name for name, run in named if chosen_on(run.result.method.selected_on, run.result.protocol.name)]
     shared = [f"{name} ({run.result.method.overlap})" for name, run in named if run.result.method.overlap]
     notes = [f"Weights chosen by their score on this protocol, so not of unseen data: {', '.join(chosen)}."]
     images = [f"Trained on images of this protocol, whose number is in brackets: {', '.join(shared)}."]
     return [*(notes if chosen else ()), *(images if shared else ())]
 
 
-def _chosen_on(selected_on: str | None, protocol: str) -> bool:
+def chosen_on(selected_on: str | None, protocol: str) -> bool:
     """Whether a declaration in words or by name is of this protocol, whatever its version."""
     id = protocol.partition("@")[0]
     return re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", selected_on or "") is not None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.comparison.differences import distinct_names
 from cirbench.comparison.published import Published, Reference, load_published
+from cirbench.comparison.tables import chosen_on
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
@@ -199,6 +200,8 @@ _DECLARED = (
     "Its ranking was made elsewhere and scored here: method, backbone, training and disclosures are what its author "
     "declares."
 )
+_CHOSEN = "Its weights were chosen by their score on this protocol, so it is not a number of unseen data."
+_SEEN = "It was trained on {:,} images of this protocol."
 _TRANSDUCTIVE = "It is transductive: it looks at other gallery items or queries to answer one."
 SETTING = re.compile(r"\((?P<name>[a-z ]+) (?P<value>\d+(?:\.\d+)?)\)$")
 
@@ -243,6 +246,8 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         *([] if stored else [_NOT_STORED]),
         *([] if entry.scored is None else [_DECLARED]),
         *([_TRANSDUCTIVE] if is_transductive(method, entry.scored) == "yes" else []),
+        *([_CHOSEN] if chosen_on(method.selected_on, entry.protocol.name) else []),
+        *([_SEEN.format(method.overlap)] if method.overlap else []),
     ]
     untrained = "nothing" if method.checkpoint is None and entry.scored is None else "unknown"
     here = REPRODUCED if entry.scored is None else SCORED

@@ -223,6 +223,16 @@ def test_entries_are_ranked_by_paired_tests_and_partial_ones_are_only_shown(entr
     assert part.caveats == ("It covers a part of the benchmark only, so it is not ranked.", "only a look")
 
 
+def test_an_entry_says_what_its_training_has_seen_of_the_protocol(tmp_path: Path) -> None:
+    seen = msgspec.structs.replace(runs.method("seen"), selected_on="scenes/tiny@1", overlap=1200)
+    add_run(run_of(tmp_path / "run", skill=1.0, method=seen).folder, tmp_path / "entries")
+    (row,) = by_id(boards(tmp_path / "entries"))["scenes/tiny"].rows
+    assert row.caveats == (
+        "Its weights were chosen by their score on this protocol, so it is not a number of unseen data.",
+        "It was trained on 1,200 images of this protocol.",
+    )
+
+
 def test_an_entry_discloses_and_says_how_to_get_it_again(entries: Path) -> None:
     row = next(row for row in by_id(boards(entries))["scenes/tiny"].rows if row.method == "good")
     assert row.badge == "reproduced here"

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.weights import read_tensors
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UsageError
 from cirbench.methods.loading import build, parse_parameters
@@ -23,6 +24,9 @@ from cirbench.training.data import Batches
 from cirbench.training.loop import FACTOR_OF_RATE, optimizer_for
 from cirbench_methods.blip4cir import BI_BLIP4CIR, BLIP4CIR
 from cirbench_methods.blip4cir.train import TextTuning, backward_logits, directed
+from cirbench_methods.clip4cir import COMBINER
+from cirbench_methods.clip4cir.combiner import Combiner
+from cirbench_methods.clip4cir.train import CombinerHead
 from tests.method_rules import broken_rules, broken_rules_of_spec
 from tests.tiny_blip import blip_model, tiny_blip
 from tests.tiny_clip import some_triplets, tiny_backbone
@@ -174,3 +178,29 @@ def test_other_files_are_refused(changes: dict[str, Any], problem: str, tmp_path
         convert(BLIP4CIR, tmp_path / "file.pt", tiny_blip(), parameters, output=tmp_path / "out")
     with pytest.raises(UsageError, match=r"is for BLIP, and .* is none"):
         convert(BLIP4CIR, tmp_path / "file.pt", tiny_backbone(), parameters, output=tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_the_second_stage_is_a_combiner_on_the_tuned_text_tower(tmp_path: Path) -> None:
+    small = {"steps": "4", "batch_size": "8", "projection": "8", "hidden": "12", "towers": str(trained("blip4cir"))}
+    folder = train_method(
+        COMBINER, tiny_blip(), some_triplets(), training_parameters(COMBINER, "", small), output=tmp_path / "combiner"
+    )
+    gallery, queries = rows(COMBINER, folder)
+    protocol = scenes_protocol("tiny")
+    assert protocol.gallery is not None
+    np.testing.assert_array_equal(gallery, encoder().images(protocol.gallery.items[:5]))
+    some, tuned = protocol.queries[:5], encoder().with_weights(trained("blip4cir") / WEIGHTS)
+    network = Combiner.for_tensors(read_tensors(folder / WEIGHTS))
+    network.load_state_dict(read_tensors(folder / WEIGHTS))
+    images = torch.from_numpy(encoder().images([query.reference for query in some]))
+    texts = torch.from_numpy(tuned.texts([query.captions[0] for query in some]))
+    with torch.no_grad():
+        np.testing.assert_allclose(queries, network.eval()(images, texts).numpy(), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_combiner_refuses_towers_that_read_words_for_directions() -> None:
+    parameters: Any = training_parameters(COMBINER, "", {"towers": str(trained("bi-blip4cir"))})
+    with pytest.raises(UsageError, match="read words for directions, which a Combiner is not given here"):
+        CombinerHead(copy.deepcopy(tiny_blip()), parameters)

@@ -136,7 +136,7 @@ def test_a_tuned_clip_adds_raw_features_of_its_own_towers() -> None:
 def test_a_combiner_on_tuned_towers_carries_them_with_it() -> None:
     folder = combined(str(tuned()))
     card = read_card(folder)
-    assert card.carried == {TOWERS: read_card(tuned()).weights}
+    assert card.carried[TOWERS] == read_card(tuned()).weights
     gallery, queries = rows(COMBINER, folder)
     np.testing.assert_array_equal(gallery, rows(CLIP4CIR, tuned())[0])
     assert not np.allclose(queries, rows(COMBINER, combined())[1], atol=1e-3)

@@ -48,7 +48,8 @@ class CombinerTraining(TripletTraining, frozen=True):
     """How the Combiner is trained; the defaults are those of the public code for RN50x4.
 
     Attributes:
-        towers: The folder of a checkpoint of clip4cir, whose towers it is trained on; null for those of the backbone.
+        towers: The folder of a checkpoint of clip4cir or blip4cir, whose towers it is trained on; null for those of the
+            backbone.
         projection: The width to which each feature is projected.
         hidden: The width of the hidden layers.
         dropout: The dropout in the network.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cirbench.training.checkpoint import open_checkpoint
+from cirbench.errors import UsageError
+from cirbench.training.checkpoint import open_checkpoint, read_card
 from cirbench.training.triplets import composition_loss
 from cirbench_methods.clip4cir.combiner import Combiner
 from cirbench_methods.composition.train import HeadTraining
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from cirbench.training.interface import Batch
     from cirbench_methods.clip4cir import Clip4CirTraining, CombinerTraining
 
+TUNED = ("clip4cir", "blip4cir", "bi-blip4cir")
+"""The methods whose checkpoints hold towers for a Combiner: the first stages of CLIP4Cir and of BLIP4CIR."""
 _IMAGE_SIDE = ("visual", "vision")
 """How the names of an image tower's tensors begin, in open_clip, transformers and BLIP."""
 
@@ -61,7 +64,13 @@ class CombinerHead(HeadTraining):
     def __init__(self, backbone: Backbone, parameters: CombinerTraining) -> None:
         if parameters.towers is not None:
             folder = Path(parameters.towers)
-            card = open_checkpoint(folder, method="clip4cir", backbone=backbone.identity)
+            method = read_card(folder).method
+            card = open_checkpoint(folder, method=method if method in TUNED else TUNED[0], backbone=backbone.identity)
+            if card.training.get("backward"):
+                raise UsageError(
+                    f"The towers in {folder} read words for directions, which a Combiner is not given here.",
+                    hint="Give towers of clip4cir, or of blip4cir without a way back.",
+                )
             backbone = backbone.with_weights(folder / card.file)
         network = Combiner(backbone.dim, parameters.projection, parameters.hidden, parameters.dropout)
         super().__init__(backbone, parameters, network, parameters.scale)

@@ -144,7 +144,7 @@ CIRPLANT = MethodSpec(
     },
     training_presets={
         "scenes-vit": CirplantTraining(
-            steps=300, batch_size=128, lr=5e-4, schedule="cosine", width=128, layers=2, warmup=30
+            steps=600, batch_size=128, lr=5e-4, schedule="cosine", width=128, layers=2, warmup=30
         ),
     },
     uses_triplets="yes",
