@@ -86,8 +86,9 @@ def diagnostics_table(named: Sequence[tuple[str, Run]], label: str) -> Table | N
             Column("text_hits", f"text-only, hit in top {k}", optional=1),
         ),
         rows=tuple(rows[at] for at in sorted(rows)),
-        caption=f"Percent; differences in points; 95 % intervals. {composition_definition(label)} Image-only retrieval "
-        "is what a method gets that copies the reference, text-only what one gets that ignores it.",
+        caption=f"Percent; differences in points; 95 % intervals. {composition_definition(label)} The gain is also "
+        "called composition gap. Image-only retrieval is what a method gets that copies the reference, text-only what "
+        "one gets that ignores it.",
     )
 
 
