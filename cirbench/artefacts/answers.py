@@ -31,10 +31,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from cirbench.protocol import ImageSource
+    from cirbench.protocol import ImageSource, Query
     from cirbench.support.console import Display
 
 SCHEMA = 1
+
+RESUME = "What was answered until now is kept; the same command goes on from there."
+"""The hint of whatever stops in the middle of many questions."""
 
 Sample = str | float
 """One answer: a text, or the number that a judge gives."""
@@ -100,10 +103,20 @@ class Question:
     images: tuple[ImageSource, ...] = ()
     texts: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, query: Query) -> Question:
+        """Return what is asked about a query: its reference with its relative captions."""
+        return cls((query.reference.image,), query.captions)
+
     @property
     def key(self) -> Key:
         """What it is known by, whatever it was called where it comes from."""
         return tuple(image.content for image in self.images), self.texts
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return quoted(" / ".join(self.texts)) if self.texts else "a question without text"
 
 
 class Answers(Protocol):

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cirbench.artefacts.answers import Maker, cost, require_one_sample, worded
+from cirbench.artefacts.answers import RESUME, Maker, cost, require_one_sample, worded
 from cirbench.backbones.hub import PREPROCESSOR_FILES, first_line, is_hub_id, loading, open_folder
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CheckFailed, CorruptFile, UsageError, quoted
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _OPTIONAL = ("chat_template.jinja", "chat_template.json", *PREPROCESSOR_FILES, "generation_config.json")
 _GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-_RESUME = "What was answered until now is kept; the same command goes on from there."
 
 
 @dataclasses.dataclass
@@ -170,14 +169,13 @@ class ChatModel:
             }
             tokens = model.generate(**inputs, max_new_tokens=self.max_tokens, **settings)[0, length:].tolist()
         said: str = getattr(writer, "tokenizer", writer).decode(tokens, skip_special_tokens=True).strip()
-        about = quoted(" / ".join(question.texts)) if question.texts else "a question without text"
         if len(tokens) >= self.max_tokens and tokens[-1] not in _ends(model):
             raise CheckFailed(
-                f"The answer to {about} was cut off at {self.max_tokens} tokens: {quoted(said[-40:])}.",
+                f"The answer to {question.title} was cut off at {self.max_tokens} tokens: {quoted(said[-40:])}.",
                 hint="Allow longer answers; they are kept apart from those until now.",
             )
         if not said:
-            raise CheckFailed(f"{self.name} gave an empty answer to {about}.", hint=_RESUME)
+            raise CheckFailed(f"{self.name} gave an empty answer to {question.title}.", hint=RESUME)
         return said
 
     def _require_length(self, length: int) -> None:

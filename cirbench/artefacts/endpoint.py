@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cirbench.artefacts.answers import Maker, cost, require_one_sample, worded
+from cirbench.artefacts.answers import RESUME, Maker, cost, require_one_sample, worded
 from cirbench.errors import CheckFailed, MissingData, UsageError, excerpt, quoted
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _JPEG_QUALITY = 95
 _LONGEST_PAUSE = 60.0
 _PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})
-_RESUME = "What was answered until now is kept; the same command goes on from there."
 
 
 class _Message(msgspec.Struct):
@@ -120,7 +119,7 @@ class Endpoint:
                     raise CheckFailed(
                         f"{self.model} was asked {self.calls:,} times, and {self.max_calls:,} calls are allowed: "
                         f"{len(questions) - number:,} of {len(questions):,} questions are left.",
-                        hint=_RESUME,
+                        hint=RESUME,
                     )
                 content = self._content(question, field)
                 yield tuple(self._answer(session, content, question, sample) for sample in range(samples))
@@ -145,15 +144,14 @@ class Endpoint:
             )
         choice = answer.choices[0] if answer.choices else _Choice(_Message())
         text = (choice.message.content or "").strip()
-        about = quoted(" / ".join(question.texts)) if question.texts else "a question without text"
         if choice.message.refusal or choice.finish_reason == "content_filter":
             said = f": {excerpt(choice.message.refusal)}" if choice.message.refusal else ""
-            raise CheckFailed(f"{self.model} refuses to answer {about}{said}.", hint=_RESUME)
+            raise CheckFailed(f"{self.model} refuses to answer {question.title}{said}.", hint=RESUME)
         if not text:
-            raise CheckFailed(f"{self.model} gave an empty answer to {about}.", hint=_RESUME)
+            raise CheckFailed(f"{self.model} gave an empty answer to {question.title}.", hint=RESUME)
         if choice.finish_reason == "length":
             raise CheckFailed(
-                f"The answer to {about} was cut off at {self.max_tokens} tokens: {quoted(text[-40:])}.",
+                f"The answer to {question.title} was cut off at {self.max_tokens} tokens: {quoted(text[-40:])}.",
                 hint="Allow longer answers; they are kept apart from those until now.",
             )
         return text
@@ -188,7 +186,7 @@ class Endpoint:
             if response.status_code not in _PASSING:
                 raise self._refusal(response.status_code, problem)
             self._earliest = max(self._earliest, time.monotonic() + _retry_after(response))
-        raise MissingData(f"{self.url} did not answer in {self.attempts} attempts: {problem}.", hint=_RESUME)
+        raise MissingData(f"{self.url} did not answer in {self.attempts} attempts: {problem}.", hint=RESUME)
 
     def _wait(self, seconds: float) -> None:
         now = time.monotonic()
@@ -202,16 +200,16 @@ class Endpoint:
         if status in (401, 403):
             return MissingData(
                 f"{self.url} does not accept the key in {self.key_variable} ({problem}).",
-                hint=f"export {self.key_variable}=... {_RESUME}",
+                hint=f"export {self.key_variable}=... {RESUME}",
             )
-        return UsageError(f"{self.url} does not accept the request ({problem}).", hint=_RESUME)
+        return UsageError(f"{self.url} does not accept the request ({problem}).", hint=RESUME)
 
     def _completion(self, response: requests.Response) -> _Completion:
         try:
             return msgspec.json.decode(response.content, type=_Completion)
         except msgspec.MsgspecError as error:
             raise CheckFailed(
-                f"{self.url} answered with something other than a completion: {excerpt(response.text)}.", hint=_RESUME
+                f"{self.url} answered with something other than a completion: {excerpt(response.text)}.", hint=RESUME
             ) from error
 
 

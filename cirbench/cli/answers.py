@@ -93,6 +93,7 @@ def make_command(
     read from the environment, and neither kept nor printed. With --given, sample N is made from caption N of that file,
     which is recorded beside it.
     """
+    from cirbench.artefacts import Artefact
     from cirbench.artefacts.chat import ChatModel
     from cirbench.artefacts.endpoint import Endpoint
     from cirbench.benchmarks.catalogue import load_protocol
@@ -131,10 +132,12 @@ def make_command(
             licence=whose,
         )
     asked = _Asked(loaded.queries[:limit], field, samples, see, given)
-    calls, images, tokens = asked.estimate(asker, output)
+    artefact = Artefact(output, asker.maker)
+    left = asked.left(artefact)
+    calls, images, tokens = asker.estimate(asked.of(left), field, asked.each)
     say(f"{calls:,} calls with {images:,} images and about {tokens:,} tokens of text, answers aside.")
     if not dry_run:
-        asked.record(asker, output)
+        asked.record(asker, left, artefact)
         print_path(output)
 
 
@@ -147,13 +150,11 @@ class _Asked:
 
         self.field = field
         self.samples = samples
-        self.keys = list(dict.fromkeys(Question((q.reference.image,), q.captions).key for q in queries))
-        whole = {Question((q.reference.image,), q.captions).key: q for q in queries}
+        by_key = {Question.of(query).key: query for query in queries}
         captions = None if given is None else Artefact(given)
         self.questions: dict[Key, list[Question]] = {}
         self.given: dict[Key, dict[str, tuple[Sample, ...]]] = {}
-        for key in self.keys:
-            query = whole[key]
+        for key, query in by_key.items():
             image, text = (query.reference.image,) if see else (), join_captions(query.captions)
             if captions is None:
                 self.questions[key] = [Question(image, (text,))]
@@ -167,29 +168,23 @@ class _Asked:
             self.given[key] = {"caption": said}
         self.each = samples if captions is None else 1
 
-    def estimate(self, asker: Asker, output: Path) -> tuple[int, int, int]:
-        """Count what is not recorded yet."""
-        from cirbench.artefacts import Artefact
+    def left(self, artefact: Artefact) -> list[Key]:
+        """Return what is not recorded yet."""
+        return [key for key in self.questions if len(artefact.find(key, self.field, self.samples)) < self.samples]
 
-        artefact = Artefact(output, asker.maker)
-        left = [
-            question
-            for key, questions in self.questions.items()
-            if len(artefact.find(key, self.field, self.samples)) < self.samples
-            for question in questions
-        ]
-        return asker.estimate(left, self.field, self.each)
+    def of(self, keys: Sequence[Key]) -> list[Question]:
+        """Return the questions that are asked for some of them, in order."""
+        return [question for key in keys for question in self.questions[key]]
 
-    def record(self, asker: Asker, output: Path) -> None:
-        """Ask about every query that is not answered yet, and keep each answer at once."""
-        from cirbench.artefacts import Answer, Artefact
+    def record(self, asker: Asker, left: Sequence[Key], artefact: Artefact) -> None:
+        """Ask for what is left, and keep the answers of each query at once."""
+        from cirbench.artefacts import Answer
 
-        artefact = Artefact(output, asker.maker)
-        left = [key for key in self.keys if len(artefact.find(key, self.field, self.samples)) < self.samples]
+        answers = asker(self.of(left), self.field, self.each)
         with progress("Asking", len(left), unit="queries") as advance:
             for key in left:
-                said = [sample for each in asker(self.questions[key], self.field, self.each) for sample in each]
-                artefact.add([Answer(*key, {**self.given.get(key, {}), self.field: tuple(said)})])
+                said = tuple(sample for _ in self.questions[key] for sample in next(answers))
+                artefact.add([Answer(*key, {**self.given.get(key, {}), self.field: said})])
                 advance(1)
 
 

@@ -116,6 +116,11 @@ class BoardRow:
         return self.disclosures.get("transductive") == "yes"
 
     @property
+    def supervised(self) -> bool:
+        """Whether its method was trained on triplets."""
+        return self.supervision in ("supervised", "triplets")
+
+    @property
     def is_run(self) -> bool:
         """Whether cirbench made it, so that there is an entry."""
         return self.badge in (REPRODUCED, SCORED, SERVER)
@@ -317,7 +322,7 @@ def ranked(candidates: Sequence[Candidate], headline: str) -> tuple[BoardRow, ..
     rivals: dict[bool, list[Candidate]] = {}
     for candidate in in_order:
         if not candidate.unranked and headline in candidate.row.metrics:
-            rivals.setdefault(_supervised(candidate.row), []).append(candidate)
+            rivals.setdefault(candidate.row.supervised, []).append(candidate)
     ranks = {id: rank for group in rivals.values() for id, rank in _ranks(group, headline)}
     copies = _copies(candidates)
     return tuple(
@@ -417,10 +422,6 @@ def _measured(evidence: Evidence, headline: str) -> list[Measurement]:
 def _key(row: BoardRow, headline: str) -> tuple[bool, float, str]:
     value = row.metrics.get(headline)
     return (value is None, 0.0 if value is None else -value.value, row.id)
-
-
-def _supervised(row: BoardRow) -> bool:
-    return row.supervision in ("supervised", "triplets")
 
 
 # From rows to boards.

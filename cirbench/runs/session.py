@@ -230,7 +230,8 @@ class Session:
             lost=sorted(self.ground.lost.images),
         )
         folder = Path(config.output) / self.resolved.entry.dataset / f"{spec.name}-{identity.digest[:8]}"
-        overlap = self._overlap.get(spec.name) or self._overlap_of(checkpoint, card)
+        trained_here = spec.name in self._overlap  # which counted what it looks at
+        overlap = self._overlap[spec.name] if trained_here else self._overlap_of(checkpoint, card)
         return Job(entrant, checkpoint, identity, folder, overlap)
 
     def _overlap_of(self, checkpoint: Path | None, card: Card | None) -> int:

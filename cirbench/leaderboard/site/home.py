@@ -155,7 +155,7 @@ def _sections(columns: Sequence[Column]) -> Iterator[Section]:
         headline = column.view.board.metrics[0]
         for row in column.view.board.rows:
             if headline in row.metrics and not row.partial:
-                line = best.setdefault(backbone_class(row.backbone), {}).setdefault((row.method, supervised(row)), {})
+                line = best.setdefault(backbone_class(row.backbone), {}).setdefault((row.method, row.supervised), {})
                 if at not in line or row.metrics[headline].value > line[at].metrics[headline].value:
                     line[at] = row
     for name in (*(name for name, _ in _CLASSES[:-1]), _REST, _CLASSES[-1][0]):
@@ -200,11 +200,6 @@ def _cell(column: Column, row: BoardRow, best: bool) -> Cell:
     return Cell(row.metrics[column.view.board.metrics[0]].value, row.backbone, row.badge, href, best)
 
 
-def supervised(row: BoardRow) -> bool:
-    """Whether a row's method was trained on triplets."""
-    return row.supervision in ("supervised", "triplets")
-
-
 def _progress(columns: Sequence[Column]) -> Iterator[Figure]:
     """Draw the best number so far, year by year, of methods that were trained on no triplets."""
     curves = []
@@ -213,7 +208,7 @@ def _progress(columns: Sequence[Column]) -> Iterator[Figure]:
         rows = [row for row in column.view.board.rows if row.year and headline in row.metrics and not row.partial]
         years: dict[int, float] = {}
         for row in rows:
-            if not supervised(row) and not row.is_run:
+            if not row.supervised and not row.is_run:
                 years[row.year or 0] = max(years.get(row.year or 0, 0.0), row.metrics[headline].value)
         points, top = [], 0.0
         for year in sorted(years):

@@ -63,7 +63,7 @@ def _recorded(artefact: Artefact, queries: Sequence[Query], field: str, samples:
     Raises:
         MissingData: Some are not answered, or not in words; the message counts them.
     """
-    questions = [Question((query.reference.image,), query.captions) for query in queries]
+    questions = [Question.of(query) for query in queries]
     found = answered(questions, field, samples, artefact)
     texts = [tuple(text for text in said if isinstance(text, str) and text.strip()) for said in found]
     wordless = [query.id for query, said in zip(queries, texts, strict=True) if len(said) < samples]

@@ -39,7 +39,7 @@ def record_answers(
         MethodFailed: A function returned no words.
         MissingData: An image cannot be read.
     """
-    asked = [Question((query.reference.image,), query.captions) for query in queries]
+    asked = [Question.of(query) for query in queries]
 
     def described(questions: Sequence[Question], field: str, samples: int) -> Iterator[tuple[str, ...]]:
         for question in questions:

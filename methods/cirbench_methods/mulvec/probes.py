@@ -46,7 +46,7 @@ def probes_of(queries: Sequence[Query], artefact: Artefact) -> list[Probes]:
         MissingData: Some are not recorded; the message counts and names them.
         CorruptFile: The target of a query is empty.
     """
-    questions = [Question((query.reference.image,), query.captions) for query in queries]
+    questions = [Question.of(query) for query in queries]
     said = {field: _first(answered(questions, field, 1, artefact)) for field in _fields(artefact)}
     if silent := [query.id for query, text in zip(queries, said[WHOLE], strict=True) if not text.strip()]:
         raise CorruptFile(f"{artefact.path} says nothing of what query {quoted(silent[0])} looks for.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.leaderboard.board import read_leaderboard
-from cirbench.leaderboard.site.home import backbone_class, home, supervised
+from cirbench.leaderboard.site.home import backbone_class, home
 from cirbench.leaderboard.site.views import method_views, view
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_a_bold_number_is_the_highest_of_its_kind_of_backbone_and_supervision(pa
                 if backbone_class(row.backbone) == section.title and headline in row.metrics
             ]
             for kind in (False, True):
-                values = [row.metrics[headline].value for row in rows if supervised(row) is kind]
+                values = [row.metrics[headline].value for row in rows if row.supervised is kind]
                 shown = [line.cells[at] for line in section.lines if line.supervised is kind]
                 bold = {cell.value for cell in shown if cell and cell.best}
                 assert bold == ({max(values)} if values else set())
