@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from cirbench.backbones.hub import ModelFolder
     from cirbench.backbones.interface import Precision
 
-_OPTIONAL = ("chat_template.jinja", "chat_template.json", *PREPROCESSOR_FILES, "generation_config.json")
+CHAT_FILES = ("chat_template.jinja", "chat_template.json", *PREPROCESSOR_FILES, "generation_config.json")
+"""Files beside the weights that such a model may have."""
+
 _GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
@@ -96,7 +98,7 @@ class ChatModel:
                 f"{quoted(self.name)} is neither a folder nor a model of the hub, owner/model.",
                 hint="For a model behind an API say where it is: --url https://.../v1",
             )
-        return open_folder(self.name, optional=_OPTIONAL)
+        return open_folder(self.name, optional=CHAT_FILES)
 
     @cached_property
     def _sees(self) -> bool:
@@ -108,34 +110,22 @@ class ChatModel:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """The model, and what writes its input: a processor, or of a model for text alone a tokenizer."""
-        import torch
-
-        transformers = require("transformers", extra="transformers", purpose="A chat model")
-        folder = self._folder
-        folder.weights()  # fetched, so that what is missing is named by our message
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        models = transformers.AutoModelForImageTextToText if self._sees else transformers.AutoModelForCausalLM
-        writers = transformers.AutoProcessor if self._sees else transformers.AutoTokenizer
-        try:
-            with loading():
-                writer = writers.from_pretrained(folder.path, local_files_only=True)
-                model, found = models.from_pretrained(
-                    folder.path, local_files_only=True, dtype=dtype, output_loading_info=True
-                )
-        except Exception as error:  # whatever a wrong configuration or a damaged file leads to
-            raise CorruptFile(
-                f"transformers cannot load {quoted(self.name)} as a model that answers: {first_line(error)}",
-                hint="Give a chat model, for instance Qwen/Qwen3-VL-2B-Instruct.",
-            ) from error
-        if found["missing_keys"]:
-            missing = sorted(found["missing_keys"])
-            raise CorruptFile(f"The weights of {self.name} lack {len(missing)} tensors, for instance {missing[0]}.")
+        model, writer = load_model(
+            self.name,
+            self._folder,
+            sees=self._sees,
+            purpose="A chat model",
+            precision=self.precision,
+            device=self.device,
+            kind="a model that answers",
+            hint="Give a chat model, for instance Qwen/Qwen3-VL-2B-Instruct.",
+        )
         if not writer.chat_template:
             raise UsageError(
                 f"{self.name} has no chat template, so it does not take questions.",
                 hint="Give the variant of the model that was tuned for instructions.",
             )
-        return model.eval().to(find_device(self.device)), writer
+        return model, writer
 
     def _answer(self, text: str, images: Sequence[Image.Image], question: Question, sample: int) -> str:
         import torch
@@ -179,13 +169,72 @@ class ChatModel:
         return said
 
     def _require_length(self, length: int) -> None:
-        config = self._loaded[0].config
-        longest = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
+        longest = longest_input(self._loaded[0])
         if longest is not None and length + self.max_tokens > longest:
             raise UsageError(
                 f"A question takes {length:,} tokens and its answer up to {self.max_tokens:,}, and {self.name} reads "
                 f"{longest:,}."
             )
+
+
+def load_model(
+    name: str,
+    folder: ModelFolder,
+    *,
+    sees: bool,
+    purpose: str,
+    precision: Precision,
+    device: str,
+    kind: str,
+    hint: str,
+) -> tuple[Any, Any]:
+    """Load a model of transformers that answers in words, and what writes its input.
+
+    Args:
+        name: As the user asked for it.
+        folder: Its files.
+        sees: Whether it is a model for images and text; else one for text alone.
+        purpose: What transformers is needed for, as a message begins.
+        precision: Of the weights and of what is computed.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        kind: What it is to be, for messages.
+        hint: What to give instead.
+
+    Returns:
+        The model on its device, and its processor or tokenizer.
+
+    Raises:
+        MissingData: transformers or the model's files are not there.
+        CorruptFile: The files are damaged, or of another kind of model.
+    """
+    import torch
+
+    transformers = require("transformers", extra="transformers", purpose=purpose)
+    folder.weights()  # fetched, so that what is missing is named by our message
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    models = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+    writers = transformers.AutoProcessor if sees else transformers.AutoTokenizer
+    try:
+        with loading():
+            writer = writers.from_pretrained(folder.path, local_files_only=True)
+            model, found = models.from_pretrained(
+                folder.path, local_files_only=True, dtype=dtype, output_loading_info=True
+            )
+    except Exception as error:  # whatever a wrong configuration or a damaged file leads to
+        raise CorruptFile(
+            f"transformers cannot load {quoted(name)} as {kind}: {first_line(error)}", hint=hint
+        ) from error
+    if found["missing_keys"]:
+        missing = sorted(found["missing_keys"])
+        raise CorruptFile(f"The weights of {name} lack {len(missing)} tensors, for instance {missing[0]}.")
+    return model.eval().to(find_device(device)), writer
+
+
+def longest_input(model: Any) -> int | None:
+    """Return how many tokens a model of transformers reads at most, if its configuration says so."""
+    config = model.config
+    longest: int | None = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
+    return longest
 
 
 def _ends(model: Any) -> set[int]:

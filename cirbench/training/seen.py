@@ -37,11 +37,15 @@ def contents_of(source: Source) -> Iterator[str]:
                         yield content
 
 
-def write_seen(source: Source, folder: Path) -> dict[str, str]:
+def seen_of(source: Source) -> bytes:
+    """Return the content of `SEEN` for triplets."""
+    return np.unique(np.array([_number(digest) for digest in contents_of(source)], dtype="<u8")).tobytes()
+
+
+def write_seen(seen: bytes, folder: Path) -> dict[str, str]:
     """Keep which images triplets show in the folder of a checkpoint; return the checksum by file."""
-    content = np.unique(np.array([_number(digest) for digest in contents_of(source)], dtype="<u8")).tobytes()
-    write_bytes(folder / SEEN, content)
-    return {SEEN: hashlib.sha256(content).hexdigest()}
+    write_bytes(folder / SEEN, seen)
+    return {SEEN: hashlib.sha256(seen).hexdigest()}
 
 
 def read_seen(folder: Path) -> Callable[[str], bool] | None:

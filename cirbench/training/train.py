@@ -43,7 +43,7 @@ from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.interface import HasParameterGroups, NeedsPreparation, TripletTraining, tf32
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for
-from cirbench.training.seen import write_seen
+from cirbench.training.seen import seen_of, write_seen
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class Request:
     def code(self) -> Code:
         """The source code that the training rests on: that of the method, of what it imports, and of the harness."""
         return current_code(inspect.unwrap(self.objective).__module__, type(self.parameters).__module__)
+
+    @cached_property
+    def seen(self) -> bytes | None:
+        """Which images it looks at, for each of its checkpoints; ``None`` where it is not trained on triplets."""
+        return seen_of(self.source) if isinstance(self.source.samples[0], Triplet) else None
 
     @cached_property
     def digest(self) -> str:
@@ -362,8 +367,8 @@ def _write_checkpoint(request: Request, state: TrainState, folder: Path) -> None
     path = folder / request.weights_file
     write_bytes(path, save(weights(state.module), {"format": "pt"}))
     carried = carry_weights(request.parameters, folder)
-    if isinstance(request.source.samples[0], Triplet):
-        carried |= write_seen(request.source, folder)
+    if request.seen is not None:
+        carried |= write_seen(request.seen, folder)
     card = Card(
         method=request.method,
         request=request.digest,

@@ -10,10 +10,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cirbench.backbones.hub import PREPROCESSOR_FILES, first_line, loading, open_folder
-from cirbench.backbones.interface import find_device, quietly
-from cirbench.errors import CorruptFile, MissingData, UsageError, quoted
-from cirbench.support.extras import require
+from cirbench.artefacts.chat import CHAT_FILES, load_model, longest_input
+from cirbench.backbones.hub import open_folder
+from cirbench.backbones.interface import quietly
+from cirbench.errors import MissingData, UsageError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cirbench.backbones.hub import ModelFolder
     from cirbench.backbones.interface import Precision
     from cirbench.protocol import ImageSource
-
-_OPTIONAL = ("chat_template.jinja", "chat_template.json", *PREPROCESSOR_FILES, "generation_config.json")
 
 
 class AnsweringModel:
@@ -87,7 +85,7 @@ class AnsweringModel:
     @cached_property
     def _folder(self) -> ModelFolder:
         try:
-            return open_folder(self.name, optional=_OPTIONAL)
+            return open_folder(self.name, optional=CHAT_FILES)
         except MissingData as error:
             raise MissingData(
                 error.message,
@@ -97,29 +95,18 @@ class AnsweringModel:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        import torch
-
-        transformers = require("transformers", extra="transformers", purpose="A judge")
-        folder = self._folder
-        folder.weights()  # fetched, so that what is missing is named by our message
-        dtype = torch.bfloat16 if self._precision == "bf16" else torch.float32
-        try:
-            with loading():
-                processor = transformers.AutoProcessor.from_pretrained(folder.path, local_files_only=True)
-                model, found = transformers.AutoModelForImageTextToText.from_pretrained(
-                    folder.path, local_files_only=True, dtype=dtype, output_loading_info=True
-                )
-        except Exception as error:  # whatever a wrong configuration or a damaged file leads to
-            raise CorruptFile(
-                f"transformers cannot load {quoted(self.name)} as a model that answers questions about images: "
-                f"{first_line(error)}",
-                hint="Give a model for image-text-to-text, for instance Qwen/Qwen3-VL-Reranker-2B.",
-            ) from error
-        if found["missing_keys"]:
-            missing = sorted(found["missing_keys"])
-            raise CorruptFile(f"The weights of {self.name} lack {len(missing)} tensors, for instance {missing[0]}.")
+        model, processor = load_model(
+            self.name,
+            self._folder,
+            sees=True,
+            purpose="A judge",
+            precision=self._precision,
+            device=self._device,
+            kind="a model that answers questions about images",
+            hint="Give a model for image-text-to-text, for instance Qwen/Qwen3-VL-Reranker-2B.",
+        )
         processor.tokenizer.padding_side = "left"  # so that the last position is the last token of every question
-        return model.eval().to(find_device(self._device)), processor
+        return model, processor
 
     def _conversation(self, images: int, text: str) -> str:
         parts = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
@@ -147,8 +134,7 @@ class AnsweringModel:
         return ids[0]
 
     def _require_length(self, length: int, images: int) -> None:
-        config = self._loaded[0].config
-        longest = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
+        longest = longest_input(self._loaded[0])
         if longest is not None and length > longest:
             raise UsageError(
                 f"A question with {images} images takes {length:,} tokens, and {self.name} reads {longest:,}.",
