@@ -181,7 +181,11 @@ def _stages(result: Result) -> Iterator[dict[str, Any]]:
     )
     yield {f"declared {name.replace('_', ' ')}": getattr(method, name) for name in declared}
     yield {f"parameter {name}": value for name, value in method.parameters.items()}
-    yield {"checkpoint": method.checkpoint, "trained on": method.trained_on, "selected on": method.selected_on}
+    yield {
+        "checkpoint": method.checkpoint,
+        "trained on": method.trained_on,
+        "selected on": ", ".join(method.selections) or None,
+    }
     yield {f"training {name}": value for name, value in (method.training or {}).items()}
     yield {"code of the method": method.code, "seed": result.seed}
     scored = [] if result.scored is None else result.scored.files

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cirbench.comparison.standings import Standing, Standings
     from cirbench.metrics.statistics import Pair
     from cirbench.runs.folder import Run
-    from cirbench.runs.schema import MetricValue
+    from cirbench.runs.schema import MethodRecord, MetricValue
     from cirbench.runs.sweep import Setting, Sweep
 
 _BAR = 20
@@ -326,17 +326,18 @@ def oracle_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
 
 def training_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
     """Say which rows are no numbers of unseen data: chosen on this protocol, or trained on its images."""
-    chosen = [name for name, run in named if chosen_on(run.result.method.selected_on, run.result.protocol.name)]
+    chosen = [name for name, run in named if chosen_on(run.result.method, run.result.protocol.name)]
     shared = [f"{name} ({run.result.method.overlap})" for name, run in named if run.result.method.overlap]
     notes = [f"Weights chosen by their score on this protocol, so not of unseen data: {', '.join(chosen)}."]
     images = [f"Trained on images of this protocol, whose number is in brackets: {', '.join(shared)}."]
     return [*(notes if chosen else ()), *(images if shared else ())]
 
 
-def chosen_on(selected_on: str | None, protocol: str) -> bool:
-    """Whether a declaration in words or by name is of this protocol, whatever its version."""
+def chosen_on(method: MethodRecord, protocol: str) -> bool:
+    """Whether weights of any stage were chosen on a protocol of any version, declared by its id or in words."""
     id = protocol.partition("@")[0]
-    return re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", selected_on or "") is not None
+    pattern = re.compile(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])")
+    return any(pattern.search(declared) for declared in method.selections)
 
 
 def thin_notes(standings: Standings) -> list[str]:

@@ -122,6 +122,7 @@ def portable_method(method: MethodRecord) -> MethodRecord:
         training=portable(method.training),
         trained_on=portable(method.trained_on),
         selected_on=portable(method.selected_on),
+        stages_selected_on=portable(method.stages_selected_on),
     )
 
 

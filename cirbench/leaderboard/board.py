@@ -251,7 +251,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         *([] if stored else [_NOT_STORED]),
         *([] if entry.scored is None else [_DECLARED]),
         *([_TRANSDUCTIVE] if is_transductive(method, entry.scored) == "yes" else []),
-        *([_CHOSEN] if chosen_on(method.selected_on, entry.protocol.name) else []),
+        *([_CHOSEN] if chosen_on(method, entry.protocol.name) else []),
         *([_SEEN.format(method.overlap)] if method.overlap else []),
     ]
     untrained = "nothing" if method.checkpoint is None and entry.scored is None else "unknown"
@@ -273,7 +273,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         link=None,
         disclosures={
             "trained on": method.trained_on or untrained,
-            "selected on": method.selected_on or untrained,
+            "selected on": ", ".join(method.selections) or untrained,
             "triplets": method.uses_triplets,
             "language model": method.uses_llm,
             "shared concept": method.uses_shared_concept,

@@ -19,9 +19,12 @@ from cirbench.training.checkpoint import (
     carry_weights,
     packages,
     read_card,
+    stages_of,
+    stages_selected_on,
     verify_weights,
     write_card,
 )
+from cirbench.training.seen import seen_by, write_seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,11 +144,14 @@ def convert(
     }
     require_finite(tensors, path)
     write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    carried, seen = carry_weights(parameters, folder), seen_by(None, stages_of(parameters))
+    if seen is not None:
+        carried |= write_seen(seen, folder)
     card = Card(
         method=spec.name,
         request=request,
         weights=sha256_of_file(folder / WEIGHTS),
-        carried=carry_weights(parameters, folder),
+        carried=carried,
         training=training,
         backbone=backbone.identity,
         data=f"not stated; converted from {path.name}{' (EMA)' if ema else ''}",
@@ -155,6 +161,7 @@ def convert(
         losses=[],
         seconds=0.0,
         selected_on=selected_on,
+        stages_selected_on=stages_selected_on(parameters),
         device="cpu",
         threads=torch.get_num_threads(),
         packages=packages(),

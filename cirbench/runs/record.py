@@ -234,6 +234,7 @@ def _method_record(job: Job) -> MethodRecord:
         training=None if card is None else card.training,
         overlap=job.overlap or None,
         oracle=spec.oracle_with(job.entrant.parameters) or None,
+        stages_selected_on=None if card is None else card.stages_selected_on or None,
     )
 
 

@@ -129,6 +129,7 @@ class MethodRecord(Record, frozen=True):
         training: The training parameters on the checkpoint's card, or ``None``.
         overlap: How many images of the protocol it was trained on; ``None`` for none that are known.
         oracle: True where it knows the ground truths, so that its numbers are upper bounds; else ``None``.
+        stages_selected_on: What the weights of earlier stages were selected on that it rests on; ``None`` for nothing.
     """
 
     name: str
@@ -146,6 +147,13 @@ class MethodRecord(Record, frozen=True):
     training: dict[str, Any] | None = None
     overlap: int | None = None
     oracle: bool | None = None
+    stages_selected_on: list[str] | None = None
+
+    @property
+    def selections(self) -> list[str]:
+        """What its weights were selected on, those of every stage."""
+        last = [] if self.selected_on is None else [self.selected_on]
+        return [*last, *(self.stages_selected_on or ())]
 
 
 class ProtocolRecord(Record, frozen=True):

@@ -335,7 +335,7 @@ class Session:
         from cirbench.runs.validation import refuse_overlap
 
         allowed = self.resolved.config.allow_overlap
-        overlap = refuse_overlap(request.source, [self.ground.protocol], allowed=allowed)
+        overlap = refuse_overlap(request, [self.ground.protocol], allowed=allowed)
         self._overlap.update(dict.fromkeys([entrant.spec.name], sum(overlap.values())))
         return dataclasses.replace(request, overlap=overlap)
 

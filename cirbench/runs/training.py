@@ -204,7 +204,7 @@ def plan(config: TrainConfig) -> Request:
     )
     if "caption" in OPENED[request.kind]:
         _say_truncation(source, request.backbone)
-    overlap = refuse_overlap(request.source, evaluated_protocols(validation), allowed=config.allow_overlap)
+    overlap = refuse_overlap(request, evaluated_protocols(validation), allowed=config.allow_overlap)
     return dataclasses.replace(request, validation=validation, skip_broken=config.skip_broken, overlap=overlap)
 
 

@@ -15,13 +15,12 @@ from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.registry import find_method, reference_baseline
-from cirbench.protocol import Triplet
 from cirbench.support import console
 from cirbench.support.distributed import barrier, get_context
 from cirbench.training.callbacks import ValidationConfig
-from cirbench.training.checkpoint import CheckpointScore, read_card
+from cirbench.training.checkpoint import CheckpointScore, read_card, stages_of
 from cirbench.training.heldout import HELD_OUT
-from cirbench.training.seen import contents_of, count_overlap
+from cirbench.training.seen import among, count_overlap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
     from cirbench.methods.interface import Method, MethodSpec
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.training.data import Source
+    from cirbench.training.train import Request
 
 
 def validation_config(
@@ -88,11 +87,11 @@ def _held_out(protocol: EvaluationProtocol | None) -> EvaluationProtocol:
     return protocol
 
 
-def refuse_overlap(source: Source, protocols: Iterable[EvaluationProtocol], *, allowed: bool) -> dict[str, int]:
-    """Count the images of protocols that a training on triplets looks at, by content.
+def refuse_overlap(request: Request, protocols: Iterable[EvaluationProtocol], *, allowed: bool) -> dict[str, int]:
+    """Count the images of protocols that a training on triplets or its earlier stages look at, by content.
 
     Args:
-        source: What is trained on; other sources than triplets are not looked at.
+        request: The training; other sources than triplets are not looked at.
         protocols: What is to be evaluated.
         allowed: Whether it may be.
 
@@ -100,15 +99,15 @@ def refuse_overlap(source: Source, protocols: Iterable[EvaluationProtocol], *, a
         CheckFailed: There are such images, and they are not allowed.
     """
     protocols = [protocol for protocol in protocols if protocol.id != HELD_OUT]
-    if not protocols or not isinstance(source.samples[0], Triplet):
+    if not protocols or request.seen is None:
         return {}
-    trained = {*contents_of(source)}
+    stages = [str(stage) for stage in stages_of(request.parameters)]
     found = {
         protocol.name: count_overlap(
-            trained.__contains__,
+            among(request.seen),
             protocol,
             allowed=allowed,
-            trained=f"those of {source.name}",
+            trained=f"those of {' and '.join([request.source.name, *stages])}",
             hint="Train on other triplets",
         )
         for protocol in protocols

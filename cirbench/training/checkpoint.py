@@ -81,6 +81,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         processes: How many processes took part.
         skipped: How many samples could not be used and were left out.
         overlap: By protocol, how many of its images the training looked at, where that was allowed.
+        stages_selected_on: The protocols on which the weights of earlier stages that it carries were the best.
         packages: Versions.
         created: When it was finished, UTC, ISO 8601.
     """
@@ -110,6 +111,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     processes: int = 1
     skipped: int = 0
     overlap: dict[str, int] = {}
+    stages_selected_on: list[str] = []
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -203,13 +205,34 @@ def carry_weights(parameters: TrainingParameters, folder: Path) -> dict[str, str
         CorruptFile: One is damaged.
     """
     carried = {}
-    for parameter, file in parameters.CARRIED.items():
-        if (source := getattr(parameters, parameter)) is not None:
-            card = read_card(Path(source))
-            verify_weights(Path(source), card)
-            write_bytes(folder / file, (Path(source) / card.file).read_bytes())
-            carried[file] = card.weights
+    for parameter, stage in _stages(parameters):
+        card, file = read_card(stage), parameters.CARRIED[parameter]
+        verify_weights(stage, card)
+        write_bytes(folder / file, (stage / card.file).read_bytes())
+        carried[file] = card.weights
     return carried
+
+
+def stages_of(parameters: TrainingParameters) -> list[Path]:
+    """The checkpoints of earlier stages that parameters name."""
+    return [stage for _, stage in _stages(parameters)]
+
+
+def _stages(parameters: TrainingParameters) -> list[tuple[str, Path]]:
+    named = [(parameter, getattr(parameters, parameter)) for parameter in parameters.CARRIED]
+    return [(parameter, Path(stage)) for parameter, stage in named if stage is not None]
+
+
+def stages_selected_on(parameters: TrainingParameters) -> list[str]:
+    """On which protocols the weights of the earlier stages were chosen, those of their own stages included.
+
+    Raises:
+        MissingData: One of them is no checkpoint.
+        CorruptFile: The card of one is damaged.
+    """
+    cards = [read_card(stage) for stage in stages_of(parameters)]
+    named = [name for card in cards for name in (card.selected_on, *card.stages_selected_on) if name is not None]
+    return sorted({*named})
 
 
 def packages() -> dict[str, str]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.errors import CheckFailed, MissingData, some
+from cirbench.protocol import Triplet
 from cirbench.support.files import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from cirbench.protocol import EvaluationProtocol, Item
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 SEEN = "images.u64"
 """The file: the first eight bytes of the digest of each image, as numbers, ascending."""
+_NUMBERS = "<u8"
 
 
-def contents_of(source: Source) -> Iterator[str]:
+def _contents(source: Source) -> Iterator[str]:
     """Yield the digest of every image that triplets show, but for those that cannot be read."""
     seen: set[str] = set()
     for place, triplet in enumerate(source.triplets):
@@ -37,9 +39,20 @@ def contents_of(source: Source) -> Iterator[str]:
                         yield content
 
 
-def seen_of(source: Source) -> bytes:
-    """Return the content of `SEEN` for triplets."""
-    return np.unique(np.array([_number(digest) for digest in contents_of(source)], dtype="<u8")).tobytes()
+def seen_by(source: Source | None, stages: Iterable[Path] = ()) -> bytes | None:
+    """Return the content of `SEEN`: the images of a source, and those that earlier stages were trained on.
+
+    Args:
+        source: What is trained on; ``None`` where it is not known.
+        stages: The checkpoints that it rests on.
+
+    Returns:
+        The content; ``None`` where neither is of triplets, or none is known.
+    """
+    known = [content for stage in stages if (content := _content_of(stage)) is not None]
+    if source is not None and isinstance(source.samples[0], Triplet):
+        known.append(np.array([_number(digest) for digest in _contents(source)], dtype=_NUMBERS).tobytes())
+    return np.unique(np.frombuffer(b"".join(known), dtype=_NUMBERS)).tobytes() if known else None
 
 
 def write_seen(seen: bytes, folder: Path) -> dict[str, str]:
@@ -50,10 +63,18 @@ def write_seen(seen: bytes, folder: Path) -> dict[str, str]:
 
 def read_seen(folder: Path) -> Callable[[str], bool] | None:
     """Return what says whether a checkpoint was trained on an image, by its digest; ``None`` where it does not say."""
-    if not (folder / SEEN).is_file():
-        return None
-    seen = frozenset(np.fromfile(folder / SEEN, dtype="<u8").tolist())
-    return lambda digest: _number(digest) in seen
+    content = _content_of(folder)
+    return None if content is None else among(content)
+
+
+def among(seen: bytes) -> Callable[[str], bool]:
+    """Return what says whether an image is one of those that were seen, by its digest."""
+    numbers = frozenset(np.frombuffer(seen, dtype=_NUMBERS).tolist())
+    return lambda digest: _number(digest) in numbers
+
+
+def _content_of(folder: Path) -> bytes | None:
+    return (folder / SEEN).read_bytes() if (folder / SEEN).is_file() else None
 
 
 def count_overlap(

@@ -20,7 +20,6 @@ import torch
 from safetensors.torch import save
 
 from cirbench.errors import CirbenchError, MissingData, UsageError
-from cirbench.protocol import Triplet
 from cirbench.support import console
 from cirbench.support.code import current_code
 from cirbench.support.console import typed
@@ -36,6 +35,8 @@ from cirbench.training.checkpoint import (
     carry_weights,
     packages,
     read_card,
+    stages_of,
+    stages_selected_on,
     verify_weights,
     write_card,
 )
@@ -43,7 +44,7 @@ from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.interface import HasParameterGroups, NeedsPreparation, TripletTraining, tf32
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for
-from cirbench.training.seen import seen_of, write_seen
+from cirbench.training.seen import seen_by, write_seen
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ class Request:
 
     @cached_property
     def seen(self) -> bytes | None:
-        """Which images it looks at, for each of its checkpoints; ``None`` where it is not trained on triplets."""
-        return seen_of(self.source) if isinstance(self.source.samples[0], Triplet) else None
+        """Which images it and the stages that it rests on look at; ``None`` where none of them is known."""
+        return seen_by(self.source, stages_of(self.parameters))
 
     @cached_property
     def digest(self) -> str:
@@ -392,6 +393,7 @@ def _write_checkpoint(request: Request, state: TrainState, folder: Path) -> None
         processes=get_context().world_size,
         skipped=len(state.skipped),
         overlap=dict(request.overlap),
+        stages_selected_on=stages_selected_on(request.parameters),
     )
     write_card(folder, card)
 

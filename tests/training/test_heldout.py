@@ -11,6 +11,8 @@ from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.comparison.tables import training_notes
 from cirbench.errors import CheckFailed, UsageError
+from cirbench.methods.registry import find_method
+from cirbench.methods.training import training_parameters, training_request
 from cirbench.protocol import EvaluationProtocol, Triplet
 from cirbench.runs.folder import load_run
 from cirbench.runs.training import train
@@ -20,11 +22,13 @@ from cirbench.training.contrastive import write_random_model
 from cirbench.training.data import Source
 from cirbench.training.heldout import Division, divide
 from cirbench.training.interface import TripletTraining
-from tests.tiny_clip import some_triplets, write_design
+from tests.tiny_clip import some_triplets, tiny_backbone, write_design
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from cirbench.training.train import Request
 
 COMBINER = {"batch_size": 8, "steps": 4, "projection": 8, "hidden": 12}
 
@@ -119,15 +123,20 @@ def of_the_protocol() -> Source:
     return Source("mine", [Triplet(items[n], ("bluer",), items[n + 1]) for n in range(0, 6, 2)], "0" * 64)
 
 
+def request_on(source: Source) -> Request:
+    spec, backbone = find_method("combiner"), tiny_backbone()
+    return training_request(spec, backbone, source, training_parameters(spec, "", COMBINER))
+
+
 def test_triplets_with_images_of_the_protocol_are_refused_counted_and_named() -> None:
     protocol = scenes_protocol("tiny")
     with pytest.raises(CheckFailed) as caught:
-        refuse_overlap(of_the_protocol(), [protocol], allowed=False)
+        refuse_overlap(request_on(of_the_protocol()), [protocol], allowed=False)
     assert caught.value.message.startswith("6 images of scenes/tiny@1 are among those of mine: 00000, 00001")
     assert caught.value.hint is not None
     assert "--allow-overlap" in caught.value.hint
-    assert refuse_overlap(of_the_protocol(), [protocol], allowed=True) == {"scenes/tiny@1": 6}
-    assert refuse_overlap(some_triplets(), [protocol], allowed=False) == {}
+    assert refuse_overlap(request_on(of_the_protocol()), [protocol], allowed=True) == {"scenes/tiny@1": 6}
+    assert refuse_overlap(request_on(some_triplets()), [protocol], allowed=False) == {}
 
 
 def write_table(folder: Path) -> Path:
@@ -204,5 +213,37 @@ def test_a_row_whose_weights_were_chosen_on_the_protocol_is_named_below_the_tabl
                    output=tmp_path / "c")  # fmt: skip
     command = ["run", "--method", "combiner", "--dataset", "scenes", "--split", "tiny", "--backbone", str(model)]
     assert execute([*command, "--checkpoint", str(folder), "--output", str(tmp_path / "runs")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Weights chosen by their score on this protocol, so not of unseen data: combiner." in said
+
+
+@pytest.mark.slow
+def test_a_second_stage_has_seen_what_the_towers_that_it_rests_on_have(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained on other triplets, it is still refused, recorded and named; and so is what the towers were chosen on."""
+    own = write_table(tmp_path)
+    towers = train("clip4cir", data=str(own / "triplets.csv"), backbone=model, parameters={"batch_size": 8, "steps": 2},
+                   monitor="scenes/tiny", allow_overlap=True, output=tmp_path / "towers")  # fmt: skip
+    assert read_card(towers).selected_on == "scenes/tiny@1"
+    asked = {**COMBINER, "towers": str(towers)}
+    on_own = ["run", "--method", "combiner", "--dataset", str(own), "--backbone", str(model)]
+    settings = [f"--train={name}={value}" for name, value in asked.items()]
+    assert execute([*on_own, *settings, "--train-data", "scenes:triplets:48", "--output", str(tmp_path / "runs")]) == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"are among those of scenes:triplets:48 and {towers}: 0, 1," in said
+
+    folder = train("combiner", data="scenes:triplets:48", backbone=model, parameters=asked, output=tmp_path / "c")
+    assert read_card(folder).stages_selected_on == ["scenes/tiny@1"]
+    (towers / "images.u64").unlink()  # the second stage has a list of its own
+    rest = ["--checkpoint", str(folder), "--output", str(tmp_path / "runs")]
+    assert execute([*on_own, *rest]) == 4
+    assert f"24 images of own/{own.name}@1 are among those that" in " ".join(capsys.readouterr().err.split())
+    assert execute([*on_own, *rest, "--allow-overlap"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Trained on images of this protocol, whose number is in brackets: combiner (24)." in said
+    assert "Weights chosen" not in said
+    on_scenes = ["run", "--method", "combiner", "--dataset", "scenes", "--split", "tiny", "--backbone", str(model)]
+    assert execute([*on_scenes, *rest]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Weights chosen by their score on this protocol, so not of unseen data: combiner." in said
