@@ -202,8 +202,7 @@ def check_server(name: str, data_root: Path | None, as_json: bool) -> None:
     cirbench check server circo --data-root DATA
     """
     from cirbench.benchmarks.catalogue import find_protocol
-    from cirbench.submissions.check import protocol_loader
-    from cirbench.submissions.conformance import check_server
+    from cirbench.submissions.check import check_server, protocol_loader
     from cirbench.submissions.form import SERVERS
 
     form = SERVERS.find(name)

@@ -14,8 +14,7 @@ from cirbench.benchmarks import cirr
 from cirbench.benchmarks.annotation_files import queries
 from cirbench.benchmarks.catalogue import find_protocol
 from cirbench.errors import some
-from cirbench.submissions.form import Inspected, ServerForm
-from cirbench.submissions.rules import Odd, Problem, broken_list, broken_queries, kind, shown
+from cirbench.submissions.form import Inspected, Odd, Problem, ServerForm, broken_list, broken_queries, kind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -23,7 +23,7 @@ from cirbench.methods.loading import parse_parameters
 from cirbench.methods.registry import find_method
 from cirbench.runs.needs import ways_to_checkpoint
 from cirbench.submissions.check import SubmissionCheck
-from cirbench.submissions.rules import Problem
+from cirbench.submissions.form import Problem
 from cirbench.support.console import typed
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from cirbench.benchmarks.interface import BENCHMARKS
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.metrics import METRICS, Ranks
 from cirbench.metrics.conformance import check_metric
-from cirbench.submissions.conformance import check_server
+from cirbench.submissions.check import check_server
 from cirbench.submissions.form import SERVERS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cirbench.errors import MissingData
 from cirbench.submissions.check import check_file, check_files, check_values, protocol_loader
-from cirbench.submissions.rules import RULES
+from cirbench.submissions.form import RULES
 from tests.submissions import server_files
 from tests.submissions.server_files import CIRCO, CIRR, CIRR_SUBSET, Corruption, Whole, encode
 
