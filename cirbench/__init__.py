@@ -35,8 +35,8 @@ if TYPE_CHECKING:
         Picture,
         Reranker,
         Scorer,
+        list_methods,
     )
-    from cirbench.methods.registry import list_methods
     from cirbench.protocol import EvaluationProtocol as Protocol
     from cirbench.protocol import Gallery, Item, Labels, Query
     from cirbench.runs.folder import Run, load_run
@@ -92,8 +92,16 @@ _HOMES = {
     ),
     "comparison.report": ("Report",),
     "errors": ("CirbenchError",),
-    "methods.interface": ("ComposedQuery", "Method", "MethodSpec", "Parameters", "Picture", "Reranker", "Scorer"),
-    "methods.registry": ("list_methods",),
+    "methods.interface": (
+        "ComposedQuery",
+        "Method",
+        "MethodSpec",
+        "Parameters",
+        "Picture",
+        "Reranker",
+        "Scorer",
+        "list_methods",
+    ),
     "protocol": ("Gallery", "Item", "Labels", "Protocol=EvaluationProtocol", "Query"),
     "runs.folder": ("Run", "load_run"),
     "runs.predictions.score": ("Score",),

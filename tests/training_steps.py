@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cirbench.backbones import text
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.support.plugins import load_object
 from cirbench.training.interface import Batch

@@ -70,7 +70,7 @@ def list_command(kind: str, folder: str, as_json: bool, wide: bool) -> None:
 
 
 def _methods() -> Rows:
-    from cirbench.methods.registry import METHODS
+    from cirbench.methods.interface import METHODS
 
     ready = [
         {
@@ -230,7 +230,7 @@ def _facts(name: str, data_root: Path | None) -> Facts:
     from cirbench.backbones import list_backbones
     from cirbench.benchmarks.catalogue import protocols
     from cirbench.benchmarks.interface import BENCHMARKS
-    from cirbench.methods.registry import list_methods
+    from cirbench.methods.interface import list_methods
     from cirbench.metrics.table import METRICS
 
     if (Path(name) / "result.json").is_file():
@@ -251,7 +251,7 @@ def _facts(name: str, data_root: Path | None) -> Facts:
 
 
 def _method(name: str) -> Facts:
-    from cirbench.methods.registry import find_method
+    from cirbench.methods.interface import find_method
     from cirbench.support.parameters import describe
 
     spec = find_method(name)
@@ -445,7 +445,7 @@ def _places() -> dict[str, str]:
 def _plugins() -> dict[str, str]:
     from cirbench.backbones.families import BACKBONES
     from cirbench.benchmarks.interface import BENCHMARKS
-    from cirbench.methods.registry import METHODS
+    from cirbench.methods.interface import METHODS
     from cirbench.metrics.table import METRICS
     from cirbench.submissions.form import SERVERS
 

@@ -119,7 +119,7 @@ def check_method(
     cirbench check method my-method/my_method/__init__.py:SPEC
     """
     from cirbench.methods.conformance import check_spec
-    from cirbench.methods.registry import METHODS, find_method
+    from cirbench.methods.interface import METHODS, find_method
 
     spec = find_method(name)
     findings = [*check_spec(spec, METHODS.reference(name)), *_run(spec, name, backbone, checkpoint, pairs(assignments))]

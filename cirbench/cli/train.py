@@ -132,7 +132,7 @@ def convert_command(
     cirbench convert pic2word pic2word_model.pt --backbone ViT-L-14/openai
     cirbench convert pli epoch_2.pth --backbone ViT-B-32/openai --set mask_ratio=0.75
     """
-    from cirbench.methods.registry import find_method
+    from cirbench.methods.interface import find_method
     from cirbench.methods.training import training_parameters
 
     spec = find_method(method)

@@ -18,8 +18,7 @@ from cirbench.comparison.paper import Paper, compare_on_paper, paper_table
 from cirbench.comparison.standings import Standings, compare_runs
 from cirbench.comparison.tables import standings_table
 from cirbench.errors import UnknownName, UsageError
-from cirbench.methods.interface import MethodSpec
-from cirbench.methods.registry import find_baselines
+from cirbench.methods.interface import MethodSpec, find_baselines
 from cirbench.protocol import EvaluationProtocol
 from cirbench.runs.config import RunConfig, read_config
 from cirbench.runs.folder import Run, load_baselines, load_run

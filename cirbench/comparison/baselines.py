@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.errors import CirbenchError
-from cirbench.methods.registry import unimodal_baselines
+from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics import Measurement
 from cirbench.metrics.statistics.recalled import intervals_of, pairs_of
 from cirbench.metrics.table import parse_label

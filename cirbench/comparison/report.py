@@ -32,7 +32,7 @@ from cirbench.comparison.tables import (
     value_with_interval,
 )
 from cirbench.errors import visible
-from cirbench.methods.registry import reference_baseline, unimodal_baselines
+from cirbench.methods.interface import reference_baseline, unimodal_baselines
 from cirbench.metrics.table import short_label
 from cirbench.runs.replicates import combine, seeds_of
 from cirbench.support.console import print_lines, print_table

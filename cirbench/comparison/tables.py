@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.comparison.baselines import baselines_beside, diagnose, unimodal_of
 from cirbench.comparison.standings import compare_runs
-from cirbench.methods.registry import reference_baseline, unimodal_baselines
+from cirbench.methods.interface import reference_baseline, unimodal_baselines
 from cirbench.metrics.statistics import SIGNIFICANCE
 from cirbench.metrics.table import parse_label, short_label
 from cirbench.runs.schema import is_transductive

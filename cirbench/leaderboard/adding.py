@@ -17,7 +17,7 @@ from cirbench.leaderboard.binding import KnownProtocol, binding_of, known_protoc
 from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, command_problem, lists_name
 from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, EntryMetric, entry_id, sealed
 from cirbench.leaderboard.evidence import MOST_STORED, pack
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.runs.config import NONE, RunConfig
 from cirbench.runs.folder import PER_QUERY, load_run

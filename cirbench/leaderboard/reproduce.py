@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cirbench.benchmarks.catalogue import protocols
 from cirbench.comparison.published import Recipe
 from cirbench.errors import MissingData, UsageError
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.runs.config import read_config
 from cirbench.runs.session import Session
 from cirbench.submissions.build import build_submission, upload_hint

@@ -8,15 +8,20 @@ that a method may have: `Scorer`, `GalleryFitted`, `ModifiesText`, and the train
 (`cirbench.training.interface`).
 
 A `Reranker` is a method of the second stage: it encodes nothing, and orders anew what a first stage found.
+
+`METHODS` are those that are installed; some of them are the baselines that every other is shown beside.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+import functools
+import sys
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from cirbench.errors import UsageError
 from cirbench.support.parameters import Parameters
+from cirbench.support.plugins import Plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,10 +35,12 @@ if TYPE_CHECKING:
     from cirbench.artefacts import Artefact
     from cirbench.backbones.features.encoder import Encoder
     from cirbench.backbones.interface import Backbone
+    from cirbench.errors import CirbenchError
     from cirbench.protocol import ImageSource, Item, Query
     from cirbench.training.interface import TrainingParameters
 
 __all__ = [
+    "METHODS",
     "Calls",
     "ComposedQuery",
     "Converter",
@@ -48,6 +55,12 @@ __all__ = [
     "RerankerFactory",
     "Scorer",
     "UsesArtefacts",
+    "find_baselines",
+    "find_method",
+    "list_methods",
+    "load_methods",
+    "reference_baseline",
+    "unimodal_baselines",
 ]
 
 Disclosure = Literal["yes", "no", "unknown"]
@@ -360,3 +373,62 @@ def sentences(queries: Sequence[Query], prompt: str = "{}", strip: str = "") -> 
     if "{}" not in prompt:
         raise UsageError(f"The prompt {prompt!r} has no place for the caption.", hint="Write {} where it belongs.")
     return [prompt.replace("{}", join_captions(query.captions, strip)) for query in queries]
+
+
+METHODS = Plugins("method", "cirbench.methods", MethodSpec, "docs/adding-a-method.md", holder="SPEC")
+
+
+def list_methods() -> list[str]:
+    """Name every installed method, broken ones too, without importing any."""
+    return METHODS.names()
+
+
+def find_method(name: str) -> MethodSpec:
+    """Find a method.
+
+    Args:
+        name: An installed method's name, or ``package.module:Name`` or ``path/to/file.py:Name``, where the object is
+            a `MethodSpec` or a class that has one as ``SPEC``.
+
+    Raises:
+        UnknownName: There is no such method.
+        MissingData: The file does not exist.
+        PluginFailed: The plug-in cannot be imported, or is not a method.
+    """
+    return METHODS.find(name)
+
+
+def load_methods() -> tuple[dict[str, MethodSpec], dict[str, CirbenchError]]:
+    """Load the SPEC of every installed method; return those that work, and the error of each that does not."""
+    return METHODS.all()
+
+
+def find_baselines() -> dict[Baseline, MethodSpec]:
+    """The installed untrained baselines by the side of the query that they represent: image, text, image and text.
+
+    Where several methods represent the same side, the first by name is the baseline.
+    """
+    return _baselines(tuple(sys.path))
+
+
+def unimodal_baselines() -> tuple[str, str]:
+    """The names of the baselines that represent the image and the text alone; empty where one is not installed."""
+    found = find_baselines()
+    image, text = (found[side].name if side in found else "" for side in ("image", "text"))
+    return image, text
+
+
+def reference_baseline() -> str:
+    """The name of the baseline that every method is compared with, image and text; empty where it is not installed."""
+    found = find_baselines()
+    return found["image+text"].name if "image+text" in found else ""
+
+
+@functools.lru_cache
+def _baselines(path: tuple[str, ...]) -> dict[Baseline, MethodSpec]:
+    """Find them among what is installed, which is a function of ``path``; a broken method hides none."""
+    found: dict[Baseline, MethodSpec] = {}
+    for spec in METHODS.all()[0].values():
+        if spec.baseline is not None:
+            found.setdefault(spec.baseline, spec)
+    return {side: found[side] for side in get_args(Baseline) if side in found}

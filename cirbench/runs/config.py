@@ -11,8 +11,8 @@ import msgspec
 
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset
 from cirbench.errors import MissingData, UnknownName, UsageError, quoted
+from cirbench.methods.interface import find_baselines, find_method, load_methods
 from cirbench.methods.loading import parse_parameters
-from cirbench.methods.registry import find_baselines, find_method, load_methods
 from cirbench.methods.training import training_parameters
 from cirbench.support.console import typed
 from cirbench.support.parameters import read_options, read_toml, require_numbers

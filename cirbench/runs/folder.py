@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted, some
-from cirbench.methods.registry import find_baselines
+from cirbench.methods.interface import find_baselines
 from cirbench.metrics import Measure, Measurement
 from cirbench.metrics.measure import per_query
 from cirbench.metrics.statistics import intervals

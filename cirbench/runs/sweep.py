@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from cirbench.errors import UnknownName, UsageError
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.runs.config import parse_seeds
 from cirbench.runs.folder import choose_label
 from cirbench.runs.replicates import combine

@@ -11,7 +11,7 @@ import msgspec
 
 from cirbench.benchmarks.catalogue import datasets, find_dataset
 from cirbench.errors import UsageError
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.support import console
 from cirbench.support.parameters import Parameters, parse

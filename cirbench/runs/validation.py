@@ -13,8 +13,8 @@ from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.images import require_images
 from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
+from cirbench.methods.interface import find_method, reference_baseline
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method, reference_baseline
 from cirbench.support import console
 from cirbench.support.distributed import barrier, get_context
 from cirbench.training.callbacks import ValidationConfig

@@ -17,8 +17,8 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import default_store
 from cirbench.benchmarks.scenes.benchmark import SceneImage, make_benchmark
 from cirbench.methods.evaluate import evaluate
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench.methods.training import train_method, training_parameters
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

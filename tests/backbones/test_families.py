@@ -20,8 +20,8 @@ from cirbench.backbones.source import resolve
 from cirbench.backbones.text import PseudoWords
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import MissingData, UsageError
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench_methods.pli.train import patch_tower
 from tests.backbones.small import CONFIG
 

@@ -17,8 +17,8 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.features.store import default_store
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UnknownName, UsageError
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from tests.backbones import small
 from tests.backbones.hub_server import online
 from tests.backbones.tiny_transformers import (

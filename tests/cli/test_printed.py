@@ -19,8 +19,8 @@ from cirbench.benchmarks.annotation_files import locate
 from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.files.check import link_command
 from cirbench.errors import CirbenchError, CorruptFile, hidden
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench.runs.needs import ways_to_checkpoint
 from cirbench.submissions.check import SubmissionCheck
 from cirbench.submissions.form import Problem

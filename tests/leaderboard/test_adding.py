@@ -25,7 +25,7 @@ from cirbench.leaderboard.board import read_leaderboard
 from cirbench.leaderboard.check import check_entries
 from cirbench.leaderboard.entry import Entry, read_entry, seal_of
 from cirbench.leaderboard.evidence import read_evidence
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Query
 from cirbench.runs.folder import load_run

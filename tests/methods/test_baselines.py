@@ -11,9 +11,8 @@ import pytest
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UsageError
-from cirbench.methods.interface import sentences
+from cirbench.methods.interface import find_method, sentences
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from tests.tiny_clip import tiny_backbone
 
 if TYPE_CHECKING:

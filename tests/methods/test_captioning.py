@@ -14,8 +14,8 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.backbones.images import FileImage
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.methods.conformance import check_method
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench.protocol import Item, Query
 from cirbench.runs.config import read_config
 from cirbench.runs.session import Session

@@ -9,9 +9,8 @@ import pytest
 
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.methods.conformance import check_method, check_spec
-from cirbench.methods.interface import MethodSpec, Parameters
+from cirbench.methods.interface import METHODS, MethodSpec, Parameters, find_method, list_methods
 from cirbench.methods.loading import checked
-from cirbench.methods.registry import METHODS, find_method, list_methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

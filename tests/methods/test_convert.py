@@ -19,8 +19,8 @@ from cirbench.backbones import load_backbone
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.cli import execute
 from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench.methods.training import convert, training_parameters
 from cirbench.training.checkpoint import WEIGHTS, read_card
 from cirbench.training.contrastive import write_random_model

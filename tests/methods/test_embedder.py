@@ -18,8 +18,8 @@ from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.evaluate import evaluate
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench.runs.folder import load_run
 from cirbench_methods.embedder import PRESETS, SPEC, EmbedderParameters
 from tests.method_rules import broken_rules, broken_rules_of_spec

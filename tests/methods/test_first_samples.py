@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters, training_request
 from tests.tiny_clip import coloured_pairs, tiny_backbone
 

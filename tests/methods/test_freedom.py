@@ -12,9 +12,8 @@ from cirbench.backbones.features.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
-from cirbench.methods.interface import GalleryFitted
+from cirbench.methods.interface import GalleryFitted, find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench_methods.corpora import SCENES_SUBJECTS
 from cirbench_methods.freedom.method import weighted
 from tests.method_rules import broken_rules, broken_rules_of_spec

@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UsageError
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench_methods.fusion.method import slerp
 from tests.method_rules import broken_rules
 from tests.tiny_clip import tiny_backbone

@@ -15,8 +15,8 @@ from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.benchmarks.scenes.benchmark import scenes_benchmark
 from cirbench.errors import MethodFailed, MissingData, UsageError
 from cirbench.methods.evaluate import evaluate
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench_methods.language import AnswersParameters, LdreParameters
 from cirbench_methods.language.answers import open_answers
 from cirbench_methods.language.asking import record_answers

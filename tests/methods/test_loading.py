@@ -9,9 +9,8 @@ import pytest
 
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.errors import MethodFailed, MissingData, PluginFailed, UnknownName, UsageError
-from cirbench.methods.interface import MethodSpec
+from cirbench.methods.interface import MethodSpec, find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from tests.tiny_clip import tiny_backbone
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from cirbench.backbones.features.store import FeatureStore
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.methods.evaluate import evaluate
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from tests.method_rules import broken_rules, broken_rules_of_spec
 from tests.tiny_clip import tiny_backbone
 

@@ -17,8 +17,8 @@ import torch
 from cirbench.backbones.features.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UnknownName, UsageError
+from cirbench.methods.interface import find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench.methods.training import train_method, training_parameters
 from cirbench.support.parameters import parse
 from cirbench.training.checkpoint import WEIGHTS, read_card

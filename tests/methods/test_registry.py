@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from cirbench.errors import MissingData, PluginFailed, UnknownName, UsageError
-from cirbench.methods.interface import MethodSpec, Parameters
-from cirbench.methods.registry import find_baselines, find_method, list_methods, load_methods
+from cirbench.methods.interface import MethodSpec, Parameters, find_baselines, find_method, list_methods, load_methods
 
 BUILT_IN = sorted(
     (
@@ -63,7 +62,7 @@ def test_every_method_folder_is_registered() -> None:
 
 def test_loading_every_spec_imports_no_torch() -> None:
     program = (
-        "import sys; from cirbench.methods.registry import load_methods; load_methods(); print('torch' in sys.modules)"
+        "import sys; from cirbench.methods.interface import load_methods; load_methods(); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -12,7 +12,7 @@ from cirbench import cli
 from cirbench.benchmarks import circo
 from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.cli import command_error
-from cirbench.methods.registry import find_method, list_methods
+from cirbench.methods.interface import find_method, list_methods
 from cirbench.support.needs import PROGRAMS
 from tests import circo_files
 from tests.tiny_benchmark import write_benchmark

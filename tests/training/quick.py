@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.methods.registry import find_method, list_methods
+from cirbench.methods.interface import find_method, list_methods
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.support.parameters import parse
 from cirbench.training.contrastive import Contrastive

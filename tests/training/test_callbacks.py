@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import UnknownName, UsageError
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.runs.validation import validation_config
 from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CARD, WEIGHTS, CheckpointScore, read_card

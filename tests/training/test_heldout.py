@@ -11,7 +11,7 @@ from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.comparison.tables import training_notes
 from cirbench.errors import CheckFailed, UsageError
-from cirbench.methods.registry import find_method
+from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.protocol import EvaluationProtocol, Triplet
 from cirbench.runs.folder import load_run

@@ -15,8 +15,8 @@ from PIL import Image
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.protocol import Triplet
 from cirbench.training.data import Batches, Source, open_source
+from cirbench.training.data.named import CirrTriplets, FashionIqTriplets
 from cirbench.training.data.source import Asked
-from cirbench.training.data.triplet_sets import CirrTriplets, FashionIqTriplets
 from cirbench.training.interface import TripletImageTraining
 from tests.tiny_clip import tiny_backbone
 

@@ -13,14 +13,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from cirbench.benchmarks.scenes.edits import (
-    add_thing,
-    drop_thing,
-    rearrange_until,
-    set_main,
-    set_main_count,
-    set_setting,
-)
 from cirbench.benchmarks.scenes.language import (
     GROUND_WORDS,
     NUMBERS,
@@ -33,7 +25,16 @@ from cirbench.benchmarks.scenes.language import (
     phrase,
     the,
 )
-from cirbench.benchmarks.scenes.sampling import is_sound, new_thing
+from cirbench.benchmarks.scenes.sampling import (
+    add_thing,
+    drop_thing,
+    is_sound,
+    new_thing,
+    rearrange_until,
+    set_main,
+    set_main_count,
+    set_setting,
+)
 from cirbench.benchmarks.scenes.world import (
     COLOURS,
     GROUNDS,
@@ -49,8 +50,7 @@ from cirbench.benchmarks.scenes.world import (
 )
 
 if TYPE_CHECKING:
-    from cirbench.benchmarks.scenes.edits import Edit
-    from cirbench.benchmarks.scenes.sampling import Dice
+    from cirbench.benchmarks.scenes.sampling import Dice, Edit
     from cirbench.benchmarks.scenes.world import Fact, Scene, Thing
 
 ASPECTS = (

@@ -9,9 +9,8 @@ import dataclasses
 from typing import TYPE_CHECKING, TypeAlias
 
 from cirbench.benchmarks.scenes.changes import Change, change, joined
-from cirbench.benchmarks.scenes.edits import drifted, swapped
 from cirbench.benchmarks.scenes.language import GROUND_WORDS
-from cirbench.benchmarks.scenes.sampling import is_sound, random_scene, settled
+from cirbench.benchmarks.scenes.sampling import drifted, is_sound, random_scene, settled, swapped
 from cirbench.benchmarks.scenes.world import Count, Fact, Kind, Setting
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.scenes.edits import drifted, swapped
 from cirbench.benchmarks.scenes.language import (
     GROUND_WORDS,
     SIDES,
@@ -25,7 +24,7 @@ from cirbench.benchmarks.scenes.language import (
     opened,
     side_words,
 )
-from cirbench.benchmarks.scenes.sampling import Dice, is_sound, settled
+from cirbench.benchmarks.scenes.sampling import Dice, drifted, is_sound, settled, swapped
 from cirbench.benchmarks.scenes.world import Beside
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from cirbench.leaderboard.evidence import SHOWN_ITEMS, read_evidence, read_score
 from cirbench.leaderboard.site import figures
 from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
 from cirbench.leaderboard.site.frame import Heading, headings, to_html
-from cirbench.methods.registry import METHODS, unimodal_baselines
+from cirbench.methods.interface import METHODS, unimodal_baselines
 from cirbench.support.console import typed
 from cirbench.support.files import slug
 

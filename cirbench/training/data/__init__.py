@@ -9,12 +9,19 @@ from cirbench.errors import MissingData, UsageError, quoted
 from cirbench.support.console import say_once, silent, typed
 from cirbench.support.files import digest
 from cirbench.training.data.batches import Batches
-from cirbench.training.data.forms import PARQUET, TABLES, open_folder, open_list, open_shards, say_unused
+from cirbench.training.data.forms import (
+    PARQUET,
+    TABLES,
+    open_folder,
+    open_list,
+    open_shards,
+    open_triplet_shards,
+    say_unused,
+)
 from cirbench.training.data.listed import LISTS, read_folder
 from cirbench.training.data.named import find_named, named_sources
 from cirbench.training.data.shards import read_shards
 from cirbench.training.data.source import TRIPLETS, Asked, Kind, NamedSource, Pair, Sample, Source, identified
-from cirbench.training.data.triplet_shards import open_triplet_shards
 from cirbench.training.data.triplet_tables import lists_triplets, open_triplets
 
 if TYPE_CHECKING:

@@ -106,7 +106,7 @@ def _oracle(parameters: AnswersParameters) -> bool:
 
 
 def _oracle_in_base(parameters: PdvParameters) -> bool:
-    from cirbench.methods.registry import find_method
+    from cirbench.methods.interface import find_method
 
     reads_answers = issubclass(find_method(parameters.base).parameters, AnswersParameters)
     return reads_answers and _oracle(parameters)

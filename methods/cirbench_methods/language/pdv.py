@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 
 from cirbench.errors import UsageError
-from cirbench.methods.interface import ModifiesText, UsesArtefacts
+from cirbench.methods.interface import ModifiesText, UsesArtefacts, find_method
 from cirbench.methods.loading import build, parse_parameters
-from cirbench.methods.registry import find_method
 from cirbench.ranking import unit_rows
 from cirbench.support.parameters import pairs
 from cirbench_methods.language import AnswersParameters

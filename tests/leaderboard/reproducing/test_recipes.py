@@ -8,9 +8,8 @@ from cirbench.benchmarks.catalogue import protocols
 from cirbench.comparison.published import load_published
 from cirbench.errors import CirbenchError, UsageError
 from cirbench.leaderboard.reproduce import Plan, Reproduction, plan_of
-from cirbench.methods.interface import Parameters
+from cirbench.methods.interface import Parameters, find_method, list_methods
 from cirbench.methods.loading import parse_parameters
-from cirbench.methods.registry import find_method, list_methods
 
 PUBLISHED = load_published()
 
