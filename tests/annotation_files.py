@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.benchmarks import cirr, coco_composition, fashioniq, genecis, icir, imagenet_r
+from cirbench.benchmarks import cirr, coco_composition, fashioniq, genecis, icir, imagenet_r, relabelled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,3 +180,39 @@ def write_icir(root: Path) -> Expected:
     (root / "icir/query_files.csv").write_text("\n".join(queries) + "\n")
     (root / "icir/database_files.csv").write_text("\n".join(database) + "\n")
     return {icir.QUERIES: len(queries), icir.INSTANCES: 3}
+
+
+def write_soft(root: Path, dataset: str) -> dict[str, Expected]:
+    """Write a judge's targets for what `write_cirr` or `write_fashioniq` wrote; return what each file counts up to.
+
+    The first query has no row, nor have two with the same reference and target. The second one's judge drops the
+    annotated target, the third one's names the reference.
+    """
+    draw = random.Random(5)
+    found: dict[str, Expected] = {}
+    for part in ("cirr",) if dataset == "cirr" else fashioniq.CATEGORIES:
+        if dataset == "cirr":
+            gallery = [*read(root / "cirr/image_splits/split.rc2.val.json")]
+            pairs = [(row["reference"], row["target_hard"]) for row in read(root / "cirr/captions/cap.rc2.val.json")]
+        else:
+            gallery = read(root / f"fashioniq/image_splits/split.{part}.val.json")
+            captions = read(root / f"fashioniq/captions/cap.{part}.val.json")
+            pairs = [(row["candidate"], row["target"]) for row in captions]
+        rows: Rows = []
+        for number, (reference, target) in enumerate(pairs):
+            if number == 0 or pairs.count((reference, target)) > 1:
+                continue
+            others = draw.sample([name for name in gallery if name not in (reference, target)], number % 4 + 1)
+            judged = {} if number == 1 else {target: 0.95}
+            judged |= {name: 0.85 + 0.01 * place for place, name in enumerate(others)}
+            judged |= {reference: 1.0} if number == 2 else {}
+            row = {"reference_image_name": reference, "threshold": 0.85, "target_image_name": target}
+            rows.append({**row, "relative_captions": "read nowhere", "confidence_scores": judged})
+        write(root / relabelled.FILE.format(dataset=dataset, part=part), rows)
+        found[part] = {
+            relabelled.ROWS: len(rows),
+            relabelled.TARGETS: sum(len(row["confidence_scores"]) for row in rows),
+            relabelled.DROPPED: 1,
+            relabelled.ITSELF: 1,
+        }
+    return found

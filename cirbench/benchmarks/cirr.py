@@ -6,6 +6,9 @@ The gallery is the split's list of images in its order. The reference is not a c
 ``cirr/val-soft`` is the evaluation of the authors' own code, CIRPLANT: a query is worth the largest soft label among
 its first K candidates, and at least 0. It is not the Recall of anybody else: 37 queries do not list their hard target
 among the soft ones. ``cirr/val-soft-subset`` is the second number of that code: the same inside the query's group.
+
+``cirr/val-multi-target`` and ``-judged`` are the same queries with the targets that a model judged right
+(`cirbench.benchmarks.relabelled`).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from cirbench.benchmarks import relabelled
 from cirbench.benchmarks.annotation_files import (
     Expected,
     decode,
@@ -48,10 +52,13 @@ MEASURES = (
 )
 SOFT_MEASURES = tuple(Measure("Recall_soft", k) for k in CUTOFFS)
 SOFT_SUBSET_MEASURES = tuple(Measure("Recall_soft", k) for k in (1, 2, 3))
+JUDGED_MEASURES = (*relabelled.PRECISIONS, *relabelled.GAINS)
+UNITED_MEASURES = (*JUDGED_MEASURES, *(Measure(name, k) for name in ("Hit_rate", "Recall") for k in CUTOFFS))
 TITLES = {
     "val": "CIRR val, reference removed",
     "val-soft": "CIRR val by soft labels, reference removed",
     "val-soft-subset": "CIRR val by soft labels, inside the group, reference removed",
+    **{variant: f"CIRR val, {targets}" for variant, targets in relabelled.READINGS.items()},
     "test1": "CIRR test1, reference removed",
 }
 
@@ -70,6 +77,7 @@ EXPECTED: Mapping[str, Expected] = {
         GROUPS: 503,
         REFERENCES: 2165,
         **{f"soft labels {label:g}": count for label, count in zip(SOFT_LABELS, (4216, 62, 6, 807), strict=True)},
+        **relabelled.EXPECTED["cirr"],
     },
     "test1": {QUERIES: 4148, IMAGES: 2315, GROUPS: 503, REFERENCES: 2178},
 }
@@ -141,6 +149,10 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
         captions="the caption as annotated",
         licence=LICENCE,
     )
+    if variant in relabelled.READINGS:
+        judged = locate(data_root, relabelled.FILE.format(dataset="cirr", part="cirr"))
+        measures = UNITED_MEASURES if variant == relabelled.UNITED else JUDGED_MEASURES
+        return relabelled.with_judged_targets(protocol, variant, {None: (judged, expected)}, measures)
     return protocol if labelled is None else _with_soft_labels(protocol, labelled, variant)
 
 
@@ -235,7 +247,7 @@ BENCHMARK = Benchmark(
     ),
     needs="cirr/captions/cap.rc2.{val,test1}.json, cirr/image_splits/split.rc2.{val,test1}.json",
     files=DatasetFiles(
-        _ANNOTATIONS,
+        (*_ANNOTATIONS, *relabelled.CIRR_FILES),
         tuple(
             ImageSet(
                 f"NLVR2 {folder}",
@@ -252,6 +264,10 @@ BENCHMARK = Benchmark(
             for folder, count, variants in (("dev", 2297, ("val*",)), ("test1", 2315, ("test1",)))
         ),
     ),
-    columns=(*(measure.label for measure in MEASURES), *(f"Recall_soft@{k}" for k in (1, 2, 3, 5, 10, 50))),
+    columns=(
+        *(measure.label for measure in MEASURES),
+        *(f"Recall_soft@{k}" for k in (1, 2, 3, 5, 10, 50)),
+        *(measure.label for measure in relabelled.PRECISIONS),
+    ),
     server="cirr",
 )

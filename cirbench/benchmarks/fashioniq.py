@@ -7,6 +7,8 @@ and their numbers must not be compared with each other; docs/protocols.md says w
 - ``fashioniq/val``: every image of the category's validation split.
 - ``fashioniq/val-union``: only the references and targets of the category's queries.
 - ``-drop-reference`` behind either: the reference is removed from the candidates of its own query.
+- ``fashioniq/val-multi-target`` and ``-judged``: ``fashioniq/val`` with the targets that a model judged right
+  (`cirbench.benchmarks.relabelled`).
 - ``fashioniq/val-pli``: what the public code of PLI evaluates. Each pair is asked twice, once per order of its two
   captions; four punctuation marks become words; the reference is removed; the gallery is the references and targets of
   a list of pairs from which about a twelfth of the official ones is missing. FashionIQ did not publish that list, so it
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cirbench.benchmarks import relabelled
 from cirbench.benchmarks.annotation_files import (
     Expected,
     decode,
@@ -72,13 +75,14 @@ VARIANTS = {
     "val-union-drop-reference": Variant(
         "FashionIQ val, union galleries, reference removed", union=True, exclude_reference=True
     ),
+    **{variant: Variant(f"FashionIQ val, {targets}") for variant, targets in relabelled.READINGS.items()},
 }
 
 QUERIES, IMAGES, UNION = "queries", "images", "distinct references and targets"
 EXPECTED: Mapping[str, Expected] = {
-    "dress": {QUERIES: 2017, IMAGES: 3817, UNION: 2628},
-    "shirt": {QUERIES: 2038, IMAGES: 6346, UNION: 3089},
-    "toptee": {QUERIES: 1961, IMAGES: 5373, UNION: 2902},
+    "dress": {QUERIES: 2017, IMAGES: 3817, UNION: 2628, **relabelled.EXPECTED["dress"]},
+    "shirt": {QUERIES: 2038, IMAGES: 6346, UNION: 3089, **relabelled.EXPECTED["shirt"]},
+    "toptee": {QUERIES: 1961, IMAGES: 5373, UNION: 2902, **relabelled.EXPECTED["toptee"]},
 }
 """Counted in the published files."""
 
@@ -131,7 +135,7 @@ def fashioniq_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
 def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> EvaluationProtocol:
     """Load a protocol in FashionIQ's format whose counts are ``expected``; see `fashioniq_protocol`."""
     chosen = VARIANTS[variant]
-    return assemble(
+    protocol = assemble(
         f"fashioniq/{variant}",
         chosen.title,
         [_read(category, chosen, data_root, expected[category]) for category in CATEGORIES],
@@ -139,6 +143,20 @@ def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> Eva
         cutoffs=(10, 50),
         captions="both captions as annotated, in the order of the file; the method joins them",
         exclude_reference=chosen.exclude_reference,
+    )
+    if variant not in relabelled.READINGS:
+        return protocol
+    judged: dict[str | None, tuple[Path, Expected]] = {
+        category: (locate(data_root, relabelled.FILE.format(dataset="fashioniq", part=category)), expected[category])
+        for category in CATEGORIES
+    }
+    united = [Measure(name, k) for name in ("Hit_rate", "Recall") for k in (10, 50)]
+    measures = [*relabelled.PRECISIONS, *relabelled.GAINS, *(united if variant == relabelled.UNITED else ())]
+    return relabelled.with_judged_targets(
+        protocol,
+        variant,
+        judged,
+        tuple(dataclasses.replace(each, by="category", macro=True, labels=CATEGORIES) for each in measures),
     )
 
 
@@ -344,7 +362,7 @@ BENCHMARK = Benchmark(
     ),
     needs="fashioniq/{captions,image_splits}/; for val-pli also the user's fashioniq/captions_pairs/",
     files=DatasetFiles(
-        _ANNOTATIONS,
+        (*_ANNOTATIONS, *relabelled.FASHIONIQ_FILES),
         (
             ImageSet(
                 "FashionIQ's product photographs",
@@ -361,8 +379,8 @@ BENCHMARK = Benchmark(
         "which come with the public code of PLI and may not be handed on here.",
     ),
     columns=tuple(
-        f"Recall@{k}[{part}]"
+        f"{label}[{part}]"
         for part in (*(f"category={name}" for name in CATEGORIES), "mean over category")
-        for k in (10, 50)
+        for label in ("Recall@10", "Recall@50", *(each.label for each in relabelled.PRECISIONS))
     ),
 )

@@ -270,7 +270,8 @@ def _file_line(file: PlannedFile) -> str:
     size = "size unknown" if file.bytes is None else amount(file.bytes, "B")
     pinned = "sha256 pinned" if file.sha256 else "sha256 recorded at the first download"
     there = {None: "", True: ", there", False: ", not there"}[file.there]
-    return f"  {file.path}  {size}, {pinned}{there}  {file.url}"
+    licence = "" if file.licence is None else f", licence: {file.licence}"
+    return f"  {file.path}  {size}, {pinned}{licence}{there}  {file.url}"
 
 
 def _check_lines(report: DataCheck) -> Iterator[str]:

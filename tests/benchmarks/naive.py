@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -105,6 +106,67 @@ def cirr_soft_subset(root: Path, queries: Features, gallery: Features) -> dict[s
         for k, each in values.items():
             each.append(max([0.0, *(gain for name, gain in row["target_soft"].items() if name in group[:k])]))
     return {f"Recall_soft@{k}": mean(each) for k, each in values.items()}
+
+
+def average_precision(ranked: Sequence[str], truths: Iterable[str], k: int) -> float:
+    """The mean precision at the ground truths among the first k, over as many as there could be."""
+    truths, found = set(truths), 0.0
+    for place, name in enumerate(ranked[:k], start=1):
+        if name in truths:
+            found += len(truths & set(ranked[:place])) / place
+    return found / min(len(truths), k)
+
+
+def ndcg(ranked: Sequence[str], gains: dict[str, float], k: int) -> float:
+    """The discounted gain of the first k, over that of the largest gains in order."""
+    best = sorted(gains.values(), reverse=True)[:k]
+    found = sum(gains.get(name, 0.0) / math.log2(place + 1) for place, name in enumerate(ranked[:k], start=1))
+    return found / sum(gain / math.log2(place + 1) for place, gain in enumerate(best, start=1))
+
+
+def judged_targets(root: Path, dataset: str, part: str, *, united: bool) -> Iterator[tuple[int, str, dict[str, float]]]:
+    """Yield the place, the annotated target and the gains of each query that has any, with the judge's as published."""
+    path = "cirr/captions/cap.rc2.val.json" if dataset == "cirr" else f"fashioniq/captions/cap.{part}.val.json"
+    rows = load(root, f"{dataset}/soft/{part}_multi_target_selection.json")
+    judged = {(row["reference_image_name"], row["target_image_name"]): row["confidence_scores"] for row in rows}
+    for number, row in enumerate(load(root, path)):
+        reference, target = row.get("reference", row.get("candidate")), row.get("target_hard", row.get("target"))
+        gains = {name: gain for name, gain in judged.get((reference, target), {}).items() if name != reference}
+        if united:
+            gains[target] = 1.0
+        if gains:
+            yield number, target, gains
+
+
+def multi_target(root: Path, dataset: str, queries: Features, gallery: Features, *, united: bool) -> dict[str, float]:
+    search = Searcher(queries, gallery)
+    parts: dict[str, dict[str, list[float]]] = {}
+    for part in ("cirr",) if dataset == "cirr" else ("dress", "shirt", "toptee"):
+        if dataset == "cirr":
+            rows = load(root, "cirr/captions/cap.rc2.val.json")
+            split = search.places(load(root, "cirr/image_splits/split.rc2.val.json"))
+            named = [(str(row["pairid"]), row["reference"]) for row in rows]
+        else:
+            split = search.places(load(root, f"fashioniq/image_splits/split.{part}.val.json"))
+            named = [
+                (f"{part}-{number}", None)
+                for number in range(len(load(root, f"fashioniq/captions/cap.{part}.val.json")))
+            ]
+        values = parts.setdefault(part, {})
+        for number, target, gains in judged_targets(root, dataset, part, united=united):
+            ranked = search.rank(named[number][0], split, without=named[number][1])
+            for k in (5, 10, 25, 50):
+                values.setdefault(f"mAP@{k}", []).append(average_precision(ranked, gains, k))
+            values.setdefault("nDCG@10", []).append(ndcg(ranked, gains, 10))
+            for k in (1, 5, 10, 50):
+                values.setdefault(f"Hit_rate@{k}", []).append(float(bool(gains.keys() & set(ranked[:k]))))
+                values.setdefault(f"Recall@{k}", []).append(float(target in ranked[:k]))
+    if dataset == "cirr":
+        return {label: mean(each) for label, each in parts["cirr"].items()}
+    labels = parts["dress"]
+    found = {f"{label}[category={part}]": mean(each) for part, row in parts.items() for label, each in row.items()}
+    means = {label: mean([mean(row[label]) for row in parts.values()]) for label in labels}
+    return found | {f"{label}[mean over category]": value for label, value in means.items()}
 
 
 def circo(root: Path, queries: Features, gallery: Features, *, drop_reference: bool = False) -> dict[str, float]:

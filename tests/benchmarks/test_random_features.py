@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cirbench.benchmarks import circo, cirr, fashioniq, genecis, imagenet_r, load_protocol
+from cirbench.benchmarks import circo, cirr, fashioniq, genecis, imagenet_r, load_protocol, relabelled
 from cirbench.cli import execute
 from cirbench.runs.predictions.features import Features as FeatureFiles
 from cirbench.runs.predictions.score import score_features
 from tests import circo_files
 from tests.annotation_files import write_cirr, write_fashioniq, write_genecis, write_imagenet_r
 from tests.benchmarks import naive
+from tests.benchmarks.test_relabelled import judged_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +93,17 @@ def test_a_small_fashioniq_is_scored_as_naively(tmp_path: Path, ties: bool) -> N
     protocol = fashioniq.load("val", tmp_path, write_fashioniq(tmp_path))
     sides = both_sides(protocol, ties=ties)
     agree(scored(tmp_path, protocol, sides), naive.fashioniq(tmp_path, *sides))
+
+
+@pytest.mark.parametrize("variant", relabelled.READINGS)
+@pytest.mark.parametrize("dataset", ["cirr", "fashioniq"])
+def test_several_targets_per_query_are_scored_as_naively(
+    tmp_path: Path, ties: bool, dataset: str, variant: str
+) -> None:
+    protocol = judged_protocol(tmp_path, dataset, variant)
+    sides = both_sides(protocol, ties=ties)
+    united = variant == relabelled.UNITED
+    agree(scored(tmp_path, protocol, sides), naive.multi_target(tmp_path, dataset, *sides, united=united))
 
 
 def test_a_small_genecis_is_scored_as_naively_and_so_is_its_mean(tmp_path: Path, ties: bool) -> None:

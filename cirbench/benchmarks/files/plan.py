@@ -69,6 +69,7 @@ class PlannedFile(msgspec.Struct, frozen=True):
         bytes: Its size, where known.
         sha256: Of its content, where known beforehand.
         there: Whether it is in the data root already; ``None`` where no data root was given.
+        licence: Where it is not that of the benchmark.
     """
 
     path: str
@@ -76,6 +77,7 @@ class PlannedFile(msgspec.Struct, frozen=True):
     bytes: int | None
     sha256: str | None
     there: bool | None
+    licence: str | None = None
 
 
 class PlannedImages(msgspec.Struct, frozen=True):
@@ -257,7 +259,7 @@ def _names(images: ImageSet, entry: ProtocolEntry, root: Path) -> Iterator[str]:
 def _file(file: RemoteFile, root: Path | None) -> PlannedFile:
     path = file.yields if isinstance(file, Archive) else file.path
     there = None if root is None else place_of(root, path).exists()
-    return PlannedFile(file.path, file.url, file.size, file.sha256, there)
+    return PlannedFile(file.path, file.url, file.size, file.sha256, there, file.licence)
 
 
 def _images(

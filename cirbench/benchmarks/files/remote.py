@@ -28,6 +28,7 @@ class RemoteFile:
         size: Bytes, where known.
         sha256: Of its content, where known.
         variants: Patterns of the protocol variants that need it.
+        licence: Where it is not that of the benchmark: others have labelled its queries anew.
     """
 
     url: str
@@ -35,6 +36,7 @@ class RemoteFile:
     size: int | None
     sha256: str | None
     variants: tuple[str, ...] = ("*",)
+    licence: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class DatasetFiles:
         )
 
 
-def listed(base: str, folder: str, table: str) -> tuple[RemoteFile, ...]:
+def listed(base: str, folder: str, table: str, licence: str | None = None) -> tuple[RemoteFile, ...]:
     """Read rows of sha256, bytes, path and, parted by commas, the variants that need the file."""
     rows = [line.split() for line in table.split("\n") if line.strip()]
     return tuple(
@@ -133,6 +135,7 @@ def listed(base: str, folder: str, table: str) -> tuple[RemoteFile, ...]:
             None if size == "?" else int(size),
             None if sha256 == "?" else sha256,
             tuple(variants.split(",")),
+            licence,
         )
         for sha256, size, path, variants in rows
     )
