@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +21,14 @@ if TYPE_CHECKING:
 @click.option("--split", help="Split of the data set.  [default: that of the data set]")
 @click.option("--protocol", help="Protocol id.  [default: that of the split]")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the benchmark.  [default: CIRBENCH_DATA]")
+@click.option("--relabelled-by", metavar="PROTOCOL", help="Another labelling of the same queries, for bounds of a hit.")
+@click.option(
+    "--near",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    show_default=True,
+    help="Cosine from which an image is a near-duplicate of the reference.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the audits as JSON on stdout, and nothing else.")
 @WIDE
 def audit_command(
@@ -31,12 +37,15 @@ def audit_command(
     split: str | None,
     protocol: str | None,
     data_root: Path | None,
+    relabelled_by: str | None,
+    near: float,
     as_json: bool,
     wide: bool,
 ) -> None:
     """Audit runs and ranked lists: how often they return the reference image, and their number without it.
 
-    For runs with image-only and text-only beside them, also how many queries one side of the query solves.
+    For runs with image-only and text-only beside them, also how many queries one side of the query solves. Lists of a
+    split with hidden ground truths are audited for the reference alone.
 
     \b
     cirbench audit runs/circo/*
@@ -44,13 +53,15 @@ def audit_command(
     """
     import msgspec
 
-    from cirbench.comparison.audit import audit_table
+    from cirbench.comparison.audit_tables import audit_table
     from cirbench.support.console import print_table
 
     if dataset is None and (named := protocol or split) is not None:
         raise UsageError(f"{named} belongs to a data set, and none is given.", hint="Add --dataset NAME.")
     audits = [
-        _of_run(path, data_root) if path.is_dir() else _of_file(path, dataset, split, protocol, data_root)
+        _of_run(path, data_root, relabelled_by, near)
+        if path.is_dir()
+        else _of_file(path, dataset, split, protocol, data_root, relabelled_by)
         for path in given
     ]
     if as_json:
@@ -60,7 +71,7 @@ def audit_command(
     print_table(audit_table(audits), wide=wide)
 
 
-def _of_run(folder: Path, data_root: Path | None) -> Audit:
+def _of_run(folder: Path, data_root: Path | None, relabelled_by: str | None, near: float) -> Audit:
     from cirbench.comparison.audit import audit_run
     from cirbench.runs.folder import load_run
     from cirbench.runs.scored import config_of
@@ -69,23 +80,23 @@ def _of_run(folder: Path, data_root: Path | None) -> Audit:
     config = config_of(run)
     root = data_root or (None if config.data_root is None else Path(config.data_root))
     entry = choose_protocol(config.dataset, protocol=config.protocol)
-    return audit_run(folder.name, run, load_protocol(entry.address, root))
+    relabelling = None if relabelled_by is None else load_protocol(relabelled_by, root)
+    return audit_run(folder.name, run, load_protocol(entry.address, root), relabelling=relabelling, near=near)
 
 
-def _of_file(file: Path, dataset: str | None, split: str | None, protocol: str | None, data_root: Path | None) -> Audit:
-    from cirbench.comparison.audit import audit
-    from cirbench.protocol import Gallery
+def _of_file(
+    file: Path,
+    dataset: str | None,
+    split: str | None,
+    protocol: str | None,
+    data_root: Path | None,
+    relabelled_by: str | None,
+) -> Audit:
+    from cirbench.comparison.audit import audit_lists
     from cirbench.runs.predictions.lists import read_rankings
-    from cirbench.runs.predictions.rules import spelled_as
-    from cirbench.runs.predictions.score import ListRanks, answer_of_lists
 
     if dataset is None:
         raise UsageError(f"{file} is not a run, and a file does not say its data set.", hint="Add --dataset NAME.")
     loaded = load_protocol(choose_protocol(dataset, split=split, protocol=protocol).address, data_root)
-    lists = spelled_as(loaded, read_rankings(file))
-    if loaded.gallery is None:  # what is listed is enough: an audit only looks for references and ground truths
-        loaded = dataclasses.replace(loaded, gallery=Gallery(tuple(dict.fromkeys(chain(*lists.rankings.values())))))
-    answer = answer_of_lists(lists, loaded)
-    assert answer.ranking is not None
-    depth = answer.ranks.depth if isinstance(answer.ranks, ListRanks) else None
-    return audit(file.name, answer.ranking, loaded, depth=depth)
+    relabelling = None if relabelled_by is None else load_protocol(relabelled_by, data_root)
+    return audit_lists(file.name, read_rankings(file), loaded, relabelling=relabelling)

@@ -1,34 +1,44 @@
-"""Audits of a ranking: how often it returns the reference image, and what it finds without it.
+"""Audits of a ranking: what its number hides.
 
 Under a protocol that keeps the reference among the candidates, a method that returns it first loses a place on every
 query, and one that drops it by hand gains one. A number alone does not tell which was done; the share of queries with
-the reference in the top k, and the same number with the reference removed, do.
+the reference in the top k, and the same number with the reference removed, do. An audit also says how many queries one
+modality solves, how often images like the reference are returned, and how far the number depends on how many right
+images were labelled.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 
-from cirbench.comparison.baselines import baselines_beside, diagnose, unimodal_of
-from cirbench.errors import MissingData, UsageError
+from cirbench.comparison.baselines import baselines_beside, diagnose, same_ground, unimodal_of
+from cirbench.errors import MissingData, UsageError, quoted
+from cirbench.methods.registry import unimodal_baselines
 from cirbench.metrics.measure import measure
+from cirbench.metrics.table import NO_CUTOFF
+from cirbench.protocol import Gallery
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.folder import load_ranking
-from cirbench.support.arrays import Ragged
-from cirbench.support.tables import Column, Number, Table
+from cirbench.runs.predictions.rules import spelled_as
+from cirbench.runs.predictions.score import ListRanks, answer_of_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from cirbench.metrics.measure import Graded, Measured, Ranked
+    from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol
     from cirbench.ranking.task import Ranking
     from cirbench.runs.folder import Run
+    from cirbench.runs.predictions.lists import RankedLists
+    from cirbench.support.arrays import Ragged
 
 TOPS = (1, 5, 10, 50)
 """The cut-offs within which the reference is looked for."""
@@ -36,85 +46,231 @@ TOPS = (1, 5, 10, 50)
 COPIES_IN = 10
 """The cut-off within which copies of the reference are looked for."""
 
+NEAR = 0.95
+"""The cosine from which an image counts as a near-duplicate of the reference, by the features of image-only."""
+
+NO_CANDIDATE = 0
+"""The place of a reference that its query does not rank."""
+
+State: TypeAlias = Literal["candidate", "removed", "no candidate", "unknown"]
+"""What is known of the reference: it is ranked, the protocol removes it, no query ranks it, or lists are not kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferencePlaces:
+    """Where each query's reference stands in its list.
+
+    Attributes:
+        places_Q: 1-based; `NO_CANDIDATE` where the query does not rank it, `UNRANKED` where it is behind ``depth``.
+        depth: How far down every list is known.
+    """
+
+    places_Q: NDArray[np.int64]
+    depth: int
+
+    @property
+    def candidates_Q(self) -> NDArray[np.bool_]:
+        """Which queries rank their reference."""
+        ranked_Q: NDArray[np.bool_] = self.places_Q != NO_CANDIDATE
+        return ranked_Q
+
+    def in_top(self) -> dict[int, float | None]:
+        """Per cut-off, the share of the queries that rank their reference with it so far up; ``None`` if not known."""
+        places = self.places_Q[self.candidates_Q]
+        return {k: 100 * float(np.mean(places <= k)) if k <= self.depth else None for k in TOPS}
+
+    def removed_from(self, ranks: Ragged[np.int64]) -> Ragged[np.int64]:
+        """Return ranks with every ground truth behind the reference one rank higher.
+
+        Exact for ranks up to ``depth``. A query whose reference is itself a ground truth stays as it is.
+        """
+        places = np.where(self.candidates_Q, self.places_Q, UNRANKED)
+        of_value = places[ranks.row_of_value]
+        truths_Q = np.zeros(len(places), dtype=bool)
+        truths_Q[ranks.row_of_value[(ranks.values == of_value) & (of_value != UNRANKED)]] = True
+        moved = (ranks.values > of_value) & (ranks.values != UNRANKED) & ~truths_Q[ranks.row_of_value]
+        return ranks.like(ranks.values - moved)
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a hit in the top k depends on how many right images are labelled.
+
+    Attributes:
+        by: What adds right images: the other ground truths of the protocol, or a relabelling.
+        queries: How many both cover.
+        k: The cut-off.
+        low: The share of queries with a hit, in percent, where only the narrow labels are right.
+        high: The same where the added images are right as well.
+    """
+
+    by: str
+    queries: int
+    k: int
+    low: float
+    high: float
+
+
+class NearCopies(msgspec.Struct, frozen=True, kw_only=True):
+    """How many queries get images that are like the reference by features, and neither it nor a ground truth.
+
+    Attributes:
+        cosine: From which an image counts.
+        in_gallery: The share of queries for which there is one, in percent.
+        in_top: The share of queries with one among the first ten.
+    """
+
+    cosine: float
+    in_gallery: float
+    in_top: float
+
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """What a ranking does with the reference image, and what one side of the query finds; shares in percent.
 
     Attributes:
-        name: The run, or the file.
+        name: The run, the file or the entry.
         protocol: Id and version.
         queries: How many there are.
-        label: The headline metric.
+        label: The headline metric; ``None`` where a server keeps the ground truths.
         value: The number as the protocol has it, in percent.
-        reference_in_top: By cut-off, the share of queries with the reference among the first; ``None`` where the
-            protocol removes the reference, and at a cut-off behind the end of the shortest list.
-        without_reference: The headline with the reference removed from every list, in percent. ``None`` where the
-            protocol removes it, and where the lists are too short to say what follows it.
+        reference: Whether queries rank their reference; see `State`.
+        listed: How many queries the figures about the reference and its copies are of.
+        listed_value: The headline over these, in percent; ``value`` where they are all queries.
+        reference_in_top: By cut-off, the share of queries with the reference among the first; ``None`` where no query
+            ranks it, and at a cut-off behind the end of the shortest list.
+        without_reference: The headline over the listed queries with the reference removed from every list, in
+            percent. ``None`` where no query ranks it, and where the lists are too short to say what follows it.
         copies_in_top: The share of queries with another image of the same content as the reference among the first
             ten; ``None`` where images are not available.
+        near_copies: How many queries get images that are like the reference; ``None`` where no image-only run on the
+            same backbone lies beside it.
         shared_concept: Whether the method reads CIRCO's shared concepts; ``None`` for a file, which does not say.
         one_modality: The share of queries with a hit in the top k by image-only or text-only retrieval on the same
             backbone; ``None`` where these runs do not lie beside it.
         composition_gap: The headline minus that of the better of the two, in points.
+        bounds: How far a hit depends on the labels; ``None`` where each query has one ground truth and nothing else
+            labels it.
     """
 
     name: str
     protocol: str
     queries: int
-    label: str
-    value: float
-    reference_in_top: dict[int, float | None] | None
-    without_reference: float | None
-    copies_in_top: float | None
+    label: str | None
+    value: float | None
+    reference: State
+    listed: int = 0
+    listed_value: float | None = None
+    reference_in_top: dict[int, float | None] | None = None
+    without_reference: float | None = None
+    copies_in_top: float | None = None
+    near_copies: NearCopies | None = None
     shared_concept: str | None = None
     one_modality: float | None = None
     composition_gap: float | None = None
+    bounds: Bounds | None = None
 
 
-def audit(name: str, ranking: Ranking, protocol: EvaluationProtocol, *, depth: int | None = None) -> Audit:
-    """Audit one ranking.
+def audit(
+    name: str,
+    ranking: Ranking,
+    protocol: EvaluationProtocol,
+    *,
+    depth: int | None = None,
+    relabelling: EvaluationProtocol | None = None,
+) -> Audit:
+    """Audit one ranking; where the ground truths are hidden, only what it does with the reference.
 
     Args:
         name: What to call it.
         ranking: Of all queries of the protocol.
-        protocol: With its gallery and ground truths.
+        protocol: With its gallery.
         depth: How many ids the shortest list holds; ``None`` where the whole gallery was ranked.
+        relabelling: Another protocol over the same queries, whose ground truths are counted as right as well.
 
     Raises:
-        UsageError: The ground truths are not available.
+        UsageError: The relabelling has no query in common, or asks about other references.
     """
-    if protocol.labels is None:
-        raise UsageError(
-            f"{protocol.name} cannot be audited here: its ground truths are not available.",
-            hint="Audit the val split.",
-        )
-    headline = dataclasses.replace(protocol, measures=protocol.measures[:1])
-    (measured, *_) = measure(ranking, headline)
-    shares, without = None, None
-    if not protocol.exclude_reference:
-        places_Q = reference_places(ranking, protocol)
-        width = ranking.top_QK.shape[1] if depth is None else min(depth, ranking.top_QK.shape[1])
-        shares = {k: 100 * float(np.mean(places_Q <= k)) if depth is None or k <= depth else None for k in TOPS}
-        # Of a list that ends at the cut-off, nobody knows which image moves into the last place.
-        if protocol.measures[0].k < width or (depth is None and protocol.measures[0].k == width):
-            without = 100 * measure(without_reference(ranking, places_Q, protocol), headline)[0].value
-    return Audit(
+    places = reference_places(ranking.top_QK, protocol)
+    if depth is not None:
+        places = dataclasses.replace(places, depth=min(depth, places.depth))
+    found = Audit(
         name=name,
         protocol=protocol.name,
         queries=len(protocol.queries),
-        label=measured.label,
-        value=100 * measured.value,
-        reference_in_top=shares,
-        without_reference=without,
-        copies_in_top=_copies(ranking, protocol),
+        label=None,
+        value=None,
+        reference="removed" if protocol.exclude_reference else "no candidate",
+        copies_in_top=copies_in_top(ranking.top_QK, protocol),
+        listed=len(protocol.queries),
     )
+    found = with_reference(found, ranking, places, protocol, lists=depth is not None)
+    if protocol.labels is None or not protocol.measures:
+        return found
+    bounds = bounds_of_truths(ranking.relevant_ranks, protocol.measures[0].k)
+    if relabelling is not None:
+        bounds = bounds_of_relabelling(ranking, protocol, relabelling)
+    return msgspec.structs.replace(found, bounds=bounds)
 
 
-def audit_run(name: str, run: Run, protocol: EvaluationProtocol) -> Audit:
+def with_reference(found: Audit, ranked: Ranked, places: ReferencePlaces, asked: Measured, *, lists: bool) -> Audit:
+    """Add to an audit what a ranking does with the reference, and its headline with and without it.
+
+    Args:
+        found: The audit so far.
+        ranked: The ranks of the listed queries; without ground truths where a server keeps them.
+        places: Of the same queries.
+        asked: What the protocol reports on them.
+        lists: Whether ranks end with the lists, so that nobody knows what follows their last item.
+    """
+    changes: dict[str, Any] = {"listed": len(places.places_Q)}
+    headline = asked.measures[0] if asked.measures and asked.labels is not None else None
+    if headline is not None:
+        only = _Asked((headline,), asked.slices, asked.labels)
+        measured = measure(ranked, only)[0]
+        changes |= {"label": measured.label, "listed_value": 100 * measured.value}
+        if found.value is None:
+            changes["value"] = 100 * measured.value
+    if places.candidates_Q.any():
+        changes |= {"reference": "candidate", "reference_in_top": places.in_top()}
+        # Of a list that ends at the cut-off, nobody knows which image moves into the last place.
+        if headline is not None and headline.k <= places.depth - lists:
+            moved = _Ranks(places.removed_from(ranked.relevant_ranks), ranked.group_ranks_Q)
+            changes["without_reference"] = 100 * measure(moved, only)[0].value
+    return msgspec.structs.replace(found, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    measures: tuple[Measure, ...]
+    slices: Mapping[str, tuple[tuple[str, ...], ...]]
+    labels: Graded | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ranks:
+    relevant_ranks: Ragged[np.int64]
+    group_ranks_Q: NDArray[np.int64] | None
+
+
+def audit_run(
+    name: str,
+    run: Run,
+    protocol: EvaluationProtocol,
+    *,
+    relabelling: EvaluationProtocol | None = None,
+    near: float = NEAR,
+) -> Audit:
     """Audit a finished run, with the unimodal baselines that lie beside it.
 
+    Args:
+        name: What to call it.
+        run: The run.
+        protocol: The run's, whole.
+        relabelling: See `audit`.
+        near: The cosine from which an image is a near-duplicate of the reference.
+
     Raises:
-        UsageError: The run is of another protocol, or the ground truths are not available.
+        UsageError: The run is of another protocol, or the relabelling does not fit it.
         CorruptFile: A file is damaged.
     """
     if run.result.protocol.digest not in (protocol.digest, protocol.first(len(run.query_ids)).digest):
@@ -124,52 +280,80 @@ def audit_run(name: str, run: Run, protocol: EvaluationProtocol) -> Audit:
             hint="Run it again, or get the data that it was run on.",
         )
     part = protocol.first(len(run.query_ids))
-    found = audit(name, load_ranking(run, part), part, depth=run.depth)
-    found = msgspec.structs.replace(found, shared_concept=_word(run.result.method.uses_shared_concept))
-    unimodal = unimodal_of(run, baselines_beside(run), found.label)
-    if unimodal is None:
+    ranking = load_ranking(run, part)
+    found = audit(name, ranking, part, depth=run.depth, relabelling=relabelling)
+    found = msgspec.structs.replace(found, shared_concept=run.result.method.uses_shared_concept)
+    beside = [other for other in baselines_beside(run) if same_ground(run, other)]
+    image = next((other for other in beside if other.result.method.name == unimodal_baselines()[0]), None)
+    if image is not None:
+        copies = near_copies(ranking, load_ranking(image, part), part, near)
+        found = msgspec.structs.replace(found, near_copies=copies)
+    unimodal = None if found.label is None or found.value is None else unimodal_of(run, beside, found.label)
+    if unimodal is None or found.value is None:
         return found
     (diagnosis,) = diagnose([run], unimodal)
     return msgspec.structs.replace(
         found,
         one_modality=100 * (1 - unimodal.composition / unimodal.answered),
-        composition_gap=None if diagnosis.gain is None else found.value - unimodal.better.result[found.label].value,
+        composition_gap=None if diagnosis.gain is None else found.value - unimodal.better.result[unimodal.label].value,
     )
 
 
-def reference_places(ranking: Ranking, protocol: EvaluationProtocol) -> NDArray[np.int64]:
-    """Return the 1-based place of each query's reference in its list, `UNRANKED` where it is not in it."""
+def audit_lists(
+    name: str, lists: RankedLists, protocol: EvaluationProtocol, *, relabelling: EvaluationProtocol | None = None
+) -> Audit:
+    """Audit ranked lists made anywhere, of a protocol whose gallery need not be known.
+
+    Raises:
+        InvalidPredictions: The lists break a rule of the protocol.
+        UsageError: The relabelling does not fit.
+    """
+    lists = spelled_as(protocol, lists)
+    if protocol.gallery is None:  # an audit only looks for references and ground truths
+        named = [query.reference.id for query in protocol.queries]
+        protocol = dataclasses.replace(
+            protocol, gallery=Gallery(tuple(dict.fromkeys(chain(*lists.rankings.values(), named))))
+        )
+    answer = answer_of_lists(lists, protocol)
+    assert answer.ranking is not None
+    depth = answer.ranks.depth if isinstance(answer.ranks, ListRanks) else None
+    return audit(name, answer.ranking, protocol, depth=depth, relabelling=relabelling)
+
+
+def reference_places(top_QK: NDArray[np.int64], protocol: EvaluationProtocol) -> ReferencePlaces:
+    """Find each query's reference in its list of gallery positions."""
     assert protocol.gallery is not None
     positions = protocol.gallery.positions
     # -2 is not the position of any image, nor the padding.
     reference_Q = np.array([positions.get(query.reference.id, -2) for query in protocol.queries], dtype=np.int64)
-    found_QK = ranking.top_QK == reference_Q[:, None]
-    return np.where(found_QK.any(axis=1), found_QK.argmax(axis=1) + 1, UNRANKED)
+    found_QK = top_QK == reference_Q[:, None]
+    places_Q = np.where(found_QK.any(axis=1), found_QK.argmax(axis=1) + 1, UNRANKED)
+    ranked_Q = np.full(len(reference_Q), not protocol.exclude_reference) & (reference_Q >= 0)
+    sizes_Q = np.full(len(reference_Q), len(protocol.gallery))
+    if protocol.pools is not None and protocol.pool_of_query is not None:
+        pools = [frozenset(pool) for pool in protocol.pools]
+        mine = [pools[at] for at in protocol.pool_of_query]
+        ranked_Q &= np.array(
+            [q.reference.id in pool for q, pool in zip(protocol.queries, mine, strict=True)], dtype=bool
+        )
+        sizes_Q = np.array([len(pool) for pool in mine])
+    # A list with every candidate is known as far down as anybody asks.
+    lengths_Q = (top_QK >= 0).sum(axis=1)
+    known_Q = np.where(lengths_Q >= sizes_Q - protocol.exclude_reference, top_QK.shape[1], lengths_Q)
+    depth = int(known_Q.min(initial=top_QK.shape[1]))
+    places_Q = np.where(places_Q <= depth, places_Q, UNRANKED)
+    return ReferencePlaces(np.where(ranked_Q, places_Q, NO_CANDIDATE), depth)
 
 
-def without_reference(ranking: Ranking, places_Q: NDArray[np.int64], protocol: EvaluationProtocol) -> Ranking:
-    """Return the ranking with every ground truth behind the reference one rank higher.
-
-    Exact for ranks within the list. A query whose reference is itself a ground truth stays as it is.
-    """
-    assert protocol.labels is not None
-    rows = zip(protocol.queries, protocol.labels.relevant, strict=True)
-    kept_Q = np.array([query.reference.id in relevant for query, relevant in rows], dtype=bool)
-    ranks = ranking.relevant_ranks
-    removed_at = np.repeat(np.where(kept_Q, UNRANKED, places_Q), np.diff(ranks.offsets))
-    moved = (ranks.values > removed_at) & (ranks.values != UNRANKED)
-    return dataclasses.replace(ranking, relevant_ranks=Ragged(ranks.values - moved, ranks.offsets))
-
-
-def _copies(ranking: Ranking, protocol: EvaluationProtocol) -> float | None:
-    """The share of queries with another image of the reference's content among the first `COPIES_IN`."""
+def copies_in_top(top_QK: NDArray[np.int64], protocol: EvaluationProtocol) -> float | None:
+    """Return the share of queries with another image of the reference's content among the first `COPIES_IN`."""
     gallery = protocol.gallery
     if gallery is None or gallery.images is None:
         return None
     images, hits = gallery.images, 0
     known: dict[int, str] = {}
     try:
-        for query, row in zip(protocol.queries, ranking.top_QK[:, :COPIES_IN].tolist(), strict=True):
+        for query, row in zip(protocol.queries, top_QK[:, :COPIES_IN].tolist(), strict=True):
             content = query.reference.image.content
             for at in row:
                 if at >= 0 and at not in known:
@@ -180,49 +364,91 @@ def _copies(ranking: Ranking, protocol: EvaluationProtocol) -> float | None:
     return 100 * hits / len(protocol.queries) if protocol.queries else None
 
 
-def _word(disclosed: bool | str) -> str:
-    return disclosed if isinstance(disclosed, str) else "yes" if disclosed else "no"
+def near_copies(
+    ranking: Ranking, image_only: Ranking, protocol: EvaluationProtocol, cosine: float = NEAR
+) -> NearCopies:
+    """Count near-duplicates of the reference: images that image-only, whose score is a cosine, scores high.
+
+    Args:
+        ranking: Of the run that is audited.
+        image_only: The ranking of the same queries by the reference alone, on the same backbone.
+        protocol: Theirs, with its ground truths if they are public.
+        cosine: From which an image counts.
+    """
+    assert protocol.gallery is not None
+    at = protocol.gallery.positions
+    truths = protocol.labels.relevant if protocol.labels is not None else ((),) * len(protocol.queries)
+    in_gallery = in_top = 0
+    for place, (query, right) in enumerate(zip(protocol.queries, truths, strict=True)):
+        close = image_only.scores_QK[place] >= cosine  # false for NaN, where a list has ended
+        near = {*image_only.top_QK[place][close].tolist()} - {at.get(name) for name in (query.reference.id, *right)}
+        in_gallery += bool(near)
+        in_top += not near.isdisjoint(ranking.top_QK[place, :COPIES_IN].tolist())
+    count = max(1, len(protocol.queries))
+    return NearCopies(cosine=cosine, in_gallery=100 * in_gallery / count, in_top=100 * in_top / count)
 
 
-def audit_table(audits: Sequence[Audit]) -> Table:
-    """Lay out audits, a row for each."""
-    several = len({(each.protocol, each.label) for each in audits}) > 1
-    columns = (
-        Column("name", "run or file"),
-        *((Column("protocol", "protocol"), Column("label", "metric")) if several else ()),
-        Column("value", "%" if several else audits[0].label),
-        Column("without_reference", "without reference"),
-        *(Column(f"top_{k}", f"reference in top {k}", optional=0 if k == 5 else 2) for k in TOPS),
-        Column("copies", f"copies in top {COPIES_IN}", optional=2),
-        Column("shared_concept", "shared concept", optional=2),
-        Column("one_modality", "solved by one modality", optional=1),
-        Column("composition_gap", "composition gap", optional=1),
+# Bounds by more labels.
+
+OTHER_TRUTHS = "all ground truths"
+_K = 10  # where the headline has no cut-off
+
+
+def bounds_of_truths(ranks: Ragged[np.int64], k: int) -> Bounds | None:
+    """Say how many queries have a hit if the target alone is right, and if every ground truth is.
+
+    Args:
+        ranks: Per query, the rank of each ground truth, the target first.
+        k: The cut-off; 10 if it is `NO_CUTOFF`.
+
+    Returns:
+        ``None`` where no query has more than one ground truth.
+    """
+    if ranks.lengths.max(initial=0) < 2:
+        return None
+    k = _K if k == NO_CUTOFF else k
+    labelled = [row for row in ranks if len(row)]
+    low, high = (
+        np.mean([bool((part <= k).any()) for part in parts]) for parts in ([row[:1] for row in labelled], labelled)
     )
-    rows = tuple(
-        (
-            each.name,
-            *((each.protocol, each.label) if several else ()),
-            Number(each.value),
-            _number(each.without_reference),
-            *(_number((each.reference_in_top or {}).get(k)) for k in TOPS),
-            _number(each.copies_in_top),
-            each.shared_concept,
-            _number(each.one_modality),
-            _number(each.composition_gap),
+    return Bounds(by=OTHER_TRUTHS, queries=len(labelled), k=k, low=100 * float(low), high=100 * float(high))
+
+
+def bounds_of_relabelling(ranking: Ranking, protocol: EvaluationProtocol, relabelling: EvaluationProtocol) -> Bounds:
+    """Say how many queries have a hit by the protocol's own ground truths, and with those of a second protocol.
+
+    Only queries of both count. A reference that the second one names as right is not.
+
+    Raises:
+        UsageError: The second protocol has no ground truths, no query in common, or other references.
+    """
+    assert protocol.gallery is not None and protocol.labels is not None
+    if relabelling.labels is None:
+        raise UsageError(f"{relabelling.name} cannot relabel {protocol.name}: its ground truths are not available.")
+    more = {
+        query.id: (query.reference.id, relevant)
+        for query, relevant in zip(relabelling.queries, relabelling.labels.relevant, strict=True)
+    }
+    k = _K if protocol.measures[0].k == NO_CUTOFF else protocol.measures[0].k
+    at, low, high, both = protocol.gallery.positions, 0, 0, 0
+    for place, query in enumerate(protocol.queries):
+        if query.id not in more:
+            continue
+        reference, added = more[query.id]
+        if reference != query.reference.id:
+            raise UsageError(
+                f"{relabelling.name} cannot relabel {protocol.name}: query {quoted(query.id)} starts from "
+                f"{quoted(reference)} there, and from {quoted(query.reference.id)} here.",
+                hint="Name a protocol over the same queries.",
+            )
+        both += 1
+        hit = bool((ranking.relevant_ranks[place] <= k).any())
+        names = {at.get(name) for name in added if name != reference}
+        low += hit
+        high += hit or not names.isdisjoint(ranking.top_QK[place, :k].tolist())
+    if not both:
+        raise UsageError(
+            f"{relabelling.name} cannot relabel {protocol.name}: they have no query in common.",
+            hint="Name a protocol over the same queries, such as another labelling of the same split.",
         )
-        for each in audits
-    )
-    notes = [
-        "Percent of queries; the gap in points. Without reference: the same metric after the reference image is taken "
-        "out of every list.",
-        "Solved by one modality: a hit in the top k of the metric by image-only or text-only. Composition gap: minus "
-        "the better of the two. Both need these runs beside the run.",
-    ]
-    if any(each.reference_in_top is None for each in audits):
-        notes.append("Where nothing is said of the reference, the protocol removes it from the candidates.")
-    title = "Audit" if several else f"Audit on {audits[0].protocol}, {audits[0].queries} queries"
-    return Table(title, columns, rows, notes=tuple(notes))
-
-
-def _number(value: float | None) -> Number | None:
-    return None if value is None else Number(value)
+    return Bounds(by=relabelling.name, queries=both, k=k, low=100 * low / both, high=100 * high / both)

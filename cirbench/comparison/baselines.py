@@ -88,7 +88,7 @@ def unimodal_of(run: Run, candidates: Iterable[Run], label: str) -> Unimodal | N
     found: dict[str, Run] = {}
     names = unimodal_baselines()
     for other in candidates:
-        if other.result.method.name in names and label in other.values and _same_ground(run, other):
+        if other.result.method.name in names and label in other.values and same_ground(run, other):
             found.setdefault(other.result.method.name, other)
     image, text = (found.get(name) for name in names)
     return None if image is None or text is None else Unimodal(image, text, label)
@@ -106,7 +106,8 @@ def baselines_beside(run: Run) -> list[Run]:
     return loaded
 
 
-def _same_ground(run: Run, other: Run) -> bool:
+def same_ground(run: Run, other: Run) -> bool:
+    """Whether two runs share protocol, backbone and queries."""
     mine, theirs = run.result, other.result
     return (
         mine.protocol.digest == theirs.protocol.digest

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from cirbench.benchmarks.catalogue import protocols
+from cirbench.comparison.audit import reference_places
 from cirbench.comparison.published import (
     CONTRIBUTED,
     contributed_files,
@@ -416,6 +417,12 @@ def _coverage(entry: Entry, evidence: Evidence) -> Iterator[str]:
         yield f"a rank is beyond the {counts.gallery_expected} images of the gallery"
     if ((evidence.shown_SK < -1) | (evidence.shown_SK >= counts.gallery_expected)).any():
         yield f"an item to show is not one of the {counts.gallery_expected} images of the gallery"
+    if evidence.references is not None:
+        places_Q = evidence.references.places_Q
+        if entry.protocol.fields.get("exclude_reference") == "True":
+            yield "it says where references stand in lists, and the protocol removes them"
+        if ((places_Q > counts.gallery_expected) & (places_Q != UNRANKED)).any():
+            yield f"the place of a reference is beyond the {counts.gallery_expected} images of the gallery"
     if _repeats(evidence.shown_SK):
         yield "an item to show is there twice for one query"
 
@@ -441,7 +448,7 @@ def _possible(entry: Entry, evidence: Evidence, bound: Binding | None) -> Iterat
         if part is None:
             yield "it has queries that the protocol does not have"
             return
-        yield from _shown_as_ranked(evidence, part)
+        yield from shown_as_ranked(evidence, part)
         bound = binding_of(part) or bound
     if bound is None:
         return
@@ -474,7 +481,7 @@ def _within(evidence: Evidence, most: np.ndarray, whose: str) -> Iterator[str]:
         yield f"a rank is beyond the candidates of {whose}"
 
 
-def _shown_as_ranked(evidence: Evidence, protocol: EvaluationProtocol) -> Iterator[str]:
+def shown_as_ranked(evidence: Evidence, protocol: EvaluationProtocol) -> Iterator[str]:
     """Whether the first items of a query have its ground truths at the ranks that they are said to have."""
     if protocol.labels is None or protocol.gallery is None:
         return
@@ -486,6 +493,11 @@ def _shown_as_ranked(evidence: Evidence, protocol: EvaluationProtocol) -> Iterat
                 query = _quote(evidence.query_ids[place])
                 yield f"query {query} retrieved {_quote(name)} at another place than its ranks say"
                 return
+    if evidence.references is not None and not protocol.exclude_reference:
+        places_S = evidence.references.places_Q[evidence.shown_places]
+        shown = reference_places(evidence.shown_SK, protocol.only(evidence.shown_places))
+        if not np.array_equal(np.where(places_S <= shown.depth, places_S, UNRANKED), shown.places_Q):
+            yield "a reference stands at another place than the items to show say"
 
 
 def _numbers(entry: Entry, evidence: Evidence) -> Iterator[str]:

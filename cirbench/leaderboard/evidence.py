@@ -2,7 +2,8 @@
 
 An archive holds, per query, its id, its cluster, its slices, the rank of each ground truth and, where the protocol has
 them, the rank inside the group and the soft labels. Clusters and slices are bound to the protocol by its digests. For a
-few queries at even distances it also holds the first items, so that a page can show what was retrieved.
+few queries at even distances it also holds the first items, so that a page can show what was retrieved, and, where a
+protocol keeps the reference image among the candidates, its place in the list of every query, for audits.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from cirbench.comparison.audit import NO_CANDIDATE, ReferencePlaces, reference_places
 from cirbench.errors import CorruptFile
 from cirbench.leaderboard.entry import RANKS, EntryMetric
 from cirbench.metrics.measure import measure
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import measures_of
+from cirbench.ranking.task import UNRANKED
 from cirbench.support.arrays import Ragged, read_archive, to_archive
 from cirbench.support.files import digest
 
@@ -45,7 +48,10 @@ _EARLIER = 8
 
 _UNPACKED = 64 << 20
 _ARRAYS = frozenset(
-    ("query_ids", "clusters", "slices", "relevant_ranks", "relevant_offsets", "group_ranks_Q", "gains", "shown_SK")
+    (
+        *("query_ids", "clusters", "slices", "relevant_ranks", "relevant_offsets", "group_ranks_Q", "gains"),
+        *("shown_SK", "reference_places_Q", "list_depth"),
+    )
 )
 
 Slices = dict[str, tuple[tuple[str, ...], ...]]
@@ -63,6 +69,8 @@ class Evidence:
         group_ranks_Q: Of the target inside its group, or ``None``.
         gains: Soft labels per ground truth, or ``None``.
         shown_SK: Gallery positions of the first items of the queries at `spread` places, -1 where there are fewer.
+        references: Where each query's reference stands in its list; ``None`` in entries from before it was kept, and
+            where the protocol removes it.
     """
 
     query_ids: tuple[str, ...]
@@ -72,6 +80,7 @@ class Evidence:
     group_ranks_Q: NDArray[np.int64] | None
     gains: tuple[tuple[float, ...], ...] | None
     shown_SK: NDArray[np.int64]
+    references: ReferencePlaces | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -146,6 +155,9 @@ def pack(per_query: Mapping[str, NDArray[Any]], protocol: EvaluationProtocol) ->
         arrays["gains"] = np.array([gain for row in protocol.labels.gains for gain in row], dtype=np.float64)
     shown_QK = per_query["top_QK"][:, :SHOWN_ITEMS].astype(np.int64)
     arrays["shown_SK"] = shown_QK[spread(len(shown_QK), SHOWN_QUERIES)]
+    if not protocol.exclude_reference:
+        found = reference_places(per_query["top_QK"], protocol)
+        arrays |= {"reference_places_Q": found.places_Q, "list_depth": np.array(found.depth)}
     arrays["slices"] = np.array(json.dumps(dict(protocol.slices), ensure_ascii=False))
     return to_archive(arrays)
 
@@ -204,7 +216,18 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> Evidence:
         or shown_SK.shape[1] > SHOWN_ITEMS
     ):
         raise ValueError("the items to show are not those of a few queries")
-    return Evidence(ids, clusters, slices, ranks, groups_Q, gains, shown_SK)
+    return Evidence(ids, clusters, slices, ranks, groups_Q, gains, shown_SK, _references(arrays, len(ids)))
+
+
+def _references(arrays: Mapping[str, NDArray[Any]], queries: int) -> ReferencePlaces | None:
+    if not {"reference_places_Q", "list_depth"} & arrays.keys():
+        return None
+    places_Q, depth = _whole(arrays["reference_places_Q"], "places of references"), arrays["list_depth"]
+    if places_Q.shape != (queries,) or depth.dtype != np.int64 or depth.shape != () or depth < 0:
+        raise ValueError("there is not one place of the reference for each query")
+    if ((places_Q < NO_CANDIDATE) | ((places_Q > depth) & (places_Q != UNRANKED))).any():
+        raise ValueError("the place of a reference is not one in a list")
+    return ReferencePlaces(places_Q, int(depth))
 
 
 def _texts(array: NDArray[Any], name: str) -> tuple[str, ...]:

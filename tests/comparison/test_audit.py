@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from cirbench import cli
 from cirbench.benchmarks import load_protocol
-from cirbench.comparison.audit import TOPS, audit, audit_run
+from cirbench.comparison.audit import TOPS, audit_lists, audit_run, bounds_of_relabelling, near_copies
+from cirbench.comparison.audit_tables import findings
 from cirbench.errors import UsageError
-from cirbench.protocol import Gallery
+from cirbench.metrics.table import Measure
+from cirbench.protocol import Gallery, Labels
+from cirbench.runs.folder import load_ranking
 from cirbench.runs.predictions.lists import RankedLists
-from cirbench.runs.predictions.score import ListRanks, answer_of_lists
+from cirbench.runs.predictions.score import answer_of_lists
 from tests.circo_files import published_size, write
 from tests.comparison.folders import keep_run
 from tests.toy_protocols import NoImage, circo_like, cirr_like, fashioniq_like
@@ -46,9 +49,7 @@ def lists_of(protocol: EvaluationProtocol, length: int, seed: int, lead: float) 
 
 
 def audited(protocol: EvaluationProtocol, lists: dict[str, tuple[str, ...]]) -> Audit:
-    answer = answer_of_lists(RankedLists("lists", lists), protocol)
-    assert answer.ranking is not None and isinstance(answer.ranks, ListRanks)
-    return audit("lists", answer.ranking, protocol, depth=answer.ranks.depth)
+    return audit_lists("lists", RankedLists("lists", lists), protocol)
 
 
 def naive_map_at_5(protocol: EvaluationProtocol, lists: dict[str, list[str]]) -> float:
@@ -80,7 +81,8 @@ def test_the_reference_is_counted_and_removed_as_by_walking_every_list(seed: int
 
 def test_a_method_that_returns_the_reference_first_gains_by_its_removal() -> None:
     found = audited(PROTOCOL, lists_of(PROTOCOL, 50, 1, 1.0))
-    assert found.without_reference is not None and found.without_reference > found.value
+    assert found.value is not None and found.without_reference is not None
+    assert found.without_reference > found.value
 
 
 def test_nothing_is_said_of_the_reference_where_the_protocol_removes_it(tmp_path: Path) -> None:
@@ -89,12 +91,102 @@ def test_nothing_is_said_of_the_reference_where_the_protocol_removes_it(tmp_path
     assert found.reference_in_top is None and found.without_reference is None
 
 
+def test_a_reference_that_no_query_ranks_is_said_to_be_no_candidate() -> None:
+    assert PROTOCOL.gallery is not None
+    query = PROTOCOL.queries[0]
+    ids = tuple(name for name in PROTOCOL.gallery.ids if name != query.reference.id)
+    one = dataclasses.replace(PROTOCOL.first(1), gallery=Gallery(ids))
+    found = audited(one, {query.id: ids[:60]})
+    assert (found.reference, found.reference_in_top, found.without_reference) == ("no candidate", None, None)
+    assert "not a candidate of any query" in [finding.figure for finding in findings(found)]
+
+
+def test_hidden_ground_truths_leave_what_lists_do_with_the_reference() -> None:
+    hidden = dataclasses.replace(PROTOCOL, labels=None)
+    lists = lists_of(PROTOCOL, 50, 4, 0.5)
+    known, found = audited(PROTOCOL, lists), audited(hidden, lists)
+    assert found.reference_in_top == known.reference_in_top
+    assert (found.label, found.value, found.without_reference, found.bounds) == (None, None, None, None)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), k=st.sampled_from([1, 5]))
+def test_a_second_labelling_bounds_how_many_queries_have_a_hit(seed: int, k: int) -> None:
+    assert PROTOCOL.labels is not None and PROTOCOL.gallery is not None
+    generator = np.random.default_rng(seed)
+    measured = dataclasses.replace(PROTOCOL, measures=(Measure("Recall", k),))
+    more = tuple(
+        (*relevant, *generator.choice(PROTOCOL.gallery.ids, size=3), query.reference.id)
+        for query, relevant in zip(PROTOCOL.queries, PROTOCOL.labels.relevant, strict=True)
+    )
+    relabelling = dataclasses.replace(PROTOCOL, id="toy/more", labels=Labels(more)).only(range(5, 30))
+    lists = lists_of(PROTOCOL, 50, seed, 0.3)
+    ranking = answer_of_lists(RankedLists("lists", lists), measured).ranking
+    assert ranking is not None
+    found = bounds_of_relabelling(ranking, measured, relabelling)
+    low, high = [], []
+    for place in range(5, 30):
+        query, top = PROTOCOL.queries[place], lists[PROTOCOL.queries[place].id][:k]
+        low.append(any(name in PROTOCOL.labels.relevant[place] for name in top))
+        high.append(any(name in more[place] and name != query.reference.id for name in top))
+    assert (found.by, found.queries, found.k) == (relabelling.name, 25, k)
+    assert (found.low, found.high) == pytest.approx((100 * np.mean(low), 100 * np.mean(high)))
+
+
+def test_several_ground_truths_bound_a_hit_by_the_first_and_by_all() -> None:
+    assert PROTOCOL.labels is not None
+    lists = lists_of(PROTOCOL, 50, 6, 0.0)
+    bounds = audited(PROTOCOL, lists).bounds
+    assert bounds is not None
+    tops = [
+        (lists[query.id][:5], relevant)
+        for query, relevant in zip(PROTOCOL.queries, PROTOCOL.labels.relevant, strict=True)
+    ]
+    assert bounds.low == pytest.approx(100 * np.mean([relevant[0] in top for top, relevant in tops]))
+    assert bounds.high == pytest.approx(
+        100 * np.mean([any(name in top for name in relevant) for top, relevant in tops])
+    )
+
+
+def test_a_labelling_of_other_queries_is_refused() -> None:
+    lists = RankedLists("lists", lists_of(PROTOCOL, 50, 6, 0.0))
+    renamed = tuple(dataclasses.replace(query, id=f"other {query.id}") for query in PROTOCOL.queries)
+    with pytest.raises(UsageError, match="they have no query in common"):
+        audit_lists("lists", lists, PROTOCOL, relabelling=dataclasses.replace(PROTOCOL, queries=renamed))
+    turned = tuple(
+        dataclasses.replace(query, reference=other.reference)
+        for query, other in zip(PROTOCOL.queries, PROTOCOL.queries[::-1], strict=True)
+    )
+    with pytest.raises(UsageError, match="starts from"):
+        audit_lists("lists", lists, PROTOCOL, relabelling=dataclasses.replace(PROTOCOL, queries=turned))
+    with pytest.raises(UsageError, match="its ground truths are not available"):
+        audit_lists("lists", lists, PROTOCOL, relabelling=dataclasses.replace(PROTOCOL, labels=None))
+
+
+def test_near_duplicates_are_what_image_only_scores_high_and_is_neither_reference_nor_truth(tmp_path: Path) -> None:
+    assert PROTOCOL.labels is not None and PROTOCOL.gallery is not None
+    image = load_ranking(keep_run(PROTOCOL, tmp_path, "image-only", skill=0.5, seed=1), PROTOCOL)
+    run = load_ranking(keep_run(PROTOCOL, tmp_path, "a-method", skill=2.0, seed=3), PROTOCOL)
+    threshold = float(np.median(image.scores_QK[:, :20]))
+    in_gallery, in_top = [], []
+    for place, (query, relevant) in enumerate(zip(PROTOCOL.queries, PROTOCOL.labels.relevant, strict=True)):
+        scored = zip(image.top_QK[place].tolist(), image.scores_QK[place].tolist(), strict=True)
+        near = {PROTOCOL.gallery.ids[at] for at, score in scored if score >= threshold}
+        near -= {query.reference.id, *relevant}
+        in_gallery.append(bool(near))
+        in_top.append(any(PROTOCOL.gallery.ids[at] in near for at in run.top_QK[place, :10]))
+    found = near_copies(run, image, PROTOCOL, threshold)
+    assert (found.in_gallery, found.in_top) == pytest.approx((100 * np.mean(in_gallery), 100 * np.mean(in_top)))
+    assert 0 < found.in_top < found.in_gallery
+
+
 def test_a_run_over_pools_is_audited_by_its_macro_mean(tmp_path: Path) -> None:
     protocol = fashioniq_like()
     run = keep_run(protocol, tmp_path, "a-method", skill=1.0)
     found = audit_run("run", run, protocol)
     assert found.value == pytest.approx(run.result.metrics[0].value)
-    assert found.without_reference is not None and found.without_reference >= found.value
+    assert found.value is not None and found.without_reference is not None
+    assert found.without_reference >= found.value
 
 
 def test_a_ground_truth_that_is_the_reference_stays() -> None:
@@ -103,7 +195,7 @@ def test_a_ground_truth_that_is_the_reference_stays() -> None:
     protocol = dataclasses.replace(PROTOCOL, labels=dataclasses.replace(PROTOCOL.labels, relevant=truths))
     found = audited(protocol, lists_of(protocol, 50, 2, 1.0))
     assert found.without_reference == pytest.approx(found.value)
-    assert found.value > 0
+    assert found.value
 
 
 def test_copies_of_the_reference_are_found_by_their_content() -> None:

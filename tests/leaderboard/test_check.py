@@ -131,6 +131,19 @@ IDS = np.array([str(number) for number in range(60)])
             {"shown_SK": np.zeros((SHOWN_QUERIES + 1, SHOWN_ITEMS), dtype=np.int64)},
             "the items to show are not those of a few queries",
         ),
+        (
+            {"reference_places_Q": np.ones(60, dtype=np.int64), "list_depth": np.array(50)},
+            "it says where references stand in lists, and the protocol removes them",
+        ),
+        (
+            {"reference_places_Q": np.ones(59, dtype=np.int64), "list_depth": np.array(50)},
+            "not one place of the reference for each query",
+        ),
+        (
+            {"reference_places_Q": np.full(60, 51), "list_depth": np.array(50)},
+            "the place of a reference is not one in a list",
+        ),
+        ({"list_depth": np.array(50)}, "does not fit together: 'reference_places_Q'"),
         ({"extra": np.ones(3)}, "nobody knows an array called 'extra'"),
     ],
 )

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from cirbench.comparison.audit import NO_CANDIDATE, ReferencePlaces
 from cirbench.errors import CorruptFile
+from cirbench.leaderboard.check import shown_as_ranked
 from cirbench.leaderboard.evidence import MOST_STORED, pack, read_evidence, spread
 from cirbench.metrics.table import Measure
 from cirbench.protocol import Labels
+from cirbench.ranking.task import UNRANKED
 from cirbench.support.arrays import read_archive
 from tests.leaderboard.runs import run_of
 from tests.toy_protocols import circo_like, cirr_like, fashioniq_like, genecis_like
@@ -57,6 +60,39 @@ def test_the_numbers_of_a_run_follow_from_its_evidence(protocol: EvaluationProto
     assert evidence.belongs_to(protocol.fields)
     for measured in evidence.measured(labels):
         np.testing.assert_array_equal(measured.values_Q, run.values[measured.label])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_the_place_of_each_reference_is_kept_where_references_are_ranked(
+    protocol: EvaluationProtocol, tmp_path: Path
+) -> None:
+    run = run_of(tmp_path / "run", protocol, seed=3, skill=0.7)
+    arrays = read_archive(run.folder / "per_query.npz")
+    (tmp_path / "ranks.npz").write_bytes(pack(arrays, protocol))
+    found = read_evidence(tmp_path / "ranks.npz").references
+    assert protocol.gallery is not None
+    if protocol.exclude_reference:
+        assert found is None
+        return
+    assert found is not None and found.depth == 50
+    pools = protocol.pools or (protocol.gallery.ids,)
+    for place, query in enumerate(protocol.queries):
+        top = [protocol.gallery.ids[at] for at in arrays["top_QK"][place] if at >= 0]
+        pool = pools[protocol.pool_of_query[place] if protocol.pool_of_query else 0]
+        expected = top.index(query.reference.id) + 1 if query.reference.id in top else UNRANKED
+        assert found.places_Q[place] == (expected if query.reference.id in pool else NO_CANDIDATE)
+
+
+def test_a_reference_that_the_shown_items_hold_elsewhere_is_noticed(tmp_path: Path) -> None:
+    protocol = circo_like(40, 120)
+    arrays = read_archive(run_of(tmp_path / "run", protocol).folder / "per_query.npz")
+    (tmp_path / "ranks.npz").write_bytes(pack(arrays, protocol))
+    evidence = read_evidence(tmp_path / "ranks.npz")
+    assert evidence.references is not None
+    assert [*shown_as_ranked(evidence, protocol)] == []
+    hidden = ReferencePlaces(np.full(40, UNRANKED), 50)
+    (told,) = shown_as_ranked(dataclasses.replace(evidence, references=hidden), protocol)
+    assert told == "a reference stands at another place than the items to show say"
 
 
 def test_a_slice_that_is_left_out_is_missed(tmp_path: Path) -> None:
