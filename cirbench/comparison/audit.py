@@ -18,7 +18,7 @@ import numpy as np
 
 from cirbench.comparison.baselines import baselines_beside, diagnose, same_ground, unimodal_of
 from cirbench.errors import MissingData, UsageError, quoted
-from cirbench.methods.registry import unimodal_baselines
+from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics.measure import measure
 from cirbench.metrics.table import NO_CUTOFF
 from cirbench.protocol import Gallery
