@@ -35,7 +35,12 @@ def check_backbone(backbone: Backbone) -> list[Finding]:
 
     def prepared() -> str | None:
         found, wanted = tuple(pixels().shape[1:]), (3, backbone.image_size, backbone.image_size)
-        return None if found == wanted else f"{found} instead of {wanted}"
+        if found != wanted:
+            return f"{found} instead of {wanted}"
+        preprocessing = backbone.preprocessing
+        declared = torch.stack([torch.from_numpy(preprocessing.levels(image)) for image in images])
+        same = torch.equal(pixels().cpu(), preprocessing.normalize(declared))
+        return None if same else "`preprocess` and `preprocessing` differ; features are computed by the latter"
 
     def tokens() -> Any:
         return backbone.tokenize(list(TEXTS)).to(backbone.device)

@@ -64,7 +64,8 @@ class Backbone(Protocol):
         context_length: L, the most tokens a text may have, start and end included.
         model: The torch module, for training.
         device: Where it runs.
-        preprocessing: Makes a decoded image into (3, S, S) float32; imports no torch, so that it can run anywhere.
+        preprocessing: Makes a decoded image into grey levels, (3, S, S) uint8, without importing torch, so that it can
+            run anywhere; and these, on any device, into what the image tower reads. Encoding and training use it.
     """
 
     identity: BackboneIdentity
@@ -76,7 +77,7 @@ class Backbone(Protocol):
     preprocessing: Preprocessing
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Turn a decoded image into what the image tower reads, (3, S, S) float32 on the CPU."""
+        """Turn a decoded image into what the image tower reads, (3, S, S) float32 on the CPU, by `preprocessing`."""
         ...
 
     def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:

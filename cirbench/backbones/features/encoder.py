@@ -30,6 +30,7 @@ from cirbench.backbones.interface import JointBackbone
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.support.console import silent
+from cirbench.support.device import Arriving, host_levels, send
 from cirbench.support.distributed import DistributedContext, barrier, broadcast_object, get_context
 
 if TYPE_CHECKING:
@@ -276,13 +277,11 @@ class Encoder:
             MissingData: An image is absent or cannot be decoded.
             CirbenchError: One batch does not fit into the device's memory.
         """
-        import torch
-
         tokens_NL = self.backbone.tokenize(texts)
         self.count_truncated(texts)
 
         def compute(rows: Batch) -> torch.Tensor:
-            return tower(tokens_NL[rows], torch.stack([self._pixels(items[row].image) for row in rows]))
+            return tower(tokens_NL[rows], self.pixels([items[row].image for row in rows]))
 
         with self._progress("Encoding images with texts", len(texts)) as advance:
             return self.rowwise(compute, self.backbone.token_lengths(tokens_NL), advance)
@@ -305,11 +304,11 @@ class Encoder:
             CirbenchError: One batch does not fit into the device's memory.
         """
 
-        def forward(batch: Batch) -> NDArray[np.float32]:
+        def forward(batch: Batch) -> Arriving:
             import torch
 
             with torch.inference_mode():
-                return compute(np.resize(batch, self.batch_size))[: len(batch)].cpu().numpy()
+                return Arriving(compute(np.resize(batch, self.batch_size))[: len(batch)])
 
         return self._in_batches(
             lambda batches: _one_thread_each(forward, batches) if self._on_cpu else map(forward, batches),
@@ -381,35 +380,51 @@ class Encoder:
         one_shape = np.zeros(len(sources), dtype=np.int64)
         return self._in_batches(lambda batches: self._image_passes(sources, batches), one_shape, advance)
 
-    def _image_passes(self, sources: Sequence[ImageSource], batches: Sequence[Batch]) -> Iterator[NDArray[np.float32]]:
+    def _image_passes(self, sources: Sequence[ImageSource], batches: Sequence[Batch]) -> Iterator[Arriving]:
         """Decode and encode images: on a CPU a batch in each thread; for a GPU, which must not wait, decoded ahead."""
         if self._on_cpu:
-            yield from _one_thread_each(lambda batch: self._forward(self._pixels(sources[n]) for n in batch), batches)
+            yield from _one_thread_each(lambda batch: self._forward(self._levels(sources[n]) for n in batch), batches)
             return
         ordered = [sources[n] for batch in batches for n in batch]
         workers = min(16, os.cpu_count() or 1)
-        with contextlib.closing(_ahead(self._pixels, ordered, workers, 2 * self.batch_size)) as decoded:
+        with contextlib.closing(_ahead(self._levels, ordered, workers, 2 * self.batch_size)) as decoded:
             for batch in batches:
                 yield self._forward(itertools.islice(decoded, len(batch)))
 
-    def _pixels(self, source: ImageSource) -> torch.Tensor:
-        return self.backbone.preprocess(source.open())
+    def _levels(self, source: ImageSource) -> NDArray[np.uint8]:
+        return self.backbone.preprocessing.levels(source.open())
 
-    def _forward(self, pixels: Iterable[torch.Tensor]) -> NDArray[np.float32]:
+    def _forward(self, images: Iterable[NDArray[np.uint8]]) -> Arriving:
         """Encode at most `batch_size` images in a batch that is filled up with blank ones."""
         import torch
 
-        size, count = self.backbone.image_size, 0
-        batch_B3SS = torch.zeros((self.batch_size, 3, size, size))
-        for image_3SS in pixels:
-            batch_B3SS[count] = image_3SS
-            count += 1
+        pixels_B3SS, count = self._on_device(images, self.batch_size)
         with torch.inference_mode():
-            return self.backbone.encode_images(batch_B3SS)[:count].cpu().numpy()
+            return Arriving(self.backbone.encode_images(pixels_B3SS)[:count])
+
+    def pixels(self, images: Sequence[ImageSource]) -> torch.Tensor:
+        """Preprocess images, (N, 3, S, S), on the backbone's device.
+
+        Raises:
+            MissingData: An image is absent or cannot be decoded.
+        """
+        return self._on_device(map(self._levels, images), len(images))[0]
+
+    def _on_device(self, images: Iterable[NDArray[np.uint8]], rows: int) -> tuple[torch.Tensor, int]:
+        """Send images to the device, and normalise them there; say how many there were."""
+        import torch
+
+        device, preprocessing = self.backbone.device, self.backbone.preprocessing
+        size, count = preprocessing.size, 0
+        levels_B3SS = host_levels((rows, 3, size, size), device)
+        for levels_3SS in images:
+            levels_B3SS[count] = torch.from_numpy(levels_3SS)
+            count += 1
+        return preprocessing.normalize(send(levels_B3SS, device)), count
 
     def _in_batches(
         self,
-        passes: Callable[[Sequence[Batch]], Iterable[NDArray[np.float32]]],
+        passes: Callable[[Sequence[Batch]], Iterable[Arriving]],
         shapes_N: NDArray[np.int64],
         advance: Advance,
     ) -> NDArray[np.float32]:
@@ -426,9 +441,9 @@ class Encoder:
             batches = _batches(shapes_N, self.batch_size)
             rows: list[NDArray[np.float32]] = []
             try:
-                for computed in passes(batches):
-                    rows.append(computed)
-                    advance(len(computed))
+                for computed in _one_behind(passes(batches)):
+                    rows.append(computed.read().numpy())
+                    advance(len(rows[-1]))
                 return np.concatenate(rows)[np.argsort(np.concatenate(batches))]
             except torch.OutOfMemoryError as error:
                 if self._asked_batch_size != "auto" or self.batch_size == 1:
@@ -565,6 +580,15 @@ def _seconds(encode: Callable[[S], torch.Tensor], given: S) -> float:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _one_behind(items: Iterable[T]) -> Iterator[T]:
+    """Give out each item once the next one is under way."""
+    before: list[T] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
 
 
 def _one_thread_each(work: Callable[[S], T], batches: Sequence[S]) -> Iterator[T]:

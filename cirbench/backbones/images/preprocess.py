@@ -31,6 +31,7 @@ from PIL import Image, ImageOps
 from cirbench.errors import UnknownName, UsageError, quoted
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 
@@ -141,17 +142,28 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """Preprocess a decoded image into (3, S, S) float32."""
+        import torch
+
+        return self.normalize(torch.from_numpy(self.levels(image))).numpy()
+
+    def levels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Make a decoded image square, (3, S, S) uint8, which is a quarter of the bytes; imports no torch."""
         if self.rgb_first:
             image = upright_rgb(image)
         if self.ratio is not None:
             image = pad_towards(image, self.ratio)
         resized = self._scaled(image)
         fast = self.fast and _agrees(image.size, resized)
-        grey_SS3 = self._fast_square(image, resized) if fast else self._square(image, resized)
-        pixels_3SS = np.empty((3, self.size, self.size), dtype=np.float32)
-        for channel, values in enumerate(_lookup(self.mean, self.std)):
-            np.take(values, grey_SS3[..., channel], out=pixels_3SS[channel], mode="clip")
-        return pixels_3SS
+        levels_SS3 = self._fast_square(image, resized) if fast else self._square(image, resized)
+        return np.ascontiguousarray(levels_SS3.transpose(2, 0, 1))
+
+    def normalize(self, levels_X3SS: torch.Tensor) -> torch.Tensor:
+        """Turn grey levels into what the image tower reads, (..., 3, S, S) float32, wherever they are.
+
+        By a table of the 256 levels of each channel, so that no device can round otherwise than another.
+        """
+        table_Y, first_311 = _table(self.mean, self.std, levels_X3SS.device)
+        return table_Y.index_select(0, (levels_X3SS + first_311).flatten()).view(levels_X3SS.shape)
 
     def _square(self, image: Image.Image, resized: tuple[int, int]) -> NDArray[np.uint8]:
         if image.size != resized:
@@ -224,12 +236,18 @@ def _centred(length: int, size: int) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _lookup(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    """The normalised value of each grey level, (3, 256): the arithmetic of ToTensor and Normalize, done once."""
+def _table(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The normalised value of each grey level, (3 * 256,), and where each channel begins, (3, 1, 1).
+
+    The arithmetic is that of ToTensor and Normalize, done once, on a CPU.
+    """
+    import torch
+
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    return np.stack(
-        [(levels - np.float32(centre)) / np.float32(spread) for centre, spread in zip(mean, std, strict=True)]
-    )
+    values = [(levels - np.float32(centre)) / np.float32(spread) for centre, spread in zip(mean, std, strict=True)]
+    with torch.inference_mode(False):  # it serves trainings too
+        first_311 = 256 * torch.arange(3, dtype=torch.int32, device=device).view(3, 1, 1)
+        return torch.from_numpy(np.concatenate(values)).to(device), first_311
 
 
 def _whole(number: str, declaration: str) -> int:

@@ -24,6 +24,7 @@ import numpy as np
 
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.protocol import Triplet
+from cirbench.support.device import send
 from cirbench.training.data import triplets
 from cirbench.training.data.source import OPENED
 from cirbench.training.interface import Batch, TripletImageTraining
@@ -68,32 +69,32 @@ class Decoder:
         """How many images a sample has, I."""
         return 1 if self.view is None else 2 + self.view.negatives
 
-    def __call__(self, sample: Sample, draw: Draw, pixels_I3SS: NDArray[np.float32]) -> Outcome:
+    def __call__(self, sample: Sample, draw: Draw, levels_I3SS: NDArray[np.uint8]) -> Outcome:
         """Write the pixels of a sample, and return its caption or drawn triplet, or why the sample cannot be used.
 
         Without images or without captions the pixels are left alone or the caption is empty.
         """
         try:
             if isinstance(sample, Triplet):
-                return self._triplet(sample, draw, pixels_I3SS)
+                return self._triplet(sample, draw, levels_I3SS)
             caption = sample.caption if "caption" in OPENED[self.kind] else ""
             if caption is None or ("caption" in OPENED[self.kind] and not caption.strip()):
                 return MissingData("it has no caption.")
             if "image" in OPENED[self.kind]:
                 if sample.image is None:
                     return MissingData("it has no image.")
-                pixels_I3SS[0] = self.preprocessing(sample.image.open())
+                levels_I3SS[0] = self.preprocessing.levels(sample.image.open())
         except MissingData as error:
             return error
         return caption
 
-    def _triplet(self, triplet: Triplet, draw: Draw, pixels_I3SS: NDArray[np.float32]) -> Triplet:
+    def _triplet(self, triplet: Triplet, draw: Draw, levels_I3SS: NDArray[np.uint8]) -> Triplet:
         assert self.view is not None
         generator = np.random.default_rng(draw)
         drawn = triplets.draw(triplet, self.view, generator)
         if isinstance(self.view, TripletImageTraining):
             for place, image in enumerate(triplets.open_images(drawn, self.view, generator)):
-                pixels_I3SS[place] = self.preprocessing(image)
+                levels_I3SS[place] = self.preprocessing.levels(image)
         return drawn
 
 
@@ -120,10 +121,10 @@ class Workers:
         spawn = multiprocessing.get_context("spawn")
         _start_resource_tracker()
         shape = (AHEAD * shape[0], *shape[1:])
-        memory = spawn.RawArray(ctypes.c_float, int(np.prod(shape)))
+        memory = spawn.RawArray(ctypes.c_uint8, int(np.prod(shape)))
         self._count = count
         self._rows = shape[0] // AHEAD
-        self._pixels_RI3SS = _as_array(memory, shape)
+        self._levels_RI3SS = _as_array(memory, shape)
         self._begun = 0
         self._pool = ProcessPoolExecutor(count, spawn, initializer=_start, initargs=(decoder, memory, shape))
 
@@ -142,7 +143,7 @@ class Workers:
         bounds = np.linspace(0, len(samples), self._count + 1).astype(int)
         parts = [(int(start), int(stop)) for start, stop in itertools.pairwise(bounds) if start < stop]
         waiting = [self._pool.submit(_decode, first + start, samples[start:stop]) for start, stop in parts]
-        return Begun(self._pixels_RI3SS[first : first + len(samples)], waiting)
+        return Begun(self._levels_RI3SS[first : first + len(samples)], waiting)
 
 
 def _start_resource_tracker() -> None:
@@ -157,11 +158,11 @@ def _start_resource_tracker() -> None:
 class Begun:
     """A batch on its way."""
 
-    def __init__(self, pixels_BI3SS: NDArray[np.float32], waiting: list[Future[list[Outcome]]]) -> None:
-        self._pixels_BI3SS = pixels_BI3SS
+    def __init__(self, levels_BI3SS: NDArray[np.uint8], waiting: list[Future[list[Outcome]]]) -> None:
+        self._levels_BI3SS = levels_BI3SS
         self._waiting = waiting
 
-    def finish(self) -> tuple[NDArray[np.float32], list[Outcome]]:
+    def finish(self) -> tuple[NDArray[np.uint8], list[Outcome]]:
         """Wait for the pixels, (B, I, 3, S, S), and what the decoder says of each sample.
 
         Raises:
@@ -174,11 +175,11 @@ class Begun:
                 "A decoding process died; most likely the memory did not suffice.",
                 hint="Run again with fewer of them: --workers 1, or --workers 0 for none.",
             ) from error
-        return self._pixels_BI3SS.copy(), outcomes
+        return self._levels_BI3SS.copy(), outcomes
 
 
 _decoder: Decoder
-_pixels_RI3SS: NDArray[np.float32]
+_levels_RI3SS: NDArray[np.uint8]
 
 
 _GRACE = 20.0
@@ -187,13 +188,13 @@ _GRACE = 20.0
 
 def _start(decoder: Decoder, memory: Any, shape: tuple[int, ...]) -> None:
     """Make a new process ready, and end it with the process that started it, even where that one is killed."""
-    global _decoder, _pixels_RI3SS
+    global _decoder, _levels_RI3SS
     # These reach every process of a terminal or job, and the parent decides. The pool sends SIGTERM where one has died.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: threading.Timer(_GRACE, os._exit, (1,)).start())
     threading.Thread(target=_follow_parent, daemon=True).start()
-    _decoder, _pixels_RI3SS = decoder, _as_array(memory, shape)
+    _decoder, _levels_RI3SS = decoder, _as_array(memory, shape)
 
 
 def _follow_parent() -> None:
@@ -204,11 +205,11 @@ def _follow_parent() -> None:
 
 
 def _decode(first: int, samples: Sequence[tuple[Sample, Draw]]) -> list[Outcome]:
-    return [_decoder(sample, draw, _pixels_RI3SS[first + row]) for row, (sample, draw) in enumerate(samples)]
+    return [_decoder(sample, draw, _levels_RI3SS[first + row]) for row, (sample, draw) in enumerate(samples)]
 
 
-def _as_array(memory: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    return np.frombuffer(memory, dtype=np.float32).reshape(shape)
+def _as_array(memory: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.frombuffer(memory, dtype=np.uint8).reshape(shape)
 
 
 _TARGETS = 1
@@ -340,12 +341,12 @@ class Batches:
         chosen = self._chosen(step, micro_batch)
         shape = (self._count, *self._shape)
         # Where no images are opened, no memory for any: a batch may hold thousands of samples.
-        pixels_BI3SS = np.empty(shape, np.float32) if self._opens_images else np.broadcast_to(np.float32(0), shape)
+        levels_BI3SS = np.empty(shape, np.uint8) if self._opens_images else np.broadcast_to(np.uint8(0), shape)
         outcomes = [
-            self._decoder(*each, pixels_I3SS)
-            for each, pixels_I3SS in zip(self._samples(chosen), pixels_BI3SS, strict=True)
+            self._decoder(*each, levels_I3SS)
+            for each, levels_I3SS in zip(self._samples(chosen), levels_BI3SS, strict=True)
         ]
-        return self._whole(chosen, pixels_BI3SS, outcomes)
+        return self._whole(chosen, levels_BI3SS, outcomes)
 
     @contextlib.contextmanager
     def stream(self, start: int, stop: int, *, workers: int = 0) -> Iterator[Iterator[Batch]]:
@@ -374,9 +375,9 @@ class Batches:
         )
         while begun:
             chosen, batch = begun.popleft()
-            pixels_BI3SS, outcomes = batch.finish()
+            levels_BI3SS, outcomes = batch.finish()
             begun.extend((after, pool.begin(self._samples(after))) for after in itertools.islice(parts, 1))
-            yield self._whole(chosen, pixels_BI3SS, outcomes)
+            yield self._whole(chosen, levels_BI3SS, outcomes)
 
     @property
     def _decoder(self) -> Decoder:
@@ -405,7 +406,7 @@ class Batches:
             (self.source.samples[int(position)], chosen.draw(row)) for row, position in enumerate(chosen.positions_B)
         ]
 
-    def _whole(self, chosen: Chosen, pixels_BI3SS: NDArray[np.float32], outcomes: Sequence[Outcome]) -> Batch:
+    def _whole(self, chosen: Chosen, levels_BI3SS: NDArray[np.uint8], outcomes: Sequence[Outcome]) -> Batch:
         """A batch of what was decoded, once every sample that cannot be used has been replaced."""
         import torch
 
@@ -417,13 +418,13 @@ class Batches:
                 positions_B[row] = (positions_B[row] + 1) % len(self.source.samples)
                 sample = self.source.samples[int(positions_B[row])]
                 outcome = self._known_flaw(positions_B[row]) or self._decoder(
-                    sample, chosen.draw(row), pixels_BI3SS[row]
+                    sample, chosen.draw(row), levels_BI3SS[row]
                 )
             usable.append(outcome)
         drawn = tuple(outcome for outcome in usable if isinstance(outcome, Triplet))
         captions = tuple(outcome.captions[0] if isinstance(outcome, Triplet) else outcome for outcome in usable)
-        shown = pixels_BI3SS if self._opens_images else np.empty((0, *self._shape), np.float32)
-        images = torch.from_numpy(shown).to(self.backbone.device)
+        shown = levels_BI3SS if self._opens_images else np.empty((0, *self._shape), np.uint8)
+        images = self.backbone.preprocessing.normalize(send(torch.from_numpy(shown), self.backbone.device))
         return Batch(
             pixels_B3SS=images[:, 0].contiguous(),
             captions=captions if "caption" in OPENED[self.kind] else (),

@@ -69,8 +69,7 @@ class Regions:
 
         def make(missing: list[str], advance: Advance) -> NDArray[np.float32]:
             def compute(batch: Batch) -> torch.Tensor:
-                pixels = torch.stack([backbone.preprocess(image_of[missing[place]].open()) for place in batch])
-                return self._encode(backbone, pixels)
+                return self._encode(backbone, self.encoder.pixels([image_of[missing[place]] for place in batch]))
 
             with _giving_patches(self.visual):
                 return self.encoder.rowwise(compute, np.zeros(len(missing), dtype=np.int64), advance)

@@ -47,6 +47,30 @@ def test_clip_is_open_clips_own_transform_bit_for_bit(size: tuple[int, int], mod
     assert torch.equal(torch.from_numpy(Preprocessing(size=side)(image)), theirs)
 
 
+@settings(max_examples=20)
+@given(size=sizes, mode=st.sampled_from(MODES))
+def test_levels_travel_as_bytes_and_are_normalised_later_to_the_same_bits(size: tuple[int, int], mode: str) -> None:
+    image, preprocessing = picture(size[0], size[1], mode), Preprocessing(size=32)
+    levels = preprocessing.levels(image)
+    assert levels.dtype == np.dtype(np.uint8)
+    assert levels.shape == (3, 32, 32)
+    batch = torch.from_numpy(np.stack([levels] * 2))[:, None]
+    normalised = preprocessing.normalize(batch)
+    theirs = image_transform(32, is_train=False)(image)
+    assert torch.equal(normalised, theirs.expand(2, 1, 3, 32, 32))
+
+
+def test_every_level_of_every_channel_is_what_open_clip_makes_of_it() -> None:
+    levels = np.arange(256, dtype=np.uint8).repeat(4).reshape(32, 32)
+    image = Image.fromarray(np.stack([levels, levels[::-1], levels.T], axis=-1))
+    preprocessing = Preprocessing(size=32)
+    with torch.inference_mode():  # whose table serves trainings too
+        first = preprocessing.normalize(torch.from_numpy(preprocessing.levels(image)))
+    assert torch.equal(first, image_transform(32, is_train=False)(image))
+    later = preprocessing.normalize(torch.from_numpy(preprocessing.levels(image))) * torch.ones(1, requires_grad=True)
+    torch.autograd.backward(later.sum())
+
+
 @settings(max_examples=30)
 @given(size=sizes, mode=st.sampled_from(MODES), interpolation=st.sampled_from(["bicubic", "bilinear"]))
 def test_squash_is_open_clips_own_transform_bit_for_bit(size: tuple[int, int], mode: str, interpolation: str) -> None:
