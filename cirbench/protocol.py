@@ -16,7 +16,7 @@ from typing import Protocol as Interface
 
 from cirbench.errors import MissingData
 from cirbench.metrics.table import NO_CUTOFF
-from cirbench.support.files import digest
+from cirbench.support.files import digest, digest_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,7 +131,7 @@ class Labels:
     @property
     def digest(self) -> str:
         """Sha256 over the ground truths and, where there are any, their soft labels."""
-        return digest(self.relevant if self.gains is None else [self.relevant, self.gains])
+        return digest_of_rows(self.relevant) if self.gains is None else digest([self.relevant, self.gains])
 
     def only(self, places: Sequence[int]) -> Labels:
         """Return the labels of the queries at ``places``."""

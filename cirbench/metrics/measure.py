@@ -12,7 +12,7 @@ from cirbench.metrics.table import METRICS
 from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -159,8 +159,11 @@ def ceilings(protocol: EvaluationProtocol) -> tuple[Measurement, ...]:
     return measure(_Perfect(Ragged.of(list(_perfect_ranks(protocol)), np.int64), groups), protocol)
 
 
-def _perfect_ranks(protocol: EvaluationProtocol) -> Iterator[list[int]]:
+def _perfect_ranks(protocol: EvaluationProtocol) -> Iterator[Sequence[int]]:
     assert protocol.labels is not None
+    if protocol.labels.gains is None and not protocol.exclude_reference:
+        yield from (range(1, 1 + len(relevant)) for relevant in protocol.labels.relevant)
+        return
     gains = protocol.labels.gains or [(1.0,) * len(row) for row in protocol.labels.relevant]
     for query, relevant, row in zip(protocol.queries, protocol.labels.relevant, gains, strict=True):
         excluded = query.reference.id if protocol.exclude_reference else None

@@ -27,7 +27,7 @@ from cirbench.errors import CirbenchError, CorruptFile, MissingData
 from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -203,8 +203,21 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 def digest(value: Any) -> str:
     """Return the sha256 of ``value`` as canonical JSON: sorted keys, no spaces, UTF-8."""
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def digest_of_rows(rows: Sequence[Any]) -> str:
+    """Return the `digest` of a list; only one row of it is held as JSON at a time."""
+    hasher = hashlib.sha256(b"[")
+    for nth, row in enumerate(rows):
+        hasher.update(b"," * (nth > 0) + _canonical(row))
+    hasher.update(b"]")
+    return hasher.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return text.encode()
 
 
 def sha256_of_file(path: Path) -> str:
