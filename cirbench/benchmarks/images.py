@@ -46,9 +46,10 @@ def find_images(names: Iterable[str], roots: Sequence[Path]) -> dict[str, Path]:
     """Find the file of each image by its name, by one walk over ``roots``.
 
     A name is an id (``"dev-244-0-img0"``) or the end of a path without suffix (``"n04086273/toy_3"``), which must match
-    to its last folder. A whole number also matches COCO's zero-padded names. Links to folders are followed. Where
-    several files match, the choice is the same on every machine: the earlier root, then the earlier of
-    `image_suffixes`, then the shallower path, then the first by name.
+    to its last folder. A whole number also matches COCO's zero-padded names, and a blank in a path an underscore or
+    nothing, as scripts rename it, if only one name fits so. Links to folders are followed. Where several files match,
+    the choice is the same on every machine: the exact name, the earlier root, then the earlier of `image_suffixes`,
+    then the shallower path, then the first by name.
 
     Returns:
         The path of each name that was found, in the order of ``names``.
@@ -59,17 +60,21 @@ def find_images(names: Iterable[str], roots: Sequence[Path]) -> dict[str, Path]:
     for name in names:
         for stem in _stems(nfc(name)):
             wanted.setdefault(stem, []).append(name)
-    best: dict[str, tuple[int, int, int, str]] = {}
+    joined = _Joined(names)
+    best: dict[str, tuple[bool, int, int, int, str]] = {}
     for nth, root in enumerate(roots):
         for folder, file in files_below(root):
             stem, dot, suffix = file.rpartition(".")
             place = order_of.get(f"{dot}{suffix.lower()}")
-            if place is None or (stem := nfc(stem)) not in wanted:
+            if place is None:
                 continue
             path = f"{folder}{os.sep}{file}"
-            order = (nth, place, path.count(os.sep), path)
-            for name in wanted[stem]:
-                if _lies_in(nfc(folder), nfc(name)) and (name not in best or order < best[name]):
+            fitting = [name for name in wanted.get(nfc(stem), ()) if _lies_in(nfc(folder), nfc(name))]
+            if renamed := not fitting and " " in path:
+                fitting = joined.fitting(folder, stem)
+            for name in fitting:
+                order = (renamed, nth, place, path.count(os.sep), path)
+                if name not in best or order < best[name]:
                     best[name] = order
     return {name: Path(best[name][-1]) for name in names if name in best}
 
@@ -200,6 +205,30 @@ def require_files(images: Iterable[ImageSource]) -> None:
         part = dataclasses.replace(files, names=tuple(names[key]))
         if part.missing:
             raise part.incomplete()
+
+
+class _Joined:
+    """Names without blanks and underscores, for paths with blanks; the table is made when the first one is met."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def fitting(self, folder: str, stem: str) -> list[str]:
+        """Return the one name that a path fits, or none."""
+        below = _join(folder)
+        names = [name for name in self._of_stem.get(_join(stem), ()) if _lies_in(below, _join(name))]
+        return names if len(names) == 1 else []
+
+    @cached_property
+    def _of_stem(self) -> dict[str, list[str]]:
+        of_stem: dict[str, list[str]] = {}
+        for name in self._names:
+            of_stem.setdefault(_join(name).rpartition("/")[2], []).append(name)
+        return of_stem
+
+
+def _join(path: str) -> str:
+    return nfc(path).replace(" ", "").replace("_", "")
 
 
 def _stems(name: str) -> tuple[str, ...]:
