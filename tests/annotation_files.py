@@ -7,9 +7,10 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.benchmarks import cirr, coco_composition, fashioniq, genecis, icir, imagenet_r, relabelled
+from cirbench.benchmarks import cirr, coco_composition, fashioniq, freedom, genecis, icir, imagenet_r, relabelled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cirbench.benchmarks.annotation_files import Expected
@@ -216,3 +217,25 @@ def write_soft(root: Path, dataset: str) -> dict[str, Expected]:
             relabelled.ITSELF: 1,
         }
     return found
+
+
+def write_ltll(root: Path) -> dict[str, Expected]:
+    """Write two places with two images of today and one or three of the archives."""
+    images = [f"New/images/{place}/{number}.jpg New {place}" for place in ("Pettah", "TajMahal") for number in (1, 2)]
+    images += [f"Old/images/{place}/{number}.jpg Old {place}" for place, number in (("Pettah", 1), ("TajMahal", 1))]
+    images += [f"Old/images/TajMahal/Taj_Mahal_{number}.JPEG Old TajMahal" for number in (2, 3)]
+    write(root / "ltll/full_files.csv", "".join(f"ltll/{line}\n" for line in images))
+    counts = {freedom.of_domain("Today"): 4, freedom.of_domain("Archive"): 4}
+    return {"full_files.csv": {freedom.IMAGES: 8, freedom.CLASSES: 2, **counts}}
+
+
+def write_nico(root: Path, folder: str = "nico", domains: Sequence[str] = tuple(freedom.NICO_LISTS.words)) -> None:
+    """Write two classes with a query and some images of the gallery in each domain; one of them has none there."""
+    for file, images in (("query_files.csv", 1), ("database_files.csv", 3)):
+        lines = [
+            f"{folder}/{domain}/{kind}/{file[0]}_{number}.jpg {domain} {kind}\n"
+            for nth, domain in enumerate(domains)
+            for kind in ("bear", "hot_air_balloon")
+            for number in range(0 if (file[0], nth, kind) == ("d", 1, "bear") else images + nth % 2)
+        ]
+        write(root / folder / file, "".join(lines))

@@ -6,7 +6,8 @@ never removed). Relevant is every image of the class in the asked domain; many q
 
 The literature reports two numbers on the same files, so there are two protocols: ``domain-conversion`` is the share of
 the relevant images among the first K (Pic2Word's code), ``domain-conversion-hit`` whether any of them is there
-(MagicLens' code). Neither can reach 100 %: `cirbench.metrics.measure`.
+(MagicLens' code). Neither can reach 100 %: `cirbench.metrics.measure`. ``freedom`` is another task on the same gallery:
+see `cirbench.benchmarks.freedom`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.annotation_files import Expected, locate, read_lines, refuse, repeated, wrong_counts
 from cirbench.benchmarks.files.remote import GITHUB, Archive, Collection, DatasetFiles, ImageSet, listed
+from cirbench.benchmarks.freedom import VARIANT as FREEDOM
+from cirbench.benchmarks.freedom import Picture, columns, conversion_protocol
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName, some
@@ -39,7 +42,11 @@ METRICS = {"domain-conversion": "Recall_fractional", "domain-conversion-hit": "H
 TITLES = {
     "domain-conversion": "Domain conversion, share of the relevant images found",
     "domain-conversion-hit": "Domain conversion, any relevant image found",
+    FREEDOM: "FREEDOM's domain conversion on ImageNet-R, every ordered pair of five domains",
 }
+FREEDOM_WORDS = {0: "cartoon", 1: "origami", PHOTOGRAPHS: "photo", 3: "sculpture", 2: "toy"}
+"""What asks for each domain in FREEDOM's evaluation, by its place in labels, in the order of its tables."""
+
 _FOLDERS = ("imagenet-r", "imagenet-r/data", "imgnet")
 
 
@@ -64,28 +71,34 @@ def imagenet_r_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
     """Load one of the protocols of domain conversion and check every count.
 
     Args:
-        variant: ``"domain-conversion"`` or ``"domain-conversion-hit"``.
-        data_root: The folder that holds ``imagenet-r/imgnet_real_query.txt`` and ``imagenet-r/imgnet_targets.txt``.
+        variant: ``"domain-conversion"``, ``"domain-conversion-hit"`` or ``"freedom"``.
+        data_root: The folder that holds ``imagenet-r/imgnet_targets.txt`` and, but for ``"freedom"``,
+            ``imagenet-r/imgnet_real_query.txt``.
 
     Raises:
         UnknownName: There is no such protocol.
         MissingData: A list is absent.
         CorruptFile: A list is not what was published; the message names the file and what differs.
     """
-    if variant not in METRICS:
-        raise UnknownName("protocol of imagenet-r", variant, METRICS)
+    if variant not in TITLES:
+        raise UnknownName("protocol of imagenet-r", variant, TITLES)
     return load(variant, data_root, EXPECTED)
 
 
 def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtocol:
     """Load lists in Pic2Word's format whose counts are ``expected``; see `imagenet_r_protocol`."""
-    photographs = _read("imgnet_real_query.txt", data_root)
     targets = _read("imgnet_targets.txt", data_root)
+    photographs = None if variant == FREEDOM else _read("imgnet_real_query.txt", data_root)
     path = locate(data_root, *(f"{folder}/imgnet_targets.txt" for folder in _FOLDERS))
     refuse(path, _broken(photographs, targets, expected))
     files = [_file_name(name) for name, _ in targets]
     images = ImageFiles(IMAGENET, tuple(files), data_root, "cirbench data check imagenet-r")
     items = {name: Item(name, images[file]) for (name, _), file in zip(targets, files, strict=True)}
+    if photographs is None:
+        shown = [Picture(items[name], FREEDOM_WORDS[label // 1000], str(label % 1000)) for name, label in targets]
+        return conversion_protocol(
+            f"imagenet-r/{variant}", TITLES[variant], tuple(FREEDOM_WORDS.values()), shown, shown, LICENCE
+        )
     of_class: defaultdict[int, list[str]] = defaultdict(list)
     for name, label in targets:
         of_class[label].append(name)
@@ -131,27 +144,29 @@ def _file_name(path: str) -> str:
 
 
 def _broken(
-    photographs: Sequence[tuple[str, int]], targets: Sequence[tuple[str, int]], expected: Expected
+    photographs: Sequence[tuple[str, int]] | None, targets: Sequence[tuple[str, int]], expected: Expected
 ) -> Iterator[str]:
     domains = Counter(label // 1000 for _, label in targets)
-    found = {
-        TARGETS: len(targets),
-        **{of_domain(place): domains[place] for place in (*range(len(DOMAINS)), PHOTOGRAPHS)},
-        QUERIES: len(photographs),
-        CLASSES: len({label for _, label in photographs}),
-    }
-    yield from wrong_counts(found, expected)
+    if odd := sorted(domains.keys() - FREEDOM_WORDS.keys()):
+        yield f"it holds images of domain {some(odd)}, which is none"
+    yield from wrong_counts(
+        {TARGETS: len(targets), **{of_domain(place): domains[place] for place in sorted(FREEDOM_WORDS)}}, expected
+    )
     yield from repeated("images", (name for name, _ in targets))
+    if photographs is None:
+        return
+    classes = len({label for _, label in photographs})
+    yield from wrong_counts({QUERIES: len(photographs), CLASSES: classes}, expected)
     real = {(name, label % 1000) for name, label in targets if label // 1000 == PHOTOGRAPHS}
-    if odd := sorted({name for name, _ in real ^ set(photographs)}):
-        yield f"the photographs of the gallery and the queries differ in {some(odd)}"
+    if odd_names := sorted({name for name, _ in real ^ set(photographs)}):
+        yield f"the photographs of the gallery and the queries differ in {some(odd_names)}"
 
 
 _ANNOTATIONS = listed(
     f"{GITHUB}/google-research/composed_image_retrieval/8c053297c2fae9cd17ddcded48445a4f47208dbd/data/imgnet",
     "imagenet-r",
     """
-    cd19c2d76f7fee0c47afba6dfc182c3fd5dbf800c0a80149feca6e0547936d1e    558850 imgnet_real_query.txt *
+    cd19c2d76f7fee0c47afba6dfc182c3fd5dbf800c0a80149feca6e0547936d1e    558850 imgnet_real_query.txt domain-conversion*
     4cc6b22d493b783f2f7fce356276096c0d5ec38be95bd3a3349c8458b8a4a311    900843 imgnet_targets.txt *
     """,
 )
@@ -170,7 +185,13 @@ BENCHMARK = Benchmark(
     citation="Saito et al., Pic2Word: Mapping Pictures to Words for Zero-Shot Composed Image Retrieval, CVPR 2023",
     load=imagenet_r_protocol,
     protocols=tuple(
-        ProtocolEntry(f"imagenet-r/{variant}", title, "val", len(DOMAINS) * EXPECTED[QUERIES], EXPECTED[TARGETS])
+        ProtocolEntry(
+            f"imagenet-r/{variant}",
+            title,
+            "val",
+            (len(FREEDOM_WORDS) - 1) * EXPECTED[TARGETS] if variant == FREEDOM else len(DOMAINS) * EXPECTED[QUERIES],
+            EXPECTED[TARGETS],
+        )
         for variant, title in TITLES.items()
     ),
     needs="imagenet-r/imgnet_real_query.txt, imagenet-r/imgnet_targets.txt",
@@ -197,10 +218,13 @@ BENCHMARK = Benchmark(
             ),
         ),
     ),
-    columns=tuple(
-        f"{metric}@{k}[{part}]"
-        for metric in METRICS.values()
-        for part in (*(f"domain={name}" for name in DOMAINS), "mean over domain")
-        for k in CUTOFFS
+    columns=(
+        *(
+            f"{metric}@{k}[{part}]"
+            for metric in METRICS.values()
+            for part in (*(f"domain={name}" for name in DOMAINS), "mean over domain")
+            for k in CUTOFFS
+        ),
+        *columns(tuple(FREEDOM_WORDS.values())),
     ),
 )

@@ -236,6 +236,14 @@ TRAPEZOIDAL_AVERAGE_PRECISION = Metric(
     on_all=True,
     fixed_k=NO_CUTOFF,
 )
+TRAPEZOIDAL_OVER_ALL_QUERIES = Metric(
+    "mAP_trapezoidal_all",
+    "mAP_trapezoidal over all queries: a query without ground truths counts 0, and takes no part in mAP_trapezoidal.",
+    "Public evaluation of FREEDOM: Efthymiadis et al., WACV 2025",
+    lambda ranks, _k: np.nan_to_num(full_average_precision(ranks.relevant, trapezoidal=True), nan=0.0),
+    on_all=True,
+    fixed_k=NO_CUTOFF,
+)
 CIRR_MEAN = Metric(
     CIRR_AVERAGE,
     "The mean of Recall@5 and Recall_subset@1.",

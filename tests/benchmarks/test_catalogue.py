@@ -50,6 +50,10 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "icir/all",
         "imagenet-r/domain-conversion",
         "imagenet-r/domain-conversion-hit",
+        "imagenet-r/freedom",
+        "ltll/freedom",
+        "minidomainnet/freedom",
+        "nico/freedom",
         "scenes/val",
         "scenes/tiny",
     ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cirbench.benchmarks import circo, cirr, coco_composition, fashioniq, genecis, icir, imagenet_r
+from cirbench.benchmarks import circo, cirr, coco_composition, fashioniq, freedom, genecis, icir, imagenet_r
 from cirbench.benchmarks.images import image_files, require_images
 from cirbench.methods.evaluate import evaluate
 from tests import annotation_files, circo_files
@@ -51,6 +51,7 @@ PROTOCOLS: dict[str, Callable[[Path], EvaluationProtocol]] = {
     "domain conversion": lambda root: imagenet_r.load(
         "domain-conversion", root, annotation_files.write_imagenet_r(root)
     ),
+    "freedom": lambda root: freedom.load(freedom.LTLL_LISTS, root, annotation_files.write_ltll(root)),
     "object composition": lambda root: coco_composition.load(root, annotation_files.write_coco(root)),
 }
 
