@@ -395,7 +395,7 @@ def _counts(scores_TB: NDArray[np.float32], *bounds: NDArray[np.float32]) -> lis
     counts_TX = np.empty(bounds_TX.shape, dtype=np.int64)
     if bounds_TX.shape[1] <= _FEW_BOUNDS:
         for x in range(bounds_TX.shape[1]):
-            counts_TX[:, x] = (scores_TB >= bounds_TX[:, x, None]).sum(axis=1, dtype=np.int32)
+            counts_TX[:, x] = [np.count_nonzero(reached_B) for reached_B in scores_TB >= bounds_TX[:, x, None]]
     else:
         for counts_X, ascending_B, bounds_X in zip(counts_TX, np.sort(scores_TB, axis=1), bounds_TX, strict=True):
             counts_X[:] = len(ascending_B) - ascending_B.searchsorted(bounds_X)

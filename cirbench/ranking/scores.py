@@ -172,7 +172,8 @@ def score_pairs(
         MethodFailed: An item's features are NaN, infinite or enormous; it is named by its number.
     """
     sums, lengths = np.empty((2, len(query)))
-    longest = norms(queries_QD, "query", np.arange(len(queries_QD))).max(initial=0.0)
+    own = query[np.diff(query, prepend=-1) > 0]
+    longest = norms(queries_QD[own], "query", own).max(initial=0.0)
     for pairs_CX in _batches(query):
         items_PD = np.asarray(rows_ND[item[pairs_CX].ravel()], dtype=np.float32)
         # One cheap bound for all, the norm of these rows together; the 2 covers the rounding errors of the sum.
