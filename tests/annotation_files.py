@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.benchmarks import cirr, coco_composition, fashioniq, freedom, genecis, icir, imagenet_r, relabelled
+from cirbench.benchmarks import cirr, coco_composition, fashioniq, freedom, genecis, icir, imagenet_r, lasco, relabelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -217,6 +217,26 @@ def write_soft(root: Path, dataset: str) -> dict[str, Expected]:
             relabelled.ITSELF: 1,
         }
     return found
+
+
+def write_lasco(root: Path, *, images: int = 12) -> Expected:
+    """Write queries from each image to the next, and one more with the number of the first."""
+    paths = [f"val2014/COCO_val2014_{number:012d}.jpg" for number in range(images)]
+    rows: Rows = [
+        {
+            "qid": 1000 + number % images,
+            "query-image": [number % images, paths[number % images]],
+            "query-text": f"there are {number} of them",
+            "target-image": [(number + 1) % images, paths[(number + 1) % images]],
+        }
+        for number in range(images + 1)
+    ]
+    write(root / "lasco/lasco_val.json", rows)
+    write(
+        root / "lasco/lasco_val_corpus.json",
+        [{"id": number, "path": f"val/{path}"} for number, path in enumerate(paths)],
+    )
+    return {lasco.QUERIES: len(rows), lasco.IMAGES: images}
 
 
 def write_ltll(root: Path) -> dict[str, Expected]:

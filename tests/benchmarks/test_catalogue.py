@@ -51,6 +51,8 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "imagenet-r/domain-conversion",
         "imagenet-r/domain-conversion-hit",
         "imagenet-r/freedom",
+        "lasco/val",
+        "lasco/val-drop-reference",
         "ltll/freedom",
         "minidomainnet/freedom",
         "nico/freedom",
