@@ -105,7 +105,7 @@ def _stepper(compute: Step, optimizer: torch.optim.Optimizer, batch: Batch) -> C
         optimizer.zero_grad(set_to_none=True)
         loss = compute(iter([batch]), 0)
         optimizer.step()
-        return loss
+        return loss.read()
 
     return take
 

@@ -19,6 +19,7 @@ from cirbench.backbones.source import (
 from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.console import say_once
+from cirbench.support.device import send
 from cirbench.support.extras import require
 from cirbench.support.files import digest
 
@@ -334,7 +335,7 @@ class BlipBackbone:
         return self._read(tower or self.model.text_encoder, tokens_BL, encoder_hidden_states=image_tokens_BTC)
 
     def _read(self, tower: Any, tokens_BL: torch.Tensor, **attended: torch.Tensor) -> torch.Tensor:
-        tokens_Bl = tokens_BL[:, : int(self.token_lengths(tokens_BL).max())].to(self.device)
+        tokens_Bl = send(tokens_BL[:, : int(self.token_lengths(tokens_BL).max())], self.device)
         read_Bl = (tokens_Bl != self._padding).long()
         states_BlE: torch.Tensor = tower(input_ids=tokens_Bl, attention_mask=read_Bl, **attended).last_hidden_state
         return states_BlE

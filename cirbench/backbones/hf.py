@@ -34,6 +34,7 @@ from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.support.device import send
 from cirbench.support.extras import require
 from cirbench.support.files import digest
 
@@ -261,12 +262,12 @@ class TransformersBackbone:
         import torch
 
         if self._reads_padding:
-            return _features(self.model.get_text_features(input_ids=tokens_BL.to(self.device)))
+            return _features(self.model.get_text_features(input_ids=send(tokens_BL, self.device)))
         lengths_B = unpadded_lengths(tokens_BL, self._tokenizer)
         longest = int(padded_lengths(lengths_B, tokens_BL.shape[1]).max())
         read_Bl = torch.arange(longest) < torch.from_numpy(lengths_B)[:, None]
-        tokens_Bl = tokens_BL[:, :longest].to(self.device)
-        mask_Bl = read_Bl.long().to(self.device)
+        tokens_Bl = send(tokens_BL[:, :longest], self.device)
+        mask_Bl = send(read_Bl.long(), self.device)
         return _features(self.model.get_text_features(input_ids=tokens_Bl, attention_mask=mask_Bl))
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:

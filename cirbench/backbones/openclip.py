@@ -18,6 +18,7 @@ from cirbench.backbones.source import (
     resolve_activation,
 )
 from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.support.device import send
 from cirbench.support.extras import require
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class OpenClipBackbone:
         model: Any = self.model
         if self._text is not None:
             return self._text(tokens_BL).float()
-        features: torch.Tensor = model.encode_text(tokens_BL.to(self.device), normalize=False)
+        features: torch.Tensor = model.encode_text(send(tokens_BL, self.device), normalize=False)
         return features.float()
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ from cirbench.backbones.joint import JointSentenceBackbone, declared_pixels, ide
 from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
+from cirbench.support.device import send
 from cirbench.support.extras import require
 from cirbench.support.files import digest
 
@@ -370,8 +371,8 @@ class SentenceBackbone:
         lengths_B = unpadded_lengths(tokens_BL, self._tokenizer)
         longest = int(padded_lengths(lengths_B, tokens_BL.shape[1]).max())
         read_Bl = torch.arange(longest) < torch.from_numpy(lengths_B)[:, None]
-        tokens_Bl = tokens_BL[:, :longest].to(self.device)
-        features = {"input_ids": tokens_Bl, "attention_mask": read_Bl.long().to(self.device), "modality": "text"}
+        tokens_Bl = send(tokens_BL[:, :longest], self.device)
+        features = {"input_ids": tokens_Bl, "attention_mask": send(read_Bl.long(), self.device), "modality": "text"}
         return self._rows(self._texts, features)
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:

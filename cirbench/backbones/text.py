@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cirbench.errors import UsageError
+from cirbench.support.device import send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ class CausalText:
 
         Tokens on the CPU are trimmed there, so that nothing waits for a GPU to count them.
         """
-        tokens_Bl = self.trimmed(tokens_BL).to(self.tower.positional_embedding.device)
+        tokens_Bl = send(self.trimmed(tokens_BL), self.tower.positional_embedding.device)
         return self.project(self.tower.token_embedding(tokens_Bl), self.ends(tokens_Bl))
 
     def trimmed(self, tokens_BL: torch.Tensor) -> torch.Tensor:
@@ -201,7 +202,7 @@ class PseudoWords:
         import torch
 
         tokens_Bl = self._text.trimmed(tokens_BL) if length is None else tokens_BL[:, :length]
-        tokens_Bl = tokens_Bl.to(self._embeddings.device)
+        tokens_Bl = send(tokens_Bl, self._embeddings.device)
         here_Bl = tokens_Bl == self._token
         if occurrences == "first":
             here_Bl = here_Bl & (here_Bl.cumsum(dim=1) == 1)

@@ -28,8 +28,10 @@ def host_levels(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
 def send(host: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy a tensor to a device while that still computes what it was given before; return where it will be.
 
-    The memory of ``host`` may be written again at once if it was not pinned.
+    What is there already stays as it is. The memory of ``host`` may be written again at once unless it is pinned.
     """
+    if on_gpu(host.device):
+        return host.to(device)
     streams, gpu = _streams(device), on_gpu(device)
     side, current = _side_stream(device), streams.current_stream(device)
     with streams.stream(side):

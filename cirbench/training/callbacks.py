@@ -72,21 +72,30 @@ class CheckpointCallback:
     state: TrainState
     write: Callable[[Path], None]
 
+    def is_due(self, step: int) -> bool:
+        """Whether there is something to do after a step."""
+        return self._evaluates(step) or (self.validation.keep_epochs and self._ends_epoch(step))
+
+    def _evaluates(self, step: int) -> bool:
+        every = self.validation.eval_every
+        due = step % every == 0 if every else self._ends_epoch(step)
+        return self.validation.evaluate is not None and (due or step == self.total_steps)
+
+    def _ends_epoch(self, step: int) -> bool:
+        return step % self.steps_per_epoch == 0
+
     def on_step_end(self) -> None:
         """Do what is due after the step that was just done.
 
         Raises:
             CirbenchError: The evaluation failed, or the disk is full.
         """
-        step, validation = self.state.step, self.validation
-        ends_epoch = step % self.steps_per_epoch == 0
-        due = step % validation.eval_every == 0 if validation.eval_every else ends_epoch
-        evaluates = validation.evaluate is not None and (due or step == self.total_steps)
-        if not (evaluates or (validation.keep_epochs and ends_epoch)) or not self.state.is_finite():
+        step = self.state.step
+        if not self.is_due(step) or not self.state.is_finite():
             return
         if get_context().is_main_process:
             self.write(self._checkpoint_folder(step))
-        if evaluates:
+        if self._evaluates(step):
             barrier()  # the others wait for the checkpoint
             self.state.evaluations += self._scores()
         if get_context().is_main_process:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, r
 
 import msgspec
 
+from cirbench.support.device import send
 from cirbench.support.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -185,11 +186,12 @@ class Batch:
     negative_pixels_BK3SS: torch.Tensor | None = None
 
     def local_shard(self, drawn_T: torch.Tensor) -> torch.Tensor:
-        """This process's rows of what was drawn for the whole batch.
+        """This process's rows of what was drawn for the whole batch, on the device of the batch.
 
-        Random numbers that are drawn for all T samples and then cut are the same on one process and on many.
+        Random numbers that are drawn for all T samples and then cut are the same on one process and on many; drawn on
+        the CPU, they are the same on every device.
         """
-        return drawn_T[self.first : self.first + len(self.positions_B)]
+        return send(drawn_T[self.first : self.first + len(self.positions_B)], self.pixels_B3SS.device)
 
 
 class Objective(Protocol):

@@ -1,4 +1,8 @@
-"""The training loop: learning rate, one step of micro-batches and AdamW, and the checks that stop a bad training."""
+"""The training loop: learning rate, one step of micro-batches and AdamW, and the checks that stop a bad training.
+
+A GPU computes one step while the processor prepares the next, so the loss of a step is read when the next one has been
+begun. Whatever needs the weights of a step, to evaluate or to keep them, waits until every loss has been read.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import fnmatch
 import hashlib
 import math
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cirbench.errors import CirbenchError, UsageError, some
 from cirbench.support import console
+from cirbench.support.device import Arriving, on_gpu
 from cirbench.support.distributed import (
     PeerFailure,
     all_gather_union,
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from cirbench.training.state import StateSaver, TrainState
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Trainer:
     """A training in this process.
 
@@ -49,6 +55,7 @@ class Trainer:
         state: The weights, the optimiser, and what was seen so far.
         saver: Saves the state from time to time.
         callback: Evaluates and keeps checkpoints on the way.
+        ahead: See `steps_ahead`.
     """
 
     parameters: TrainingParameters
@@ -57,6 +64,8 @@ class Trainer:
     state: TrainState
     saver: StateSaver
     callback: CheckpointCallback
+    ahead: int = 0
+    _started: float = dataclasses.field(default=0.0, init=False)
 
     @property
     def total_steps(self) -> int:
@@ -75,13 +84,23 @@ class Trainer:
             CirbenchError: The loss is no longer a finite number, or grows without end; another process has ended.
             MissingData: More samples cannot be used than may be skipped.
         """
+        begun: deque[_BegunStep] = deque()
         while self.state.step < self.total_steps:
-            metrics, stopping = self._train_step(micro_batches)
-            for tracker in trackers:
-                tracker.step(metrics)
-            advance(self.batches.batch_size, self._progress(metrics))
-            if doubt := suspicion(self.state.losses, self.parameters):
-                console.say(f"warning: {doubt}")
+            if not begun:
+                self._started = time.perf_counter()
+            begun.append(self._begin(micro_batches, self.state.step + len(begun)))
+            last = self.state.step + len(begun)
+            pausing, stopping = last == self.total_steps or self.callback.is_due(last), False
+            while begun and (pausing or len(begun) > self.ahead):
+                metrics, asked = self._finish(begun.popleft())
+                stopping, pausing = stopping or asked.stop, pausing or asked.stop or asked.save
+                for tracker in trackers:
+                    tracker.step(metrics)
+                advance(self.batches.batch_size, self._progress(metrics))
+                if doubt := suspicion(self.state.losses, self.parameters):
+                    console.say(f"warning: {doubt}")
+            if begun:
+                continue
             evaluated = len(self.state.evaluations)
             self.callback.on_step_end()
             for score in self.state.evaluations[evaluated:]:
@@ -113,56 +132,61 @@ class Trainer:
         mean = smoothed(self.state.losses)
         return f"step {metrics.step}/{self.total_steps}, loss {mean:.4g}, lr {metrics.lr:.3g}"
 
-    def _train_step(self, micro_batches: Iterator[Batch]) -> tuple[StepMetrics, bool]:
-        """Take a step; return what is known of it, and whether any process was asked to stop."""
-        started, state = time.perf_counter(), self.state
-        lr = self._lr(state.step)
-        for group in state.optimizer.param_groups:
+    def _begin(self, micro_batches: Iterator[Batch], number: int) -> _BegunStep:
+        """Give the device everything that a step is, counted from 0."""
+        lr, optimizer = self._lr(number), self.state.optimizer
+        for group in optimizer.param_groups:
             group["lr"] = lr * group[FACTOR_OF_RATE]
-        state.optimizer.zero_grad(set_to_none=True)
-        local_loss = self.step(micro_batches, state.step)
-        loss, stopping = self._reduce(local_loss)
+        optimizer.zero_grad(set_to_none=True)
+        loss = self.step(micro_batches, number)
+        grad_norm = self._clip_gradients()
+        optimizer.step()
+        return _BegunStep(lr, loss, grad_norm)
+
+    def _finish(self, begun: _BegunStep) -> tuple[StepMetrics, _Asked]:
+        """Wait for the earliest step that was begun; return what is known of it, and what any process asks for."""
+        state = self.state
+        loss, asked = self._reduce(begun.loss.read())
         if not math.isfinite(loss):
             raise self._failure(f"its loss became {loss}", state.step + 1)
-        grad_norm = self._clip_gradients()
-        state.optimizer.step()
+        grad_norm = None if begun.grad_norm is None else float(begun.grad_norm.read())
+        if grad_norm is not None and not math.isfinite(grad_norm):
+            raise self._failure(f"the norm of its gradients became {grad_norm}", state.step + 1)
         state.losses.append(loss)
         if diverges(state.losses):
             usual = f"half of its last {WINDOW} losses are above {bound(state.losses):.4g}"
             raise self._failure(f"it diverges: {usual}, {FACTOR:.0f} times the largest of the first {WINDOW}")
-        seconds = time.perf_counter() - started
+        before, self._started = self._started, time.perf_counter()
+        seconds = self._started - before
         state.seconds += seconds
         metrics = StepMetrics(
             step=state.step,
             epoch=self._epoch(state.step),
             loss=loss,
-            lr=lr,
+            lr=begun.lr,
             grad_norm=grad_norm,
             samples_per_second=round(self.batches.batch_size / seconds, 2),
             seconds=round(state.seconds, 3),
         )
-        return metrics, stopping
+        return metrics, asked
 
-    def _clip_gradients(self) -> float | None:
+    def _clip_gradients(self) -> Arriving | None:
         """Scale the gradients down to the norm that is allowed; return the norm that they had."""
         if self.parameters.grad_clip is None:
             return None
         weights = [each for group in self.state.optimizer.param_groups for each in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(weights, self.parameters.grad_clip))
-        if not math.isfinite(norm):
-            raise self._failure(f"the norm of its gradients became {norm}", self.state.step + 1)
-        return norm
+        return Arriving(torch.nn.utils.clip_grad_norm_(weights, self.parameters.grad_clip))
 
-    def _reduce(self, local_loss: float) -> tuple[float, bool]:
-        """The loss over all processes, and whether one of them was asked to stop; skipped samples are shared too."""
+    def _reduce(self, local_loss: float) -> tuple[float, _Asked]:
+        """The loss over all processes, and what one of them asks for; skipped samples are shared too."""
         newly_skipped = len(self.batches.skipped) - len(self.state.skipped)
-        loss, stopping, skipped = all_reduce_sum(
-            [local_loss / get_context().world_size, self.saver.stop.is_set(), newly_skipped]
+        loss, stop, save, skipped = all_reduce_sum(
+            [local_loss / get_context().world_size, self.saver.stop.is_set(), self.saver.is_due(), newly_skipped]
         )
         if skipped:
             self.state.skipped = all_gather_union(self.batches.skipped)
             self.batches.skip(self.state.skipped)
-        return loss, bool(stopping)
+        return loss, _Asked(bool(stop), bool(save))
 
     def _failure(self, reason: str, step: int | None = None) -> CirbenchError:
         path = self.saver.folder / STATE
@@ -171,6 +195,40 @@ class Trainer:
             f"The training stopped at step {step or self.state.step}: {reason}.{kept}",
             hint="Lower the learning rate (--set lr=...), or look at the samples of that step.",
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _BegunStep:
+    """A step that a device was given."""
+
+    lr: float
+    loss: StepLoss
+    grad_norm: Arriving | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a process wants once the steps that were begun are done."""
+
+    stop: bool
+    save: bool
+
+
+class StepLoss:
+    """The mean of the losses of micro-batches, on its way from the device."""
+
+    def __init__(self, losses: Sequence[torch.Tensor]) -> None:
+        self._losses = Arriving(torch.stack([*losses]))
+
+    def read(self) -> float:
+        """Wait for it."""
+        losses: list[float] = self._losses.read().tolist()
+        return sum(loss / len(losses) for loss in losses)
+
+
+def steps_ahead(device: torch.device) -> int:
+    """How many steps are begun before the loss of one is read: on a CPU none, since nothing would be gained."""
+    return int(on_gpu(device))
 
 
 class Step:
@@ -185,7 +243,7 @@ class Step:
             self._loss = DistributedDataParallel(self._loss, find_unused_parameters=True)
             detect_vanished_hosts()  # also over the connections that GPUs have just opened
 
-    def __call__(self, micro_batches: Iterator[Batch], step: int) -> float:
+    def __call__(self, micro_batches: Iterator[Batch], step: int) -> StepLoss:
         """Take the micro-batches of a step, counted from 0, and return the mean of their losses in this process.
 
         Raises:
@@ -198,9 +256,7 @@ class Step:
             torch.manual_seed(_seed(self._parameters.seed, step, index))
             with contextlib.nullcontext() if index + 1 == count else self._no_sync():
                 losses.append(self._backward(batch))
-        # Read once and last: reading waits for a GPU, which would else have nothing to do between micro-batches.
-        read: list[float] = torch.stack(losses).tolist()
-        return sum(loss / count for loss in read)
+        return StepLoss(losses)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
         try:

@@ -251,13 +251,16 @@ class StateSaver:
     _last: float = dataclasses.field(default_factory=time.perf_counter)
     _cost: float = 0.0
 
+    def is_due(self) -> bool:
+        """Whether it is time to save, for the process that does."""
+        waited = time.perf_counter() - self._last
+        return get_context().is_main_process and waited > max(self.seconds, _SHARE * self._cost)
+
     def on_step_end(self, state: TrainState, *, stopping: bool) -> None:
         """Save the state if it is time, and if it is worth continuing from."""
-        now = time.perf_counter()
-        if not get_context().is_main_process or not (
-            stopping or now - self._last > max(self.seconds, _SHARE * self._cost)
-        ):
+        if not get_context().is_main_process or not (stopping or self.is_due()):
             return
+        now = time.perf_counter()
         if is_good(state.losses) and state.is_finite():
             state.save(self.folder)
         self._last = time.perf_counter()

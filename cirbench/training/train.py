@@ -43,7 +43,7 @@ from cirbench.training.checkpoint import (
 from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.interface import HasParameterGroups, NeedsPreparation, TripletTraining, tf32
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
-from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for
+from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, steps_ahead
 from cirbench.training.seen import seen_by, write_seen
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
@@ -294,8 +294,9 @@ def _train(request: Request, display: NotedDisplay, saver: StateSaver, workers: 
             state=state,
             write=functools.partial(_write_checkpoint, request, state),
         )
-        step = Step(objective, parameters, request.backbone.device)
-        trainer = Trainer(parameters, batches, step, state, saver, callback)
+        device = request.backbone.device
+        step = Step(objective, parameters, device)
+        trainer = Trainer(parameters, batches, step, state, saver, callback, steps_ahead(device))
 
         first, last = state.step, trainer.total_steps
         title = f"Training {request.method}" + (f" from step {first + 1} of {last}" if first else "")

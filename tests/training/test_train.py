@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
-from cirbench.training.checkpoint import CARD, WEIGHTS, open_checkpoint, read_card
+from cirbench.training.callbacks import ValidationConfig
+from cirbench.training.checkpoint import CARD, WEIGHTS, CheckpointScore, open_checkpoint, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.log import METRICS
@@ -45,6 +48,12 @@ class Noisy(Contrastive):
 @pytest.fixture(autouse=True)
 def calm() -> None:
     Noisy.accident, Noisy.calls = None, 0
+
+
+@pytest.fixture(params=[0, 1])
+def ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many steps are begun before a loss is read: none, as on a CPU, or one, as on a GPU."""
+    monkeypatch.setattr("cirbench.training.train.steps_ahead", lambda device: request.param)
 
 
 def request_for(parameters: TrainingParameters = PARAMETERS) -> Request:
@@ -113,6 +122,7 @@ def test_a_finished_training_is_reused_and_lies_in_a_folder_of_its_own() -> None
     assert not other.is_done
 
 
+@pytest.mark.usefixtures("ahead")
 def test_an_interrupted_training_continues_bit_for_bit(tmp_path: Path) -> None:
     whole = train(request_for(), folder=tmp_path / "whole")
     Noisy.accident, Noisy.calls = (5, RuntimeError("the power failed")), 0
@@ -128,6 +138,7 @@ def test_an_interrupted_training_continues_bit_for_bit(tmp_path: Path) -> None:
     assert not (parts / STATE).exists()
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_stop_keeps_the_state_of_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(request_for(), folder=tmp_path / "whole")
     Noisy.calls = 0
@@ -145,6 +156,7 @@ def test_a_stop_keeps_the_state_of_the_last_step(tmp_path: Path, monkeypatch: py
     assert (parts / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     Noisy.accident = (5, float("nan"))
     with pytest.raises(
@@ -157,10 +169,37 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: 
     assert all(bool(tensor.isfinite().all()) for tensor in load_file(tmp_path / STATE).values())
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_diverging_training_never_becomes_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CirbenchError, match=r"The training stopped at step \d+: its loss became"):
         train(request_for(TrainingParameters(steps=8, batch_size=16, lr=1e30)), folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [METRICS]
+
+
+def test_losses_that_are_read_a_step_late_are_of_the_same_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs of three steps are evaluated on their last weights, and every step is in the log once, in order."""
+    seen: list[tuple[int, bytes]] = []
+
+    def evaluate(folder: Path) -> list[CheckpointScore]:
+        seen.append((read_card(folder).steps, (folder / WEIGHTS).read_bytes()))
+        return []
+
+    request = request_for(msgspec.structs.replace(PARAMETERS, grad_clip=1.0))
+    watched = dataclasses.replace(request, validation=ValidationConfig(("made-up@1",), evaluate))
+    found = []
+    for ahead in (0, 1):
+        monkeypatch.setattr("cirbench.training.train.steps_ahead", lambda device, ahead=ahead: ahead)
+        Noisy.calls = 0
+        folder = train(watched, folder=tmp_path / str(ahead), save_seconds=1e9)
+        lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+        steps = [(each["step"], each["loss"], each["lr"], each["grad_norm"]) for each in lines if "loss" in each]
+        assert [number for number, *_ in steps] == [*range(1, 9)]
+        found.append((steps, (folder / WEIGHTS).read_bytes(), [*seen]))
+        assert [number for number, _ in seen] == [3, 6, 8]
+        seen.clear()
+    assert found[0] == found[1]
 
 
 def test_a_folder_with_another_training_is_refused_unless_it_shall_be_replaced(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class WordContrast:
         with torch.no_grad():
             if self.parameters.crop < 1:
                 boxes_B4 = batch.local_shard(draw_boxes(batch.total, self.parameters.crop))
-                pixels_B3SS = crop(pixels_B3SS, boxes_B4.to(pixels_B3SS.device))
+                pixels_B3SS = crop(pixels_B3SS, boxes_B4)
             images_BD = self.backbone.encode_images(pixels_B3SS)
         words_BE = self.mapping(images_BD)
         texts_BD = self.tower(self.sentence_1L.expand(len(words_BE), -1), words_BE)
