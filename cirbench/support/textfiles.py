@@ -12,17 +12,18 @@ import io
 import json
 import unicodedata
 from collections import Counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from cirbench.errors import CorruptFile, MissingData, excerpt, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _BINARY = {
@@ -238,19 +239,39 @@ def json_rows(source: str, text: str, form: type[S], hint: str | None = None) ->
         CorruptFile: A line does not have the form, or a field twice; the message names it.
     """
     decoder = msgspec.json.Decoder(form)
-    keys = [f'"{name}"' for name in form.__struct_fields__]
     for number, line in numbered_lines(text):
         place = f"{source}, line {number}"
-        try:
-            row = decoder.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise refused(place, excerpt(error), hint) from error
-        if any(line.count(key) > 1 for key in keys):  # perhaps within a text; the decoder would take the last one
-            _refuse_repeated_keys(place, line)
+        row = _decoded(place, line, decoder, hint)
+        _refuse_repeated_keys(place, line, form.__struct_fields__)
         yield number, row
 
 
-def _refuse_repeated_keys(place: str, line: str) -> None:
+def json_object(place: str, text: str, hint: str | None = None) -> dict[str, Any]:
+    """Decode one object.
+
+    Raises:
+        CorruptFile: It is none, or has a field twice; the message names its place.
+    """
+    found = _decoded(place, text, _OBJECT, hint)
+    _refuse_repeated_keys(place, text, found)
+    return found
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+def _decoded(place: str, text: str, decoder: msgspec.json.Decoder[T], hint: str | None) -> T:
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise refused(place, excerpt(error), hint) from error
+
+
+def _refuse_repeated_keys(place: str, line: str, names: Iterable[str]) -> None:
+    """Refuse a field that occurs twice; a decoder would take the last one."""
+    if all(line.count(f'"{name}"') <= 1 for name in names):  # else perhaps within a text
+        return
+
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         content = dict(pairs)
         if len(content) < len(pairs):

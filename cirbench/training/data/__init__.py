@@ -22,7 +22,7 @@ from cirbench.training.data.listed import LISTS, read_folder
 from cirbench.training.data.named import find_named, named_sources
 from cirbench.training.data.shards import read_shards
 from cirbench.training.data.source import TRIPLETS, Asked, Kind, NamedSource, Pair, Sample, Source, identified
-from cirbench.training.data.triplet_tables import lists_triplets, open_triplets
+from cirbench.training.data.triplet_tables import TRIPLET_TABLES, lists_triplets, open_triplets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def open_source(
     if data.endswith(".tar"):
         return open_shards(name, data, read_shards(data, display=display, say=say), say)
     path = Path(data)
-    if lists_triplets(path):
+    if lists_triplets(path) or (kind in TRIPLETS and path.suffix.lower() in TRIPLET_TABLES):
         return open_triplets(name, path, path.parent, say)
     if path.suffix.lower() == ".json":
         raise UsageError(
@@ -108,7 +108,7 @@ def open_source(
 def _captioned(
     name: str, folder: Path, captions: Path, kind: Kind | None, *, display: Display, say: Callable[[str], None]
 ) -> Source:
-    if lists_triplets(captions):
+    if lists_triplets(captions) or (kind in TRIPLETS and captions.suffix.lower() in TRIPLET_TABLES):
         return open_triplets(name, captions, folder, say)
     if captions.suffix.lower() in TABLES:
         listed = open_list(name, captions, folder, kind, display=display, say=say)

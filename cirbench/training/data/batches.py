@@ -278,7 +278,7 @@ class Batches:
     def __post_init__(self) -> None:
         held = self._held
         if not self.per_epoch:
-            what = "distinct targets" if self._asks_for_targets else "samples"
+            what = ("distinct target" if self._asks_for_targets else "sample") + ("s" if held > 1 else "")
             raise UsageError(
                 f"{self.source.name} holds {held} {what}, fewer than one batch of {self.batch_size}.",
                 hint=f"For instance: --set batch_size={held}",

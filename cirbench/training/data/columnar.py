@@ -12,7 +12,7 @@ import io
 import tarfile
 from typing import TYPE_CHECKING, Any
 
-from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, some
+from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, quoted, some
 from cirbench.support.extras import require
 from cirbench.support.files import atomic_writer, cache_root, digest, locked
 from cirbench.support.textfiles import refuse_placeholder, refused
@@ -70,6 +70,9 @@ def read_parquet(path: Path) -> Columns:
     with _naming_damage(path):
         file = parquet.ParquetFile(path)
         schema, rows = file.schema_arrow, file.metadata.num_rows
+    for name in schema.names:
+        if schema.names.count(name) > 1:
+            raise refused(str(path), f"the column {quoted(name)} occurs twice")
 
     def pieces(names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
         with _naming_damage(path):

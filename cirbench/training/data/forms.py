@@ -36,7 +36,7 @@ from cirbench.training.data.shards import (
 from cirbench.training.data.source import Lazy, Source, identified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from cirbench.support.console import Display
@@ -244,6 +244,8 @@ def open_triplet_shards(name: str, pattern: str, *, display: Display, say: Calla
             if not role or (member.suffix == "json" and role in parts):
                 unused.append(f"{member.stem}.{member.suffix}")
                 continue
+            if role in parts:
+                unused.append(f"{member.first} (another {role}, before the last one)")
             parts[role] = Span(member.suffix, member.offset, member.size)
         whole = {sample: parts for sample, parts in samples.items() if parts.keys() == set(_PARTS)}
         unused += [f"{sample} (without {some(sorted(set(_PARTS) - parts.keys()))})" for sample, parts in samples.items()
@@ -257,4 +259,16 @@ def open_triplet_shards(name: str, pattern: str, *, display: Display, say: Calla
     if unused:
         say(f"{pattern}: not used: {some(unused)}.")
     places = [[path.name, sample, [[s.offset, s.size] for s in parts.values()]] for path, sample, parts in entries]
-    return identified(name, TripletShards(entries), listing=digest(places))
+    flaws = {place: f"{path.name}, {sample}: {flaw}" for place, (path, sample, parts) in enumerate(entries)
+             if (flaw := _flaw(path, parts)) is not None}  # fmt: skip
+    return identified(name, TripletShards(entries), listing=digest(places), unusable=flaws)
+
+
+def _flaw(path: Path, parts: Mapping[str, Span]) -> str | None:
+    """What is wrong with a triplet of a shard, as far as it shows without opening every member."""
+    reference, target = parts["reference"], parts["target"]
+    if not parts["text"].size:
+        return "its text is empty"
+    if reference.size == target.size and reference.read(path) == target.read(path):
+        return "its reference is its target"
+    return None

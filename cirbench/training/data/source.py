@@ -152,7 +152,7 @@ class Source:
         if len(self.unusable) > allowed:
             raise MissingData(
                 f"{len(self.unusable)} of {len(self.samples)} triplets of {self.name} cannot be used: "
-                f"{some(list(self.unusable.values()), _SHOWN)}.",
+                f"{some([*dict.fromkeys(self.unusable.values())], _SHOWN)}.",
                 hint=f"Repair them, or leave them out: --skip-broken {len(self.unusable)}",
             )
         for part in _PARTS[kind]:
@@ -224,7 +224,7 @@ def identified(
         except MissingData as error:  # a training says which samples cannot be used, or skips them
             looked_at.append(None)
             failure = error
-    if failure is not None and not any(looked_at):
+    if failure is not None and not any(looked_at) and not unusable:
         raise failure
     return Source(name, samples, digest([listing, len(samples), looked_at]), lacking or {}, unusable or {})
 

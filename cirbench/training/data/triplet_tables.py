@@ -7,39 +7,51 @@
 | .csv | ``pth1``, ``edit``, ``pth2`` | WebVid-CoVR, CC-CoIR |
 | .jsonl | ``q_img``, ``q_text``, ``t_img``, ``hns`` | MegaPairs |
 
-In JSON ``text`` may be a list, all of one triplet; a table has ``text2`` and so on. Several texts of MegaPairs, and
-several edits of CC-CoIR, are alternatives: each makes a triplet. Images are paths relative to the folder of images;
-those without a suffix, as WebVid's are, are looked for with those of images.
+A table has ``text2`` and so on for further captions of a triplet, in JSON ``text`` may be a list; ``caption`` is read
+like ``text``. Several texts of MegaPairs, and several edits of CC-CoIR, are alternatives: each makes a triplet. Images
+are paths relative to the folder of images; without a suffix, as WebVid's are, they are looked for with those of images.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
+import itertools
+import os
 import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from cirbench.backbones.images.decode import FileImage, image_suffixes
+from cirbench.benchmarks.folder import NOT_A_NUMBER
 from cirbench.errors import CorruptFile, UsageError, excerpt, quoted, some
 from cirbench.protocol import Item, Triplet
-from cirbench.support import extras
 from cirbench.support.files import sha256_of_file, spelled
-from cirbench.support.textfiles import csv_rows, json_rows, numbered_lines, read_bytes, read_text, refused
+from cirbench.support.textfiles import (
+    SEPARATORS,
+    csv_rows,
+    decode_utf8,
+    json_object,
+    numbered_lines,
+    read_bytes,
+    read_text,
+    refused,
+)
 from cirbench.training.data.columnar import read_parquet
 from cirbench.training.data.source import Lazy, Source, identified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 BAR = "|"
 """Separates the negatives in a cell."""
 TRIPLET_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 """Suffixes of files that may list triplets."""
-
-_Weight = Annotated[float, msgspec.Meta(gt=0)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,8 +79,13 @@ class Row:
     weight: float = 1.0
 
 
+_Name = str | int | None
+_Text = str | list[str | None] | None
+_Weight = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+
+
 class _Form(msgspec.Struct):
-    """A row as a file has it."""
+    """A row as a file has it; null stands for an empty cell."""
 
     def rows(self, place: str) -> Iterator[Row]:
         """The triplets that it stands for."""
@@ -76,77 +93,177 @@ class _Form(msgspec.Struct):
 
 
 class _Own(_Form):
-    reference: str
-    text: str | list[str]
-    target: str
-    negatives: str | list[str] = ""
-    group: str | int | None = None
-    category: str | None = None
-    weight: _Weight = 1.0
+    reference: _Name
+    text: _Text
+    target: _Name
+    negatives: str | list[str | int] | None = None
+    group: str | int | float | None = None
+    category: str | int | None = None
+    weight: _Weight | None = None
 
     def rows(self, place: str) -> Iterator[Row]:
-        texts = (self.text,) if isinstance(self.text, str) else tuple(self.text)
-        named = self.negatives.split(BAR) if isinstance(self.negatives, str) else self.negatives
-        negatives = tuple(name.strip() for name in named if name.strip())
-        group = None if self.group in (None, "") else str(self.group)
-        yield Row(place, self.reference, texts, self.target, negatives, group, self.category or None, self.weight)
+        negatives = self.negatives.split(BAR) if isinstance(self.negatives, str) else self.negatives
+        if isinstance(self.negatives, str) and (listed := _listed(self.negatives)) is not None:
+            negatives = [*listed]
+        yield Row(
+            place,
+            _name(self.reference),
+            tuple(_texts(self.text)),
+            _name(self.target),
+            tuple(dict.fromkeys(filter(None, map(_name, negatives or ())))),
+            _label(self.group),
+            _label(self.category),
+            1.0 if self.weight is None else self.weight,
+        )
 
 
 class _MegaPairs(_Form):
-    q_img: str
-    q_text: str | list[str]
-    t_img: str
-    hns: list[str] = []
+    q_img: _Name
+    q_text: _Text
+    t_img: _Name
+    hns: list[str | int] | None = None
 
     def rows(self, place: str) -> Iterator[Row]:
+        query = _name(self.q_img)
         # The query image is among its own hard negatives.
-        negatives = tuple(name for name in self.hns if name != self.q_img)
-        for text in [self.q_text] if isinstance(self.q_text, str) else self.q_text:
-            yield Row(place, self.q_img, (text,), self.t_img, negatives)
+        negatives = tuple(name for name in map(_name, self.hns or ()) if name != query)
+        for text in _texts(self.q_text):
+            yield Row(place, query, (text,), _name(self.t_img), negatives)
 
 
 class _Lasco(_Form, rename={"image": "query-image", "text": "query-text", "target": "target-image"}):
-    image: tuple[Any, str]
-    text: str
-    target: tuple[Any, str]
+    image: tuple[Any, _Name]
+    text: str | None
+    target: tuple[Any, _Name]
 
     def rows(self, place: str) -> Iterator[Row]:
-        yield Row(place, self.image[1], (self.text,), self.target[1])
+        yield Row(place, _name(self.image[1]), (self.text or "",), _name(self.target[1]))
 
 
 class _Covr(_Form):
-    pth1: str
-    edit: str
-    pth2: str
+    pth1: _Name
+    edit: str | None
+    pth2: _Name
 
     def rows(self, place: str) -> Iterator[Row]:
-        for edit in _alternatives(self.edit):
-            yield Row(place, self.pth1, (edit,), self.pth2)
+        for edit in _texts(self.edit):
+            yield Row(place, _name(self.pth1), (edit,), _name(self.pth2))
 
 
 _FORMS: tuple[type[_Form], ...] = (_Own, _MegaPairs, _Lasco, _Covr)
-_SHOWN = ("reference, text and target", "q_img, q_text and t_img", "query-image, query-text and target-image",
-          "pth1, edit and pth2")  # fmt: skip
+_PLAIN_TEXT = ("text", "caption", "captions")
+_OWN = "reference, text and target"
+_HINT = (
+    "Or those of MegaPairs (q_img, q_text, t_img), LaSCo (query-image, query-text, target-image) or CoVR (pth1, edit, "
+    "pth2)."
+)
 
 
-def _alternatives(edit: str) -> list[str]:
-    """The texts of a cell that may hold the list of a Python program, as CC-CoIR's does."""
-    if edit.startswith("[") and edit.endswith("]"):
+def _name(written: _Name) -> str:
+    return "" if written is None else str(written).strip()
+
+
+def _label(written: str | float | None) -> str | None:
+    """A group or a category; a whole number that was written as a float, since others are missing, is one."""
+    whole = isinstance(written, float) and written.is_integer()
+    return None if written in (None, "") else str(int(written) if whole else written)
+
+
+def _texts(written: _Text) -> list[str]:
+    """One text or several, of which null is an empty one; never none."""
+    if written is None or isinstance(written, str):
+        listed = _listed(written or "")
+        return [written or ""] if listed is None else listed or [""]
+    return [text or "" for text in written] or [""]
+
+
+def _listed(cell: str) -> list[str] | None:
+    """The texts of a cell that holds the list of a Python program, as CC-CoIR's do and as pandas writes lists."""
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of backslashes
+            values = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return values if isinstance(values, list) and all(isinstance(value, str) for value in values) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Makes triplets of rows that have the same columns or fields.
+
+    Attributes:
+        path: The file.
+        form: Whose rows these are.
+        strict: Whether a number may not be written as a text.
+    """
+
+    path: Path
+    form: type[_Form]
+    strict: bool
+
+    @classmethod
+    def of(cls, path: Path, place: str, names: Sequence[str]) -> _Reader:
+        """Choose the form by the names of columns or fields.
+
+        Raises:
+            CorruptFile: They are of no form, or two of them could hold the text.
+        """
+        form, kind = _form_of(names), "columns" if path.suffix.lower() in _CELLS else "fields"
+        if form is None:
+            raise refused(place, f"there are no {kind} {_OWN} in {excerpt(', '.join(names))}", _HINT)
+        if form is _Own:
+            _captions(place, dict.fromkeys(names))
+        return cls(path, form, path.suffix.lower() not in (".csv", ".tsv"))
+
+    def rows(self, place: str, values: Mapping[str, Any]) -> Iterator[Row]:
+        """The triplets of one row.
+
+        Raises:
+            CorruptFile: A value is of another type, or one that is needed is absent, or given by two names.
+        """
+        place_in_file = f"{self.path}, {place}"
+        if self.form is _Own:
+            values = {**values, "text": _captions(place_in_file, values)}
         try:
-            values = ast.literal_eval(edit)
-        except (ValueError, SyntaxError):
-            return [edit]
-        return [str(value) for value in values]
-    return [edit]
+            yield from msgspec.convert(values, self.form, strict=self.strict).rows(place)
+        except msgspec.ValidationError as error:
+            raise refused(place_in_file, excerpt(error)) from error
+
+    def unused(self, names: Iterable[str]) -> list[str]:
+        """The columns or fields that it makes nothing of."""
+        known = {field.encode_name for field in msgspec.structs.fields(self.form)}
+        return [name for name in names if not (name in known or (self.form is _Own and _is_text(name)))]
 
 
-def names_triplets(fields: Sequence[str]) -> bool:
-    """Whether columns or fields are those of a table of triplets, perhaps an incomplete one."""
-    return _form_of(fields) is not None or {"reference", "target"} <= set(fields)
+def _captions(place: str, values: Mapping[str, Any]) -> Any:
+    """The captions of a row of one's own form: those without a number, and then the others by their numbers."""
+    plain, numbered = _text_columns((*values,))
+    if len(plain) > 1:
+        why = f"it has both {plain[0]} and {plain[1]}, and only one of them can be used"
+        raise refused(place, why, "Rename one of them.")
+    given = [values[name] for name in (*plain, *numbered)]
+    if len(given) == 1:
+        return given[0]
+    return [text for value in given for text in (value if isinstance(value, list) else [value])]
 
 
-def _form_of(fields: Sequence[str]) -> type[_Form] | None:
-    given = set(fields)
+@functools.lru_cache
+def _text_columns(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    numbered = [name for name in names if _is_text(name) and name not in _PLAIN_TEXT]
+    return [name for name in names if name in _PLAIN_TEXT], sorted(numbered, key=lambda name: int(name[len("text") :]))
+
+
+_CELLS = (".csv", ".tsv", ".parquet")
+
+
+def _is_text(name: str) -> bool:
+    return name in _PLAIN_TEXT or re.fullmatch(r"text\d{1,3}", name) is not None
+
+
+def _form_of(names: Iterable[str]) -> type[_Form] | None:
+    given = {"text" if _is_text(name) else name for name in names}
     return next((form for form in _FORMS if given >= _needed(form)), None)
 
 
@@ -155,27 +272,37 @@ def _needed(form: type[_Form]) -> set[str]:
 
 
 def lists_triplets(path: Path) -> bool:
-    """Whether a file lists triplets, by the names of its columns or fields.
+    """Whether a file lists triplets, perhaps incomplete ones, by the names of its columns or fields.
 
     Raises:
         MissingData: It cannot be read.
         CorruptFile: It is not such text.
     """
+    names = {*_first_names(path)} if path.suffix.lower() in TRIPLET_TABLES else set[str]()
+    return _form_of(names) is not None or {"reference", "target"} <= names
+
+
+def _first_names(path: Path) -> Sequence[str]:
     suffix = path.suffix.lower()
-    if suffix == ".parquet" and path.is_file():
-        return names_triplets([*read_parquet(path).types])
-    if suffix not in TRIPLET_TABLES:
-        return False
-    text = read_text(path)
+    if suffix == ".parquet":
+        return [*read_parquet(path).types] if path.is_file() else []
+    text = read_text(path) if suffix != ".json" else decode_utf8(read_bytes(path), str(path))
+    first = next(numbered_lines(text), (0, ""))[1]
     if suffix in (".csv", ".tsv"):
-        first = next(numbered_lines(text), (0, ""))[1]
-        return names_triplets([name.strip(' "') for name in first.split(_separator(path))])
-    keys = re.match(r"\s*\[?\s*(\{.*?[\}\n])", text, re.DOTALL)
-    return keys is not None and names_triplets(re.findall(r'"([\w-]+)"\s*:', keys[1]))
+        return [name.strip(' "') for name in first.split(_separator(path, text))]
+    try:
+        row = first if suffix == ".jsonl" else (*msgspec.json.decode(text, type=list[msgspec.Raw]), b"{}")[0]
+        return [*msgspec.json.decode(row, type=dict[str, msgspec.Raw])]
+    except (msgspec.DecodeError, RecursionError):  # whoever reads it says so
+        return []
 
 
-def _separator(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
+def _separator(path: Path, text: str) -> str:
+    """What parts the cells: the sign of the file's name, or the only other one that gives the columns of a form."""
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    header = text.partition("\n")[0]
+    fitting = [sign for sign in SEPARATORS if _form_of(name.strip(' \r"') for name in header.split(sign)) is not None]
+    return fitting[0] if len(fitting) == 1 else usual
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[str]]:
@@ -185,95 +312,90 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
         MissingData: It cannot be read, or pyarrow is not installed for a .parquet file.
         CorruptFile: It breaks a rule of its form; the message names the line.
     """
-    suffix = path.suffix.lower()
-    if suffix in (".csv", ".tsv"):
-        return _csv(path, read_text(path))
-    if suffix == ".jsonl":
-        return _jsonl(path, read_text(path))
-    return _objects(path, _json(path) if suffix == ".json" else _parquet(path))
-
-
-def _csv(path: Path, text: str) -> tuple[list[Row], list[str]]:
-    header: list[str] = []
-
-    def check(place: str, names: Sequence[str]) -> None:
-        header.extend(names)
-        if _form_of(_plain(names)) is None:
-            raise refused(place, f"there are no columns {_SHOWN[0]} in {excerpt(', '.join(names))}")
-
-    rows: list[Row] = []
-    for number, cells in csv_rows(str(path), text, check, _separator(path)):
-        place = f"line {number}"
-        named = {name: cells[name] for name in header if name in ("text", "caption") or re.fullmatch(r"text\d+", name)}
-        rest = {name: value for name, value in cells.items() if name not in named and value.strip()}
-        form = _form_of(_plain(header))
-        assert form is not None
-        rows += _converted({**rest, "text": list(named.values())} if form is _Own else cells, form, path, place)
-    return rows, _unused(_plain(header))
-
-
-def _plain(names: Sequence[str]) -> list[str]:
-    return ["text" if name == "caption" or re.fullmatch(r"text\d+", name) else name for name in names]
-
-
-def _jsonl(path: Path, text: str) -> tuple[list[Row], list[str]]:
-    lines = numbered_lines(text)
-    number, first = next(lines, (0, "{}"))
-    fields = _fields(first, f"{path}, line {number}")
-    form = _required_form(fields, f"{path}, line {number}")
-    rows = [row for line, found in json_rows(str(path), text, form) for row in found.rows(f"line {line}")]
-    return rows, _unused(fields)
-
-
-def _fields(line: str, place: str) -> list[str]:
-    try:
-        return list(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise refused(place, excerpt(error)) from error
-
-
-def _required_form(fields: Sequence[str], place: str) -> type[_Form]:
-    form = _form_of(fields)
-    if form is None:
-        raise refused(place, f"it has none of {some(_SHOWN)}: its fields are {excerpt(', '.join(fields))}")
-    return form
-
-
-def _json(path: Path) -> list[dict[str, Any]]:
-    try:
-        return msgspec.json.decode(read_bytes(path), type=list[dict[str, Any]])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise CorruptFile(f"{path} is not a list of triplets: {excerpt(error)}.") from error
-
-
-def _parquet_module() -> Any:
-    return extras.require("pyarrow.parquet", extra="parquet", purpose="A .parquet file")
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _parquet_module().read_table(path).to_pylist()
-    return [{name: value for name, value in row.items() if value is not None} for row in rows]
-
-
-def _objects(path: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Row], list[str]]:
-    if not rows:
+    read = {".jsonl": _json_lines, ".json": _json, ".parquet": _parquet}.get(path.suffix.lower(), _csv)
+    table = read(path)
+    if not table.names:
         return [], []
-    form = _required_form(list(rows[0]), f"{path}, row 1")
-    numbered = enumerate(rows, start=1)
-    return [row for n, each in numbered for row in _converted(each, form, path, f"row {n}")], _unused(list(rows[0]))
+    reader = _Reader.of(path, f"{path}, {table.place}", table.names)
+    rows: list[Row] = []
+    names = dict.fromkeys(table.names)
+    for place, values in table.rows:
+        rows += reader.rows(place, values)
+        names.update(dict.fromkeys(values))
+    return rows, [excerpt(name) or quoted(name) for name in reader.unused(names)]
 
 
-def _converted(values: Mapping[str, Any], form: type[_Form], path: Path, place: str) -> list[Row]:
+_Values = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """What a file holds.
+
+    Attributes:
+        place: Where its columns, or the fields of its first row, are named.
+        names: They; none where it is empty.
+        rows: The place of each row, and its values by name.
+    """
+
+    place: str
+    names: Sequence[str]
+    rows: Iterable[tuple[str, _Values]]
+
+    @classmethod
+    def of(cls, rows: Iterator[tuple[str, _Values]]) -> _Table:
+        """A table without a header."""
+        first = next(rows, None)
+        return cls("", [], ()) if first is None else cls(first[0], [*first[1]], itertools.chain([first], rows))
+
+
+_LINES = "A .jsonl file has one object in each line; a list in brackets is called .json."
+_LIST = "A .json file is one list in brackets; objects in lines are called .jsonl."
+
+
+def _csv(path: Path) -> _Table:
+    header: list[str] = []
+    text = read_text(path)
+    rows = csv_rows(str(path), text, lambda place, names: header.extend(names), _separator(path, text))
+    first = [*itertools.islice(rows, 1)]  # with it the header has been read
+    said = (
+        # An empty cell is one that says nothing, but for those that every row needs.
+        (f"line {number}", {name: cell for name, cell in cells.items() if cell.strip() or name not in _DEFAULTED})
+        for number, cells in itertools.chain(first, rows)
+    )
+    return _Table("line 1", header, said)
+
+
+_DEFAULTED = frozenset(field.name for field in msgspec.structs.fields(_Own) if not field.required)
+
+
+def _json_lines(path: Path) -> _Table:
+    lines = numbered_lines(read_text(path))
+    return _Table.of((f"line {number}", json_object(f"{path}, line {number}", line, _LINES)) for number, line in lines)
+
+
+def _json(path: Path) -> _Table:
     try:
-        return list(msgspec.convert(values, form, strict=False).rows(place))
-    except msgspec.ValidationError as error:
-        raise refused(f"{path}, {place}", excerpt(error)) from error
+        rows = msgspec.json.decode(decode_utf8(read_bytes(path), str(path)), type=list[msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CorruptFile(f"{path} is not a list of triplets: {excerpt(error)}.", hint=_LIST) from error
+    numbered = enumerate(rows, start=1)
+    return _Table.of(
+        (f"row {number}", json_object(f"{path}, row {number}", bytes(row).decode())) for number, row in numbered
+    )
 
 
-def _unused(fields: Sequence[str]) -> list[str]:
-    form = _form_of(fields)
-    known = set() if form is None else {field.encode_name for field in msgspec.structs.fields(form)}
-    return [excerpt(name) or quoted(name) for name in fields if name not in known]
+def _parquet(path: Path) -> _Table:
+    table = read_parquet(path)
+    for name in ("reference", "target"):
+        if str(table.types.get(name, "")).startswith(("struct", "binary", "large_binary")):
+            raise CorruptFile(
+                f"{path} holds images in its column {name}, and those of triplets are named by their paths.",
+                hint="Write them to files; or pack shards with 000123.reference.jpg, 000123.target.jpg and 000123.txt.",
+            )
+    pieces = table.pieces([*table.types])
+    rows = (dict(zip(piece, cells, strict=True)) for piece in pieces for cells in zip(*piece.values(), strict=True))
+    return _Table("its columns", [*table.types], ((f"row {number}", row) for number, row in enumerate(rows, start=1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,7 +442,12 @@ def triplets_of(name: str, rows: Sequence[Row], image_of: Mapping[str, Any], *, 
 def _flaw(row: Row, image_of: Mapping[str, Any]) -> str | None:
     """Why a row cannot be trained on."""
     named = (row.reference, row.target, *row.negatives)
-    if unknown := [name for name in named if name not in image_of]:
+    labels = {"text": row.texts, "negatives": row.negatives, "group": (row.group,), "category": (row.category,)}
+    if empty := [what for what in ("reference", "target") if not getattr(row, what)]:
+        flaw = f"it has no {' and no '.join(empty)}"
+    elif missing := [what for what, values in labels.items() if not NOT_A_NUMBER.isdisjoint(values)]:
+        flaw = f"nan is given as its {missing[0]}, which is how pandas writes a missing value"
+    elif unknown := [name for name in named if name not in image_of]:
         flaw = f"there is no image {some([quoted(name) for name in unknown], 2)}"
     elif row.reference == row.target:
         flaw = f"its reference is its target, {quoted(row.target)}"
@@ -343,21 +470,42 @@ def open_triplets(name: str, path: Path, folder: Path, say: Callable[[str], None
     """
     rows, unused = read_rows(path)
     if not rows:
-        raise UsageError(f"{path} holds no triplets.", hint=f"Its columns are {_SHOWN[0]}.")
+        raise UsageError(f"{path} holds no triplets.", hint=f"Its columns are {_OWN}.")
     if unused:
         say(f"{path}: not used: {some(unused)}.")
     names = dict.fromkeys(name for row in rows for name in (row.reference, row.target, *row.negatives))
     found = {each: file for each in names if (file := _file(folder, each)) is not None}
-    return triplets_of(name, rows, found, listing=sha256_of_file(path))
+    return triplets_of(name, _named_alike(rows, found), found, listing=sha256_of_file(path))
+
+
+def _named_alike(rows: list[Row], found: Mapping[str, FileImage]) -> list[Row]:
+    """Call an image that is written in several ways (a, a.png, ./a.png) by the first of them everywhere."""
+    first: dict[str, str] = {}
+    alias = {name: first.setdefault(os.path.normpath(image.path), name) for name, image in found.items()}
+    if len(first) == len(found):
+        return rows
+
+    def plain(name: str) -> str:
+        return alias.get(name, name)
+
+    return [
+        dataclasses.replace(
+            row,
+            reference=plain(row.reference),
+            target=plain(row.target),
+            negatives=tuple(dict.fromkeys(map(plain, row.negatives))),
+        )
+        for row in rows
+    ]
 
 
 def _file(folder: Path, name: str) -> FileImage | None:
-    if not name.strip() or "\0" in name:
+    if not name or "\0" in name:
         return None
     path = spelled(folder, name)
     if path.is_file():
         return FileImage(path)
-    if path.suffix.lower().lstrip(".") in image_suffixes():
+    if path.suffix.lower() in image_suffixes():
         return None
-    with_suffix = (path.with_name(f"{path.name}.{suffix.lstrip('.')}") for suffix in image_suffixes())
+    with_suffix = (path.with_name(f"{path.name}{suffix}") for suffix in image_suffixes())
     return next((FileImage(each) for each in with_suffix if each.is_file()), None)
