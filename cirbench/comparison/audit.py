@@ -134,7 +134,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         label: The headline metric; ``None`` where a server keeps the ground truths.
         value: The number as the protocol has it, in percent.
         reference: Whether queries rank their reference; see `State`.
-        listed: How many queries the figures about the reference and its copies are of.
+        listed: How many queries the figures about the reference are of.
         listed_value: The headline over these, in percent; ``value`` where they are all queries.
         reference_in_top: By cut-off, the share of queries with the reference among the first; ``None`` where no query
             ranks it, and at a cut-off behind the end of the shortest list.
@@ -142,6 +142,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
             percent. ``None`` where no query ranks it, and where the lists are too short to say what follows it.
         copies_in_top: The share of queries with another image of the same content as the reference among the first
             ten; ``None`` where images are not available.
+        copies_listed: How many queries that share is of.
         near_copies: How many queries get images that are like the reference; ``None`` where no image-only run on the
             same backbone lies beside it.
         shared_concept: Whether the method reads CIRCO's shared concepts; ``None`` for a file, which does not say.
@@ -163,6 +164,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     reference_in_top: dict[int, float | None] | None = None
     without_reference: float | None = None
     copies_in_top: float | None = None
+    copies_listed: int = 0
     near_copies: NearCopies | None = None
     shared_concept: str | None = None
     one_modality: float | None = None
@@ -201,6 +203,7 @@ def audit(
         value=None,
         reference="removed" if protocol.exclude_reference else "no candidate",
         copies_in_top=copies_in_top(ranking.top_QK, protocol),
+        copies_listed=len(protocol.queries),
         listed=len(protocol.queries),
     )
     found = with_reference(found, ranking, places, protocol, lists=depth is not None)

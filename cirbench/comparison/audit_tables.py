@@ -43,7 +43,9 @@ def findings(found: Audit) -> Iterator[Finding]:
         figure = f"{found.without_reference:.2f} instead of {found.listed_value:.2f}"
         yield Finding(f"{found.label} with the reference removed", figure, found.listed)
     if found.copies_in_top is not None:
-        yield Finding(f"A copy of the reference in the top {COPIES_IN}", f"{found.copies_in_top:.1f} %", found.listed)
+        yield Finding(
+            f"A copy of the reference in the top {COPIES_IN}", f"{found.copies_in_top:.1f} %", found.copies_listed
+        )
     if (near := found.near_copies) is not None:
         figure = (
             f"{near.in_top:.1f} %; {near.in_gallery:.1f} % have one in the gallery (cosine {near.cosine:g} or more)"
@@ -63,6 +65,17 @@ def findings(found: Audit) -> Iterator[Finding]:
 
 def _with(bounds: Bounds) -> str:
     return bounds.by if bounds.by == OTHER_TRUTHS else f"those of {bounds.by} as well"
+
+
+def side_by_side(audits: Sequence[Audit]) -> list[tuple[str, list[str], str]]:
+    """Lay findings out by what was looked at: for each audit its figure or nothing, and of how many queries."""
+    found = [{each.what: each for each in findings(audit)} for audit in audits]
+    lines = []
+    for what in dict.fromkeys(what for each in found for what in each):
+        queries = dict.fromkeys(each[what].queries for each in found if what in each)
+        counts = ", ".join(f"{count:,}" for count in queries if count is not None)
+        lines.append((what, [each[what].figure if what in each else "" for each in found], counts))
+    return lines
 
 
 EXPLAINED = (

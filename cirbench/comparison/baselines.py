@@ -71,8 +71,7 @@ class Unimodal:
     @cached_property
     def composition_Q(self) -> NDArray[np.bool_]:
         """The composition subset: the queries without a hit in the top k by either side, so that both are needed."""
-        subset_Q: NDArray[np.bool_] = (self._values(self.image) == 0) & (self._values(self.text) == 0)
-        return subset_Q
+        return composition_subset(self._values(self.image), self._values(self.text))
 
     @property
     def composition(self) -> int:
@@ -81,6 +80,12 @@ class Unimodal:
 
     def _values(self, run: Run) -> NDArray[np.float64]:
         return run.values[self.label]
+
+
+def composition_subset(image_Q: NDArray[np.float64], text_Q: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which queries have no hit in the top k by either side, from one number of each: above 0 is a hit."""
+    subset_Q: NDArray[np.bool_] = (image_Q == 0) & (text_Q == 0)
+    return subset_Q
 
 
 def unimodal_of(run: Run, candidates: Iterable[Run], label: str) -> Unimodal | None:

@@ -109,10 +109,31 @@ class Evidence:
         Raises:
             ValueError: A label is not valid, or asks for what the evidence does not hold.
         """
-        asked = _Asked(measures_of(labels), self.slices, self)
+        return measure(self, self.asked(labels))
+
+    def asked(self, labels: Sequence[str]) -> Asked:
+        """Return what `measure` wants to know to compute these labels.
+
+        Raises:
+            ValueError: A label is not valid.
+        """
+        asked = Asked(measures_of(labels), self.slices, self)
         if missing := {each.by for each in asked.measures} - {None, *self.slices}:
             raise ValueError(f"there are no slices called {missing.pop()!r}")
-        return measure(self, asked)
+        return asked
+
+    def only(self, places: Sequence[int]) -> Evidence:
+        """Return the evidence of the queries at ``places``, without items to show and places of references."""
+        at = np.asarray(places, dtype=np.int64)
+        return Evidence(
+            tuple(self.query_ids[place] for place in places),
+            None if self.clusters is None else tuple(self.clusters[place] for place in places),
+            {kind: tuple(labels[place] for place in places) for kind, labels in self.slices.items()},
+            self.relevant_ranks.take(at),
+            None if self.group_ranks_Q is None else self.group_ranks_Q[at],
+            None if self.gains is None else tuple(self.gains[place] for place in places),
+            self.shown_SK[:0],
+        )
 
     @property
     def shown_places(self) -> list[int]:
@@ -122,7 +143,7 @@ class Evidence:
     def all_labels(self, labels: Sequence[str]) -> frozenset[str]:
         """Every label that measures with these labels report, so that no slice is left out."""
         whole = tuple(dataclasses.replace(each, labels=()) for each in measures_of(labels))
-        return frozenset(each.label for each in measure(self, _Asked(whole, self.slices, self)))
+        return frozenset(each.label for each in measure(self, Asked(whole, self.slices, self)))
 
     def belongs_to(self, fields: Mapping[str, str]) -> bool:
         """Whether clusters and slices are those of a protocol with these fields."""
@@ -130,7 +151,7 @@ class Evidence:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What `measure` wants to know of a protocol."""
 
     measures: tuple[Measure, ...]

@@ -91,7 +91,7 @@ def pages(boards: Sequence[Board], entries: Path, thumbnails: Thumbnails) -> dic
     Raises:
         PageFailed: An entry passes the check and cannot be shown; the others can, without it.
     """
-    views = [view(board) for board in boards]
+    views = [view(board, entries) for board in boards]
     benchmarks = _benchmarks(views)
     methods = method_views(views)
     written = {STYLE: static(STYLE), SCRIPT: static(SCRIPT)}

@@ -130,6 +130,7 @@ def home(views: Sequence[BoardView], methods: int) -> Home:
         (f"{sum(not row.is_run for row in rows):,}", "published rows"),
         (f"{len(papers):,}", "papers and repositories"),
         (f"{sum(row.is_run for row in rows):,}", "runs with ranks to check"),
+        (f"{sum(len(view.audits) for view in views):,}", "audits of rows"),
         (f"{methods:,}", "methods"),
         (f"{sum(view.board.protocol is not None for view in views):,}", "protocols"),
     )

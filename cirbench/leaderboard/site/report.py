@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import cirbench
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset, load_protocol
+from cirbench.comparison.audit import audit_run
+from cirbench.comparison.audit_tables import side_by_side
 from cirbench.leaderboard.site.cases import (
     Case,
     Choice,
@@ -28,6 +30,7 @@ from cirbench.support.tables import Column, Number, Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cirbench.comparison.audit import Audit
     from cirbench.protocol import EvaluationProtocol
 
 _HOW = {
@@ -49,6 +52,7 @@ class QueryReport:
         outcomes: The runs that were asked for, then the unimodal ones that lie beside the first.
         cases: The chosen queries.
         chosen: How they were chosen, as a sentence.
+        folders: Those of the runs that were asked for.
     """
 
     protocol: EvaluationProtocol
@@ -57,6 +61,12 @@ class QueryReport:
     outcomes: tuple[Outcomes, ...]
     cases: tuple[Case, ...]
     chosen: str
+    folders: tuple[Path, ...]
+
+    def audits(self) -> list[Audit]:
+        """Audit the runs that were asked for."""
+        asked = zip(self.outcomes, self.folders, strict=False)
+        return [audit_run(run.name, load_run(folder), self.protocol) for run, folder in asked]
 
     @property
     def metric(self) -> str:
@@ -93,7 +103,9 @@ def read_report(
     outcomes = (*asked, *beside)
     chosen = _HOW[choice].format(len(places), len(asked[0].query_ids), *(run.name for run in asked))
     title = f"{' and '.join(run.name for run in asked)} on {protocol.name}"
-    return QueryReport(protocol, free, title, outcomes, cases(protocol, outcomes, places, top=top), chosen)
+    return QueryReport(
+        protocol, free, title, outcomes, cases(protocol, outcomes, places, top=top), chosen, tuple(folders)
+    )
 
 
 def write_page(report: QueryReport, page: Path, *, thumbnails: bool = False) -> int:
@@ -109,7 +121,14 @@ def write_page(report: QueryReport, page: Path, *, thumbnails: bool = False) -> 
     """
     beside = page.with_name(f"{page.stem}_files")
     pictures = Thumbnails(beside, beside.name) if thumbnails or report.free else None
-    content = {"report": report, "cases": shown(report.cases, report.metric, pictures), "version": cirbench.__version__}
+    audits = report.audits()
+    content = {
+        "report": report,
+        "cases": shown(report.cases, report.metric, pictures),
+        "audit_lines": side_by_side(audits),
+        "audited": [each.name for each in audits],
+        "version": cirbench.__version__,
+    }
     write_text(page, render("report.html", **content, pictured=pictures is not None))
     return 0 if pictures is None else len(pictures.names)
 

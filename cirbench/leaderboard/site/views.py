@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cirbench.benchmarks.catalogue import protocols
+from cirbench.comparison.audit_tables import findings, side_by_side
 from cirbench.errors import CirbenchError
+from cirbench.leaderboard.audits import audits
 from cirbench.leaderboard.binding import at_hand, ships
 from cirbench.leaderboard.board import BADGES, tested_pairs
 from cirbench.leaderboard.entry import RANKS, read_entry
@@ -25,11 +27,13 @@ from cirbench.support.console import typed
 from cirbench.support.files import slug
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from markupsafe import Markup
 
+    from cirbench.comparison.audit import Audit
+    from cirbench.comparison.audit_tables import Finding
     from cirbench.leaderboard.board import Board, BoardRow
     from cirbench.leaderboard.entry import Entry, EntryMetric
     from cirbench.leaderboard.site.cases import Thumbnails
@@ -50,6 +54,7 @@ class BoardView:
         headings: Its columns of numbers.
         figures: Its pictures.
         pairs: How runs differ from each other by the paired test, as JSON: two rows, difference, interval and p-value.
+        audits: Of its runs, by row.
     """
 
     board: Board
@@ -58,6 +63,11 @@ class BoardView:
     headings: tuple[Heading, ...]
     figures: tuple[Figure, ...]
     pairs: str
+    audits: Mapping[str, Audit]
+
+    def findings(self, row: BoardRow) -> list[Finding]:
+        """What an audit found about a row; nothing about one that came without lists."""
+        return [*findings(self.audits[row.id])] if row.id in self.audits else []
 
     @property
     def caption(self) -> str:
@@ -131,11 +141,19 @@ def method_page(method: str) -> str:
     return f"methods/{slug(method)}.html"
 
 
-def view(board: Board) -> BoardView:
-    """Prepare a board for its page."""
+def view(board: Board, entries: Path) -> BoardView:
+    """Prepare a board for its page, with what the entries of its runs keep."""
     rows = figures.chosen(board)
     drawn = (*figures.intervals(board), *figures.recall_curves(rows), *figures.slices(rows), *figures.sizes(board))
-    return BoardView(board, slug(board.id), slug(board.benchmark), headings(board.metrics), drawn, _pairs(board))
+    return BoardView(
+        board,
+        slug(board.id),
+        slug(board.benchmark),
+        headings(board.metrics),
+        drawn,
+        _pairs(board),
+        audits((row.id for row in board.rows if row.is_run), entries),
+    )
 
 
 _MOST_COMPARED = 40
@@ -196,6 +214,7 @@ class RunView:
         facts: What a reader wants to know first, in pairs.
         commands: What to type to make it again.
         scores: Its numbers.
+        audit: What an audit found, as `cirbench.comparison.audit_tables.side_by_side` lays it out.
         figures: Its pictures.
         identity: Digests and versions, in pairs.
         cases: What it retrieved.
@@ -208,6 +227,7 @@ class RunView:
     facts: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
     scores: tuple[EntryMetric, ...]
+    audit: list[tuple[str, list[str], str]]
     figures: tuple[Figure, ...]
     identity: tuple[tuple[str, str], ...]
     cases: tuple[ShownCase, ...]
@@ -226,6 +246,7 @@ def run_view(view: BoardView, row: BoardRow, entries: Path, thumbnails: Thumbnai
         _facts(entry, row),
         entry.commands,
         entry.metrics,
+        side_by_side([view.audits[row.id]]) if row.id in view.audits else [],
         (*figures.recall_curves([row]), *figures.slices([row])),
         _identity(entry),
         retrieved,

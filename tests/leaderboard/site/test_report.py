@@ -14,6 +14,7 @@ from PIL import Image
 
 from cirbench import cli
 from cirbench.benchmarks.catalogue import load_protocol
+from cirbench.comparison.audit import audit_run
 from cirbench.leaderboard.site.cases import Outcomes, cases, choose, read_outcomes
 from cirbench.leaderboard.site.report import read_report, write_page
 from cirbench.runs.folder import load_run
@@ -74,6 +75,8 @@ def test_the_page_has_caption_pictures_ranks_and_the_unimodal_answers(image_text
         assert case.query.captions[0] in text
         for answer in case.answers:
             assert f"truths at rank {', '.join(f'{rank:,}' for rank in answer.ranks)}" in text
+    gap = audit_run("image-text", load_run(image_text), load_protocol("scenes/tiny")).composition_gap
+    assert f"{gap:+.2f} points of mAP@5" in text
     shown = set(re.findall(r'src="look_files/([0-9a-f]{20}\.webp)"', text))
     assert shown == {path.name for path in (tmp_path / "look_files").iterdir()}
     for name in shown:

@@ -116,9 +116,19 @@ def test_a_run_has_a_page_with_its_numbers_its_commands_and_what_it_retrieved(en
             assert f"{score.low:.2f} to {score.high:.2f}" in page.text
         for fact in (*entry.commands, entry.protocol.digest[:8], entry.backbone.weights, entry.run, str(entry.ranks)):
             assert fact in page.text
+        assert "removed from the candidates by the protocol" in page.text
         pictures = [values for tag, values in page.elements if tag == "img"]
         assert len(pictures) > 12 * 10
         assert any("a ground truth" in str(values["alt"]) for values in pictures)
+
+
+def test_each_row_of_a_run_opens_to_its_audit_and_the_first_page_counts_them(entries: Path, site: Path) -> None:
+    runs = [folder.name for folder in entries.iterdir() if folder.is_dir()]
+    page = Elements((site / "benchmarks" / "scenes.html").read_text())
+    assert page.text.count("Audit (") == len(runs)
+    assert page.text.count("Solved by one modality: ") == len(runs)
+    counts = Elements((site / "index.html").read_text()).text
+    assert re.search(rf"\b{len(runs)}\s+audits of rows", counts)
 
 
 def test_pages_are_small(site: Path, tmp_path: Path) -> None:

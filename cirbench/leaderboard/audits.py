@@ -1,0 +1,147 @@
+"""Audits of the rows of a board, from what their entries keep.
+
+Every entry keeps the rank of each ground truth. Entries from the present version keep where each reference stands, so
+that figures about it rest on all queries; earlier ones keep the first ten items of 48 queries. What a test server
+scored is kept whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cirbench.comparison.audit import (
+    Audit,
+    audit_lists,
+    bounds_of_truths,
+    copies_in_top,
+    reference_places,
+    with_reference,
+)
+from cirbench.comparison.baselines import composition_subset
+from cirbench.errors import CirbenchError
+from cirbench.leaderboard.binding import at_hand, restricted, ships
+from cirbench.leaderboard.entry import RANKS, read_entry
+from cirbench.leaderboard.evidence import read_evidence
+from cirbench.methods.interface import unimodal_baselines
+from cirbench.metrics.table import measures_of
+from cirbench.runs.predictions.lists import lists_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from cirbench.leaderboard.entry import Entry
+    from cirbench.leaderboard.evidence import Evidence
+    from cirbench.protocol import EvaluationProtocol
+
+
+def audits(ids: Iterable[str], entries: Path) -> Mapping[str, Audit]:
+    """Audit the entries of a board, each with the unimodal ones on its backbone.
+
+    Args:
+        ids: Of valid entries.
+        entries: The folder in which they lie.
+    """
+    read = [read_entry(entries / id) for id in ids]
+    evidence = {
+        entry.id: read_evidence(entries / entry.id / RANKS) for entry in read if (entries / entry.id / RANKS).is_file()
+    }
+    found = {}
+    for entry in read:
+        if entry.server_scored:
+            found[entry.id] = _of_server(entry, entries / entry.id)
+        elif entry.id in evidence:
+            beside = [other for other in read if other.id in evidence and _same_ground(entry, other)]
+            found[entry.id] = _of_ranks(entry, evidence[entry.id], beside, evidence)
+    return found
+
+
+def _same_ground(entry: Entry, other: Entry) -> bool:
+    return (
+        entry.protocol.digest == other.protocol.digest
+        and entry.backbone.digest == other.backbone.digest
+        and not (entry.partial or other.partial)
+    )
+
+
+def _begun(entry: Entry, queries: int) -> Audit:
+    """What the entry itself says; its use of shared concepts is among the disclosures of its row already."""
+    return Audit(
+        name=entry.id,
+        protocol=entry.protocol.name,
+        queries=queries,
+        label=entry.metrics[0].label,
+        value=entry.metrics[0].value,
+        reference="removed" if entry.protocol.fields.get("exclude_reference") == "True" else "unknown",
+    )
+
+
+def _here(entry: Entry) -> EvaluationProtocol | None:
+    protocol = at_hand(entry.protocol.name)
+    return protocol if protocol is not None and protocol.digest == entry.protocol.digest else None
+
+
+# What a server scored.
+
+
+def _of_server(entry: Entry, folder: Path) -> Audit:
+    """Look for the reference in the lists that were submitted, where the annotations are here to name it."""
+    found, protocol = _begun(entry, entry.counts.queries), _here(entry)
+    if protocol is None or found.reference == "removed":
+        return found
+    for name in entry.lists or {}:
+        content = gzip.decompress((folder / name).read_bytes())
+        with contextlib.suppress(CirbenchError, msgspec.MsgspecError):  # a form that holds more than lists
+            lists = lists_of(name, msgspec.json.decode(content, type=dict[str, list[str | int]]))
+            looked = audit_lists(entry.id, lists, protocol)
+            found = msgspec.structs.replace(
+                found, reference=looked.reference, listed=looked.listed, reference_in_top=looked.reference_in_top
+            )
+    return found
+
+
+# What was ranked or scored here.
+
+
+def _of_ranks(entry: Entry, ranks: Evidence, beside: Iterable[Entry], evidence: Mapping[str, Evidence]) -> Audit:
+    label, found = entry.metrics[0].label, _begun(entry, len(ranks.query_ids))
+    protocol = _here(entry)
+    part = None if protocol is None else restricted(protocol, ranks.query_ids)
+    shown = None if part is None else part.only(ranks.shown_places)
+    known, places = ranks, ranks.references
+    if places is None and shown is not None and found.reference != "removed":
+        known, places = ranks.only(ranks.shown_places), reference_places(ranks.shown_SK, shown)
+    if places is not None:
+        lists = entry.scored is not None and any(file.role == "lists" for file in entry.scored.files)
+        found = with_reference(found, known, places, known.asked([label]), lists=lists)
+    if shown is not None and ships(entry.protocol.name):
+        copies = copies_in_top(ranks.shown_SK, shown)
+        found = msgspec.structs.replace(found, copies_in_top=copies, copies_listed=len(shown.queries))
+    found = msgspec.structs.replace(found, bounds=bounds_of_truths(ranks.relevant_ranks, measures_of([label])[0].k))
+    return _beside_one_modality(found, entry, label, beside, evidence)
+
+
+def _beside_one_modality(
+    found: Audit, entry: Entry, label: str, beside: Iterable[Entry], evidence: Mapping[str, Evidence]
+) -> Audit:
+    names = unimodal_baselines()
+    sides = {
+        other.method.name: other
+        for other in beside
+        if other.method.name in names and evidence[other.id].query_ids == evidence[entry.id].query_ids
+    }
+    if not all(name in sides for name in names):
+        return found
+    image_Q, text_Q = (evidence[sides[name].id].measured([label])[0].values_Q for name in names)
+    subset_Q = composition_subset(image_Q, text_Q)
+    answered = int((image_Q == image_Q).sum())  # NaN for a query that does not take part
+    better = max(sides[name][label].value for name in names)
+    return msgspec.structs.replace(
+        found,
+        one_modality=100 * (1 - int(subset_Q.sum()) / answered),
+        composition_gap=None if entry.method.name in names else entry[label].value - better,
+    )
