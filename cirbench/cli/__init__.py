@@ -76,7 +76,10 @@ METRIC = click.option(
 """For every verb that measures."""
 
 BY = click.option(
-    "--by", metavar="KIND", help="Also each part of the queries, by a column of your table or by category, aspect ..."
+    "--by",
+    metavar="KIND",
+    help="Also each part of the queries, by a column of your table or by category, aspect ...; of finished runs also "
+    "unimodal@K, circus, circus-validated.",
 )
 """For every verb that measures."""
 

@@ -10,7 +10,7 @@ import click
 
 from cirbench.cli import BY, WIDE
 from cirbench.errors import MissingData, UsageError
-from cirbench.support.console import print_lines, typed
+from cirbench.support.console import print_lines, say, typed
 from cirbench.support.tables import FORMATS
 
 if TYPE_CHECKING:
@@ -94,10 +94,16 @@ def compare_command(
 
     chosen = _chosen(folders, baseline, against)
     asked = [each.strip() for text in metrics for each in text.split(",") if each.strip()]
+    runs = [load_run(folder) for folder in chosen.folders]
     if by is not None:
-        asked = labels_by(load_run(chosen.folders[0]), asked, by)
+        from cirbench.comparison.slices import with_labels
+
+        labelled = with_labels(runs, by)
+        runs, asked = labelled.runs, labels_by(labelled.runs[0], asked, labelled.kind)
+        for line in labelled.meaning:
+            say(line)
     comparison = compare(
-        chosen.folders,
+        runs,
         metric=asked or None,
         baseline=chosen.baseline,
         against=chosen.against,
@@ -249,6 +255,7 @@ _DEFAULT = 8
     show_default=True,
     help="Number of retrieved images to show for each query.",
 )
+@BY
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page instead of a table.")
 @click.option("--thumbnails", is_flag=True, help="Show images whose licence you have to judge yourself.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the benchmark.  [default: as in the run]")
@@ -260,6 +267,7 @@ def report_command(
     best: int | None,
     disagree: int | None,
     top: int,
+    by: str | None,
     html: Path | None,
     thumbnails: bool,
     data_root: Path | None,
@@ -268,11 +276,12 @@ def report_command(
     """Look at what one or two runs retrieved: reference, caption, first images, ground truths and their ranks.
 
     What image-only and text-only returned is shown where those runs lie beside the first. Without --worst, --best or
-    --disagree, eight queries at even distances are shown, whatever became of them.
+    --disagree, eight queries at even distances are shown, whatever became of them. With --by, as many of each part.
 
     \b
     cirbench report runs/scenes/pli-d2c078bf
     cirbench report runs/scenes/pli-d2c078bf --worst 20 --html worst.html
+    cirbench report runs/scenes/pli-d2c078bf --worst 10 --by unimodal@10
     cirbench report runs/scenes/pli-d2c078bf runs/scenes/image-text-cf2cfa47 --disagree 20 --html flips.html
     """
     given = {"worst": worst, "best": best, "disagree": disagree}
@@ -286,7 +295,7 @@ def report_command(
     from cirbench.leaderboard.site.report import read_report, summary, write_page
 
     folders = [run] if run2 is None else [run, run2]
-    report = read_report(folders, cast("Choice", choice), count, top=top, data_root=data_root)
+    report = read_report(folders, cast("Choice", choice), count, top=top, by=by, data_root=data_root)
     if html is None:
         from cirbench.support.console import print_table
 

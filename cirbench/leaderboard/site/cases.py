@@ -159,12 +159,13 @@ class Case:
     labels: tuple[str, ...]
 
 
-def choose(outcomes: Sequence[Outcomes], choice: Choice, count: int) -> list[int]:
+def choose(outcomes: Sequence[Outcomes], choice: Choice, count: int, among: Sequence[int] | None = None) -> list[int]:
     """Choose queries by what the first run, or the first two, made of them.
 
     ``spread`` takes queries at even distances, whatever became of them. ``worst`` and ``best`` order by the headline
     number of the query and, where that is equal, by the rank of the best ground truth. ``disagree`` takes the queries
-    on which two runs differ most. What is still equal stays in the benchmark's order.
+    on which two runs differ most. What is still equal stays in the benchmark's order. With ``among``, only queries at
+    these places are taken.
 
     Returns:
         At most ``count`` places in the runs' order of queries.
@@ -178,7 +179,7 @@ def choose(outcomes: Sequence[Outcomes], choice: Choice, count: int) -> list[int
     first = outcomes[0]
     total = len(first.query_ids)
     if choice == "spread":
-        return spread(total, count)
+        return spread(total, count) if among is None else [among[at] for at in spread(len(among), count)]
     if np.isnan(first.values_Q).all():
         raise CheckFailed(
             f"The {choice} queries are unknown: the ground truths of {first.result.protocol.name} are not available.",
@@ -193,6 +194,8 @@ def choose(outcomes: Sequence[Outcomes], choice: Choice, count: int) -> list[int
         keys["disagree"] = (-np.abs(log_Q - other_log_Q), -np.abs(values_Q - other_Q))
     order = np.lexsort((np.arange(total), *keys[choice]))
     measured = order[~np.isnan(values_Q[order])]
+    if among is not None:
+        measured = measured[np.isin(measured, among)]
     return [int(place) for place in measured[:count]]
 
 

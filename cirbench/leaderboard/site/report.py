@@ -10,6 +10,7 @@ import cirbench
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset, load_protocol
 from cirbench.comparison.audit import audit_run
 from cirbench.comparison.audit_tables import side_by_side
+from cirbench.comparison.slices import with_labels
 from cirbench.leaderboard.site.cases import (
     Case,
     Choice,
@@ -81,6 +82,7 @@ def read_report(
     count: int = 8,
     *,
     top: int = 10,
+    by: str | None = None,
     data_root: Path | None = None,
 ) -> QueryReport:
     """Read runs and choose queries of them.
@@ -90,6 +92,7 @@ def read_report(
         choice: How queries are chosen; see `cirbench.leaderboard.site.cases.choose`.
         count: How many.
         top: How many retrieved items to show of each.
+        by: A kind of labels; as many queries are chosen from each of its parts (`cirbench.comparison.slices`).
         data_root: Where annotations and images are; where the run found them if not given.
 
     Raises:
@@ -98,14 +101,25 @@ def read_report(
         UsageError: The choice does not fit the runs.
     """
     asked, beside = read_outcomes(folders)
-    places = choose(asked, choice, count)
     protocol, free = _protocol(folders[0], data_root)
     outcomes = (*asked, *beside)
-    chosen = _HOW[choice].format(len(places), len(asked[0].query_ids), *(run.name for run in asked))
+    if by is None:
+        places, meaning = choose(asked, choice, count), ""
+        looked_at = cases(protocol, outcomes, places, top=top)
+    else:
+        labelled = with_labels([load_run(folders[0])], by)
+        labels_Q = labelled.runs[0].slices[labelled.kind]
+        parts = sorted({label for labels in labels_Q for label in labels})
+        inside = [[place for place, labels in enumerate(labels_Q) if part in labels] for part in parts]
+        places = [*dict.fromkeys(place for among in inside for place in choose(asked, choice, count, among))]
+        meaning = " ".join(("", f"As many from each part by {labelled.kind}.", *labelled.meaning))
+        looked_at = tuple(
+            dataclasses.replace(case, labels=tuple(dict.fromkeys((*case.labels, *labels_Q[place]))))
+            for case, place in zip(cases(protocol, outcomes, places, top=top), places, strict=True)
+        )
+    chosen = _HOW[choice].format(len(places), len(asked[0].query_ids), *(run.name for run in asked)) + meaning
     title = f"{' and '.join(run.name for run in asked)} on {protocol.name}"
-    return QueryReport(
-        protocol, free, title, outcomes, cases(protocol, outcomes, places, top=top), chosen, tuple(folders)
-    )
+    return QueryReport(protocol, free, title, outcomes, looked_at, chosen, tuple(folders))
 
 
 def write_page(report: QueryReport, page: Path, *, thumbnails: bool = False) -> int:

@@ -45,6 +45,16 @@ def test_queries_at_even_distances_depend_on_no_result(image_text: Path, image_o
     assert choose(outcomes(image_text), "spread", 1000) == list(range(60))
 
 
+def test_as_many_queries_are_chosen_from_each_part(image_text: Path) -> None:
+    report = read_report([image_text], "worst", 3, by="unimodal@5")
+    parts = [[label for label in case.labels if label.endswith("unimodal hit")] for case in report.cases]
+    assert parts == [["no unimodal hit"]] * 3 + [["unimodal hit"]] * 3
+    for case, (part,) in zip(report.cases, parts, strict=True):
+        found = [rank for answer in case.answers[1:] for rank in answer.ranks if rank is not None]
+        assert (min(found) <= 5) == (part == "unimodal hit")
+    assert "As many from each part by unimodal@5" in report.chosen
+
+
 def test_two_runs_disagree_most_where_their_numbers_are_furthest_apart(image_text: Path, image_only: Path) -> None:
     runs = outcomes(image_text, image_only)
     apart = np.abs(runs[0].values_Q - runs[1].values_Q)
