@@ -7,7 +7,18 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cirbench.benchmarks import cirr, coco_composition, fashioniq, freedom, genecis, icir, imagenet_r, lasco, relabelled
+from cirbench.benchmarks import (
+    cirr,
+    coco_composition,
+    fashioniq,
+    freedom,
+    genecis,
+    icir,
+    imagenet_r,
+    lasco,
+    patterncom,
+    relabelled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -259,3 +270,16 @@ def write_nico(root: Path, folder: str = "nico", domains: Sequence[str] = tuple(
             for number in range(0 if (file[0], nth, kind) == ("d", 1, "bear") else images + nth % 2)
         ]
         write(root / folder / file, "".join(lines))
+
+
+def write_patterncom(root: Path) -> Expected:
+    """Write six images of seven classes each, with values in every attribute; pairs of classes are judged as one."""
+    classes = ("swimmingpool", "denseresidential", "sparseresidential", "harbor", "ferryterminal", "bridge", "overpass")
+    images = [(f"{name}{number:03d}.jpg", name) for name in classes for number in range(6)]
+    write(root / "patterncom/patternnet.csv", "".join(f"images/{name}/{image} x {name}\n" for image, name in images))
+    draw = random.Random(6)
+    for attribute in patterncom.ATTRIBUTES:
+        rows = [f"{image},{attribute},{draw.choice(('one', 'two', 'three'))}" for image, _ in images[:-2]]
+        rows += ["overpass004.jpg,quantity,one", "overpass004.jpg,quantity,two"] if attribute == "quantity" else []
+        write(root / f"patterncom/PatternCom/{attribute}.csv", "".join(f"{row}\n" for row in rows))
+    return {patterncom.IMAGES: len(images), patterncom.CLASSES: len(classes)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -169,6 +171,40 @@ def read_lines(path: Path) -> list[str]:
         CorruptFile: It is not UTF-8.
     """
     return [line for _, line in numbered_lines(read_text(path))]
+
+
+def read_records(path: Path, what: str, width: int, *, needed: Sequence[int]) -> list[list[str]]:
+    """Read the rows of a CSV file without a header, blanks around cells and blank lines left out.
+
+    Args:
+        path: The file.
+        what: What a row holds, for the message.
+        width: How many cells a row has.
+        needed: The cells that may not be empty.
+
+    Raises:
+        MissingData: It cannot be read.
+        CorruptFile: It is no CSV file, or a row is another one; the message names the lines.
+    """
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(read_text(path)), strict=True)]
+    except csv.Error as error:
+        raise not_as_published(path, f"it is no CSV file ({error})") from error
+    odd = [
+        number
+        for number, row in enumerate(rows, start=1)
+        if row and (len(row) != width or not all(row[place] for place in needed))
+    ]
+    refuse(path, [f"not {what} in line {some(odd)}"] if odd else [])
+    return [row for row in rows if row]
+
+
+def numbered(ids: Iterable[str]) -> Iterator[str]:
+    """Yield each id, with -2, -3 and so on behind one that occurs again."""
+    seen: Counter[str] = Counter()
+    for id in ids:
+        seen[id] += 1
+        yield id if seen[id] == 1 else f"{id}-{seen[id]}"
 
 
 def refuse(path: Path, problems: Iterable[str]) -> None:

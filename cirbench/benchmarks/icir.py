@@ -11,20 +11,17 @@ trapezoidal rule: not CIRCO's mAP@K, nor comparable with it.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.annotation_files import Expected, locate, refuse, repeated, wrong_counts
+from cirbench.benchmarks.annotation_files import Expected, locate, read_records, refuse, repeated, wrong_counts
 from cirbench.benchmarks.files.remote import Archive, Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
-from cirbench.support.textfiles import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,8 +37,6 @@ MACRO = "mAP_trapezoidal[mean over instance]"
 QUERIES, INSTANCES = "queries", "instances"
 EXPECTED: Expected = {QUERIES: 1883, INSTANCES: 202}
 """From the paper; the published files were not available to count the database in."""
-
-_FIELDS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,14 +120,7 @@ def _read(path: Path) -> list[_Row]:
 
     The public evaluation splits at each comma, so that it would read a part of such a text as the instance.
     """
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(path)), strict=True))
-    except csv.Error as error:
-        refuse(path, [f"it is no CSV file ({error})"])
-        raise
-    odd = [n for n, row in enumerate(rows, start=1) if row and (len(row) != _FIELDS or not row[0] or not row[2])]
-    refuse(path, [f"not an image, a text and an instance in line {some(odd)}"] if odd else [])
-    return [_Row(*(cell.strip() for cell in row)) for row in rows if row]
+    return [_Row(*cells) for cells in read_records(path, "an image, a text and an instance", 3, needed=(0, 2))]
 
 
 def _broken_database(rows: Sequence[_Row]) -> Iterator[str]:

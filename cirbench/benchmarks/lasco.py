@@ -8,7 +8,6 @@ public, and the evaluations of others that we know keep the reference among the 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -17,6 +16,7 @@ from cirbench.benchmarks.annotation_files import (
     Expected,
     decode,
     locate,
+    numbered,
     queries,
     refuse,
     repeated,
@@ -88,6 +88,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
     rows = decode(path, list[_Row])
     gallery = {str(row.id): _stem(row.path) for row in shown}
     refuse(path, _broken_queries(rows, gallery, expected))
+    ids = numbered(str(row.qid) for row in rows)
     references = tuple(str(row.query_image[0]) for row in rows)
     names = gallery | {id: _stem(row.query_image[1]) for id, row in zip(references, rows, strict=True)}
     files = ImageFiles(VAL2014, tuple(names.values()), data_root, "cirbench data check lasco")
@@ -97,7 +98,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
         title=TITLES[variant],
         queries=tuple(
             Query(id, Item(reference, files[names[reference]]), (row.query_text,))
-            for id, reference, row in zip(_ids(rows), references, rows, strict=True)
+            for id, reference, row in zip(ids, references, rows, strict=True)
         ),
         gallery=Gallery(tuple(gallery), [files[name] for name in gallery.values()]),
         labels=Labels(tuple((str(row.target_image[0]),) for row in rows)),
@@ -111,14 +112,6 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
 
 def _stem(path: str) -> str:
     return path.rpartition("/")[2].rpartition(".")[0]
-
-
-def _ids(rows: Sequence[_Row]) -> Iterator[str]:
-    """Yield the id of each query, with -2, -3 and so on behind one that occurs again."""
-    seen: Counter[int] = Counter()
-    for row in rows:
-        seen[row.qid] += 1
-        yield str(row.qid) if seen[row.qid] == 1 else f"{row.qid}-{seen[row.qid]}"
 
 
 def _broken_gallery(shown: Sequence[_ImageRow], expected: Expected) -> Iterator[str]:

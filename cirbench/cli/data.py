@@ -233,7 +233,8 @@ def _root(name: str, given: Path | None) -> Path:
     """Return the data root; any folder will do for what ships with cirbench."""
     from cirbench.benchmarks.files.plan import dataset_files
 
-    return locate_root(given) if dataset_files(name).annotations else given or Path()
+    parts = dataset_files(name)
+    return locate_root(given) if parts.annotations or parts.by_hand else given or Path()
 
 
 def _as_json(value: object) -> str:
@@ -244,7 +245,7 @@ def _as_json(value: object) -> str:
 
 def _plan_lines(made: Plan, root: Path | None) -> Iterator[str]:
     yield f"{made.name}: {', '.join(made.protocols)}"
-    if not made.annotations:
+    if not made.annotations and made.by_hand is None:
         yield "nothing to fetch: everything is here"
         return
     yield f"annotations, licence {made.licence}"

@@ -56,6 +56,7 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "ltll/freedom",
         "minidomainnet/freedom",
         "nico/freedom",
+        "patterncom/all",
         "scenes/val",
         "scenes/tiny",
     ]

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cirbench.benchmarks import circo, cirr, coco_composition, fashioniq, freedom, genecis, icir, imagenet_r, lasco
+from cirbench.benchmarks import (
+    circo,
+    cirr,
+    coco_composition,
+    fashioniq,
+    freedom,
+    genecis,
+    icir,
+    imagenet_r,
+    lasco,
+    patterncom,
+)
 from cirbench.benchmarks.images import image_files, require_images
 from cirbench.methods.evaluate import evaluate
 from tests import annotation_files, circo_files
@@ -48,6 +59,7 @@ PROTOCOLS: dict[str, Callable[[Path], EvaluationProtocol]] = {
     "fashioniq as PLI's code": lambda root: fashioniq.load_pli(root, annotation_files.write_pli(root)),
     "genecis": lambda root: genecis.load("all", root, annotation_files.write_genecis(root)),
     "icir": lambda root: icir.load(root, annotation_files.write_icir(root)),
+    "patterncom": lambda root: patterncom.load(root, annotation_files.write_patterncom(root)),
     "lasco": lambda root: lasco.load("val", root, annotation_files.write_lasco(root)),
     "domain conversion": lambda root: imagenet_r.load(
         "domain-conversion", root, annotation_files.write_imagenet_r(root)

@@ -95,6 +95,7 @@ def test_every_label_is_one_that_the_protocol_reports() -> None:
         "cirr": r"Recall(_soft)?@(1|5|10|50)|Recall_subset@(1|2|3)|\(R@5\+Rs@1\)/2",
         "fashioniq": r"Recall@(1|5|10|50)\[(mean over category|category=(dress|shirt|toptee))\]",
         "genecis": r"Recall@(1|2|3)\[(mean over task|task=(focus|change)-(object|attribute))\]",
+        "patterncom": r"mAP_full\[(mean over attribute|attribute=(color|context|density|existence|quantity|shape))\]",
         "icir": r"mAP_trapezoidal\[mean over instance\]",
         "imagenet-r": r"(Recall_fractional@(10|50)|mAP_trapezoidal_all)"
         r"\[(mean over domain|domain=(cartoon|origami|photo|toy|sculpture))\]",
