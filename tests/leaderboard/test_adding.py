@@ -20,6 +20,7 @@ from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.example import write_example
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.leaderboard.adding import add_run
+from cirbench.leaderboard.audits import audits
 from cirbench.leaderboard.binding import FILE, binding_of, known_protocols
 from cirbench.leaderboard.board import read_leaderboard
 from cirbench.leaderboard.check import check_entries
@@ -259,6 +260,26 @@ def test_a_run_on_hidden_labels_becomes_an_entry_with_the_servers_answer_and_wha
     assert entry.server_scored and entry.ranks is None
     assert gzip.decompress((folder / "lists-server.json.gz").read_bytes()) == (tmp_path / "mine.json").read_bytes()
     assert check_entries(tmp_path / "entries")[0].ok
+
+
+def test_lists_that_a_server_scored_are_audited_for_the_reference(
+    answered: tuple[Path, Callable[..., Path]],
+    hidden_run: tuple[Path, EvaluationProtocol],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, receipt = answered
+    id = add_run(run, tmp_path / "entries", receipts=[receipt()]).name
+    assert audits([id], tmp_path / "entries")[id].reference == "unknown"  # nobody names the references here
+    monkeypatch.setattr("cirbench.leaderboard.audits.at_hand", lambda _: hidden_run[1])
+    found = audits([id], tmp_path / "entries")[id]
+    assert (found.value, found.listed) == (12.5, 800)
+    assert found.reference_in_top == {
+        1: 100,
+        5: 100,
+        10: 100,
+        50: 100,
+    }  # query q starts from image q, and lists it first
 
 
 @pytest.mark.parametrize(
