@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--near",
     type=click.FloatRange(0, 1, min_open=True),
-    default=0.95,
-    show_default=True,
-    help="Cosine from which an image is a near-duplicate of the reference.",
+    help="Cosine from which an image is a near-duplicate of the reference, for runs.  [default: 0.95]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the audits as JSON on stdout, and nothing else.")
 @WIDE
@@ -38,7 +36,7 @@ def audit_command(
     protocol: str | None,
     data_root: Path | None,
     relabelled_by: str | None,
-    near: float,
+    near: float | None,
     as_json: bool,
     wide: bool,
 ) -> None:
@@ -58,6 +56,11 @@ def audit_command(
 
     if dataset is None and (named := protocol or split) is not None:
         raise UsageError(f"{named} belongs to a data set, and none is given.", hint="Add --dataset NAME.")
+    if near is not None and (file := next((path for path in given if not path.is_dir()), None)) is not None:
+        raise UsageError(
+            f"Near-duplicates of references are unknown for {file}: they need the features of a run.",
+            hint="Leave --near out, or name runs alone.",
+        )
     audits = [
         _of_run(path, data_root, relabelled_by, near)
         if path.is_dir()
@@ -71,7 +74,7 @@ def audit_command(
     print_table(audit_table(audits), wide=wide)
 
 
-def _of_run(folder: Path, data_root: Path | None, relabelled_by: str | None, near: float) -> Audit:
+def _of_run(folder: Path, data_root: Path | None, relabelled_by: str | None, near: float | None) -> Audit:
     from cirbench.comparison.audit import audit_run
     from cirbench.runs.folder import load_run
     from cirbench.runs.scored import config_of

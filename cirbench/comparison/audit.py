@@ -190,7 +190,8 @@ def audit(
         relabelling: Another protocol over the same queries, whose ground truths are counted as right as well.
 
     Raises:
-        UsageError: The relabelling has no query in common, or asks about other references.
+        UsageError: The ground truths are hidden and a relabelling is given, or it does not fit; see
+            `bounds_of_relabelling`.
     """
     places = reference_places(ranking.top_QK, protocol)
     if depth is not None:
@@ -208,6 +209,11 @@ def audit(
     )
     found = with_reference(found, ranking, places, protocol, lists=depth is not None)
     if protocol.labels is None or not protocol.measures:
+        if relabelling is not None:
+            raise UsageError(
+                f"{relabelling.name} cannot relabel {protocol.name}: its own ground truths are not available.",
+                hint="Audit the val split.",
+            )
         return found
     bounds = bounds_of_truths(ranking.relevant_ranks, protocol.measures[0].k)
     if relabelling is not None:
@@ -261,7 +267,7 @@ def audit_run(
     protocol: EvaluationProtocol,
     *,
     relabelling: EvaluationProtocol | None = None,
-    near: float = NEAR,
+    near: float | None = None,
 ) -> Audit:
     """Audit a finished run, with the unimodal baselines that lie beside it.
 
@@ -270,10 +276,11 @@ def audit_run(
         run: The run.
         protocol: The run's, whole.
         relabelling: See `audit`.
-        near: The cosine from which an image is a near-duplicate of the reference.
+        near: The cosine from which an image is a near-duplicate of the reference; `NEAR` where image-only is there.
 
     Raises:
-        UsageError: The run is of another protocol, or the relabelling does not fit it.
+        UsageError: The run is of another protocol, the relabelling does not fit it, or ``near`` is given and no
+            image-only run on its backbone lies beside it.
         CorruptFile: A file is damaged.
     """
     if run.result.protocol.digest not in (protocol.digest, protocol.first(len(run.query_ids)).digest):
@@ -288,8 +295,14 @@ def audit_run(
     found = msgspec.structs.replace(found, shared_concept=run.result.method.uses_shared_concept)
     beside = [other for other in baselines_beside(run) if same_ground(run, other)]
     image = next((other for other in beside if other.result.method.name == unimodal_baselines()[0]), None)
+    if image is None and near is not None:
+        raise UsageError(
+            f"Near-duplicates of references are unknown: no image-only run on {run.result.backbone.name} lies beside "
+            f"{run.folder}.",
+            hint="Make one with `cirbench run --method image-only`, or leave --near out.",
+        )
     if image is not None:
-        copies = near_copies(ranking, load_ranking(image, part), part, near)
+        copies = near_copies(ranking, load_ranking(image, part), part, NEAR if near is None else near)
         found = msgspec.structs.replace(found, near_copies=copies)
     unimodal = None if found.label is None or found.value is None else unimodal_of(run, beside, found.label)
     if unimodal is None or found.value is None:
@@ -420,7 +433,8 @@ def bounds_of_truths(ranks: Ragged[np.int64], k: int) -> Bounds | None:
 def bounds_of_relabelling(ranking: Ranking, protocol: EvaluationProtocol, relabelling: EvaluationProtocol) -> Bounds:
     """Say how many queries have a hit by the protocol's own ground truths, and with those of a second protocol.
 
-    Only queries of both count. A reference that the second one names as right is not.
+    Only queries that both label count. A soft label of the second one is right above 0; a reference that it names is
+    not right.
 
     Raises:
         UsageError: The second protocol has no ground truths, no query in common, or other references.
@@ -428,9 +442,11 @@ def bounds_of_relabelling(ranking: Ranking, protocol: EvaluationProtocol, relabe
     assert protocol.gallery is not None and protocol.labels is not None
     if relabelling.labels is None:
         raise UsageError(f"{relabelling.name} cannot relabel {protocol.name}: its ground truths are not available.")
+    gains = relabelling.labels.gains or [(1.0,) * len(relevant) for relevant in relabelling.labels.relevant]
     more = {
-        query.id: (query.reference.id, relevant)
-        for query, relevant in zip(relabelling.queries, relabelling.labels.relevant, strict=True)
+        query.id: (query.reference.id, [name for name, gain in zip(relevant, worth, strict=True) if gain > 0])
+        for query, relevant, worth in zip(relabelling.queries, relabelling.labels.relevant, gains, strict=True)
+        if relevant
     }
     k = _K if protocol.measures[0].k == NO_CUTOFF else protocol.measures[0].k
     at, low, high, both = protocol.gallery.positions, 0, 0, 0

@@ -163,9 +163,12 @@ def _notes(audits: Sequence[Audit]) -> Iterator[str]:
         )
     for bounds in dict.fromkeys((each.bounds.by, each.bounds.k, each.bounds.queries) for each in audits if each.bounds):
         by, k, queries = bounds
-        narrow = "the first ground truth" if by == OTHER_TRUTHS else "the ground truths"
-        wide = by if by == OTHER_TRUTHS else f"those of {by} as well"
-        yield f"Hit: in the top {k}, over {queries:,} queries, if {narrow} alone or {wide} are right."
+        narrow = "the first ground truth" if by == OTHER_TRUTHS else "what the protocol labels"
+        wide = by if by == OTHER_TRUTHS else f"what {by} labels as well"
+        yield (
+            f"Hit: a right image in the top {k}, over {queries:,} queries. By fewest labels, only {narrow} counts; by "
+            f"most, {wide}."
+        )
 
 
 def _number(value: float | None) -> Number | None:

@@ -18,6 +18,7 @@ from cirbench.comparison.audit_tables import findings
 from cirbench.errors import UsageError
 from cirbench.metrics.table import Measure
 from cirbench.protocol import Gallery, Labels
+from cirbench.ranking.task import UNRANKED
 from cirbench.runs.folder import load_ranking
 from cirbench.runs.predictions.lists import RankedLists
 from cirbench.runs.predictions.score import answer_of_lists
@@ -133,6 +134,21 @@ def test_a_second_labelling_bounds_how_many_queries_have_a_hit(seed: int, k: int
     assert (found.low, found.high) == pytest.approx((100 * np.mean(low), 100 * np.mean(high)))
 
 
+def test_a_soft_label_is_right_above_0_and_a_query_without_labels_takes_no_part() -> None:
+    lists = lists_of(PROTOCOL, 50, 8, 0.0)
+    first = [lists[query.id][0] for query in PROTOCOL.queries]
+    gains = (-1.0, 0.0, 0.2, 1.0) * 6
+    soft = Labels((*((name,) for name in first[:24]), *((),) * 6), (*((gain,) for gain in gains), *((),) * 6))
+    nothing = Labels(tuple(("nowhere",) for _ in first))
+    measured = dataclasses.replace(PROTOCOL, labels=nothing, measures=(Measure("Recall", 1),))
+    ranking = answer_of_lists(RankedLists("lists", lists), PROTOCOL).ranking
+    assert ranking is not None
+    unranked = ranking.relevant_ranks.like(np.full_like(ranking.relevant_ranks.values, UNRANKED))
+    ranking = dataclasses.replace(ranking, relevant_ranks=unranked)
+    found = bounds_of_relabelling(ranking, measured, dataclasses.replace(PROTOCOL, labels=soft))
+    assert (found.queries, found.low, found.high) == (24, 0, 50)
+
+
 def test_several_ground_truths_bound_a_hit_by_the_first_and_by_all() -> None:
     assert PROTOCOL.labels is not None
     lists = lists_of(PROTOCOL, 50, 6, 0.0)
@@ -159,6 +175,8 @@ def test_a_labelling_of_other_queries_is_refused() -> None:
     )
     with pytest.raises(UsageError, match="starts from"):
         audit_lists("lists", lists, PROTOCOL, relabelling=dataclasses.replace(PROTOCOL, queries=turned))
+    with pytest.raises(UsageError, match="its own ground truths are not available"):
+        audit_lists("lists", lists, dataclasses.replace(PROTOCOL, labels=None), relabelling=PROTOCOL)
     with pytest.raises(UsageError, match="its ground truths are not available"):
         audit_lists("lists", lists, PROTOCOL, relabelling=dataclasses.replace(PROTOCOL, labels=None))
 
@@ -269,3 +287,14 @@ def test_a_file_without_a_data_set_says_what_to_add(tmp_path: Path, capsys: pyte
     file.write_text("{}")
     assert cli.execute(["audit", str(file)]) != 0
     assert "Add --dataset NAME" in capsys.readouterr().err
+
+
+def test_a_threshold_of_near_duplicates_without_features_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ranked.json"
+    file.write_text("{}")
+    assert cli.execute(["audit", str(file), "--dataset", "circo", "--near", "0.9"]) != 0
+    assert "they need the features of a run" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no image-only run on tiny lies beside"):
+        audit_run("run", keep_run(PROTOCOL, tmp_path, "a-method"), PROTOCOL, near=0.9)
