@@ -28,7 +28,7 @@ from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
 from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
 from cirbench.metrics.statistics import RankRange
-from cirbench.metrics.statistics.recalled import pairs_of
+from cirbench.metrics.statistics.recalled import better_of_two, pairs_of
 from cirbench.metrics.table import printed_labels, short_label
 from cirbench.runs.schema import is_transductive
 from cirbench.support.files import slug
@@ -375,17 +375,20 @@ def _compared(one: Number, other: Number) -> int:
     return 1 if low > other_high else -1 if other_low > high else 0
 
 
-_AT_ONCE = 11
-"""Rows that are tested together are at most twice as many: so few pairs get the same resamples as one pair alone."""
-
-
 def _tested(candidates: Sequence[Candidate], headline: str) -> dict[tuple[int, int], int]:
     """For any two rows with ranks of the same queries: 1 where the first is better, -1 where the second is, else 0."""
-    ranked = [(place, each.evidence) for place, each in enumerate(candidates) if each.evidence is not None]
-    return {
-        (ranked[one][0], ranked[other][0]): 0 if pair.p_value >= LEVEL else 1 if pair.difference > 0 else -1
-        for one, other, pair in tested_pairs([evidence for _, evidence in ranked], headline)
-    }
+    tested = {}
+    for places in _of_same_queries([candidate.evidence for candidate in candidates]):
+        ranked = [evidence for place in places if (evidence := candidates[place].evidence) is not None]
+        numbers = [_measured(evidence, headline) for evidence in ranked]
+        better = better_of_two(numbers, ranked[0].clusters, level=LEVEL)
+        for one, other in combinations(range(len(places)), 2):
+            tested[places[one], places[other]] = better[one][other]
+    return tested
+
+
+_AT_ONCE = 11
+"""Rows that are tested together are at most twice as many: so few pairs get the same resamples as one pair alone."""
 
 
 def tested_pairs(ranked: Sequence[Evidence], headline: str) -> Iterator[tuple[int, int, Pair]]:
@@ -393,19 +396,25 @@ def tested_pairs(ranked: Sequence[Evidence], headline: str) -> Iterator[tuple[in
 
     Yields both places and the pair, the first minus the second; what is found of a pair does not depend on the others.
     """
-    same: dict[tuple[str, ...], list[int]] = {}
-    for place, evidence in enumerate(ranked):
-        same.setdefault(evidence.query_ids, []).append(place)
-    for places in same.values():
+    for places in _of_same_queries(ranked):
+        numbers = {place: _measured(ranked[place], headline) for place in places}
         blocks = [places[start : start + _AT_ONCE] for start in range(0, len(places), _AT_ONCE)]
         for at, block in enumerate(blocks):
             for other in blocks[at:]:
                 members = block if other is block else [*block, *other]
-                numbers = [_measured(ranked[place], headline) for place in members]
-                for pair in pairs_of(numbers, ranked[members[0]].clusters, seed=0):
+                for pair in pairs_of([numbers[place] for place in members], ranked[members[0]].clusters, seed=0):
                     crosses = pair.first < len(block) <= pair.second
                     if other is block or crosses:
                         yield members[pair.first], members[pair.second], pair
+
+
+def _of_same_queries(ranked: Sequence[Evidence | None]) -> list[list[int]]:
+    """Return the places of rankings that have the same queries, group by group."""
+    same: dict[tuple[str, ...], list[int]] = {}
+    for place, evidence in enumerate(ranked):
+        if evidence is not None:
+            same.setdefault(evidence.query_ids, []).append(place)
+    return [*same.values()]
 
 
 def _measured(evidence: Evidence, headline: str) -> list[Measurement]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from cirbench.metrics.statistics.intervals import Interval, intervals
-from cirbench.metrics.statistics.paired import SIGNIFICANCE, Pair, RankRange, compare_all, holm, rank_ranges
+from cirbench.metrics.statistics.paired import SIGNIFICANCE, Pair, RankRange, better_of, compare_all, holm, rank_ranges
 
 __all__ = [
     "SIGNIFICANCE",
     "Interval",
     "Pair",
     "RankRange",
+    "better_of",
     "compare_all",
     "holm",
     "intervals",

@@ -20,7 +20,7 @@ import hashlib
 import math
 from itertools import combinations
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from cirbench.metrics.statistics.intervals import ClusteredMean, Measured
 
+T = TypeVar("T", np.float32, np.float64)
+
 SIGNIFICANCE = 0.05
 """A corrected p-value below it tells two methods apart."""
 
@@ -48,6 +50,10 @@ POWER = 0.8
 
 ENOUGH = 6
 """Fewer clusters than this that carry the variance of a difference are too few to trust the bootstrap."""
+
+_RESAMPLES = 10_000
+_AT_ONCE = 128
+"""Pairs whose resamples are held at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ def compare_all(
     clusters: Sequence[str] | None = None,
     *,
     level: float = LEVEL,
-    resamples: int = 10_000,
+    resamples: int = _RESAMPLES,
     seed: int = 0,
     one: int | None = None,
 ) -> tuple[Pair, ...]:
@@ -166,6 +172,79 @@ def compare_all(
     return tuple(result)
 
 
+def better_of(
+    methods: Sequence[Sequence[Measured]],
+    clusters: Sequence[str] | None = None,
+    *,
+    level: float,
+    seed: int = 0,
+) -> NDArray[np.int8]:
+    """Say which of every two methods is better, (M, M): 1 where the first is, -1 where the second is, else 0.
+
+    One is better where the p-value of `compare_all` for these two alone is below ``level``. That is decided without the
+    p-values: `_counts` bounds how many resamples reach t. What it leaves open, thin pairs, and methods whose values are
+    not of the same queries or are means over seeds, are tested in full.
+    """
+    first_P, second_P = np.triu_indices(len(methods), 1)
+    apart_P, open_P = np.zeros(len(first_P), dtype=bool), np.ones(len(first_P), dtype=bool)
+    parts = [np.stack([part.values_Q for part in (measured[1:] or measured)], axis=1) for measured in methods]
+    alike = len({(part.shape, np.isnan(part).tobytes()) for part in parts}) == 1
+    if alike and not any(measured[0].by_seed for measured in methods):
+        most = math.ceil(level * (_RESAMPLES + 1)) - 2  # resamples that reach t, where the p-value is below the level
+        numbers_Q = cluster_numbers(clusters, len(parts[0]))
+        surely_P, possibly_P = _counts([clustered_mean(part, numbers_Q) for part in parts], most, seed)
+        apart_P, open_P = possibly_P <= most, (surely_P <= most) & (possibly_P > most)
+    for place in np.flatnonzero(open_P):
+        [pair] = compare_all([methods[first_P[place]], methods[second_P[place]]], clusters, seed=seed)
+        apart_P[place] = pair.p_value < level
+    values_M = np.array([measured[0].value for measured in methods])
+    better_MM = np.zeros((len(methods), len(methods)), dtype=np.int8)
+    better_MM[first_P, second_P] = np.where(apart_P, np.sign(values_M[first_P] - values_M[second_P]), 0)
+    return better_MM - better_MM.T
+
+
+def _counts(means: Sequence[ClusteredMean], most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bound how many resamples reach the t of each pair: so many surely do, and at most so many do.
+
+    A resample reaches t where moved² ≥ t² error². With squares as the resampled sum of squared influences that is
+    moved² ≥ τ squares, for τ = t²k / (1 + t²k/C) and k = C/(C-1). The moves are differences of those of both methods,
+    and squares are a float32 product of positive numbers, whose relative error has a simple bound. A pair that surely
+    has more than ``most`` is not looked at any further. One that is thin may have any number.
+    """
+    first_P, second_P = np.triu_indices(len(means), 1)
+    influence_MC = np.stack([mean.influence_C for mean in means])
+    values_M = np.array([mean.value for mean in means])
+    clusters = influence_MC.shape[1]
+    times = _times_drawn(clusters, _RESAMPLES, seed)
+    moved = [influence_MC @ times_BC.T.astype(np.float64) for times_BC in times]
+    # Of the float32 product, and of influences that `_resampled` rounds to multiples of 2^-32 of the largest.
+    relative, absolute = 1.01 * (clusters + 16) * 2.0**-24, clusters * 2.0**-32
+    surely_P, possibly_P = np.zeros((2, len(first_P)), dtype=np.int64)
+    for start in range(0, len(first_P), _AT_ONCE):
+        some = np.arange(start, min(start + _AT_ONCE, len(first_P)))
+        squares_XC = (influence_MC[first_P[some]] - influence_MC[second_P[some]]) ** 2
+        length_X = squares_XC.sum(axis=1)
+        error_X = np.sqrt(means[0].clusters / max(means[0].clusters - 1, 1) * length_X)
+        carrying_X = length_X**2 / np.maximum((squares_XC**2).sum(axis=1), np.finfo(float).tiny)
+        usual_X = (carrying_X > ENOUGH + 1e-6) & (error_X > 1e-9) & (means[0].clusters > 1)
+        possibly_P[some[~usual_X]] = most + 1
+        some, length_X, error_X = some[usual_X], length_X[usual_X], error_X[usual_X]
+        squares_XC = (squares_XC[usual_X] / length_X[:, None]).astype(np.float32)
+        tk_X = ((values_M[first_P[some]] - values_M[second_P[some]]) / error_X) ** 2 * clusters / max(clusters - 1, 1)
+        tau_X1 = (tk_X / (1 + tk_X / clusters))[:, None]
+        scale_X1 = np.sqrt(length_X)[:, None]
+        for times_BC, moved_MB in zip(times, moved, strict=True):
+            going = np.flatnonzero(surely_P[some] <= most)
+            at = some[going]
+            sums_XB = (squares_XC[going] @ times_BC.T.astype(np.float32)).astype(np.float64)
+            moved_XB = np.abs(moved_MB[first_P[at]] - moved_MB[second_P[at]]) / scale_X1[going]
+            least_XB = np.maximum(moved_XB - absolute, 0) ** 2
+            surely_P[at] += (least_XB >= tau_X1[going] * (1 + relative) * (sums_XB + absolute)).sum(axis=1)
+            largest_XB = (moved_XB + absolute) ** 2
+            possibly_P[at] += (largest_XB >= tau_X1[going] * (1 - relative) * (sums_XB - absolute)).sum(axis=1)
+    return surely_P, possibly_P
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Test:
     """What the paired test finds of one pair; see `Pair`."""
@@ -206,23 +285,37 @@ def _tests(
     The minimum detectable effect is read from the resamples: of those, moved by the effect, 80 % are significant. For
     the notion: Card et al., With Little Power Comes Great Responsibility, EMNLP 2020.
     """
-    moved_RP, errors_RP = _resampled(2 * np.stack([half.influence_C for half in halves], axis=1), resamples, seed)
-    for half, (one, other), moved_R, errors_R in zip(halves, drawn, moved_RP.T, errors_RP.T, strict=True):
-        difference, error = 2 * half.value - 1, 2 * half.error
-        if half.seeds.variance > 0:
-            error = 2 * math.hypot(half.error, math.sqrt(half.seeds.variance))
-            moved_R = moved_R + one.moved_R - other.moved_R
-            errors_R = np.sqrt(errors_R**2 + one.variance_R + other.variance_R)
-        if thin := half.carrying < ENOUGH:
-            bounds, p_value = bounded_interval(half, level), bounded_p_value(half, 0.5)
-            low, high = 2 * bounds.low - 1, 2 * bounds.high - 1
-            detectable = max(high - difference, difference - low) + NormalDist().inv_cdf(POWER) * error
-        else:
-            p_value, limit = _bootstrap_t(abs(difference) / error, moved_R, errors_R, level)
-            low, high = max(difference - limit * error, -1.0), min(difference + limit * error, 1.0)
-            side = -1 if difference < 0 else 1
-            detectable = float(np.quantile(limit * errors_R - side * moved_R, POWER)) if limit < math.inf else math.inf
-        yield _Test(p_value, Interval(low, high), detectable if detectable < 1 else math.nan, thin)
+    drawn_times = _times_drawn(len(halves[0].influence_C), resamples, seed)
+    for start in range(0, len(halves), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        moved_PR, errors_PR = _resampled(2 * np.stack([half.influence_C for half in halves[some]]), drawn_times)
+        for half, (one, other), moved_R, errors_R in zip(halves[some], drawn[some], moved_PR, errors_PR, strict=True):
+            yield _test(half, one, other, moved_R, errors_R, level)
+
+
+def _test(
+    half: ClusteredMean,
+    one: _SeedsDrawn,
+    other: _SeedsDrawn,
+    moved_R: NDArray[np.float64],
+    errors_R: NDArray[np.float64],
+    level: float,
+) -> _Test:
+    difference, error = 2 * half.value - 1, 2 * half.error
+    if half.seeds.variance > 0:
+        error = 2 * math.hypot(half.error, math.sqrt(half.seeds.variance))
+        moved_R = moved_R + one.moved_R - other.moved_R
+        errors_R = np.sqrt(errors_R**2 + one.variance_R + other.variance_R)
+    if thin := half.carrying < ENOUGH:
+        bounds, p_value = bounded_interval(half, level), bounded_p_value(half, 0.5)
+        low, high = 2 * bounds.low - 1, 2 * bounds.high - 1
+        detectable = max(high - difference, difference - low) + NormalDist().inv_cdf(POWER) * error
+    else:
+        p_value, limit = _bootstrap_t(abs(difference) / error, moved_R, errors_R, level)
+        low, high = max(difference - limit * error, -1.0), min(difference + limit * error, 1.0)
+        side = -1 if difference < 0 else 1
+        detectable = float(np.quantile(limit * errors_R - side * moved_R, POWER)) if limit < math.inf else math.inf
+    return _Test(p_value, Interval(low, high), detectable if detectable < 1 else math.nan, thin)
 
 
 def _bootstrap_t(
@@ -239,31 +332,73 @@ def _bootstrap_t(
     return float(p_value), float(limit)
 
 
-def _resampled(
-    influence_CP: NDArray[np.float64], resamples: int, seed: int, block: int = 1 << 20
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return by how much each mean moves in each resample of the clusters, and its standard error there, both (R, P).
+def _times_drawn(clusters: int, resamples: int, seed: int, block: int = 1 << 20) -> list[NDArray[np.unsignedinteger]]:
+    """Draw how many times each cluster is in each resample, as tables (B, C) of some resamples each.
 
-    Sums are exact: the influences, scaled to a largest of 1, and their squares are rounded to multiples of 2^-32, so
-    that a float64 holds any sum of up to a million of them without error. The result therefore does not depend on the
-    order of summation, on block sizes or on the linear algebra library. ``block`` bounds the memory.
+    ``block`` bounds the memory that drawing takes.
     """
-    clusters = len(influence_CP)
-    scale_P = np.abs(influence_CP).max(axis=0)
-    scaled_CP = influence_CP / np.where(scale_P > 0, scale_P, 1.0)
-    both_CX = np.rint(np.concatenate([scaled_CP, scaled_CP**2], axis=1) * 2.0**32) * 2.0**-32
     generator = np.random.default_rng(seed)
-    sums = []
+    tables = []
     step = max(1, block // clusters)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = generator.integers(clusters, size=(rows, clusters), dtype=np.int64)
         drawn += np.arange(rows)[:, None] * clusters
-        times_RC = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters)
-        sums.append(times_RC.astype(np.float64) @ both_CX)
-    moved_RP, squares_RP = np.split(np.concatenate(sums), 2, axis=1)
-    variance_RP = np.maximum(squares_RP - moved_RP**2 / clusters, 0.0) * clusters / max(clusters - 1, 1)
-    return moved_RP * scale_P, np.sqrt(variance_RP) * scale_P
+        times_BC = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters)
+        tables.append(times_BC.astype(np.min_scalar_type(times_BC.max())))
+    return tables
+
+
+def _resampled(
+    influence_PC: NDArray[np.float64], times: Sequence[NDArray[np.unsignedinteger]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return by how much each mean moves in each resample of the clusters, and its standard error there, both (P, R).
+
+    Sums are exact: the influences, scaled to a largest of 1, and their squares are rounded to multiples of 2^-32, so
+    that a float64 holds any sum of up to a million of them without error. The result therefore does not depend on the
+    order of summation, on block sizes or on the linear algebra library.
+    """
+    clusters = influence_PC.shape[1]
+    scale_P = np.abs(influence_PC).max(axis=1)
+    scaled_PC = influence_PC / np.where(scale_P > 0, scale_P, 1.0)[:, None]
+    rounded_PC, squares_PC = (np.rint(each_PC * 2.0**32) * 2.0**-32 for each_PC in (scaled_PC, scaled_PC**2))
+    moved_PR, errors_PR = _sums_of_three(rounded_PC, squares_PC, times) or np.split(
+        _products(np.concatenate([rounded_PC, squares_PC]), times), 2
+    )
+    for moved_R, errors_R, scale in zip(moved_PR, errors_PR, scale_P, strict=True):  # pair by pair, within the cache
+        variance_R = np.maximum(errors_R - moved_R**2 / clusters, 0.0) * clusters / max(clusters - 1, 1)
+        np.multiply(np.sqrt(variance_R), scale, out=errors_R)
+        moved_R *= scale
+    return moved_PR, errors_PR
+
+
+def _sums_of_three(
+    values_PC: NDArray[np.float64], squares_PC: NDArray[np.float64], times: Sequence[NDArray[np.unsignedinteger]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the sums of values and of squares in each resample where each row has at most three values, else nothing.
+
+    Two methods differ on a query by a hit, by a miss or not at all. Both sums then follow from how often the highest
+    and the lowest value are drawn, and float32, which takes half the time, holds numbers up to 2^24 exactly.
+    """
+    rows = np.arange(len(values_PC))
+    ends = values_PC.argmax(axis=1), values_PC.argmin(axis=1)
+    is_high_PC, is_low_PC = (values_PC == values_PC[rows, end, None] for end in ends)
+    middles = (~is_high_PC & ~is_low_PC).argmax(axis=1)
+    if not (is_high_PC | is_low_PC | (values_PC == values_PC[rows, middles, None])).all():
+        return None
+    high_PR, low_PR = np.split(_products(np.concatenate([is_high_PC, is_low_PC]).astype(np.float32), times), 2)
+    sums = np.empty((2, *high_PR.shape))
+    for row in rows:
+        high_R, low_R = high_PR[row].astype(np.float64), low_PR[row].astype(np.float64)
+        middle_R = values_PC.shape[1] - high_R - low_R
+        for each_PC, sums_PR in zip((values_PC, squares_PC), sums, strict=True):
+            high, low, middle = (each_PC[row, at[row]] for at in (*ends, middles))
+            sums_PR[row] = high * high_R + low * low_R + middle * middle_R
+    return sums[0], sums[1]
+
+
+def _products(rows_XC: NDArray[T], times: Sequence[NDArray[np.unsignedinteger]]) -> NDArray[T]:
+    return np.concatenate([rows_XC @ times_BC.T.astype(rows_XC.dtype) for times_BC in times], axis=1)
 
 
 def holm(p_values_P: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from cirbench.metrics.statistics.intervals import Interval, intervals
-from cirbench.metrics.statistics.paired import Pair, compare_all
+from cirbench.metrics.statistics.paired import Pair, better_of, compare_all
 from cirbench.support import memo
 
 if TYPE_CHECKING:
@@ -29,6 +29,18 @@ def pairs_of(
         tuple[Pair, ...],
         methods,
         ("pairs", clusters, seed, one),
+    )
+
+
+def better_of_two(
+    methods: Sequence[Sequence[Measured]], clusters: Sequence[str] | None, *, level: float
+) -> list[list[int]]:
+    """Say which of every two methods is better; see `cirbench.metrics.statistics.better_of`."""
+    return _recalled(
+        lambda: better_of(methods, clusters, level=level).tolist(),
+        list[list[int]],
+        methods,
+        ("better", clusters, level),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.metrics.statistics import Interval, Pair, compare_all, holm, intervals, rank_ranges
-from cirbench.metrics.statistics.paired import _resampled
+from cirbench.metrics.statistics.paired import _resampled, _times_drawn, better_of
 from tests.metrics.statistics.coverage import (
     OF_DIFFERENCES,
     Population,
@@ -193,14 +195,45 @@ def test_three_clusters_prove_nothing_however_many_queries_they_hold() -> None:
 @given(st.integers(1, 400))
 @settings(max_examples=10, deadline=None)
 def test_the_block_size_and_the_other_pairs_change_nothing(block: int) -> None:
-    influence_CP = np.random.default_rng(7).normal(size=(25, 4))
-    whole = _resampled(influence_CP, 301, seed=3)
-    cut = _resampled(influence_CP, 301, seed=3, block=block)
-    alone = _resampled(influence_CP[:, 1:2], 301, seed=3)
-    for one, other, single in zip(whole, cut, alone, strict=True):
+    influence_PC = np.random.default_rng(7).normal(size=(4, 25))
+    influence_PC[1] = np.resize([-1.0, 0.5, 0.5], 25) - np.resize([-1.0, 0.5, 0.5], 25).mean()  # of few values
+    times = _times_drawn(25, 301, seed=3)
+    whole = _resampled(influence_PC, times)
+    cut = _resampled(influence_PC, _times_drawn(25, 301, seed=3, block=block))
+    for one, other in zip(whole, cut, strict=True):
         assert one.tobytes() == other.tobytes()
-        assert one[:, 1].tobytes() == single[:, 0].tobytes()
-    assert _resampled(influence_CP, 301, seed=4)[0].tobytes() != whole[0].tobytes()
+    for place in range(4):
+        alone = _resampled(influence_PC[place : place + 1], times)
+        assert [one[place].tobytes() for one in whole] == [single[0].tobytes() for single in alone]
+    assert _resampled(influence_PC, _times_drawn(25, 301, seed=4))[0].tobytes() != whole[0].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["hits", "precisions", "slices", "duplicates", "seeds", "other queries"])
+def test_which_of_two_is_better_is_what_their_p_value_says(kind: str) -> None:
+    """A level near many p-values, so that some pairs are decided by a handful of resamples."""
+    generator = np.random.default_rng(5)
+    skill_Q = generator.normal(size=150)
+    scores_MQ = skill_Q + generator.normal(size=(9, 150)) + np.linspace(0, 0.6, 9)[:, None]
+    values_MQ = (scores_MQ > 0).astype(float) if kind != "precisions" else 1 / (1 + np.exp(-scores_MQ))
+    if kind == "duplicates":
+        values_MQ[1:4] = values_MQ[0]
+        values_MQ[2, :3] = 1 - values_MQ[2, :3]
+    methods = [[Measured("x", values_Q)] for values_Q in values_MQ]
+    if kind == "slices":
+        masks = [np.where(np.arange(150) % 3 == part, 1.0, np.nan) for part in range(3)]
+        methods = [[whole, *(Measured("x", whole.values_Q * mask) for mask in masks)] for [whole] in methods]
+    if kind == "seeds":
+        methods[3] = [dataclasses.replace(methods[3][0], by_seed=(0.4, 0.5, 0.6))]
+    if kind == "other queries":
+        methods[3][0].values_Q[:20] = np.nan
+    clusters = [str(number // 2) for number in range(150)]
+    for level in (0.005, 0.05):
+        found_MM = better_of(methods, clusters, level=level)
+        for one, other in itertools.combinations(range(9), 2):
+            [pair] = compare_all([methods[one], methods[other]], clusters)
+            expected = 0 if pair.p_value >= level else 1 if pair.difference > 0 else -1
+            assert found_MM[one, other] == -found_MM[other, one] == expected
+        assert (found_MM != 0).any()
 
 
 def test_a_paired_interval_is_narrower_than_the_methods_apart() -> None:
