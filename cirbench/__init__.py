@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cirbench.runs.predictions.score import Score
     from cirbench.runs.training import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Backbone",
