@@ -122,11 +122,18 @@ class Labels:
 
     Attributes:
         relevant: Per query, the ids of all ground truths. The first one is the target on which Recall@K is measured.
-        gains: Per query, the soft label of each ground truth; ``None`` where all are equally right.
+        gains: Per query, the soft label of each ground truth; ``None`` where all are equally right. Below 0 for an item
+            that is known to be a wrong answer: it is ranked, and only metrics on soft labels and negatives see it.
     """
 
     relevant: tuple[tuple[str, ...], ...]
     gains: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def right(self) -> tuple[tuple[bool, ...], ...]:
+        """Per query, whether each is a ground truth, and not an item that is known to be wrong."""
+        gains = self.gains or [(1.0,) * len(row) for row in self.relevant]
+        return tuple(tuple(gain >= 0 for gain in row) for row in gains)
 
     @property
     def digest(self) -> str:

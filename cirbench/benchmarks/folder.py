@@ -9,6 +9,7 @@
 | `group` | optional: similar images among which the target must be found, separated by a vertical bar |
 | `aspect` | optional: labels to report separately, separated by a vertical bar |
 | `candidates` | optional: the only images that the query ranks, separated by a vertical bar |
+| `negatives` | optional: images that are known to be wrong answers, separated by a vertical bar |
 | any other | kept: a number can be asked for by it (``--by category``) |
 
     my-data/
@@ -65,6 +66,7 @@ class Row:
         group: Name images.
         aspects: Labels.
         candidates: Name images; empty where the query ranks the gallery.
+        negatives: Name images.
         more: Further columns.
     """
 
@@ -76,6 +78,7 @@ class Row:
     group: tuple[str, ...]
     aspects: tuple[str, ...]
     candidates: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
     more: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -87,6 +90,7 @@ class _Fields(msgspec.Struct, frozen=True):
     group: str | list[str] = ""
     aspect: str | list[str] = ""
     candidates: str | list[str] = ""
+    negatives: str | list[str] = ""
 
 
 REQUIRED = ("query_id", "reference", "text")
@@ -198,6 +202,7 @@ def _row(place: str, fields: _Fields, more: Mapping[str, str]) -> Row:
         _parts(fields.group),
         _parts(fields.aspect),
         _parts(fields.candidates),
+        _parts(fields.negatives),
         {key: nfc(value.strip()) for key, value in more.items()},
     )
 
@@ -389,20 +394,23 @@ def folder_protocol(folder: Path, split: str | None = None) -> EvaluationProtoco
     ids = tuple(sorted(pictures.gallery))
     images = [pictures.gallery[name] for name in ids]
     targets = tuple(each.targets for each in resolved)
+    negatives = tuple(each.negatives for each in resolved)
     groups = tuple(each.group for each in resolved)
     pools, pool_of_query = _pools(rows, resolved, ids, chosen.gallery_by)
     slices = _slices(rows)
     elsewhere = {item.id: item.image for item in references if item.id not in pictures.gallery}
     contents = [[name, image.content] for name, image in sorted({**pictures.gallery, **elsewhere}.items())]
-    reported = measures(targets, grouped=bool(groups[0]), sliced="aspect" in slices)
+    reported = measures(targets, grouped=bool(groups[0]), sliced="aspect" in slices, refuted=any(negatives))
     return EvaluationProtocol(
         id=_id(folder, split),
         version=1,
         title=_title(folder, settings, split),
         queries=tuple(Query(row.id, item, row.texts) for row, item in zip(rows, references, strict=True)),
         gallery=Gallery(ids, images),
-        labels=Labels(targets) if targets[0] and not chosen.hidden_labels else None,
-        measures=reported if chosen.measures is None else _asked(folder, chosen.measures, slices, bool(groups[0])),
+        labels=_labels(targets, negatives) if targets[0] and not chosen.hidden_labels else None,
+        measures=reported
+        if chosen.measures is None
+        else _asked(folder, chosen.measures, slices, {"groups": bool(groups[0]), "negatives": any(negatives)}),
         exclude_reference=not chosen.keep_reference,
         groups=groups if groups[0] else None,
         pools=pools,
@@ -415,6 +423,17 @@ def folder_protocol(folder: Path, split: str | None = None) -> EvaluationProtoco
     )
 
 
+def _labels(targets: Sequence[tuple[str, ...]], negatives: Sequence[tuple[str, ...]]) -> Labels:
+    """Put negatives behind the targets, with a soft label below 0."""
+    if not any(negatives):
+        return Labels(tuple(targets))
+    rows = list(zip(targets, negatives, strict=True))
+    return Labels(
+        tuple((*right, *wrong) for right, wrong in rows),
+        tuple((1.0,) * len(right) + (-1.0,) * len(wrong) for right, wrong in rows),
+    )
+
+
 def _slices(rows: Sequence[Row]) -> dict[str, tuple[tuple[str, ...], ...]]:
     """By column, the labels that each query carries: aspects, and each further column with what it holds."""
     aspects = tuple(row.aspects for row in rows)
@@ -424,15 +443,16 @@ def _slices(rows: Sequence[Row]) -> dict[str, tuple[tuple[str, ...], ...]]:
 
 
 def _asked(
-    folder: Path, asked: tuple[Measure, ...], slices: Mapping[str, object], grouped: bool
+    folder: Path, asked: tuple[Measure, ...], slices: Mapping[str, object], given: Mapping[str, bool]
 ) -> tuple[Measure, ...]:
     """Return the measures of ``dataset.toml``, which the table must allow."""
     for each in asked:
         if each.by is not None and each.by not in slices:
             hint = f"Columns with labels: {', '.join(slices) or 'none'}."
             raise refused(str(folder / FILE), f"measures: {quoted(str(each.by))} is no column of the table", hint)
-        if METRICS.find(each.metric).needs == "groups" and not grouped:
-            raise refused(str(folder / FILE), f"measures: {each.label} needs a column group")
+        if not given.get(needs := METRICS.find(each.metric).needs, True):
+            column = {"groups": "group"}.get(needs, needs)
+            raise refused(str(folder / FILE), f"measures: {each.label} needs a column {column}")
     return asked
 
 
@@ -449,8 +469,10 @@ def _pools(
     elif by is not None:
         of_query = [_below(row, by, ids) for row in rows]
         for row, each, pool in zip(rows, resolved, of_query, strict=True):
-            if outside := [name for name in each.targets if name not in pool]:
-                raise refused(row.place, f"the target {excerpt(outside[0])} is not in the gallery of {row.more[by]}")
+            for what, names in (("target", each.targets), ("negative", each.negatives)):
+                if outside := [name for name in names if name not in pool]:
+                    why = f"the {what} {excerpt(outside[0])} is not in the gallery of {row.more[by]}"
+                    raise refused(row.place, why)
     else:
         return None, None
     pools = tuple(dict.fromkeys(of_query))
@@ -468,11 +490,14 @@ def _below(row: Row, by: str, ids: Sequence[str]) -> tuple[str, ...]:
     return pool
 
 
-def measures(targets: Sequence[Sequence[str]], *, grouped: bool, sliced: bool) -> tuple[Measure, ...]:
+def measures(
+    targets: Sequence[Sequence[str]], *, grouped: bool, sliced: bool, refuted: bool = False
+) -> tuple[Measure, ...]:
     """Say what a table's targets allow to report; none allow nothing but rankings.
 
     One target each: Recall@1, 5, 10, 50. Several: mAP@5, 10, 25, 50, and how often any of them is among the first 1, 5,
     10, 50. With groups: also Recall_subset@1, 2, 3 of the first target. With aspects: the number at 10, each.
+    With negatives: NegRecall@10, and by how much they lower mAP@10.
     """
     most = max(map(len, targets))
     if not most:
@@ -485,6 +510,8 @@ def measures(targets: Sequence[Sequence[str]], *, grouped: bool, sliced: bool) -
         asked += [Measure("Recall_subset", k) for k in (1, 2, 3)]
     if sliced:
         asked.append(Measure(headline, 10, by="aspect"))
+    if refuted:
+        asked += [Measure(name, 10) for name in ("NegRecall", "mAP_drop")]
     return tuple(asked)
 
 
@@ -496,22 +523,30 @@ class _Resolved:
     targets: tuple[str, ...]
     group: tuple[str, ...]
     candidates: tuple[str, ...]
+    negatives: tuple[str, ...]
 
 
 def _resolve(row: Row, pictures: Pictures, *, keep_reference: bool) -> _Resolved:
     reference = pictures.find(_inside(row, "reference", row.reference))
     if reference is None:
         raise _unknown(row, "reference", row.reference, pictures)
-    targets, group, candidates = (
-        _ranked(row, what, getattr(row, what), pictures) for what in ("targets", "group", "candidates")
+    targets, group, candidates, negatives = (
+        _ranked(row, what, getattr(row, what), pictures) for what in ("targets", "group", "candidates", "negatives")
     )
-    if candidates and (outside := [name for name in targets if name not in candidates]):
-        raise refused(row.place, f"the target {excerpt(outside[0])} is not among the candidates of the query")
+    for what, names in (("target", targets), ("negative", negatives)):
+        if candidates and (outside := [name for name in names if name not in candidates]):
+            raise refused(row.place, f"the {what} {excerpt(outside[0])} is not among the candidates of the query")
+    if doubted := [name for name in negatives if name in targets]:
+        raise refused(row.place, f"{excerpt(doubted[0])} is a target and a negative")
+    if negatives and not targets:
+        raise refused(row.place, "negatives are given without targets")
+    if reference.id in negatives and not keep_reference:
+        raise refused(row.place, f"the reference {excerpt(reference.id)} is a negative, and is never ranked")
     if reference.id in targets and not keep_reference:
         raise refused(row.place, f"the reference {excerpt(reference.id)} is its own target, and is never ranked")
     if group and targets and targets[0] not in group:
         raise refused(row.place, f"the target {excerpt(targets[0])} is not in the group of the query")
-    return _Resolved(reference, targets, group, candidates)
+    return _Resolved(reference, targets, group, candidates, negatives)
 
 
 def _ranked(row: Row, what: str, written: Sequence[str], pictures: Pictures) -> tuple[str, ...]:

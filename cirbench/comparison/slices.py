@@ -132,8 +132,13 @@ def hits(runs: Sequence[Run], k: int) -> NDArray[np.bool_]:
                 f"{run.folder} was scored from lists of {run.depth} ids, so its hits in the top {k} are not known.",
                 hint=f"Ask for --by {UNIMODAL}@{run.depth}.",
             )
-    found: NDArray[np.bool_] = np.any([Ranks(run.ranks).best_Q <= k for run in runs], axis=0)
+    found: NDArray[np.bool_] = np.any([_ranks(run).best_Q <= k for run in runs], axis=0)
     return found
+
+
+def _ranks(run: Run) -> Ranks:
+    gains = None if run.gains is None else np.array([gain for row in run.gains for gain in row])
+    return Ranks(run.ranks, gains=gains).positives
 
 
 def _ground(run: Run) -> tuple[str, tuple[str, ...]]:

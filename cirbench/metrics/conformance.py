@@ -23,7 +23,7 @@ _CUTOFFS = (1, 3, 10, 50)
 
 def check_metric(metric: Metric) -> list[Finding]:
     """Hold a metric to what is true of every metric on ranks."""
-    ranks = _drawn()
+    ranks = _drawn((1.0, 0.5, 0.2, -1.0) if metric.needs == "negatives" else (1.0, 0.5, 0.2))
     cutoffs = _CUTOFFS if metric.fixed_k is None else (metric.fixed_k,)
 
     def values(given: Ranks, k: int) -> NDArray[np.float64]:
@@ -62,6 +62,8 @@ def check_metric(metric: Metric) -> list[Finding]:
         return None
 
     def better() -> str | None:
+        if metric.needs == "negatives":
+            return None  # here ground truths and negatives rise together
         sign = 1 if metric.higher_is_better else -1
         improved = dataclasses.replace(
             ranks,
@@ -93,10 +95,10 @@ def check_metric(metric: Metric) -> list[Finding]:
     ]
 
 
-def _drawn() -> Ranks:
+def _drawn(labels: tuple[float, ...]) -> Ranks:
     draw = np.random.default_rng(0)
     rows = [list(1 + draw.permutation(CANDIDATES)[: draw.integers(1, 6)]) for _ in range(QUERIES)]
-    gains = draw.choice([1.0, 0.5, 0.2], sum(map(len, rows)))
+    gains = draw.choice(labels, sum(map(len, rows)))
     return Ranks(Ragged.of(rows, np.int64), draw.integers(1, GROUP + 1, QUERIES), gains)
 
 

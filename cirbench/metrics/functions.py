@@ -37,6 +37,20 @@ class Ranks:
     gains: NDArray[np.float64] | None = None
 
     @property
+    def positives(self) -> Ranks:
+        """The same without negatives: items whose soft label is below 0 are known to be wrong."""
+        if self.gains is None or not (self.gains < 0).any():
+            return self
+        right = self.gains >= 0
+        return dataclasses.replace(self, relevant=self.relevant.where(right), gains=self.gains[right])
+
+    @property
+    def negatives(self) -> Ragged[np.int64]:
+        """Per query, the ranks of its negatives."""
+        wrong = np.zeros(len(self.relevant.values), dtype=bool) if self.gains is None else self.gains < 0
+        return self.relevant.where(wrong)
+
+    @property
     def best_Q(self) -> NDArray[np.int64]:
         """The rank of each query's best ground truth; `UNRANKED` for a query without any."""
         best_Q = np.full(len(self.relevant), UNRANKED)

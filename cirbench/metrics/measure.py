@@ -106,12 +106,13 @@ def per_query(ranked: Ranked, asked: Measure, labels: Graded | None = None) -> N
     """Return the value of each query, NaN where it has none; ``None`` where groups are asked for and not ranked."""
     metric = METRICS.find(asked.metric)
     gains = None if labels is None else labels.gains
-    if metric.needs == "gains" and gains is None:
+    if metric.needs in ("gains", "negatives") and gains is None:
         raise ValueError(f"{metric.name} needs soft labels")
     if metric.needs == "groups" and ranked.group_ranks_Q is None:
         return None
     soft = None if gains is None else np.array([gain for row in gains for gain in row])
-    return metric.function(Ranks(ranked.relevant_ranks, ranked.group_ranks_Q, soft), asked.k)
+    ranks = Ranks(ranked.relevant_ranks, ranked.group_ranks_Q, soft)
+    return metric.function(ranks if metric.needs in ("gains", "negatives") else ranks.positives, asked.k)
 
 
 def measurements_of(
@@ -148,7 +149,7 @@ class _Perfect:
 
 
 def ceilings(protocol: EvaluationProtocol) -> tuple[Measurement, ...]:
-    """Measure a perfect ranking: every ground truth before everything else, those of larger soft labels first.
+    """Measure a perfect ranking: every ground truth first, those of larger soft labels before others, negatives last.
 
     Domain conversion on ImageNet-R has queries without any ground truth and queries with more than K, CIRR's soft
     labels have queries whose only positive image is the excluded reference.
@@ -169,6 +170,7 @@ def _perfect_ranks(protocol: EvaluationProtocol) -> Iterator[Sequence[int]]:
         excluded = query.reference.id if protocol.exclude_reference else None
         ranks = [UNRANKED] * len(relevant)
         best_first = sorted(range(len(relevant)), key=lambda place: -row[place])
-        for rank, place in enumerate((place for place in best_first if relevant[place] != excluded), start=1):
+        right = (place for place in best_first if relevant[place] != excluded and row[place] >= 0)
+        for rank, place in enumerate(right, start=1):
             ranks[place] = rank
         yield ranks

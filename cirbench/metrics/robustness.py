@@ -1,7 +1,7 @@
 """What explicit negatives and paraphrases say of a ranking; PinPoint (arXiv:2603.04598) reports such numbers.
 
-These are functions on ranks and on per-query values, for benchmarks that annotate wrong answers or several texts that
-ask for the same. `cirbench.metrics.measure` does not report them by itself.
+A benchmark says that an item is a wrong answer by a soft label below 0 (`cirbench.protocol.Labels`). It is ranked as
+ground truths are, and only the metrics here look at it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.metrics.functions import UNRANKED, average_precision_at
+from cirbench.metrics.table import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,3 +79,22 @@ def linguistic_sensitivity(values_Q: NDArray[np.float64], texts_of: Sequence[str
     np.maximum.at(most, group, values_Q[part_Q])
     np.minimum.at(least, group, values_Q[part_Q])
     return float(np.mean(most - least))
+
+
+NEGATIVE_RECALL = Metric(
+    "NegRecall",
+    "The share of a query's negatives that is among the first K.",
+    "PinPoint: arXiv:2603.04598, CVPR 2026",
+    lambda ranks, k: negative_recall_at(ranks.negatives, k),
+    needs="negatives",
+    higher_is_better=False,
+)
+PRECISION_DROP = Metric(
+    "mAP_drop",
+    "How much higher mAP is when the negatives are taken out of the ranking.",
+    "PinPoint: arXiv:2603.04598, CVPR 2026, as delta mAP",
+    lambda ranks, k: average_precision_drop_at(ranks.positives.relevant, ranks.negatives, k),
+    needs="negatives",
+    higher_is_better=False,
+    on_all=True,
+)

@@ -33,7 +33,8 @@ class Metric:
         source: The paper or the evaluation code that defines it.
         function: From ranks and the cut-off to one value per query, NaN where a query takes no part. Values of the unit
             % are fractions, whose mean is the number; of another unit, the number is their median.
-        needs: What it is made of beside the ranks of ground truths: ranks inside groups, or soft labels.
+        needs: What it is made of beside the ranks of ground truths: ranks inside groups, soft labels, or the ranks of
+            negatives. Unless it needs soft labels, it is given no item whose soft label is below 0 as a ground truth.
         higher_is_better: The direction.
         unit: Of reported numbers: % or rank.
         on_all: Whether it looks at every ground truth, and not at the target alone.
@@ -45,7 +46,7 @@ class Metric:
     title: str
     source: str
     function: Callable[[Ranks, int], NDArray[np.float64]]
-    needs: Literal["ranks", "groups", "gains"] = "ranks"
+    needs: Literal["ranks", "groups", "gains", "negatives"] = "ranks"
     higher_is_better: bool = True
     unit: str = "%"
     on_all: bool = False

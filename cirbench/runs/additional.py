@@ -94,8 +94,11 @@ class Answered:
             raise UnknownName("label of these queries", asked.by, self.slices)
         if metric.needs == "groups" and self.ranked.group_ranks_Q is None:
             raise UsageError(f"{asked.label} needs groups of images, and none are ranked here.")
-        if metric.needs == "gains" and (self.labels is None or self.labels.gains is None):
+        gains = None if self.labels is None else self.labels.gains
+        if metric.needs == "gains" and gains is None:
             raise UsageError(f"{asked.label} needs soft labels, and there are none here.")
+        if metric.needs == "negatives" and not any(gain < 0 for row in gains or () for gain in row):
+            raise UsageError(f"{asked.label} needs images that are known to be wrong answers, and none are annotated.")
         ranks = self.ranked.relevant_ranks.values
         if self.depth is not None and asked.k > self.depth and bool((ranks == UNRANKED).any()):
             if asked.k == NO_CUTOFF:
@@ -155,9 +158,9 @@ def sliced(asked: tuple[Measure, ...], by: str | None, protocol: EvaluationProto
 
 
 def answered(run: Run, protocol: EvaluationProtocol | None = None) -> Answered:
-    """Return the ranking of a finished run; with its protocol, the soft labels that a run does not keep."""
+    """Return the ranking of a finished run; with its protocol, the soft labels that runs of earlier versions lack."""
     if protocol is None:
-        return Answered(run, run.clusters, run.slices, None, run.depth)
+        return Answered(run, run.clusters, run.slices, run, run.depth)
     part = protocol.first(len(run.query_ids))
     return Answered(run, run.clusters, part.slices, part.labels, run.depth)
 
@@ -191,7 +194,7 @@ def with_metric(run: Run, label: str | None) -> Run:
     if by is not None and by not in run.slices:
         return run
     needs = METRICS.find(name).needs
-    if needs == "gains" or (needs == "groups" and run.group_ranks_Q is None):
+    if (needs in ("gains", "negatives") and run.gains is None) or (needs == "groups" and run.group_ranks_Q is None):
         return run
     (asked,) = read_measures([whole], by)
     if METRICS.find(name).unit != "%":

@@ -26,7 +26,7 @@ import numpy as np
 
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted, some
 from cirbench.methods.interface import find_baselines
-from cirbench.metrics import Measure, Measurement
+from cirbench.metrics import METRICS, Measure, Measurement
 from cirbench.metrics.measure import per_query
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import parse_label, parts_of
@@ -68,6 +68,8 @@ class Run:
         ranks: Per query, the exact 1-based rank of each ground truth, the target first.
         group_ranks_Q: Per query, the rank of the target inside its group; ``None`` where groups were not ranked.
         slices: Per kind, the labels that each query carries; empty for a run that was made before they were kept.
+        gains: Per query, the soft label of each ground truth; ``None`` where all are equally right, and for a run that
+            was made before they were kept.
         depth: How many ids the shortest list holds, where lists were scored; ``None`` where every rank is known.
         reused: Whether it was finished before it was asked for.
         replicates: The runs that it is the mean of, by seed; empty for a run of its own.
@@ -82,6 +84,7 @@ class Run:
     group_ranks_Q: NDArray[np.int64] | None = None
     depth: int | None = None
     slices: Mapping[str, Slices] = dataclasses.field(default_factory=dict)
+    gains: tuple[tuple[float, ...], ...] | None = None
     reused: bool = False
     replicates: tuple[Run, ...] = ()
 
@@ -201,7 +204,8 @@ def load_run(folder: str | Path) -> Run:
         values = dict(zip(map(str, arrays["labels"]), arrays["values_MQ"], strict=True))
         ranks = Ragged(arrays["relevant_ranks"], arrays["relevant_offsets"])
         clusters, query_ids = tuple(arrays["clusters"].tolist()), tuple(arrays["query_ids"].tolist())
-        _check_values(folder / PER_QUERY, values, _Ranks(ranks, arrays.get("group_ranks_Q")))
+        gains = tuple(tuple(row.tolist()) for row in ranks.like(arrays["gains"])) if "gains" in arrays else None
+        _check_values(folder / PER_QUERY, values, _Ranks(ranks, arrays.get("group_ranks_Q"), gains))
     except (KeyError, ValueError, IndexError) as error:
         raise CorruptFile(f"{folder / PER_QUERY} is damaged: {error}.", hint=_AGAIN) from error
     _check_metrics(folder / RESULT, result, values)
@@ -212,7 +216,7 @@ def load_run(folder: str | Path) -> Run:
         for name, rows in arrays.items()
         if name.startswith(_SLICE)
     }
-    run = Run(folder, result, values, clusters, query_ids, ranks, arrays.get("group_ranks_Q"), depth, slices)
+    run = Run(folder, result, values, clusters, query_ids, ranks, arrays.get("group_ranks_Q"), depth, slices, gains)
     return run if all(math.isfinite(metric.low) for metric in result.metrics) else _with_intervals(run)
 
 
@@ -226,6 +230,7 @@ _AGAIN = "Run it again with --force to replace it."
 class _Ranks:
     relevant_ranks: Ragged[np.int64]
     group_ranks_Q: NDArray[np.int64] | None
+    gains: tuple[tuple[float, ...], ...] | None
 
 
 def _check_fields(path: Path) -> None:
@@ -264,12 +269,12 @@ def _check_identity(folder: Path, result: Result) -> None:
 
 
 def _check_values(path: Path, values: Mapping[str, NDArray[np.float64]], ranks: _Ranks) -> None:
-    """Refuse per-query values that do not follow from the ranks; soft labels, which are not stored, are left out."""
+    """Refuse per-query values that do not follow from the ranks, except by soft labels that an old run did not keep."""
     for label, values_Q in values.items():
         part = parse_label(label)
-        if part.metric == "Recall_soft":
+        if METRICS.find(part.metric).needs in ("gains", "negatives") and ranks.gains is None:
             continue
-        found_Q = per_query(ranks, Measure(part.metric, part.k))
+        found_Q = per_query(ranks, Measure(part.metric, part.k), ranks)
         counted_Q = ~np.isnan(values_Q)
         if found_Q is None or found_Q.shape != values_Q.shape:
             raise CorruptFile(f"{path} is damaged: it has no ranks for {quoted(label)}.", hint=_AGAIN)
@@ -330,6 +335,8 @@ def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
     }
     if ranking.group_ranks_Q is not None:
         arrays["group_ranks_Q"] = ranking.group_ranks_Q
+    if protocol.labels is not None and protocol.labels.gains is not None:
+        arrays["gains"] = np.array([gain for row in protocol.labels.gains for gain in row], dtype=np.float64)
     return to_archive(arrays)
 
 

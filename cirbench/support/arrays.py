@@ -74,6 +74,10 @@ class Ragged(Generic[T]):
         """For each value, the row it stands in."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
+    def where(self, keep: NDArray[np.bool_]) -> Ragged[T]:
+        """Return the same rows with those values alone that ``keep`` says."""
+        return Ragged.of_rows(self.row_of_value[keep], self.values[keep], len(self))
+
     def take(self, rows: NDArray[np.int64]) -> Ragged[T]:
         """Return the given rows, in the given order."""
         return Ragged(self.values[self.places(rows)], np.concatenate([[0], np.cumsum(self.lengths[rows])]))

@@ -17,7 +17,12 @@ from PIL import Image
 from cirbench import cli
 from cirbench.benchmarks import choose_protocol, find_dataset, load_protocol
 from cirbench.benchmarks.folder import measures
+from cirbench.comparison.api import score
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData, UnknownName, UsageError
+from cirbench.metrics.measure import ceilings
+from cirbench.runs.additional import with_metric
+from cirbench.runs.folder import load_run
+from cirbench.runs.predictions.lists import write_qrels
 from tests.tiny_clip import write_design
 
 if TYPE_CHECKING:
@@ -435,3 +440,59 @@ def some_of(emoji: Path, folder: Path, *, queries: int) -> Path:
     for image in wanted:
         shutil.copy(emoji / image, folder / image)
     return folder
+
+
+REFUTED = f"{HEADER},negatives\nq1,a,in blue,b|c.d,sub/e\nq2,b,in red,a,\n"
+
+
+def test_negatives_are_measured_and_are_no_ground_truths(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mine", REFUTED)
+    protocol = load(folder)
+    assert protocol.labels is not None
+    assert protocol.labels.relevant == (("b", "c.d", "sub/e"), ("a",))
+    assert protocol.labels.right == ((True, True, False), (True,))
+    assert labels(protocol)[-2:] == ["NegRecall@10", "mAP_drop@10"]
+    ranked = {"q1": ["sub/e", "b", "c.d"], "q2": ["a", "c.d", "sub/e"]}
+    found = {each.label: each.value for each in score(ranked, protocol).measurements}
+    assert found["Hit_rate@1"] == 0.5  # the negative that comes first is no hit
+    assert found["mAP@5"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
+    assert found["NegRecall@10"] == 1.0  # of the one query that has negatives
+    assert found["mAP_drop@10"] == pytest.approx((1 - (1 / 2 + 2 / 3) / 2) / 2)
+    best = {each.label: each.value for each in ceilings(protocol)}
+    assert (best["mAP@5"], best["NegRecall@10"], best["mAP_drop@10"]) == (1.0, 0.0, 0.0)
+    write_qrels(tmp_path / "qrels", protocol)
+    assert (tmp_path / "qrels").read_text() == "q1 0 b 1\nq1 0 c.d 1\nq2 0 a 1\n"
+
+
+def test_a_kept_run_still_knows_its_negatives(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mine", REFUTED)
+    ranked = {"q1": ["sub/e", "b", "c.d"], "q2": ["a", "c.d", "sub/e"]}
+    run = score(ranked, str(folder), output=tmp_path / "runs").run
+    assert run is not None and run.gains == ((1.0, 1.0, -1.0), (1.0,))
+    again = load_run(run.folder)
+    assert with_metric(again, "mAP@3").result["mAP@3"].value == pytest.approx(50 * ((1 / 2 + 2 / 3) / 2 + 1))
+    assert with_metric(again, "NegRecall@1").result["NegRecall@1"].value == 100
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("b", "line 2: b is a target and a negative"),
+        ("a", "line 2: the reference a is a negative, and is never ranked"),
+        ("sub/f", "line 2: negatives names 'sub/f', and no image of the gallery is that"),
+        ("sub/e|sub/e", "line 2: negatives names sub/e twice"),
+    ],
+)
+def test_negatives_that_cannot_be_are_refused_with_the_line(tmp_path: Path, cell: str, message: str) -> None:
+    folder = write(tmp_path / "mine", f"{HEADER},negatives\nq1,a,in blue,b|c.d,{cell}\nq2,b,in red,a,\n")
+    with pytest.raises(CorruptFile, match=message.replace("|", r"\|")):
+        load(folder)
+
+
+def test_measures_of_negatives_need_their_column(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mine", GOOD)
+    (folder / "dataset.toml").write_text('measures = ["Recall@1", "NegRecall@10"]')
+    with pytest.raises(CorruptFile, match="measures: NegRecall@10 needs a column negatives"):
+        load(folder)
+    (folder / "queries.csv").write_text(REFUTED)
+    assert labels(load(folder)) == ["Recall@1", "NegRecall@10"]

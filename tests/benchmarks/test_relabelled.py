@@ -13,7 +13,9 @@ from cirbench.benchmarks.relabelled import JUDGED, UNITED
 from cirbench.errors import CorruptFile, MissingData
 from cirbench.metrics.measure import ceilings, measure
 from cirbench.ranking import rank, ranking_task
+from cirbench.runs.folder import load_run
 from tests.annotation_files import read, write, write_cirr, write_fashioniq, write_soft
+from tests.comparison.folders import keep_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +91,22 @@ def test_an_oracle_gets_everything_and_a_constant_what_chance_gets(tmp_path: Pat
     same = np.ones((len(protocol.gallery), len(protocol.queries)), dtype=np.float32)
     constant = {each.label: each.value for each in measure(rank(own, same, ranking_task(protocol)), protocol)}
     assert all(value < 0.7 for label, value in constant.items() if label.startswith("mAP"))
+
+
+@pytest.mark.parametrize("variant", [UNITED, JUDGED])
+def test_a_run_is_kept_with_its_gains_and_read_again(tmp_path: Path, variant: str) -> None:
+    protocol = judged_protocol(tmp_path, "cirr", variant)
+    run = keep_run(judged_first(protocol), tmp_path / "runs", "pli", skill=1.0)
+    again = load_run(run.folder)
+    assert again.gains == judged_first(protocol).labels.gains  # type: ignore[union-attr]
+    (label,) = [each for each in again.values if each.startswith("nDCG")]
+    np.testing.assert_array_equal(again.values[label], run.values[label])
+
+
+def judged_first(protocol: EvaluationProtocol) -> EvaluationProtocol:
+    """The queries that have a ground truth, as `keep_run` needs them."""
+    assert protocol.labels is not None
+    return protocol.only([place for place, row in enumerate(protocol.labels.relevant) if row])
 
 
 BROKEN: dict[str, tuple[Callable[[Any], object], str]] = {

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.metrics.functions import UNRANKED, average_precision_at
+from cirbench.metrics import METRICS
+from cirbench.metrics.functions import UNRANKED, Ranks, average_precision_at
 from cirbench.metrics.robustness import (
     average_precision_drop_at,
     linguistic_sensitivity,
@@ -63,3 +64,22 @@ def test_sensitivity_is_the_mean_spread_over_paraphrases(rows: list[tuple[str, f
     else:
         with pytest.raises(ValueError, match="no query takes part"):
             linguistic_sensitivity(values, names)
+
+
+@given(LISTS, CUTOFF)
+def test_items_with_a_soft_label_below_0_are_negatives_and_no_ground_truths(lists: list[str], k: int) -> None:
+    rows = [[at for at, each in enumerate(row, start=1) if each != "."] for row in lists]
+    gains = np.array([1.0 if each == "+" else -1.0 for row in lists for each in row if each != "."])
+    given_ranks = Ranks(Ragged.of(rows, np.int64), gains=gains)
+    relevant, negatives = ranks(lists, "+"), ranks(lists, "-")
+    assert given_ranks.positives.relevant.values.tolist() == relevant.values.tolist()
+    for name, expected in (
+        ("NegRecall", negative_recall_at(negatives, k)),
+        ("mAP_drop", average_precision_drop_at(relevant, negatives, k)),
+    ):
+        np.testing.assert_array_equal(METRICS.find(name).function(given_ranks, k), expected)
+
+
+def test_without_soft_labels_nothing_is_negative() -> None:
+    plain = Ranks(Ragged.of([[1, 4], []], np.int64))
+    assert plain.positives is plain and plain.negatives.lengths.tolist() == [0, 0]

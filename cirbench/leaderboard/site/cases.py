@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -227,7 +228,9 @@ def cases(
 def _case(protocol: EvaluationProtocol, outcomes: Sequence[Outcomes], place: int, query: int, top: int) -> Case:
     gallery = protocol.gallery
     assert gallery is not None, "runs rank a gallery"
-    truths = protocol.labels.relevant[query] if protocol.labels is not None else ()
+    labelled = protocol.labels.relevant[query] if protocol.labels is not None else ()
+    counted = protocol.labels.right[query] if protocol.labels is not None else ()
+    truths = tuple(itertools.compress(labelled, counted))
     right = {gallery.positions[name] for name in truths}
 
     def hit(position: int) -> Hit:
@@ -238,7 +241,7 @@ def _case(protocol: EvaluationProtocol, outcomes: Sequence[Outcomes], place: int
         Answer(
             run.name,
             tuple(hit(int(position)) for position in run.top_QK[place][:top] if position >= 0),
-            tuple(None if rank == UNRANKED else int(rank) for rank in run.ranks[place]) if truths else (),
+            tuple(None if rank == UNRANKED else int(rank) for rank in itertools.compress(run.ranks[place], counted)),
             None if np.isnan(run.values_Q[place]) else 100 * float(run.values_Q[place]),
         )
         for run in outcomes

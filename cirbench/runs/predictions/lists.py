@@ -8,6 +8,7 @@ a protocol.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections import Counter
@@ -73,9 +74,9 @@ def write_qrels(path: Path, protocol: EvaluationProtocol) -> None:
     if protocol.labels is None:
         raise MissingData(f"The ground truths of {protocol.name} are not public.")
     lines = []
-    for query, names in zip(protocol.queries, protocol.labels.relevant, strict=True):
+    for query, names, right in zip(protocol.queries, protocol.labels.relevant, protocol.labels.right, strict=True):
         _refuse_spaces([query.id, *names], path)
-        lines += [f"{query.id} 0 {name} 1" for name in names]
+        lines += [f"{query.id} 0 {name} 1" for name in itertools.compress(names, right)]
     write_text(path, _joined(lines))
 
 
