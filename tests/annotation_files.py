@@ -283,3 +283,29 @@ def write_patterncom(root: Path) -> Expected:
         rows += ["overpass004.jpg,quantity,one", "overpass004.jpg,quantity,two"] if attribute == "quantity" else []
         write(root / f"patterncom/PatternCom/{attribute}.csv", "".join(f"{row}\n" for row in rows))
     return {patterncom.IMAGES: len(images), patterncom.CLASSES: len(classes)}
+
+
+def write_macir(root: Path) -> None:
+    """Write eight references with three variants each, and one reference whose only variant is the target."""
+    names = [name for number in range(10, 18) for name in (f"{number}.jpg", *(f"{number}_edit_{n}.png" for n in "012"))]
+    names += ["20.jpg", "20_edit_0.png"]
+    rows: Rows = []
+    for number, (reference, target) in enumerate(
+        (f"{name}_edit_0.png" if odd else f"{name}.jpg", f"{name}_edit_{1 + odd}.png")
+        for name in range(10, 18)
+        for odd in (0, 1)
+    ):
+        kinds = {
+            "composition_type": ("color", "size", "action")[number % 3],
+            "condition_type": ("add", "remove")[number % 2],
+        }
+        row = {"reference_image": reference, "target_image": target, "relative_caption": f"number {number}"}
+        rows.append({**row, **kinds})
+    alone = {"reference_image": "20.jpg", "target_image": "20_edit_0.png", "relative_caption": "alone"}
+    rows.append({**alone, "composition_type": "size", "condition_type": "add"})
+    folder = root / "macir/meta_data"
+    write(folder / "macir_meta_full.json", rows)
+    write(folder / "image_ids.json", names)
+    for condition in ("add", "remove"):
+        write(folder / f"macir_meta_{condition}.json", [row for row in rows if row["condition_type"] == condition])
+        write(folder / f"image_ids_{condition}.json", names)
