@@ -1,4 +1,4 @@
-"""Audits of the rows of a board, from what their entries keep.
+"""Audits of the rows of a board, from what their entries keep, and from lists that authors released.
 
 Every entry keeps the rank of each ground truth. Entries from the present version keep where each reference stands, so
 that figures about it rest on all queries; earlier ones keep the first ten items of 48 queries. What a test server
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,14 +31,69 @@ from cirbench.leaderboard.evidence import read_evidence
 from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics.table import measures_of
 from cirbench.runs.predictions.lists import lists_of
+from cirbench.support.files import read_versioned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from cirbench.leaderboard.entry import Entry
     from cirbench.leaderboard.evidence import Evidence
     from cirbench.protocol import EvaluationProtocol
+
+
+class ReleasedLists(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ranked lists that authors released, and what ``cirbench audit --json`` says of them.
+
+    Attributes:
+        rows: Ids of the published rows that they are the lists of, as far as anybody can tell.
+        repository: On GitHub.
+        commit: Of the repository.
+        path: In the repository.
+        sha256: Of the file.
+        protocol: Id and version.
+        queries: How many there are.
+        reference_in_top: By cut-off, the share of queries with the reference among the first, in percent.
+    """
+
+    rows: tuple[str, ...]
+    repository: str
+    commit: str
+    path: str
+    sha256: str
+    protocol: str
+    queries: int
+    reference_in_top: dict[str, float]
+
+    @property
+    def href(self) -> str:
+        """Where the file is."""
+        return f"https://github.com/{self.repository}/blob/{self.commit}/{self.path}"
+
+    @property
+    def audit(self) -> Audit:
+        """What is known of them; a number only where the ground truths are public."""
+        return Audit(
+            name=f"{self.repository}, {self.path.rpartition('/')[2]}",
+            protocol=self.protocol,
+            queries=self.queries,
+            label=None,
+            value=None,
+            reference="candidate",
+            listed=self.queries,
+            reference_in_top={int(k): share for k, share in self.reference_in_top.items()},
+        )
+
+
+class _Released(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema_version: int = 1
+    lists: tuple[ReleasedLists, ...]
+
+
+@cache
+def released() -> Mapping[str, ReleasedLists]:
+    """Return released lists by the published row that they are of."""
+    file = read_versioned(Path(__file__).parent / "released.json", _Released, version=1)
+    return {id: lists for lists in file.lists for id in lists.rows}
 
 
 def audits(ids: Iterable[str], entries: Path) -> Mapping[str, Audit]:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from cirbench.comparison.audit import audit_run
+from cirbench.comparison.published import load_published
 from cirbench.leaderboard import audits as audits_of_entries
 from cirbench.leaderboard.adding import add_run
-from cirbench.leaderboard.audits import audits
+from cirbench.leaderboard.audits import audits, released
 from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, EntryMetric
 from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, pack, read_evidence, spread
 from cirbench.support.arrays import read_archive, to_archive
@@ -76,6 +77,17 @@ def test_entries_have_the_gap_and_the_bounds_of_their_runs(tmp_path: Path) -> No
     assert (mine.copies_in_top, mine.copies_listed) == (expected.copies_in_top, SHOWN_QUERIES)
     assert found[ids["text-only"]].one_modality == mine.one_modality
     assert found[ids["text-only"]].composition_gap is None
+
+
+def test_released_lists_are_of_published_rows_on_the_protocol_that_was_audited() -> None:
+    rows = {row.id: row for row in load_published().rows}
+    for id, lists in released().items():
+        assert f"{rows[id].protocol}@1" == lists.protocol and rows[id].provenance in ("own", "quoted")
+        shares = [*lists.reference_in_top.values()]
+        assert shares == sorted(shares)
+        counts = [share * lists.queries / 100 for share in shares]
+        assert counts == pytest.approx([*map(round, counts)], abs=1e-9)
+    assert released()["circo-test/ldre/vit-l-14/quoted"].reference_in_top["5"] == 14.375
 
 
 def test_an_entry_without_the_baselines_of_its_backbone_has_no_gap(tmp_path: Path) -> None:

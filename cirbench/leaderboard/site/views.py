@@ -14,7 +14,7 @@ import msgspec
 from cirbench.benchmarks.catalogue import protocols
 from cirbench.comparison.audit_tables import findings, side_by_side
 from cirbench.errors import CirbenchError
-from cirbench.leaderboard.audits import audits
+from cirbench.leaderboard.audits import audits, released
 from cirbench.leaderboard.binding import at_hand, ships
 from cirbench.leaderboard.board import BADGES, tested_pairs
 from cirbench.leaderboard.entry import RANKS, read_entry
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from cirbench.comparison.audit import Audit
     from cirbench.comparison.audit_tables import Finding
+    from cirbench.leaderboard.audits import ReleasedLists
     from cirbench.leaderboard.board import Board, BoardRow
     from cirbench.leaderboard.entry import Entry, EntryMetric
     from cirbench.leaderboard.site.cases import Thumbnails
@@ -54,7 +55,7 @@ class BoardView:
         headings: Its columns of numbers.
         figures: Its pictures.
         pairs: How runs differ from each other by the paired test, as JSON: two rows, difference, interval and p-value.
-        audits: Of its runs, by row.
+        audits: Of its runs, and of published rows whose lists are released, by row.
     """
 
     board: Board
@@ -68,6 +69,10 @@ class BoardView:
     def findings(self, row: BoardRow) -> list[Finding]:
         """What an audit found about a row; nothing about one that came without lists."""
         return [*findings(self.audits[row.id])] if row.id in self.audits else []
+
+    def lists(self, row: BoardRow) -> ReleasedLists | None:
+        """The lists of a published row that its authors released."""
+        return released().get(row.id)
 
     @property
     def caption(self) -> str:
@@ -152,7 +157,10 @@ def view(board: Board, entries: Path) -> BoardView:
         headings(board.metrics),
         drawn,
         _pairs(board),
-        audits((row.id for row in board.rows if row.is_run), entries),
+        {
+            **audits((row.id for row in board.rows if row.is_run), entries),
+            **{row.id: lists.audit for row in board.rows if (lists := released().get(row.id)) is not None},
+        },
     )
 
 

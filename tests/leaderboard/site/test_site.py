@@ -14,6 +14,7 @@ import pytest
 
 from cirbench import cli
 from cirbench.comparison.published import load_published
+from cirbench.leaderboard.audits import released
 from cirbench.leaderboard.board import read_leaderboard
 from cirbench.leaderboard.entry import Entry, entry_folders, read_entry
 from cirbench.leaderboard.site.build import MANIFEST, build_site
@@ -128,7 +129,14 @@ def test_each_row_of_a_run_opens_to_its_audit_and_the_first_page_counts_them(ent
     assert page.text.count("Audit (") == len(runs)
     assert page.text.count("Solved by one modality: ") == len(runs)
     counts = Elements((site / "index.html").read_text()).text
-    assert re.search(rf"\b{len(runs)}\s+audits of rows", counts)
+    assert re.search(rf"\b{len(runs) + len(released())}\s+audits of rows", counts)
+
+
+def test_a_published_row_opens_to_the_audit_of_the_lists_that_its_authors_released(site: Path) -> None:
+    page = Elements((site / "benchmarks" / "circo.html").read_text())
+    assert page.text.count("Reference image in the top 1 / 5 / 10 / 50:") == len(released())
+    assert "4.2 / 14.4 / 21.8 / 41.4 %" in page.text
+    assert {lists.href for lists in released().values()} <= {values.get("href") for _, values in page.elements}
 
 
 def test_pages_are_small(site: Path, tmp_path: Path) -> None:
