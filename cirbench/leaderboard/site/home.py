@@ -187,13 +187,18 @@ def _section(name: str, lines: dict[tuple[str, bool], dict[int, BoardRow]], colu
     )
     made = []
     for key in kept:
-        row = next(iter(lines[key].values()))
         cells = tuple(
             _cell(columns[at], lines[key][at], (key, at) in first) if at in lines[key] else None
             for at in range(len(columns))
         )
-        made.append(Line(row.method if row.is_run else row.title, method_page(row.method), key[1], cells))
+        made.append(Line(_line_title(lines[key].values()), method_page(key[0]), key[1], cells))
     return Section(name, tuple(made), len(lines) - len(made))
+
+
+def _line_title(rows: Iterable[BoardRow]) -> str:
+    """Name a line as its rows are printed, or by its method where they are printed under several names."""
+    titles = {row.method if row.is_run else row.title for row in rows}
+    return titles.pop() if len(titles) == 1 else next(iter(rows)).method
 
 
 def _cell(column: Column, row: BoardRow, best: bool) -> Cell:
