@@ -18,10 +18,11 @@ from cirbench.benchmarks import (
     lasco,
     patterncom,
     relabelled,
+    repacked,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cirbench.benchmarks.annotation_files import Expected
@@ -309,3 +310,41 @@ def write_macir(root: Path) -> None:
     for condition in ("add", "remove"):
         write(folder / f"macir_meta_{condition}.json", [row for row in rows if row["condition_type"] == condition])
         write(folder / f"image_ids_{condition}.json", names)
+
+
+def write_mbeir(root: Path, task: str = "cirr", *, images: int = 9) -> Expected:
+    """Write queries with one, two and three right images, the reference itself among those of one."""
+    paths = [f"mbeir_images/{task}_images/dev/dev-{number}.jpg" for number in range(images)]
+    pool = [{"did": f"7:{number}", "img_path": path, "txt": None} for number, path in enumerate(paths)]
+    rows = [
+        {
+            "qid": f"7:{number + 1}",
+            "query_txt": f"Show {number} of them.",
+            "query_img_path": paths[number],
+            "pos_cand_list": [f"7:{(number + 1 + place) % images}" for place in range(number % 3 + 1)],
+        }
+        for number in range(5)
+    ]
+    rows[4]["pos_cand_list"] = ["7:4", "7:8"]
+    for file, content in (
+        (f"query/test/mbeir_{task}_task7_test", rows),
+        (f"cand_pool/local/mbeir_{task}_task7_cand_pool", pool),
+    ):
+        write(root / f"mbeir/{file}.jsonl", "".join(f"{json.dumps(row)}\n" for row in content))
+    return {repacked.QUERIES: len(rows), repacked.IMAGES: images}
+
+
+def write_mmeb(root: Path, task: str = "CIRR", columns: Mapping[str, list[Any]] | None = None) -> Expected:
+    """Write three queries with five candidates each, one of them twice in a list; ``columns`` replace some."""
+    from pyarrow import parquet, table
+
+    paths = [f"{task}/Test/dev-{number}.jpg" for number in range(9)]
+    content: dict[str, list[Any]] = {
+        "qry_inst": ["<|image_1|> Find a similar image with the described changes:"] * 3,
+        "qry_text": [f"Show {number} of them." for number in range(3)],
+        "qry_img_path": paths[:3],
+        "tgt_img_path": [paths[number + 1 : number + 5] + paths[number + 2 : number + 3] for number in range(3)],
+    }
+    (root / f"mmeb/{task}").mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table({**content, **(columns or {})}), root / f"mmeb/{task}/test-00000-of-00001.parquet")
+    return {repacked.QUERIES: 3}

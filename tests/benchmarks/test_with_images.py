@@ -19,6 +19,7 @@ from cirbench.benchmarks import (
     imagenet_r,
     lasco,
     patterncom,
+    repacked,
 )
 from cirbench.benchmarks.images import image_files, require_images
 from cirbench.methods.evaluate import evaluate
@@ -59,6 +60,8 @@ PROTOCOLS: dict[str, Callable[[Path], EvaluationProtocol]] = {
     "fashioniq as PLI's code": lambda root: fashioniq.load_pli(root, annotation_files.write_pli(root)),
     "genecis": lambda root: genecis.load("all", root, annotation_files.write_genecis(root)),
     "icir": lambda root: icir.load(root, annotation_files.write_icir(root)),
+    "mbeir": lambda root: repacked.load_mbeir("cirr", root, annotation_files.write_mbeir(root)),
+    "mmeb": lambda root: repacked.load_mmeb("cirr", root, annotation_files.write_mmeb(root)),
     "patterncom": lambda root: patterncom.load(root, annotation_files.write_patterncom(root)),
     "lasco": lambda root: lasco.load("val", root, annotation_files.write_lasco(root)),
     "domain conversion": lambda root: imagenet_r.load(

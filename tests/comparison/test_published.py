@@ -96,6 +96,7 @@ def test_every_label_is_one_that_the_protocol_reports() -> None:
         "fashioniq": r"Recall@(1|5|10|50)\[(mean over category|category=(dress|shirt|toptee))\]",
         "genecis": r"Recall@(1|2|3)\[(mean over task|task=(focus|change)-(object|attribute))\]",
         "patterncom": r"mAP_full\[(mean over attribute|attribute=(color|context|density|existence|quantity|shape))\]",
+        "mmeb": r"Recall@1",
         "icir": r"mAP_trapezoidal\[mean over instance\]",
         "imagenet-r": r"(Recall_fractional@(10|50)|mAP_trapezoidal_all)"
         r"\[(mean over domain|domain=(cartoon|origami|photo|toy|sculpture))\]",
