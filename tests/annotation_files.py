@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from cirbench.benchmarks import (
+    circled,
     cirr,
     coco_composition,
     fashioniq,
@@ -348,3 +349,19 @@ def write_mmeb(root: Path, task: str = "CIRR", columns: Mapping[str, list[Any]] 
     (root / f"mmeb/{task}").mkdir(parents=True, exist_ok=True)
     parquet.write_table(table({**content, **(columns or {})}), root / f"mmeb/{task}/test-00000-of-00001.parquet")
     return {repacked.QUERIES: 3}
+
+
+def write_circled(root: Path, dataset: str, subset: str, gallery: list[str], *, zeros: int = 0) -> Expected:
+    """Write three sessions of two, three and two turns; return what they count up to."""
+    draw = random.Random(6)
+    sessions: Rows = []
+    for number, turns in enumerate((2, 3, 2)):
+        answer, *references = draw.sample(gallery, turns + 1)
+        rows = [
+            {"turn": turn, "reference_image_id": name.zfill(zeros), "relative_caption": f"turn {turn} of {number}"}
+            for turn, name in enumerate(references, start=1)
+        ]
+        session = {"session_id": f"{subset}_{number:04d}", "subset": subset, "ground_truth_ids": [answer.zfill(zeros)]}
+        sessions.append({**session, "num_turns": turns, "turns": rows})
+    write(root / f"{dataset}/circled/{subset}.json", sessions)
+    return {circled.SESSIONS: 3, circled.TURNS: 7}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from cirbench.benchmarks import circled
 from cirbench.benchmarks.annotation_files import (
     Expected,
     decode,
@@ -62,6 +63,7 @@ MEASURES = (
     *(Measure("mAP", k) for k in (5, 10, 25, 50)),
     *(Measure("Recall", k) for k in (5, 10, 25, 50)),
 )
+TURN_MEASURES = (*(Measure("mAP", k) for k in (5, 10, 25, 50)), Measure("mAP", 10, by="turn"))
 ASPECT_MEASURE = Measure("mAP", 10, by="aspect", labels=ASPECTS)
 
 
@@ -80,6 +82,7 @@ EXPECTED: Mapping[str, Expected] = {
         REFERENCES: 220,
         GROUND_TRUTHS: 916,
         IMAGES: 123_403,
+        **circled.EXPECTED["circo_val"],
         **dict(zip(map(carrying, ASPECTS), (37, 80, 21, 119, 86, 50, 164, 100, 54), strict=True)),
     },
     "test": {QUERIES: 800, REFERENCES: 798, IMAGES: 123_403},
@@ -139,6 +142,7 @@ VARIANTS = {
     "val": Variant("val", "CIRCO val, reference kept"),
     "val-drop-reference": Variant("val", "CIRCO val, reference removed", exclude_reference=True),
     "val-concept": Variant("val", "CIRCO val, reference kept, shared concept given", with_concept=True),
+    circled.VARIANT: Variant("val", f"CIRCO val, {circled.TITLE}"),
     "test": Variant("test", "CIRCO test, reference kept"),
 }
 
@@ -178,7 +182,7 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
     if gallery is not None:
         refuse(path, _outside(rows, labelled or (), gallery))
     concept = "given" if chosen.with_concept else "not given"
-    return EvaluationProtocol(
+    protocol = EvaluationProtocol(
         id=f"circo/{variant}",
         version=1,
         title=chosen.title,
@@ -200,6 +204,9 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
         captions=f"the relative caption as annotated; the shared concept is {concept}",
         licence=LICENCE,
     )
+    if variant != circled.VARIANT:
+        return protocol
+    return circled.of_turns(protocol, {None: "circo_val"}, data_root, {"circo_val": expected}, TURN_MEASURES)
 
 
 def _in_official_order(row: _ValRow) -> tuple[str, ...]:
@@ -288,7 +295,7 @@ BENCHMARK = Benchmark(
             f"circo/{variant}",
             chosen.title,
             chosen.split,
-            EXPECTED[chosen.split][QUERIES],
+            EXPECTED[chosen.split][circled.TURNS if variant == circled.VARIANT else QUERIES],
             EXPECTED[chosen.split][IMAGES],
             labelled=chosen.split == "val",
         )

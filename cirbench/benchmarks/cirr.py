@@ -8,7 +8,7 @@ its first K candidates, and at least 0. It is not the Recall of anybody else: 37
 among the soft ones. ``cirr/val-soft-subset`` is the second number of that code: the same inside the query's group.
 
 ``cirr/val-multi-target`` and ``-judged`` are the same queries with the targets that a model judged right
-(`cirbench.benchmarks.relabelled`).
+(`cirbench.benchmarks.relabelled`). ``cirr/val-circled`` are the turns of dialogues (`cirbench.benchmarks.circled`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from cirbench.benchmarks import relabelled
+from cirbench.benchmarks import circled, relabelled
 from cirbench.benchmarks.annotation_files import (
     Expected,
     decode,
@@ -52,6 +52,7 @@ MEASURES = (
 )
 SOFT_MEASURES = tuple(Measure("Recall_soft", k) for k in CUTOFFS)
 SOFT_SUBSET_MEASURES = tuple(Measure("Recall_soft", k) for k in (1, 2, 3))
+TURN_MEASURES = (*(Measure("Recall", k) for k in CUTOFFS), Measure("Recall", 10, by="turn"))
 JUDGED_MEASURES = (*relabelled.PRECISIONS, *relabelled.GAINS)
 UNITED_MEASURES = (*JUDGED_MEASURES, *(Measure(name, k) for name in ("Hit_rate", "Recall") for k in CUTOFFS))
 TITLES = {
@@ -59,6 +60,7 @@ TITLES = {
     "val-soft": "CIRR val by soft labels, reference removed",
     "val-soft-subset": "CIRR val by soft labels, inside the group, reference removed",
     **{variant: f"CIRR val, {targets}" for variant, targets in relabelled.READINGS.items()},
+    circled.VARIANT: f"CIRR val, {circled.TITLE}",
     "test1": "CIRR test1, reference removed",
 }
 
@@ -78,6 +80,7 @@ EXPECTED: Mapping[str, Expected] = {
         REFERENCES: 2165,
         **{f"soft labels {label:g}": count for label, count in zip(SOFT_LABELS, (4216, 62, 6, 807), strict=True)},
         **relabelled.EXPECTED["cirr"],
+        **circled.EXPECTED["cirr_val"],
     },
     "test1": {QUERIES: 4148, IMAGES: 2315, GROUPS: 503, REFERENCES: 2178},
 }
@@ -153,6 +156,8 @@ def load(variant: str, data_root: Path, expected: Expected) -> EvaluationProtoco
         judged = locate(data_root, relabelled.FILE.format(dataset="cirr", part="cirr"))
         measures = UNITED_MEASURES if variant == relabelled.UNITED else JUDGED_MEASURES
         return relabelled.with_judged_targets(protocol, variant, {None: (judged, expected)}, measures)
+    if variant == circled.VARIANT:
+        return circled.of_turns(protocol, {None: "cirr_val"}, data_root, {"cirr_val": expected}, TURN_MEASURES)
     return protocol if labelled is None else _with_soft_labels(protocol, labelled, variant)
 
 
@@ -239,7 +244,7 @@ BENCHMARK = Benchmark(
             f"cirr/{variant}",
             title,
             split := variant.partition("-")[0],
-            EXPECTED[split][QUERIES],
+            EXPECTED[split][circled.TURNS if variant == circled.VARIANT else QUERIES],
             EXPECTED[split][IMAGES],
             labelled=split == "val",
         )

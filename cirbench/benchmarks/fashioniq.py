@@ -8,7 +8,8 @@ and their numbers must not be compared with each other; docs/protocols.md says w
 - ``fashioniq/val-union``: only the references and targets of the category's queries.
 - ``-drop-reference`` behind either: the reference is removed from the candidates of its own query.
 - ``fashioniq/val-multi-target`` and ``-judged``: ``fashioniq/val`` with the targets that a model judged right
-  (`cirbench.benchmarks.relabelled`).
+  (`cirbench.benchmarks.relabelled`); ``fashioniq/val-circled``: the turns of dialogues
+  (`cirbench.benchmarks.circled`).
 - ``fashioniq/val-pli``: what the public code of PLI evaluates. Each pair is asked twice, once per order of its two
   captions; four punctuation marks become words; the reference is removed; the gallery is the references and targets of
   a list of pairs from which about a twelfth of the official ones is missing. FashionIQ did not publish that list, so it
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.benchmarks import relabelled
+from cirbench.benchmarks import circled, relabelled
 from cirbench.benchmarks.annotation_files import (
     Expected,
     decode,
@@ -76,13 +77,32 @@ VARIANTS = {
         "FashionIQ val, union galleries, reference removed", union=True, exclude_reference=True
     ),
     **{variant: Variant(f"FashionIQ val, {targets}") for variant, targets in relabelled.READINGS.items()},
+    circled.VARIANT: Variant(f"FashionIQ val, {circled.TITLE}"),
 }
 
 QUERIES, IMAGES, UNION = "queries", "images", "distinct references and targets"
 EXPECTED: Mapping[str, Expected] = {
-    "dress": {QUERIES: 2017, IMAGES: 3817, UNION: 2628, **relabelled.EXPECTED["dress"]},
-    "shirt": {QUERIES: 2038, IMAGES: 6346, UNION: 3089, **relabelled.EXPECTED["shirt"]},
-    "toptee": {QUERIES: 1961, IMAGES: 5373, UNION: 2902, **relabelled.EXPECTED["toptee"]},
+    "dress": {
+        QUERIES: 2017,
+        IMAGES: 3817,
+        UNION: 2628,
+        **relabelled.EXPECTED["dress"],
+        **circled.EXPECTED["fashioniq_dress_val"],
+    },
+    "shirt": {
+        QUERIES: 2038,
+        IMAGES: 6346,
+        UNION: 3089,
+        **relabelled.EXPECTED["shirt"],
+        **circled.EXPECTED["fashioniq_shirt_val"],
+    },
+    "toptee": {
+        QUERIES: 1961,
+        IMAGES: 5373,
+        UNION: 2902,
+        **relabelled.EXPECTED["toptee"],
+        **circled.EXPECTED["fashioniq_toptee_val"],
+    },
 }
 """Counted in the published files."""
 
@@ -144,6 +164,11 @@ def load(variant: str, data_root: Path, expected: Mapping[str, Expected]) -> Eva
         captions="both captions as annotated, in the order of the file; the method joins them",
         exclude_reference=chosen.exclude_reference,
     )
+    if variant == circled.VARIANT:
+        subsets: dict[str | None, str] = {category: f"fashioniq_{category}_val" for category in CATEGORIES}
+        counts = {f"fashioniq_{category}_val": expected[category] for category in CATEGORIES}
+        asked = (*protocol.measures, Measure("Recall", 10, by="turn"))
+        return circled.of_turns(protocol, subsets, data_root, counts, asked)
     if variant not in relabelled.READINGS:
         return protocol
     judged: dict[str | None, tuple[Path, Expected]] = {
@@ -353,7 +378,7 @@ BENCHMARK = Benchmark(
                 f"fashioniq/{variant}",
                 chosen.title,
                 "val",
-                _total(EXPECTED, QUERIES),
+                _total(EXPECTED, circled.TURNS if variant == circled.VARIANT else QUERIES),
                 UNION_IMAGES if chosen.union else SPLIT_IMAGES,
             )
             for variant, chosen in VARIANTS.items()

@@ -181,7 +181,7 @@ BENCHMARK = Benchmark(
     protocols=tuple(ProtocolEntry(f"macir/{variant}", title, "all", None, None) for variant, title in TITLES.items()),
     needs="macir/meta_data/macir_meta_{full,add,remove,replace}.json, macir/meta_data/image_ids{,_add,...}.json",
     files=DatasetFiles(
-        images=(ImageSet("MA-CIR", MACIR, None, LICENCE, "macir/images", by_hand=BY_HAND),),
+        images=(ImageSet("MA-CIR", MACIR, None, LICENCE, "macir/images", by_hand="They come with the lists."),),
         by_hand=BY_HAND,
     ),
     columns=(

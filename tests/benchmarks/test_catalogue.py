@@ -27,12 +27,14 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "circo/val",
         "circo/val-drop-reference",
         "circo/val-concept",
+        "circo/val-circled",
         "circo/test",
         "cirr/val",
         "cirr/val-soft",
         "cirr/val-soft-subset",
         "cirr/val-multi-target",
         "cirr/val-multi-target-judged",
+        "cirr/val-circled",
         "cirr/test1",
         "coco/object-composition",
         "fashioniq/val",
@@ -41,6 +43,7 @@ def test_every_protocol_belongs_to_its_data_set_and_every_default_split_exists()
         "fashioniq/val-union-drop-reference",
         "fashioniq/val-multi-target",
         "fashioniq/val-multi-target-judged",
+        "fashioniq/val-circled",
         "fashioniq/val-pli",
         "genecis/all",
         "genecis/focus-object",
@@ -118,7 +121,10 @@ def test_unknown_names_are_answered_with_the_nearest_ones() -> None:
 def test_a_protocol_of_another_data_set_or_split_is_refused() -> None:
     with pytest.raises(UsageError, match="scenes/val is not one of the data set circo") as caught:
         choose_protocol("circo", protocol="scenes/val")
-    assert caught.value.hint == "Its protocols are circo/val, circo/val-drop-reference, circo/val-concept, circo/test."
+    assert (
+        caught.value.hint
+        == "Its protocols are circo/val, circo/val-drop-reference, circo/val-concept, circo/val-circled, circo/test."
+    )
     with pytest.raises(UsageError, match="circo/test uses the split test, and --split says val"):
         choose_protocol("circo", split="val", protocol="circo/test")
 

@@ -223,7 +223,7 @@ def test_an_unknown_gallery_is_incomplete_and_says_what_to_get(circo: Path) -> N
 
 def test_protocols_without_annotations_are_left_unchecked_and_said(circo: Path) -> None:
     report = checking.check("circo", None, circo, circo)
-    assert list(report.unchecked) == ["circo/test"]
+    assert list(report.unchecked) == ["circo/val-circled", "circo/test"]
     assert "test.json" in report.unchecked["circo/test"]
     assert not report.complete
 

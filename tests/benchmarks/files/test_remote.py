@@ -27,14 +27,15 @@ ARCHIVES = [archive for images in IMAGES for archive in images.archives]
 
 def test_every_data_set_that_needs_files_has_its_sources() -> None:
     for entry in datasets().values():
-        assert bool(entry.files.annotations) == bool(entry.files.images) == (entry.needs is not None), entry.name
+        source = bool(entry.files.annotations or entry.files.by_hand)
+        assert source == bool(entry.files.images) == (entry.needs is not None), entry.name
 
 
 def test_every_protocol_finds_its_files() -> None:
     for entry in protocols().values():
         parts = dataset_files(entry.id)
         needs = datasets()[entry.dataset].needs is not None
-        assert bool(parts.annotations) == bool(parts.images) == needs, entry.id
+        assert bool(parts.annotations or parts.by_hand) == bool(parts.images) == needs, entry.id
 
 
 @pytest.mark.parametrize("file", [*FILES, *ARCHIVES], ids=lambda file: file.path)
@@ -88,7 +89,7 @@ def test_a_part_of_a_data_set_needs_only_its_own_files() -> None:
 
 def test_a_plan_without_a_data_root_knows_sizes_and_counts() -> None:
     made = plan("circo", "val")
-    assert made.protocols == ["circo/val", "circo/val-drop-reference", "circo/val-concept"]
+    assert made.protocols == ["circo/val", "circo/val-drop-reference", "circo/val-concept", "circo/val-circled"]
     assert made.licence == "CC BY-NC 4.0"
     assert [file.there for file in made.annotations] == [None, None]
     assert (made.images[0].count, made.images[0].found) == (123_403, None)
@@ -96,7 +97,7 @@ def test_a_plan_without_a_data_root_knows_sizes_and_counts() -> None:
 
 
 def test_a_plan_for_a_data_root_says_what_is_there(annotation_root: Path) -> None:
-    made = plan("cirr", "val", annotation_root)
+    made = plan("cirr/val", None, annotation_root)
     assert all(file.there for file in made.annotations)
     assert (made.images[0].count, made.images[0].found) == (2297, 0)
     assert made.images[0].by_hand is not None
