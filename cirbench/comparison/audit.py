@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cirbench.metrics.measure import Graded, Measured, Ranked
     from cirbench.metrics.table import Measure
-    from cirbench.protocol import EvaluationProtocol
+    from cirbench.protocol import EvaluationProtocol, Labels
     from cirbench.ranking.task import Ranking
     from cirbench.runs.folder import Run
     from cirbench.runs.predictions.lists import RankedLists
@@ -79,17 +79,40 @@ class ReferencePlaces:
         places = self.places_Q[self.candidates_Q]
         return {k: 100 * float(np.mean(places <= k)) if k <= self.depth else None for k in TOPS}
 
-    def removed_from(self, ranks: Ragged[np.int64]) -> Ragged[np.int64]:
-        """Return ranks with every ground truth behind the reference one rank higher.
+    def removed_from(self, ranks: Ragged[np.int64], labels: Graded | None = None) -> Ragged[np.int64]:
+        """Return ranks with every labelled image behind the reference one rank higher.
 
-        Exact for ranks up to ``depth``. A query whose reference is itself a ground truth stays as it is.
+        Exact for ranks up to ``depth``. A query whose reference is itself a ground truth stays as it is; a reference
+        that is labelled as wrong is not ranked any more.
         """
         places = np.where(self.candidates_Q, self.places_Q, UNRANKED)
         of_value = places[ranks.row_of_value]
+        itself = (ranks.values == of_value) & (of_value != UNRANKED)
+        wrong = itself & (_gains(ranks, labels) < 0)
         truths_Q = np.zeros(len(places), dtype=bool)
-        truths_Q[ranks.row_of_value[(ranks.values == of_value) & (of_value != UNRANKED)]] = True
+        truths_Q[ranks.row_of_value[itself & ~wrong]] = True
         moved = (ranks.values > of_value) & (ranks.values != UNRANKED) & ~truths_Q[ranks.row_of_value]
-        return ranks.like(ranks.values - moved)
+        return ranks.like(np.where(wrong, UNRANKED, ranks.values - moved))
+
+
+def _gains(ranks: Ragged[np.int64], labels: Graded | None) -> NDArray[np.float64]:
+    """The soft label of each ground truth, 1 where all are equally right; below 0 an image is known to be wrong."""
+    if labels is None or labels.gains is None:
+        return np.ones(len(ranks.values))
+    return np.array([gain for row in labels.gains for gain in row], dtype=np.float64)
+
+
+def _positives(ranks: Ragged[np.int64], labels: Graded | None) -> Ragged[np.int64]:
+    """The ranks of images that are not known to be wrong."""
+    return ranks.where(_gains(ranks, labels) >= 0)
+
+
+def _right(labels: Labels) -> list[tuple[str, ...]]:
+    """The images of each query that are labelled as right: those whose soft label is above 0."""
+    if labels.gains is None:
+        return [*labels.relevant]
+    rows = zip(labels.relevant, labels.gains, strict=True)
+    return [tuple(id for id, gain in zip(*row, strict=True) if gain > 0) for row in rows]
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,7 +238,7 @@ def audit(
                 hint="Audit the val split.",
             )
         return found
-    bounds = bounds_of_truths(ranking.relevant_ranks, protocol.measures[0].k)
+    bounds = bounds_of_truths(ranking.relevant_ranks, protocol.labels, protocol.measures[0].k)
     if relabelling is not None:
         bounds = bounds_of_relabelling(ranking, protocol, relabelling)
     return msgspec.structs.replace(found, bounds=bounds)
@@ -232,18 +255,18 @@ def with_reference(found: Audit, ranked: Ranked, places: ReferencePlaces, asked:
         lists: Whether ranks end with the lists, so that nobody knows what follows their last item.
     """
     changes: dict[str, Any] = {"listed": len(places.places_Q)}
-    headline = asked.measures[0] if asked.measures and asked.labels is not None else None
-    if headline is not None:
-        only = _Asked((headline,), asked.slices, asked.labels)
-        measured = measure(ranked, only)[0]
-        changes |= {"label": measured.label, "listed_value": 100 * measured.value}
+    # Lists that end before the gallery does say nothing of the whole ranking.
+    known = [each for each in asked.measures if not (lists and each.k == NO_CUTOFF)] if asked.labels is not None else []
+    headline, only = next(iter(known), None), _Asked(tuple(known[:1]), asked.slices, asked.labels)
+    if headline is not None and (measured := measure(ranked, only)):
+        changes |= {"label": measured[0].label, "listed_value": 100 * measured[0].value}
         if found.value is None:
-            changes["value"] = 100 * measured.value
+            changes["value"] = 100 * measured[0].value
     if places.candidates_Q.any():
         changes |= {"reference": "candidate", "reference_in_top": places.in_top()}
         # Of a list that ends at the cut-off, nobody knows which image moves into the last place.
-        if headline is not None and headline.k <= places.depth - lists:
-            moved = _Ranks(places.removed_from(ranked.relevant_ranks), ranked.group_ranks_Q)
+        if "label" in changes and headline is not None and headline.k <= places.depth - lists:
+            moved = _Ranks(places.removed_from(ranked.relevant_ranks, asked.labels), ranked.group_ranks_Q)
             changes["without_reference"] = 100 * measure(moved, only)[0].value
     return msgspec.structs.replace(found, **changes)
 
@@ -393,7 +416,7 @@ def near_copies(
     """
     assert protocol.gallery is not None
     at = protocol.gallery.positions
-    truths = protocol.labels.relevant if protocol.labels is not None else ((),) * len(protocol.queries)
+    truths = _right(protocol.labels) if protocol.labels is not None else [()] * len(protocol.queries)
     in_gallery = in_top = 0
     for place, (query, right) in enumerate(zip(protocol.queries, truths, strict=True)):
         close = image_only.scores_QK[place] >= cosine  # false for NaN, where a list has ended
@@ -410,16 +433,18 @@ OTHER_TRUTHS = "all ground truths"
 _K = 10  # where the headline has no cut-off
 
 
-def bounds_of_truths(ranks: Ragged[np.int64], k: int) -> Bounds | None:
+def bounds_of_truths(ranks: Ragged[np.int64], labels: Graded | None, k: int) -> Bounds | None:
     """Say how many queries have a hit if the target alone is right, and if every ground truth is.
 
     Args:
         ranks: Per query, the rank of each ground truth, the target first.
+        labels: With the soft labels, where there are any.
         k: The cut-off; 10 if it is `NO_CUTOFF`.
 
     Returns:
         ``None`` where no query has more than one ground truth.
     """
+    ranks = _positives(ranks, labels)
     if ranks.lengths.max(initial=0) < 2:
         return None
     k = _K if k == NO_CUTOFF else k
@@ -442,14 +467,16 @@ def bounds_of_relabelling(ranking: Ranking, protocol: EvaluationProtocol, relabe
     assert protocol.gallery is not None and protocol.labels is not None
     if relabelling.labels is None:
         raise UsageError(f"{relabelling.name} cannot relabel {protocol.name}: its ground truths are not available.")
-    gains = relabelling.labels.gains or [(1.0,) * len(relevant) for relevant in relabelling.labels.relevant]
     more = {
-        query.id: (query.reference.id, [name for name, gain in zip(relevant, worth, strict=True) if gain > 0])
-        for query, relevant, worth in zip(relabelling.queries, relabelling.labels.relevant, gains, strict=True)
-        if relevant
+        query.id: (query.reference.id, right)
+        for query, named, right in zip(
+            relabelling.queries, relabelling.labels.relevant, _right(relabelling.labels), strict=True
+        )
+        if named
     }
     k = _K if protocol.measures[0].k == NO_CUTOFF else protocol.measures[0].k
     at, low, high, both = protocol.gallery.positions, 0, 0, 0
+    ranks = _positives(ranking.relevant_ranks, protocol.labels)
     for place, query in enumerate(protocol.queries):
         if query.id not in more:
             continue
@@ -461,7 +488,7 @@ def bounds_of_relabelling(ranking: Ranking, protocol: EvaluationProtocol, relabe
                 hint="Name a protocol over the same queries.",
             )
         both += 1
-        hit = bool((ranking.relevant_ranks[place] <= k).any())
+        hit = bool((ranks[place] <= k).any())
         names = {at.get(name) for name in added if name != reference}
         low += hit
         high += hit or not names.isdisjoint(ranking.top_QK[place, :k].tolist())

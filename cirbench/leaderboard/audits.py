@@ -178,7 +178,9 @@ def _of_ranks(entry: Entry, ranks: Evidence, beside: Iterable[Entry], evidence: 
     if shown is not None and ships(entry.protocol.name):
         copies = copies_in_top(ranks.shown_SK, shown)
         found = msgspec.structs.replace(found, copies_in_top=copies, copies_listed=len(shown.queries))
-    found = msgspec.structs.replace(found, bounds=bounds_of_truths(ranks.relevant_ranks, measures_of([label])[0].k))
+    found = msgspec.structs.replace(
+        found, bounds=bounds_of_truths(ranks.relevant_ranks, ranks, measures_of([label])[0].k)
+    )
     return _beside_one_modality(found, entry, label, beside, evidence)
 
 

@@ -16,7 +16,7 @@ from cirbench.benchmarks import load_protocol
 from cirbench.comparison.audit import TOPS, audit_lists, audit_run, bounds_of_relabelling, near_copies
 from cirbench.comparison.audit_tables import findings
 from cirbench.errors import UsageError
-from cirbench.metrics.table import Measure
+from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.protocol import Gallery, Labels
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.folder import load_ranking
@@ -214,6 +214,26 @@ def test_a_ground_truth_that_is_the_reference_stays() -> None:
     found = audited(protocol, lists_of(protocol, 50, 2, 1.0))
     assert found.without_reference == pytest.approx(found.value)
     assert found.value
+
+
+def test_an_image_that_is_labelled_as_wrong_is_neither_a_truth_nor_spared_where_it_is_the_reference() -> None:
+    assert PROTOCOL.labels is not None
+    lists = {}
+    for query, relevant in zip(PROTOCOL.queries, PROTOCOL.labels.relevant, strict=True):
+        others = [name for name in lists_of(PROTOCOL, 80, 5, 0.0)[query.id] if name != query.reference.id]
+        lists[query.id] = (query.reference.id, *(name for name in others if name not in relevant))[:50]
+    pairs = zip(PROTOCOL.queries, PROTOCOL.labels.relevant, strict=True)
+    rows = tuple((right[0], query.reference.id) for query, right in pairs)
+    labels = Labels(rows, ((1.0, -1.0),) * len(rows))
+    protocol = dataclasses.replace(PROTOCOL, labels=labels, measures=(Measure("NegRecall", 1),))
+    found = audited(protocol, lists)
+    assert (found.value, found.without_reference) == (100, 0)
+    assert found.bounds is None  # one ground truth each
+
+
+def test_lists_say_nothing_of_a_number_over_the_whole_ranking() -> None:
+    protocol = dataclasses.replace(PROTOCOL, measures=(Measure("mAP", NO_CUTOFF), Measure("mAP", 10)))
+    assert audited(protocol, lists_of(PROTOCOL, 50, 7, 0.0)).label == "mAP@10"
 
 
 def test_copies_of_the_reference_are_found_by_their_content() -> None:
