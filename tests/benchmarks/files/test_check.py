@@ -228,6 +228,17 @@ def test_protocols_without_annotations_are_left_unchecked_and_said(circo: Path) 
     assert not report.complete
 
 
+def test_labels_of_others_are_missed_by_their_own_protocol_alone(annotation_root: Path) -> None:
+    if not (annotation_root / "cirr").is_dir() or (annotation_root / "cirr/soft").is_dir():
+        pytest.skip(f"{annotation_root} has no cirr, or has the files of SoFT")
+    report = checking.check("cirr", None, annotation_root, annotation_root)
+    assert "cirr/val-multi-target" in report.unchecked
+    assert not any("--annotations-only" in step for step in report.next)
+    with pytest.raises(MissingData, match="cirr_multi_target_selection") as caught:
+        checking.check("cirr/val-multi-target", None, annotation_root, annotation_root)
+    assert caught.value.hint is not None and "cirbench data get cirr/val-multi-target" in caught.value.hint
+
+
 def test_missing_images_lead_to_the_command_that_gets_them(circo: Path) -> None:
     shutil.rmtree(circo / FOLDER)
     report = checking.check("circo", "val", circo, circo)
