@@ -242,7 +242,7 @@ MINIDOMAINNET_LISTS = _Lists(
 NICO_LISTS = _Lists(
     "nico",
     "FREEDOM's domain conversion on NICO++, every ordered pair of six contexts",
-    Collection("NICO++", ("nico", "NICO_DG", "nico++")),
+    Collection("NICO++", ("nico", "NICO_DG")),
     {
         "autumn": "autumn",
         "dim": "dimlight",
