@@ -213,9 +213,11 @@ class _Installed(NamedTuple):
 @functools.lru_cache
 def _installed(group: str, path: tuple[str, ...]) -> _Installed:
     """Read the entry points of a group. What is installed is a function of ``path``, the value of `sys.path`."""
-    every = (point for point in installed_points(path) if point.group == group)
-    points = [(point.dist.name if point.dist else "", point) for point in every]
-    points.sort(key=lambda each: (each[0] != OWN, each[0]))
+    every = [point for point in installed_points(path) if point.group == group]
+    distributions = {id(point.dist): point.dist for point in every}
+    # The metadata of a distribution are parsed whenever it is asked for its name.
+    names = {key: "" if each is None else each.name for key, each in distributions.items()}
+    points = sorted(((names[id(point.dist)], point) for point in every), key=lambda each: (each[0] != OWN, each[0]))
     found = _Installed({}, {}, {})
     for distribution, point in points:
         if point.name in found.references:

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from cirbench.backbones import load_backbone
 from cirbench.backbones.features.encoder import SHARD, Encoder
 from cirbench.backbones.features.store import FeatureSpace, FeatureStore
-from cirbench.backbones.images import FileImage, Preprocessing
+from cirbench.backbones.images.decode import FileImage
+from cirbench.backbones.images.preprocess import Preprocessing
 from cirbench.backbones.text import CausalText
 from cirbench.protocol import Item
 from tests.backbones.features.test_store import IDENTITY, contents

@@ -15,14 +15,16 @@ import os
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, excerpt_of_path
 from cirbench.support import memo
 from cirbench.support.textfiles import HEAD, placeholder
 
+# Pillow is imported where an image is opened: lists are scored, and finished runs shown, without.
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from PIL import Image
 
 MAX_PIXELS = 1 << 27
 """134 million pixels, more than any camera of the benchmarks; a larger image is taken for a decompression bomb."""
@@ -38,6 +40,8 @@ _CERTAIN = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 @functools.cache
 def image_suffixes() -> tuple[str, ...]:
     """Return the suffixes, in lower case, of every format that the installed Pillow decodes, the usual ones first."""
+    from PIL import Image
+
     formats = Image.registered_extensions()
     known = {suffix for suffix, name in formats.items() if name in Image.OPEN and name not in _NOT_PIXELS}
     return (*_PREFERRED, *sorted(known.difference(_PREFERRED)))
@@ -48,6 +52,8 @@ def is_image(path: Path | str) -> bool:
     _, dot, suffix = os.path.basename(path).rpartition(".")  # noqa: PTH119 - a Path for each of a million names takes its time
     if dot:
         return f".{suffix.lower()}" in image_suffixes()
+    from PIL import Image
+
     try:
         with Image.open(path, formats=_CERTAIN):
             return True
@@ -72,6 +78,8 @@ def decode_bytes(content: bytes, name: str) -> Image.Image:
 
 
 def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
+    from PIL import Image, ImageFile, UnidentifiedImageError
+
     name = excerpt_of_path(name)
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise CheckFailed(
@@ -134,6 +142,8 @@ def _in_8_bits(image: Image.Image, name: str) -> Image.Image:
         )
     if not _is_16_bits(image):
         return image
+    from PIL import Image
+
     scaled = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     scaled.info = image.info  # with EXIF, which may turn the image
     return scaled

@@ -169,9 +169,14 @@ def check_form(names: Iterable[str], protocol: EvaluationProtocol) -> str | None
 
     Zero padding and file suffixes are the usual slips; without a gallery to check against, each would be a miss.
     """
-    known = [query.reference.id for query in protocol.queries]
-    if not all(_is_number(name) for name in known):
-        return None
+    return _first_odd(names) if _has_numbers(protocol) else None
+
+
+def _has_numbers(protocol: EvaluationProtocol) -> bool:
+    return all(_is_number(query.reference.id) for query in protocol.queries)
+
+
+def _first_odd(names: Iterable[str]) -> str | None:
     return next((name for name in names if not _is_number(name)), None)
 
 
@@ -183,11 +188,12 @@ def _broken_lists(lists: RankedLists, protocol: EvaluationProtocol, needed: int)
     """Yield each query whose list breaks a rule, with the rule."""
     pools = [frozenset(pool) for pool in protocol.pools or ()]
     gallery = protocol.gallery.positions if protocol.gallery is not None else None
+    numbers = gallery is None and _has_numbers(protocol)
     for place, query in enumerate(protocol.queries):
         candidates: Collection[str] | None = gallery
         if protocol.pool_of_query is not None:
             candidates = pools[protocol.pool_of_query[place]]
-        rule = _broken_rule(lists.rankings[query.id], query, candidates, protocol, needed)
+        rule = _broken_rule(lists.rankings[query.id], query, candidates, protocol, needed, numbers=numbers)
         if rule is not None:
             yield query.id, rule
 
@@ -198,13 +204,15 @@ def _broken_rule(
     candidates: Collection[str] | None,
     protocol: EvaluationProtocol,
     needed: int,
+    *,
+    numbers: bool,
 ) -> str | None:
     if (twice := _first_repeated(ranking)) is not None:
         return f"the id {quoted(twice)} occurs twice in its list"
     if protocol.exclude_reference and query.reference.id in ranking:
         return f"its list holds its own reference image {quoted(query.reference.id)}, which this protocol excludes"
     if candidates is None:
-        if (odd := check_form(ranking, protocol)) is not None:
+        if numbers and (odd := _first_odd(ranking)) is not None:
             return f"{quoted(odd)} cannot be a gallery id; {example([query.reference.id])}"
     elif outside := [name for name in ranking if name not in candidates]:
         fractions = outside[0].endswith(".0") and outside[0][:-2] in candidates

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from cirbench.backbones.images import FileImage, decode
-from cirbench.backbones.images.decode import is_image
+from cirbench.backbones.images.decode import FileImage, decode, is_image
 from cirbench.backbones.images.preprocess import upright_rgb
 from cirbench.benchmarks.files.check import inspect
 from cirbench.errors import CheckFailed, CorruptFile, MissingData

@@ -14,8 +14,7 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torchvision.transforms import functional
 
-from cirbench.backbones.images import Preprocessing
-from cirbench.backbones.images.preprocess import pad_towards, upright_rgb
+from cirbench.backbones.images.preprocess import Preprocessing, pad_towards, upright_rgb
 from cirbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
