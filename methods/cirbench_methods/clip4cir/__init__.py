@@ -118,7 +118,7 @@ COMBINER = MethodSpec(
     },
     training_presets={
         "scenes-vit": CombinerTraining(
-            steps=600,
+            steps=1200,
             batch_size=512,
             lr=1e-3,
             schedule="cosine",

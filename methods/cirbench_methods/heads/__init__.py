@@ -89,7 +89,7 @@ ARTEMIS = MethodSpec(
         "--output CHECKPOINT"
     },
     training_presets={
-        "scenes-vit": ArtemisTraining(steps=600, batch_size=256, lr=1e-3, schedule="cosine"),
+        "scenes-vit": ArtemisTraining(steps=600, batch_size=256, lr=3e-3, schedule="cosine"),
     },
     uses_triplets="yes",
 )
@@ -107,7 +107,7 @@ TIRG = MethodSpec(
         "*": "train it: cirbench train tirg --backbone {backbone} --data fashioniq:train{training} --output CHECKPOINT"
     },
     training_presets={
-        "scenes-vit": TirgTraining(steps=600, batch_size=256, lr=1e-3, schedule="cosine"),
+        "scenes-vit": TirgTraining(steps=600, batch_size=256, lr=3e-3, schedule="cosine"),
     },
     uses_triplets="yes",
 )
@@ -125,7 +125,7 @@ MAAF = MethodSpec(
         "*": "train it: cirbench train maaf --backbone {backbone} --data fashioniq:train{training} --output CHECKPOINT"
     },
     training_presets={
-        "scenes-vit": MaafTraining(steps=600, batch_size=256, lr=1e-3, schedule="cosine"),
+        "scenes-vit": MaafTraining(steps=600, batch_size=256, lr=3e-3, schedule="cosine"),
     },
     uses_triplets="yes",
 )
@@ -144,7 +144,7 @@ CIRPLANT = MethodSpec(
     },
     training_presets={
         "scenes-vit": CirplantTraining(
-            steps=600, batch_size=128, lr=5e-4, schedule="cosine", width=128, layers=2, warmup=30
+            steps=600, batch_size=128, lr=1e-3, schedule="cosine", width=128, layers=2, warmup=30
         ),
     },
     uses_triplets="yes",

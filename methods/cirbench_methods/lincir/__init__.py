@@ -52,7 +52,7 @@ SPEC = MethodSpec(
     training_presets={
         # Chosen on scenes of their own, as the README says; the defaults are meant for millions of captions.
         "scenes-vit": LinCirTraining(
-            steps=300, batch_size=64, lr=2e-3, schedule="cosine", keywords="rules", dropout=0.1
+            steps=1000, batch_size=64, lr=2e-3, schedule="cosine", keywords="rules", dropout=0.1
         )
     },
 )

@@ -47,7 +47,7 @@ class MulVec:
             raise UsageError(
                 "MulVec needs the target of each query in words, and nothing says where they come from.",
                 hint="Give --set answers=FILE.jsonl, an artefact with the field whole, and where the model was asked "
-                "for them, desired, preserved and forbidden (cirbench artefacts).",
+                "for them, desired, preserved and forbidden (`cirbench answers`).",
             )
         self._artefact = Artefact(Path(parameters.answers))
         self.regions = Regions(encoder, parameters.regions)

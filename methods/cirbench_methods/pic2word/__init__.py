@@ -61,6 +61,6 @@ SPEC = MethodSpec(
     },
     training_presets={
         # Chosen on scenes of their own, as the README says; the defaults are meant for millions of photographs.
-        "scenes-vit": Pic2WordTraining(steps=300, batch_size=64, lr=1e-3, warmup=10)
+        "scenes-vit": Pic2WordTraining(steps=600, batch_size=64, lr=6e-3, warmup=10)
     },
 )
