@@ -6,14 +6,15 @@ length; within `by_content` every file is read again. Files and folders that cha
 remembered: their time could stay the same through another change.
 
 The memo is one SQLite database in the cache. Any number of processes may read and write it at once; where it is locked
-for long, damaged or cannot be written, everything is computed as if there were no memo. What follows from the numbers
-of runs and was kept more than 90 days ago is dropped, and found again where it is asked for.
+for long, damaged or cannot be written, everything is computed as if there were no memo. Once in 30 days a process that
+writes drops what follows from the numbers of runs and was kept more than 90 days ago, and facts of files that are gone.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import json
 import os
 import sqlite3
@@ -36,8 +37,13 @@ _SETTLED_NS = 1_000_000_000
 """So old must a change be: clocks of file systems are coarse."""
 _BATCH = 256
 """Facts that are written in one transaction."""
-_KEPT_S = 90 * 86400
+_DAY_S = 86400
+_KEPT_DAYS = 90
 """So long is a result kept."""
+_PRUNED_DAYS = 30
+"""So often is the memo pruned."""
+_LOOK_S = 2.0
+"""So long are files looked for at most, which may lie in slow places."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
     path TEXT, what TEXT, size INTEGER, changed INTEGER, inode INTEGER, value TEXT, PRIMARY KEY (path, what)
@@ -182,7 +188,6 @@ class _Memo:
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], tuple[Signature, str]] = {}
         self._database: sqlite3.Connection | None = None
-        self._pruned = False
         with contextlib.suppress(OSError, sqlite3.Error):
             path.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(path, timeout=10, check_same_thread=False)
@@ -213,6 +218,7 @@ class _Memo:
                 rows = [(*key, *signature, value) for key, (signature, value) in self._waiting.items()]
                 self._write("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?)", rows)
                 self._waiting.clear()
+                self._prune()
 
     def result(self, key: str) -> tuple[Any, dict[str, list[int]]] | None:
         """Return what is kept under a key, and the files that it rests on."""
@@ -223,12 +229,22 @@ class _Memo:
     def keep_result(self, key: str, value: Any, files: Mapping[str, Signature]) -> None:
         """Keep a value."""
         with self._lock:
-            now = int(time.time())
-            rows = [(key, json.dumps(value), json.dumps(files), now)]
+            rows = [(key, json.dumps(value), json.dumps(files), int(time.time()))]
             self._write("INSERT OR REPLACE INTO dated_results VALUES (?, ?, ?, ?)", rows)
-            if not self._pruned:
-                self._pruned = True
-                self._write("DELETE FROM dated_results WHERE kept < ?", [(now - _KEPT_S,)])
+            self._prune()
+
+    def _prune(self) -> None:
+        """Drop what is old, and facts of files that are gone, unless that was done lately."""
+        today, last = int(time.time()) // _DAY_S, self._first("PRAGMA user_version")
+        if self._database is None or last is None or today - last[0] < _PRUNED_DAYS:
+            return
+        self._write("DELETE FROM dated_results WHERE kept < ?", [((today - _KEPT_DAYS) * _DAY_S,)])
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute(f"PRAGMA user_version = {today}")
+            paths = self._database.execute("SELECT DISTINCT path FROM facts").fetchall()
+            until = time.monotonic() + _LOOK_S
+            looked_at = itertools.takewhile(lambda _: time.monotonic() < until, paths)
+            self._write("DELETE FROM facts WHERE path = ?", [row for row in looked_at if not os.path.lexists(row[0])])
 
     def _first(self, query: str, *keys: str) -> tuple[Any, ...] | None:
         if self._database is not None:

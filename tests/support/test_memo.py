@@ -138,6 +138,26 @@ def test_a_result_that_was_kept_long_ago_is_dropped_when_another_is_kept(
     assert memo.recall("recent") == "recent"
 
 
+def test_facts_of_files_that_are_gone_are_dropped_a_month_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    gone, stays = (settled(tmp_path / "folder" / name, name) for name in ("gone", "stays"))
+    for path in (gone, stays):
+        reads(path)
+    another_process()
+    gone.unlink()
+    known = []
+    for days in (1, 31):
+        monkeypatch.setattr(time, "time", lambda days=days: now + days * 86400)
+        memo.keep(f"after {days} days", "", {})
+        another_process()
+        with sqlite3.connect(tmp_path / "cache" / memo.NAME) as database:
+            known.append(database.execute("SELECT path FROM facts ORDER BY path").fetchall())
+    assert known == [[(str(gone),), (str(stays),)], [(str(stays),)]]
+    assert reads(stays) == ["found in stays"]
+
+
 def test_what_is_read_and_listed_is_noted_and_what_is_written_is_not(tmp_path: Path) -> None:
     read, digested = settled(tmp_path / "read", "r"), settled(tmp_path / "folder" / "digested", "d")
     memo.sha256(digested)
