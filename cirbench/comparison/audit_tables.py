@@ -84,6 +84,10 @@ EXPLAINED = (
 )
 
 
+_LATER = {1: 6, 5: 0, 10: 6, 50: 5}
+"""How soon a narrow terminal leaves out the share of references within each cut-off."""
+
+
 def audit_table(audits: Sequence[Audit]) -> Table:
     """Lay out audits, a row for each; columns that no row fills are left out, but those of the reference."""
     several = len({(each.protocol, each.label) for each in audits}) > 1
@@ -92,14 +96,14 @@ def audit_table(audits: Sequence[Audit]) -> Table:
         *((Column("protocol", "protocol"), Column("label", "metric")) if several else ()),
         Column("value", audits[0].label or "%" if not several else "%"),
         Column("without_reference", "without reference"),
-        *(Column(f"top_{k}", str(k), group="reference in top", optional=0 if k == 5 else 2) for k in TOPS),
-        Column("copies", f"copies in top {COPIES_IN}", optional=2),
-        Column("near_copies", f"near-duplicates in top {COPIES_IN}", optional=2),
-        Column("shared_concept", "shared concept", optional=2),
+        *(Column(f"top_{k}", str(k), group="reference in top", optional=_LATER[k]) for k in TOPS),
+        Column("copies", f"copies in top {COPIES_IN}", optional=7),
+        Column("near_copies", f"near-duplicates in top {COPIES_IN}", optional=4),
+        Column("shared_concept", "shared concept", optional=8),
         Column("one_modality", "solved by one modality", optional=1),
         Column("composition_gap", "composition gap", optional=1),
-        Column("low", "hit by fewest labels", optional=2),
-        Column("high", "hit by most labels", optional=2),
+        Column("low", "hit by fewest labels", optional=3),
+        Column("high", "hit by most labels", optional=3),
     )
     rows = [
         (
