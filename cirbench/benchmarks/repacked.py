@@ -290,7 +290,7 @@ def _benchmark(
 
 MBEIR = _benchmark(
     "mbeir",
-    "M-BEIR's re-packs of CIRR and FashionIQ: one pool for all, references in it",
+    "M-BEIR: CIRR and FashionIQ re-packed, one pool for all, references in it",
     "Wei et al., UniIR: Training and Benchmarking Universal Multimodal Information Retrievers, ECCV 2024",
     mbeir_protocol,
     MBEIR_EXPECTED,
@@ -317,7 +317,7 @@ MBEIR = _benchmark(
 )
 MMEB = _benchmark(
     "mmeb",
-    "MMEB's re-packs of CIRR and FashionIQ: 1,000 queries of each, with a list of candidates for each",
+    "MMEB: CIRR and FashionIQ re-packed, 1,000 queries of each, with a list of candidates for each",
     "Jiang et al., VLM2Vec: Training Vision-Language Models for Massive Multimodal Embedding Tasks, ICLR 2025",
     mmeb_protocol,
     MMEB_EXPECTED,

@@ -147,7 +147,14 @@ def parse_label(text: str) -> Label:
     return Label(metric, k, by=by, part=part)
 
 
-_SHORT = {"Recall": "R", "Recall_subset": "Rs", "Recall_fractional": "R", "Hit_rate": "Hit"}
+_SHORT = {
+    "Recall": "R",
+    "Recall_subset": "Rs",
+    "Recall_fractional": "R",
+    "Hit_rate": "Hit",
+    "mAP_trapezoidal": "mAP_trap",
+    "mAP_trapezoidal_all": "mAP_trap_all",
+}
 
 
 def short_label(text: str) -> str:
