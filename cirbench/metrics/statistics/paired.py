@@ -190,7 +190,9 @@ def better_of(
     parts = [np.stack([part.values_Q for part in (measured[1:] or measured)], axis=1) for measured in methods]
     alike = len({(part.shape, np.isnan(part).tobytes()) for part in parts}) == 1
     if alike and not any(measured[0].by_seed for measured in methods):
-        most = math.ceil(level * (_RESAMPLES + 1)) - 2  # resamples that reach t, where the p-value is below the level
+        most = (
+            math.ceil(round(level * (_RESAMPLES + 1), 6)) - 2
+        )  # resamples that reach t, where the p-value is below the level
         numbers_Q = cluster_numbers(clusters, len(parts[0]))
         surely_P, possibly_P = _counts([clustered_mean(part, numbers_Q) for part in parts], most, seed)
         apart_P, open_P = possibly_P <= most, (surely_P <= most) & (possibly_P > most)
@@ -327,7 +329,7 @@ def _bootstrap_t(
     count = len(sizes_R) + 1
     p_value = (1 + np.count_nonzero(sizes_R >= t)) / count
     # p = (1 + larger) / count is below 1 - level just where |t| is above the size of this rank.
-    rank = math.ceil((1 - level) * count) - 1
+    rank = math.ceil(round((1 - level) * count, 6)) - 1  # 1 - 0.95 is a little more than 0.05
     limit = np.partition(sizes_R, -rank)[-rank] if rank else np.inf
     return float(p_value), float(limit)
 
