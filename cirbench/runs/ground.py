@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.catalogue import load_protocol
-from cirbench.benchmarks.images import require_images
-from cirbench.benchmarks.missing import Lost, find_lost
+from cirbench.benchmarks.images import Lost, find_lost, require_images
 from cirbench.errors import MissingData
 from cirbench.support import console
 from cirbench.support.needs import entry_lines

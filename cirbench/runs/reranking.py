@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 
 from cirbench.errors import MissingData, UsageError
+from cirbench.methods.evaluate import SecondStage
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.methods.loading import build_reranker
-from cirbench.methods.reranking import SecondStage
 from cirbench.metrics import Measure
 from cirbench.metrics.measure import measure, per_query
 from cirbench.ranking.reranking import only, rerank
@@ -47,8 +47,8 @@ from cirbench.support.parameters import named_files, settings_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cirbench.methods.evaluate import Reranked
     from cirbench.methods.loading import CheckedReranker
-    from cirbench.methods.reranking import Reranked
     from cirbench.protocol import EvaluationProtocol
     from cirbench.ranking.task import Ranking
     from cirbench.runs.config import Entrant, Resolved

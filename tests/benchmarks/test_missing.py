@@ -11,8 +11,7 @@ from PIL import Image
 
 from cirbench import cli
 from cirbench.benchmarks import cirr, fashioniq, genecis
-from cirbench.benchmarks.images import image_files
-from cirbench.benchmarks.missing import Lost, find_lost
+from cirbench.benchmarks.images import Lost, find_lost, image_files
 from cirbench.comparison.report import Report
 from cirbench.errors import MissingData
 from cirbench.methods.evaluate import count_missing_as_zero, evaluate

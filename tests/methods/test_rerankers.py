@@ -13,9 +13,9 @@ from PIL import Image
 from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.errors import MethodFailed, MissingData, PluginFailed, UsageError
+from cirbench.methods.evaluate import SecondStage
 from cirbench.methods.interface import Calls, ComposedQuery, MethodSpec, Parameters, Picture
 from cirbench.methods.loading import CheckedReranker, build_reranker
-from cirbench.methods.reranking import SecondStage
 from cirbench.ranking import rank, ranking_task
 from cirbench.ranking.task import UNRANKED
 from tests import scorers

@@ -23,8 +23,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from cirbench.backbones.images.decode import MAX_PIXELS, FileImage, undeclared_range
 from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.files.plan import choose, dataset_files, load, plan, typed_name
-from cirbench.benchmarks.images import find_images, image_files, image_folders
-from cirbench.benchmarks.missing import SMALL_POOL
+from cirbench.benchmarks.images import SMALL_POOL, find_images, image_files, image_folders
 from cirbench.errors import CheckFailed
 from cirbench.support import memo
 from cirbench.support.console import silent, typed
