@@ -186,8 +186,11 @@ def run_command(
 
 
 def _row_name(run: Run) -> str:
+    from cirbench.comparison.tables import shown_name
+
     trained = run.result.method.training is not None or "seed" in run.result.method.parameters
-    return f"{run.result.method.name}, seed {run.result.seed}" if trained else run.result.method.name
+    name = f"{run.result.method.name}, seed {run.result.seed}" if trained else run.result.method.name
+    return shown_name(name, run)
 
 
 def _submit(report: Report, session: Session) -> None:

@@ -15,7 +15,7 @@ from cirbench.benchmarks.catalogue import paper_columns
 from cirbench.comparison.differences import run_names, settings
 from cirbench.comparison.published import load_published
 from cirbench.comparison.standings import family_of, require_one_protocol, standings_of
-from cirbench.comparison.tables import test_caption
+from cirbench.comparison.tables import reservations, test_caption, training_notes, with_remarks
 from cirbench.errors import UnknownName, UsageError
 from cirbench.metrics.statistics import SIGNIFICANCE
 from cirbench.metrics.table import short_label
@@ -267,10 +267,18 @@ def _remarks(columns: Sequence[PaperColumn], rows: Sequence[PaperRow], marked: s
                 f"{protocol}: too few queries differ between some rows to trust the bootstrap for {', '.join(thin)}; "
                 "p is a conservative bound there."
             )
+    yield from _said_of_training(columns, rows)
     for row in rows:
         weights = [{each.result.method.checkpoint for each in run.replicates or (run,)} for run in row.runs.values()]
         if any(each != weights[0] for each in weights):
             yield f"{row.name} was run with other checkpoints on one protocol than on another."
+
+
+def _said_of_training(columns: Sequence[PaperColumn], rows: Sequence[PaperRow]) -> Iterator[str]:
+    protocols = [*dict.fromkeys(column.protocol for column in columns)]
+    for protocol in protocols:
+        notes = training_notes([(row.name, row.runs[protocol]) for row in rows if protocol in row.runs])
+        yield from notes if len(protocols) == 1 else (f"{protocol}: {note}" for note in notes)
 
 
 def _sources(rows: Sequence[PublishedRow], known: Published) -> Iterator[str]:
@@ -311,7 +319,16 @@ def paper_table(paper: Paper) -> Table:
         rows=tuple(rows),
         caption=f"Percent. {BEST} {_legend(paper, letters)} {_tests(paper)}",
         notes=paper.remarks,
-        summary=f"{', '.join(paper.protocols)}, in percent. {BEST} {_legend(paper, letters)}".strip(),
+        summary=" ".join(
+            filter(
+                None,
+                [
+                    f"{', '.join(paper.protocols)}, in percent. {BEST}",
+                    _legend(paper, letters),
+                    *_said_of_training(paper.columns, paper.rows),
+                ],
+            )
+        ),
         sections="backbone" if sections else "",
     )
     return table.with_best({column.key for column in numbers})
@@ -331,7 +348,9 @@ def _name(row: PaperRow) -> str:
     seeds = {len(run.replicates) for run in row.runs.values()} - {0}
     said = [f"{' or '.join(map(str, sorted(seeds)))} seeds"] if seeds else []
     said += ["partial"] if any(run.result.counts.partial for run in row.runs.values()) else []
-    return f"{row.name} ({', '.join(said)})" if said else row.name
+    for protocol, run in row.runs.items():
+        said += reservations(run.result.method, protocol, "here" if len(row.runs) == 1 else f"on {protocol}")
+    return with_remarks(row.name, [*dict.fromkeys(said)])
 
 
 def _letters(paper: Paper) -> dict[int, str]:

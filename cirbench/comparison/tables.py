@@ -55,7 +55,12 @@ def standings_table(standings: Standings) -> Table:
         ),
         caption=f"{statistics_caption(standings)} Wins, ties, losses: queries.",
         notes=tuple(_notes(standings)),
-        summary=f"{short_label(standings.label)} on {run.result.protocol.name}, in percent, with 95 % intervals.",
+        summary=" ".join(
+            [
+                f"{short_label(standings.label)} on {run.result.protocol.name}, in percent, with 95 % intervals.",
+                *training_notes([(row.name, row.run) for row in rows]),
+            ]
+        ),
     )
 
 
@@ -106,7 +111,7 @@ def _on_one_ground(runs: Sequence[Run], label: str) -> list[tuple[Unimodal, list
 
 def _diagnosis(name: str, run: Run, one: Unimodal, found: Diagnosis) -> Row:
     return (
-        name,
+        shown_name(name, run),
         number(run, one.label),
         None if found.gain is None else difference(found.gain),
         None if found.composition is None else value_with_interval(found.composition),
@@ -126,7 +131,7 @@ def reranking_table(named: Sequence[tuple[str, Run]], label: str) -> Table | Non
         seconds = second.seconds_per_query
         rows.append(
             (
-                name,
+                shown_name(name, run),
                 Number(second.k, digits=0),
                 None if second.recall is None else Number(second.recall),
                 number(run, label),
@@ -176,7 +181,9 @@ def slices_table(names: Sequence[str], runs: Sequence[Run], *, bars: bool = Fals
     for label, values in by_slice.items():
         for at, (name, run, value) in enumerate(values):
             head: Row = (label, Number(value.n, digits=0)) if at == 0 or not bars else ("", None)
-            rows.append((*head, name, number(run, value.label), *((bar(value.value),) if bars else ())))
+            rows.append(
+                (*head, shown_name(name, run), number(run, value.label), *((bar(value.value),) if bars else ()))
+            )
     return Table(
         title="By slice",
         columns=(*columns, *((Column("bar", "0 to 100", optional=2),) if bars else ())),
@@ -268,10 +275,21 @@ def _standing(row: Standing, label: str, *, backbone: bool, ranked: bool, transd
 
 
 def shown_name(name: str, run: Run) -> str:
-    """Write the name of a row with what a reader must not miss: that it is partial, or the mean over seeds."""
+    """Write the name of a row with what a reader must not miss in any form of a table: see `reservations`."""
     said = [f"{len(run.replicates)} seeds"] if run.replicates else []
     said += ["partial"] if run.result.counts.partial else []
+    return with_remarks(name, [*said, *reservations(run.result.method, run.result.protocol.name)])
+
+
+def with_remarks(name: str, said: Sequence[str]) -> str:
+    """Write what is said of a row behind its name."""
     return f"{name} ({', '.join(said)})" if said else name
+
+
+def reservations(method: MethodRecord, protocol: str, where: str = "here") -> list[str]:
+    """Say why a number is not one of unseen data: weights chosen by it, or images of the protocol trained on."""
+    seen = f"{method.overlap:,} images seen" if method.overlap else None
+    return [*([f"chosen {where}"] if chosen_on(method, protocol) else ()), *([seen] if seen else ())]
 
 
 def _notes(standings: Standings) -> list[str]:
@@ -374,7 +392,7 @@ def sweep_table(sweep: Sweep) -> Table:
         for values, row in zip(sweep.settings, standings.rows, strict=True)
     )
     return Table(
-        title=f"{first.result.method.name}: {label} by {' and '.join(sweep.keys)} · {title(first)}",
+        title=f"{shown_name(first.result.method.name, first)}: {label} by {' and '.join(sweep.keys)} · {title(first)}",
         columns=(
             *(Column(key, key) for key in sweep.keys),
             Column("value", label),
@@ -390,6 +408,7 @@ def sweep_table(sweep: Sweep) -> Table:
             f"A setting chosen by this table is selected on {first.result.protocol.name}: report that, and confirm it "
             "on other queries.",
             *thin_notes(standings),
+            *training_notes([(first.result.method.name, first)]),
             *standings.remarks,
         ),
     )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from cirbench.benchmarks.catalogue import datasets, protocols
 from cirbench.comparison.differences import distinct_names
 from cirbench.comparison.published import Published, Reference, load_published
-from cirbench.comparison.tables import chosen_on
+from cirbench.comparison.tables import chosen_on, reservations, with_remarks
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
@@ -82,6 +82,7 @@ class BoardRow:
         settings: What its method was set to, as far as it is known.
         code: The address of the method's public code, if it is known.
         bibtex: What to cite for the method, if it is known.
+        reservations: Why its numbers are not those of unseen data, in a few words each, which follow its name.
     """
 
     id: str
@@ -104,6 +105,7 @@ class BoardRow:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     code: str = ""
     bibtex: str = ""
+    reservations: tuple[str, ...] = ()
 
     @property
     def ranked(self) -> bool:
@@ -283,6 +285,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         again="\n".join(entry.commands),
         ranks=folder if (folder / RANKS).is_file() else None,
         settings={**method.parameters, **(method.training or {}), "data": method.trained_on, "seed": entry.seed},
+        reservations=tuple(reservations(method, protocol)),
     )
     evidence = None if shown.ranks is None or entry.partial else read_evidence(folder / RANKS)
     dataset, _, name = protocol.partition("/")
@@ -567,7 +570,7 @@ def distinct(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
     names = distinct_names(
         [row.method for row in runs], [row.settings for row in runs], [row.id.rpartition("--")[2] for row in runs]
     )
-    titles = {row.id: name for row, name in zip(runs, names, strict=True)}
+    titles = {row.id: with_remarks(name, row.reservations) for row, name in zip(runs, names, strict=True)}
     return tuple(dataclasses.replace(row, title=titles.get(row.id, row.title)) for row in rows)
 
 

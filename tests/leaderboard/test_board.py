@@ -12,6 +12,7 @@ import pytest
 from cirbench.benchmarks.catalogue import load_protocol, protocols
 from cirbench.benchmarks.example import write_example
 from cirbench.benchmarks.interface import ProtocolEntry
+from cirbench.cli import execute
 from cirbench.comparison.published import load_published
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.board import (
@@ -19,10 +20,12 @@ from cirbench.leaderboard.board import (
     Board,
     BoardRow,
     Candidate,
+    board_table,
     ranked,
     read_leaderboard,
+    summary_table,
 )
-from cirbench.support.tables import Number
+from cirbench.support.tables import Number, render
 from tests.leaderboard import runs
 from tests.leaderboard.runs import run_of
 
@@ -300,3 +303,43 @@ def test_an_entry_that_is_not_valid_is_left_out_and_the_others_are_shown(tmp_pat
     assert [verdict.name for verdict in found.left_out] == [folder.name]
     assert found.left_out[0].problems[0].startswith("entry.json was changed after it was made")
     assert [row.id for row in by_id(found.boards)["scenes/tiny"].rows] == [other.name]
+
+
+FORMS = ("rich", "md", "csv", "json", "latex", "html")
+
+
+@pytest.fixture(scope="module")
+def seen_and_plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A run of weights that their card declares to be chosen on the protocol, as a converted one does, and another."""
+    folder = tmp_path_factory.mktemp("runs")
+    declared = runs.method("converted", selected_on="scenes/tiny@1", overlap=1200, checkpoint=runs.sha("c"))
+    seen = run_of(folder / "converted", skill=1.0, method=declared)
+    plain = run_of(folder / "plain", skill=0.5, method=runs.method("plain"))
+    return str(seen.folder), str(plain.folder)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("table", ["paper", "runs", "slices"])
+def test_every_table_in_every_form_says_that_weights_were_chosen_on_its_protocol(
+    seen_and_plain: tuple[str, str], table: str, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", *seen_and_plain, "--table", table, "--format", form, *(["--wide"] if form == "rich" else [])]
+    assert execute(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [line for line in lines if "converted (chosen here, 1,200 images seen)" in line]
+    assert named
+    assert not any("plain (" in line for line in lines)
+    if table in ("paper", "runs") and form != "csv":
+        notes = [line for line in lines if not line.startswith("%")] if form == "latex" else lines
+        text = " ".join(" ".join(notes).split())
+        assert "Weights chosen by their score on this protocol, so not of unseen data: converted." in text
+        assert "Trained on images of this protocol, whose number is in brackets: converted (1200)." in text
+
+
+def test_a_board_names_a_row_whose_weights_were_chosen_on_it(seen_and_plain: tuple[str, str], tmp_path: Path) -> None:
+    for folder in seen_and_plain:
+        add_run(Path(folder), tmp_path / "entries")
+    board = by_id(boards(tmp_path / "entries"))["scenes/tiny"]
+    for form in FORMS[1:]:  # a terminal breaks the name into lines
+        for shown in (board_table(board), summary_table(board)):
+            assert "(chosen here, 1,200 images seen)" in " ".join(render(shown, form).split())

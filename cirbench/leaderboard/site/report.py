@@ -11,6 +11,7 @@ from cirbench.benchmarks.catalogue import choose_protocol, find_dataset, load_pr
 from cirbench.comparison.audit import audit_run
 from cirbench.comparison.audit_tables import side_by_side
 from cirbench.comparison.slices import with_labels
+from cirbench.comparison.tables import reservations, with_remarks
 from cirbench.leaderboard.site.cases import (
     Case,
     Choice,
@@ -158,11 +159,15 @@ def summary(report: QueryReport) -> Table:
         Column("ranks", "ground truths at rank"),
         Column("top", "retrieved first"),
     )
+    names = {
+        each.name: with_remarks(each.name, reservations(each.result.method, each.result.protocol.name))
+        for each in report.outcomes
+    }
     rows = [
         (
             case.query.id if place == 0 else "",
             " / ".join(case.query.captions) if place == 0 else "",
-            answer.name,
+            names.get(answer.name, answer.name),
             None if answer.value is None else Number(answer.value),
             ranks_text(answer),
             " ".join(f"{hit.id}{'*' if hit.right else ''}" for hit in answer.top),
