@@ -369,8 +369,8 @@ def _found(repository: str, revision: str | None, files: tuple[str, ...]) -> Pat
             why = error.message if isinstance(error, MissingData) else first_line(error)
             raise MissingData(
                 f"The file {file} of {repository} is not cached: {why}",
-                hint=f"Run again with a network, or fetch https://huggingface.co/{repository} elsewhere and name its "
-                "folder: --backbone FOLDER.",
+                hint=f"Run again with a network, or fetch https://huggingface.co/{repository} elsewhere and give "
+                "its folder in place of the name.",
             ) from error
     return None
 

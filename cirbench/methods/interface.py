@@ -66,7 +66,7 @@ __all__ = [
 Disclosure = Literal["yes", "no", "unknown"]
 TrainsOn = Literal["pairs", "images", "texts", "features", "pair-features", "triplets", "triplet-features"]
 Baseline = Literal["image", "text", "image+text"]
-Need = Literal["images", "backbone"]
+Need = Literal["images", "backbone", "joint backbone"]
 Supervision = Literal["training-free", "text-only", "image-only", "image-text pairs", "triplets", "unknown"]
 
 
@@ -96,7 +96,8 @@ class MethodSpec:
         baseline: The side of the query that it represents, for an untrained baseline with which every other method is
             compared; ``None`` for other methods.
         needs: What the harness has to bring: the images of the benchmark, and a backbone. A method with an encoder of
-            its own needs the images alone, and one that reads features from a file neither.
+            its own needs the images alone, and one that reads features from a file neither. A ``joint backbone``
+            reads an image and a text together; where one is needed, another backbone is refused before anything runs.
         uses_shared_concept: Whether it reads `Query.shared_concept`; where parameters decide it, a function of them.
         uses_llm: Whether a large language model takes part.
         uses_triplets: Whether it was trained on composed triplets.

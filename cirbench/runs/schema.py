@@ -134,7 +134,7 @@ class MethodRecord(Record, frozen=True):
 
     name: str
     title: str
-    parameters: dict[str, str | int | float | bool | None]
+    parameters: dict[str, str | int | float | bool | list[str | int | float] | None]
     code: str
     supervision: str
     uses_shared_concept: str

@@ -215,6 +215,10 @@ class Session:
             CirbenchError: The checkpoint is damaged, or belongs to another method or backbone.
         """
         config, spec, card = self.resolved.config, entrant.spec, None
+        if "joint backbone" in spec.needs:
+            from cirbench.backbones.features.encoder import require_joint
+
+            require_joint(self.ground.backbone)
         if checkpoint is not None:
             card = open_checkpoint(checkpoint, method=spec.name, backbone=self.ground.backbone.identity)
         identity = Identity(

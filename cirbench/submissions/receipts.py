@@ -115,7 +115,7 @@ class Manifest(Versioned, frozen=True, kw_only=True):
     run: str
     run_digest: str
     method: str
-    parameters: dict[str, str | int | float | bool | None]
+    parameters: dict[str, str | int | float | bool | list[str | int | float] | None]
     backbone: str
     backbone_digest: str
     checkpoint: str | None

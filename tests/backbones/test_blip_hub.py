@@ -56,4 +56,4 @@ def test_without_a_network_the_message_says_what_to_fetch_and_type(
     with pytest.raises(MissingData, match=r"config\.json of Salesforce/blip-itm-base-coco is not cached") as caught:
         load_backbone(NAME, device="cpu")
     assert "fetch https://huggingface.co/Salesforce/blip-itm-base-coco elsewhere" in str(caught.value.hint)
-    assert "--backbone FOLDER" in str(caught.value.hint)
+    assert "give its folder in place of the name" in str(caught.value.hint)

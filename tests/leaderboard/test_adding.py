@@ -434,3 +434,12 @@ def test_without_an_exchange_in_one_step_the_earlier_entry_comes_back(
         with pytest.raises(CirbenchError, match="could not be written"):
             add_run(run, entries, note="third")
     assert read_entry(folder).note == "second"
+
+
+def test_parameters_that_are_lists_are_kept_in_runs_and_entries(tmp_path: Path) -> None:
+    listed = runs.method("mine", parameters={"layers": [1, 2], "scale": 0.5})
+    run = run_of(tmp_path / "run", method=listed)
+    assert load_run(run.folder).result.method.parameters == {"layers": [1, 2], "scale": 0.5}
+    entry = read_entry(add_run(run.folder, tmp_path / "entries"))
+    assert entry.method.parameters == {"layers": [1, 2], "scale": 0.5}
+    assert "--set layers=1,2" in entry.commands[0]

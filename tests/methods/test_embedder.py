@@ -222,3 +222,13 @@ def test_every_method_that_takes_features_runs_beside_it_on_a_model_that_was_jus
     result = load_run(next(Path("runs").glob("scenes/embedder-*"))).result
     assert result.method.uses_shared_concept == "no"
     assert result.backbone.architecture.startswith("sentence-transformers:qwen3_vl, image first, sdpa@")
+
+
+@pytest.mark.slow
+def test_a_run_on_two_towers_is_refused_before_the_baselines_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "--method", "embedder", "--dataset", "scenes", "--split", "tiny", "--output", str(tmp_path)]
+    assert execute(command) == 2
+    assert "has a tower for images and one for texts" in capsys.readouterr().err
+    assert not [*tmp_path.rglob("result.json")]

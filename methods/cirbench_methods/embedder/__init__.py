@@ -63,6 +63,7 @@ SPEC = MethodSpec(
     implementation="cirbench_methods.embedder.method:Embedder",
     parameters=EmbedderParameters,
     inference_presets=PRESETS,
+    needs=("images", "backbone", "joint backbone"),
     uses_shared_concept=_reads_concept,
     uses_llm="yes",
     uses_triplets="unknown",
