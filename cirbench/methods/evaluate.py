@@ -16,14 +16,17 @@ from cirbench.methods.interface import Calls, ComposedQuery, GalleryFitted, Pict
 from cirbench.metrics.measure import measure
 from cirbench.ranking import UnitRows, rank, unit_rows
 from cirbench.ranking.reranking import first_items, group_items, rerank
+from cirbench.ranking.scores import product_here, product_on
 from cirbench.ranking.task import ranking_task, scatter_to_full
 from cirbench.ranking.vectors import rank_vectors
 from cirbench.support import console
+from cirbench.support.device import on_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from cirbench.artefacts import ArtefactRecord
@@ -58,8 +61,10 @@ class Evaluation:
     artefacts: tuple[ArtefactRecord, ...] = ()
 
 
-def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
+def evaluate(method: Method, protocol: EvaluationProtocol, device: torch.device | None = None) -> Evaluation:
     """Rank the protocol's gallery for each of its queries by ``method``, and measure the ranking.
+
+    On a GPU, the matrix products of dot products run there; the ranking is the same to the last bit.
 
     Raises:
         MissingData: The gallery's images are not available.
@@ -80,7 +85,9 @@ def evaluate(method: Method, protocol: EvaluationProtocol) -> Evaluation:
     else:
         gallery_ND = _units(gallery, [f"gallery item {item.id}" for item in items])
         queries_QD = unit_rows(encoded, [f"query {query.id}" for query in queries])
-        ranking = rank(queries_QD, gallery_ND, task, score=method.score if isinstance(method, Scorer) else None)
+        score = method.score if isinstance(method, Scorer) else None
+        product = product_on(device) if device is not None and on_gpu(device) else product_here
+        ranking = rank(queries_QD, gallery_ND, task, score=score, product=product)
     clock.lap("ranking")
     measurements = measure(ranking, protocol) if protocol.labels is not None else ()
     clock.lap("measuring")

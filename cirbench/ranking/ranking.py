@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cirbench.errors import MethodFailed
-from cirbench.ranking.scores import OPEN, Block, norms, score_pairs
+from cirbench.ranking.scores import OPEN, Block, norms, product_here, score_pairs
 from cirbench.ranking.task import UNRANKED, Ranking
 from cirbench.support.arrays import Ragged
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.ranking.scores import RowSource
+    from cirbench.ranking.scores import Product, RowSource
     from cirbench.ranking.task import RankingTask
 
     Score = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
@@ -60,6 +60,7 @@ def rank(
     task: RankingTask,
     *,
     score: Score | None = None,
+    product: Product = product_here,
 ) -> Ranking:
     """Rank the gallery for every query: score descending, ties by the task's tie order.
 
@@ -73,6 +74,7 @@ def rank(
         task: Candidates, exclusions, depth and the items whose exact rank is wanted.
         score: Scores queries against a part of the gallery, (Q, N), in place of the dot product. Each pair is scored
             once; groups are ranked by scores of their own.
+        product: Multiplies tiles of queries with blocks of the gallery, here or on a device; the ranking is the same.
 
     Raises:
         MethodFailed: Features or scores are NaN or infinite, or an array has another shape than the task.
@@ -80,7 +82,7 @@ def rank(
     queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
     _check_shapes(queries_QD.shape, tuple(gallery_ND.shape), task)
     norms_Q = norms(queries_QD, "query", np.arange(len(queries_QD)))
-    problem = _Problem(queries_QD, norms_Q, gallery_ND, task, score)
+    problem = _Problem(queries_QD, norms_Q, gallery_ND, task, score, product)
     keys_QK = np.full((len(queries_QD), task.depth), NO_CANDIDATE)
     ranks = np.full(len(task.relevant.values), UNRANKED, dtype=np.int64)
     ties = np.zeros(len(task.relevant.values), dtype=np.int64)
@@ -136,6 +138,7 @@ class _Problem:
     gallery_ND: RowSource
     task: RankingTask
     score: Score | None
+    product: Product
 
     def ranked(self) -> Iterator[_Ranked]:
         """Rank each pool for its queries, and small pools of few queries together."""
@@ -206,7 +209,8 @@ class _Problem:
             items_BD = np.ascontiguousarray(self._rows(positions_N, block), dtype=np.float32)
             longest = norms(items_BD, "gallery item", positions_N[block]).max()
             for tile in tiles:
-                scored = Block(self.queries_QD[tile.queries], items_BD, self.norms_Q[tile.queries] * longest)
+                lengths_T = self.norms_Q[tile.queries] * longest
+                scored = Block(self.queries_QD[tile.queries], items_BD, lengths_T, self.product)
                 tile.add(scored.approximate_TB, scored.error_T, scored.exact, block.start)
         return [tile.ranked() for tile in tiles]
 

@@ -18,15 +18,18 @@ open get float64 sums.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from cirbench.errors import MethodFailed
+from cirbench.support.device import Arriving, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import torch
     from numpy.typing import NDArray
 
 PAIRS = 256
@@ -123,6 +126,34 @@ def norms(rows_ND: NDArray[np.float32], what: str, numbers_N: NDArray[np.int64])
     return norms_N
 
 
+Product = Callable[["NDArray[np.float32]", "NDArray[np.float32]"], "NDArray[np.float32]"]
+"""Approximate dot products of queries and items, (T, D) and (B, D) to (T, B), in any order of float32 sums."""
+
+
+def product_here(queries_TD: NDArray[np.float32], items_BD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply by NumPy."""
+    products_TB = np.empty((len(queries_TD), len(items_BD)), dtype=np.float32)
+    np.matmul(queries_TD, items_BD.T, out=products_TB)
+    return products_TB
+
+
+def product_on(device: torch.device) -> Product:
+    """Multiply on a device of torch, without TF32, whose rounding the error bound does not cover."""
+    import torch
+
+    def product(queries_TD: NDArray[np.float32], items_BD: NDArray[np.float32]) -> NDArray[np.float32]:
+        writable = (np.require(rows, requirements="W") for rows in (queries_TD, items_BD))
+        left, right = (send(torch.from_numpy(rows), device) for rows in writable)
+        matmul = torch.backends.cuda.matmul
+        before, matmul.allow_tf32 = matmul.allow_tf32, False
+        try:
+            return Arriving(left @ right.T).read().numpy()
+        finally:
+            matmul.allow_tf32 = before
+
+    return product
+
+
 class Block:
     """The scores of a tile of queries and a block of gallery items: approximate for all pairs, exact for any.
 
@@ -130,6 +161,7 @@ class Block:
         queries_TD: The queries.
         items_BD: The items.
         lengths_T: At least ‖q‖ · ‖g‖ for each query and any item.
+        product: Multiplies them.
 
     Attributes:
         approximate_TB: float32; the receiver may overwrite it.
@@ -137,12 +169,15 @@ class Block:
     """
 
     def __init__(
-        self, queries_TD: NDArray[np.float32], items_BD: NDArray[np.float32], lengths_T: NDArray[np.float64]
+        self,
+        queries_TD: NDArray[np.float32],
+        items_BD: NDArray[np.float32],
+        lengths_T: NDArray[np.float64],
+        product: Product = product_here,
     ) -> None:
         self._queries_TD, self._items_BD, self._lengths_T = queries_TD, items_BD, lengths_T
         self._sums_TB: NDArray[np.float64] | None = None
-        self.approximate_TB = np.empty((len(queries_TD), len(items_BD)), dtype=np.float32)
-        np.matmul(queries_TD, items_BD.T, out=self.approximate_TB)
+        self.approximate_TB = product(queries_TD, items_BD)
         # The scores are rounded to float32 themselves, and a processor may flush denormal products to zero.
         relative = dot_error(queries_TD.shape[1], np.float32) + float(np.finfo(np.float32).eps)
         self.error_T = relative * lengths_T + queries_TD.shape[1] * float(np.finfo(np.float32).tiny)

@@ -368,7 +368,9 @@ class Session:
         method = build(spec, encoder, job.entrant.parameters, job.checkpoint)
         if _code_of(spec) != job.identity.code:
             raise UsageError(f"The code of {spec.name} was edited while it was being loaded.", hint="Run it again.")
-        return evaluate(method, self.ground.lost.available), 0 if encoder is None else encoder.truncated_texts
+        if encoder is None:
+            return evaluate(method, self.ground.lost.available), 0
+        return evaluate(method, self.ground.lost.available, encoder.backbone.device), encoder.truncated_texts
 
     def _recorded(self, job: Job, evaluation: Evaluation, truncated_texts: int) -> None:
         device = device_name(self.ground.backbone if self.ground.has_backbone else None)

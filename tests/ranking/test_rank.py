@@ -309,3 +309,14 @@ def queries_of(task: RankingTask, rows: list[int]) -> RankingTask:
         excluded_Q=task.excluded_Q[chosen],
         groups=task.groups.take(chosen),
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_products_on_a_device_of_torch_give_the_ranking_to_the_last_bit(seed: int) -> None:
+    case = large_case(queries=600, items=9000, seed=seed)
+    case.gallery_ND.flags.writeable = False
+    expected = rank(case.queries_QD, case.gallery_ND, case.task)
+    devices = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+    for device in devices:
+        found = rank(case.queries_QD, case.gallery_ND, case.task, product=scores.product_on(device))
+        assert equal(found, expected)
