@@ -180,7 +180,9 @@ def _check_sources(sources: Sequence[Source], *, as_json: bool) -> int:
         whole = f"{each.images - len(each.broken):,} of {each.images:,} images are there and whole"
         more = [f"and {len(each.broken) - _SHOWN:,} more"] if len(each.broken) > _SHOWN else []
         print_lines([f"{each.source}: {whole}", *(f"  {line}" for line in [*each.broken[:_SHOWN], *more])])
-    return MissingData.exit_code if any(each.broken for each in found) else 0
+        if each.unusable:
+            print_lines([f"{each.source}: triplets that cannot be used, {_some(each.unusable)}"])
+    return MissingData.exit_code if any(each.broken or each.unusable for each in found) else 0
 
 
 def _describe_sources(sources: Sequence[Source], *, as_json: bool) -> None:
@@ -198,6 +200,15 @@ def _describe_sources(sources: Sequence[Source], *, as_json: bool) -> None:
             "repeated captions": f"{each.repeated_captions:,}",
             "unreadable": _some(each.unreadable_captions) if each.unreadable_captions else None,
         }
+        if (counts := each.triplets) is not None:
+            rows |= {
+                "references": f"{counts.references:,} different ones",
+                "targets": f"{counts.targets:,} different ones, {counts.repeated_targets:,} of several triplets",
+                "empty captions": f"{counts.empty_captions:,}",
+                "groups": f"{counts.groups:,}" if counts.groups else None,
+                "negatives": f"{counts.negatives:,}" if counts.negatives else None,
+                "cannot be used": _some(counts.unusable) if counts.unusable else None,
+            }
         print_lines([each.source, *(f"  {what:<18} {value}" for what, value in rows.items() if value is not None)])
 
 

@@ -14,12 +14,14 @@ import pytest
 from PIL import Image
 
 from cirbench.benchmarks.catalogue import load_protocol
+from cirbench.cli import execute
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.protocol import Triplet
 from cirbench.runs.validation import refuse_overlap
 from cirbench.training.data import Batches, Source, open_source
+from cirbench.training.data.census import TripletCensus, describe_source
 from cirbench.training.data.named import CirrTriplets, FashionIqTriplets
 from cirbench.training.data.source import Asked
 from cirbench.training.interface import TripletImageTraining
@@ -525,3 +527,21 @@ def test_what_is_missing_of_a_named_set_is_said_with_its_command(tmp_path: Path)
 def test_the_published_list_of_cirrs_training_images_has_the_expected_count() -> None:
     split = Path(os.environ["CIRBENCH_DATA"]) / "cirr/image_splits/split.rc2.train.json"
     assert len(json.loads(split.read_text())) == CirrTriplets("cirr:train", "").expected["images"]
+
+
+def test_a_table_of_triplets_is_described_and_checked(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["a.png,x,,b.png,c.png,1", "c.png,y,x,b.png,,1", "z.png,x,y,c.png,,2"]
+    path = written(images / "t.csv", "reference,text,text2,target,negatives,group", *rows)
+    counts = describe_source(open_source(path)).triplets
+    flaw = "line 4: there is no image 'z.png'"
+    assert counts == TripletCensus(
+        references=3, targets=2, repeated_targets=1, empty_captions=1, groups=2, negatives=1, unusable=[flaw]
+    )
+    assert execute(["data", "describe", path]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "samples 3 images 4 different ones captions 5" in said
+    assert "targets 2 different ones, 1 of several triplets empty captions 1 groups 2 negatives 1" in said
+    assert execute(["data", "check", path]) == 3
+    said = capsys.readouterr().out
+    assert "3 of 4 images are there and whole" in said
+    assert f"triplets that cannot be used, 1: {flaw}" in said
