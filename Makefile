@@ -13,7 +13,7 @@ test: lint chromium
 
 # About a minute on two cores: every package, without what starts processes, trains, encodes or drives a browser.
 quick: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --hypothesis-profile quick -m "not slow and not browser and not performance and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --hypothesis-profile quick -m "not slow and not browser and not performance"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -46,7 +46,7 @@ coverage: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.metrics.statistics.coverage
 
 gpu: $(VENV)/installed-dev
-	$(BIN)/pytest tests/gpu -m gpu
+	$(BIN)/python -m tests.gpu.measure
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
