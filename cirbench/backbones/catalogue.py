@@ -51,6 +51,8 @@ _FIELD = {
 }
 
 
+_BUNDLED = {"scenes-vit-captions": "bundled, the scenes-vit of cirbench 0.1, which has read plain captions alone"}
+
 _PARAMETERS = {
     "ViT-B-32": 151_277_313,
     "ViT-B-16": 149_620_737,
@@ -72,7 +74,7 @@ def weights_bytes(name: str) -> int | None:
 
 def known_backbones() -> tuple[BackboneEntry, ...]:
     """Name the bundled models and the usual ones of the field; any ``architecture/tag`` of open_clip works too."""
-    bundled = [BackboneEntry(name, "bundled, needs no download") for name in bundled_names()]
+    bundled = [BackboneEntry(name, _BUNDLED.get(name, "bundled, needs no download")) for name in bundled_names()]
     return (*bundled, *(BackboneEntry(name, f"{note}, downloaded on first use") for name, note in _FIELD.items()))
 
 

@@ -36,8 +36,8 @@ def _gaps(benchmark: Benchmark) -> Iterator[str]:
     for name in ("title", "licence", "citation"):
         if not getattr(benchmark, name).strip():
             yield f"no {name}"
-    if (benchmark.needs is None) != (not benchmark.files.annotations):
-        yield "it needs files and declares none, or the other way round"
+    if (benchmark.needs is None) != (not (benchmark.files.annotations or benchmark.files.by_hand)):
+        yield "it needs files and says neither where to fetch them nor what to do by hand, or the other way round"
 
 
 def _odd_files(benchmark: Benchmark) -> Iterator[str]:

@@ -173,6 +173,7 @@ _MOST_SERIES = 4
 
 SIZES = {
     "scenes-vit": 1.9,
+    "scenes-vit-captions": 1.9,
     "CLIP ViT-B/32": 151.3,
     "CLIP ViT-L/14": 427.6,
     "CLIP ViT-H/14": 986.1,
