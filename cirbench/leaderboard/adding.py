@@ -18,7 +18,7 @@ from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, command_problem
 from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, EntryMetric, entry_id, sealed
 from cirbench.leaderboard.evidence import MOST_STORED, pack
 from cirbench.methods.interface import find_method
-from cirbench.methods.training import training_parameters
+from cirbench.methods.training import CONVERTED, OF_EMA, training_parameters
 from cirbench.runs.config import NONE, RunConfig
 from cirbench.runs.folder import PER_QUERY, load_run
 from cirbench.runs.record import NOT_STATED
@@ -45,7 +45,8 @@ _OWN_TRAINING = "scenes"
 def commands(result: Result, config: RunConfig | ScoreConfig) -> tuple[str, ...]:
     """What to type to make a run again, one command a line.
 
-    FOLDER stands for data of one's own, CHECKPOINT for what a training writes. What is as usual is left out.
+    FOLDER stands for data of one's own, CHECKPOINT for what a training or a conversion writes. What is as usual is left
+    out.
     """
     if isinstance(config, ScoreConfig):
         return (_scoring(result, config),)
@@ -66,12 +67,19 @@ def commands(result: Result, config: RunConfig | ScoreConfig) -> tuple[str, ...]
         return (shlex.join(run),)
     taught = method.training or {}
     data = (method.trained_on or "DATA").removesuffix(FIRST.format(taught.get("samples")))
+    checked = shlex.join([*run, "--checkpoint", "CHECKPOINT"])
+    if data.startswith(CONVERTED):
+        file = data.removeprefix(CONVERTED)
+        convert = ["cirbench", "convert", method.name, file.removesuffix(OF_EMA), "--backbone", backbone]
+        convert += ["--ema"] if file.endswith(OF_EMA) else []
+        convert += ["--selected-on", method.selected_on] if method.selected_on else []
+        return (shlex.join([*convert, *_options("--set", taught, training), "--output", "CHECKPOINT"]), checked)
     if method.selected_on is None:  # `cirbench run` trains with its own seed
         source = [] if data == dataset == _OWN_TRAINING else ["--train-data", data]
         return (shlex.join([*run, *source, *_options("--train", taught, {**training, "seed": result.seed})]),)
     train = ["cirbench", "train", method.name, "--backbone", backbone, "--data", data, "--monitor", method.selected_on]
     train += [*_options("--set", taught, training), "--output", "CHECKPOINT"]
-    return (shlex.join(train), shlex.join([*run, "--checkpoint", "CHECKPOINT"]))
+    return (shlex.join(train), checked)
 
 
 def _reranking(result: Result, config: RunConfig) -> tuple[str, ...]:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from cirbench.training.interface import TrainingParameters
     from cirbench.training.train import Request
 
+CONVERTED, OF_EMA = "not stated; converted from ", " (EMA)"
+"""How a card names the data of a converted checkpoint: this, the file, and whether its averaged weights were taken."""
+
 
 def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, Any]) -> TrainingParameters:
     """The preset of the SPEC for a backbone, or the defaults, with ``values`` in place of what they set.
@@ -154,7 +157,7 @@ def convert(
         carried=carried,
         training=training,
         backbone=backbone.identity,
-        data=f"not stated; converted from {path.name}{' (EMA)' if ema else ''}",
+        data=f"{CONVERTED}{path.name}{OF_EMA if ema else ''}",
         data_digest=source,
         data_pairs=0,
         steps=0,

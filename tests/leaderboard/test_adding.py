@@ -109,6 +109,27 @@ def test_a_selected_checkpoint_is_trained_by_a_command_of_its_own(tmp_path: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("trained_on", "selected_on", "options"),
+    [
+        ("not stated; converted from best.pt", None, ""),
+        ("not stated; converted from best.pt (EMA)", "cirr/val", " --ema --selected-on cirr/val"),
+    ],
+)
+def test_a_converted_checkpoint_is_converted_again(
+    tmp_path: Path, trained_on: str, selected_on: str | None, options: str
+) -> None:
+    method = runs.method(
+        parameters={}, trained_on=trained_on, selected_on=selected_on, checkpoint=runs.sha("c"), training={"epochs": 3}
+    )
+    entry = read_entry(add_run(run_of(tmp_path / "run", method=method).folder, tmp_path / "entries"))
+    assert entry.commands == (
+        f"cirbench convert random best.pt --backbone scenes-vit{options} --set epochs=3 --output CHECKPOINT",
+        "cirbench run --method random --dataset scenes --protocol scenes/tiny --backbone scenes-vit "
+        "--checkpoint CHECKPOINT",
+    )
+
+
 def test_a_method_that_run_trains_by_itself_needs_one_command(tmp_path: Path) -> None:
     usual = json.loads(msgspec.json.encode(training_parameters(find_method("pli"), "scenes-vit", {"seed": 3})))
     method = runs.method("pli", trained_on="scenes", checkpoint=runs.sha("c"), training=usual, parameters={})
