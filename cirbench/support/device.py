@@ -18,6 +18,16 @@ def on_gpu(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def supports_bf16(device: torch.device) -> bool:
+    """Whether a device is a GPU with instructions for bf16. CPUs stay in fp32, in which their numbers are compared."""
+    if not on_gpu(device):
+        return False
+    import torch
+
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def host_levels(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Zeros in uint8 on the processor, to be filled and sent to a device."""
     import torch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -62,7 +62,8 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
         gamma: What a milestone multiplies the rate by.
         grad_clip: The largest norm of the gradients of all weights; larger ones are scaled down. Null for none.
         seed: Random seed of the order of the samples and of everything random in a step.
-        precision: Precision of the towers: fp32, or bf16 by autocast; weights and losses are always fp32.
+        precision: Precision of the towers: fp32, bf16 by autocast, or auto for bf16 on a GPU that has it and fp32
+            elsewhere; weights and losses are always fp32. Checkpoints record what was chosen.
         tf32: Let a GPU round the inputs of fp32 products to 10 bits.
         grad_accum_steps: Micro-batches that a batch is split into; they run one after the other and make one optimiser
             step. A contrastive loss compares within a micro-batch.
@@ -100,7 +101,7 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     gamma: Rate = 0.1
     grad_clip: Annotated[float, msgspec.Meta(gt=0)] | None = None
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     tf32: bool = False
     grad_accum_steps: Positive = 1
     activation_checkpointing: bool = False
@@ -108,6 +109,12 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     def total_steps(self, steps_per_epoch: int) -> int:
         """How many optimiser steps the training has."""
         return self.steps if self.steps is not None else self.epochs * steps_per_epoch
+
+    def settled(self, *, bf16: bool) -> Self:
+        """The same with the precision that ``auto`` stands for on a device that has bf16, or has not."""
+        if self.precision != "auto":
+            return self
+        return msgspec.structs.replace(self, precision="bf16" if bf16 else "fp32")
 
 
 CaptionPolicy = Literal["joined", "shuffled", "one", "four-ways"]

@@ -23,6 +23,7 @@ from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.support import console
 from cirbench.support.code import current_code
 from cirbench.support.console import typed
+from cirbench.support.device import supports_bf16
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
 from cirbench.support.files import cache_root, digest, lock_of, locked, remove_partial, sha256_of_file, write_bytes
 from cirbench.support.parameters import named_files
@@ -65,7 +66,7 @@ class Request:
     Attributes:
         method: What is trained, by name.
         objective: Its objective.
-        parameters: Its training parameters.
+        parameters: Its training parameters; a precision that is left open is settled by the device of the backbone.
         backbone: Where it starts from; it is copied, never changed.
         source: What it is trained on.
         kind: Which parts of a sample are opened.
@@ -91,6 +92,9 @@ class Request:
     overlap: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # Before anything is recorded: digest and card name the precision that the steps have.
+        settled = self.parameters.settled(bf16=supports_bf16(self.backbone.device))
+        object.__setattr__(self, "parameters", settled)
         self.source.require(self.kind, owner=self.method)
         if self.backbone.identity.precision != "fp32":
             raise UsageError(
@@ -273,7 +277,8 @@ def built(request: Request, display: NotedDisplay = console.silent) -> Iterator[
         torch.manual_seed(parameters.seed)
         objective = request.objective(backbone, parameters)
         if isinstance(objective, NeedsPreparation):
-            objective.prepare(request.source, display)
+            with tf32(False):  # what is encoded is kept as features in reference precision
+                objective.prepare(request.source, display)
         objective.module.train()
         yield objective, batches
 

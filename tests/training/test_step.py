@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cirbench.errors import UsageError
+from cirbench.support.device import supports_bf16
 from cirbench.training.checkpoint import WEIGHTS, open_checkpoint, read_card
 from cirbench.training.contrastive import contrastive_loss, in_full_precision
 from cirbench.training.interface import TrainingParameters, tf32
@@ -32,6 +33,24 @@ class PerSample:
         """How far the features of images are from one."""
         losses: torch.Tensor = (self.backbone.encode_images(batch.pixels_B3SS) - 1) ** 2
         return losses.mean()
+
+
+class Preparing(PerSample):
+    """Notes whether TF32 is allowed while it prepares, and while it computes a loss."""
+
+    tf32_of: ClassVar[dict[str, tuple[bool, bool]]] = {}
+
+    def prepare(self, source: Any, display: Any) -> None:
+        """Note it; what methods encode here goes to the store that runs share."""
+        self._note("prepare")
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Note it."""
+        self._note("loss")
+        return super().loss(batch)
+
+    def _note(self, when: str) -> None:
+        self.tf32_of[when] = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 def losses(folder: Path, **settings: Any) -> list[float]:
@@ -83,6 +102,44 @@ def test_in_bf16_the_towers_round_and_weights_and_losses_do_not(tmp_path: Path) 
     assert read_card(rounded).losses == pytest.approx(read_card(exact).losses, abs=0.1)
     assert {tensor.dtype for tensor in load_file(rounded / WEIGHTS).values()} == {torch.float32}
     assert read_card(rounded).training["precision"] == "bf16"
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_an_open_precision_is_bf16_on_a_device_that_has_it(bf16: bool, chosen: str) -> None:
+    assert TrainingParameters(precision="auto").settled(bf16=bf16).precision == chosen
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_precision_that_was_asked_for_is_kept_on_every_device(asked: Any, bf16: bool) -> None:
+    assert TrainingParameters(precision=asked).settled(bf16=bf16).precision == asked
+
+
+def test_a_cpu_is_not_a_device_for_bf16() -> None:
+    assert not supports_bf16(torch.device("cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_says_itself_whether_it_has_bf16() -> None:
+    has_it = torch.cuda.get_device_capability() >= (8, 0)
+    assert supports_bf16(torch.device("cuda")) is has_it
+
+
+def test_an_open_precision_is_the_same_training_as_the_one_it_stands_for() -> None:
+    exact, left_open = (quick_request("clip", precision=value) for value in ("fp32", "auto"))
+    assert left_open.parameters == exact.parameters
+    assert left_open.digest == exact.digest
+
+
+def test_a_checkpoint_records_the_precision_that_was_used(tmp_path: Path) -> None:
+    card = read_card(train(quick_request("clip", precision="auto", steps="1"), folder=tmp_path))
+    assert (card.training["precision"], card.training["tf32"]) == ("fp32", False)
+
+
+def test_what_a_training_prepares_is_in_reference_precision(tmp_path: Path) -> None:
+    parameters = TrainingParameters(steps=1, batch_size=4, tf32=True)
+    train(Request("preparing", Preparing, parameters, tiny_backbone(), some_pairs()), folder=tmp_path)
+    assert Preparing.tf32_of == {"prepare": (False, False), "loss": (True, True)}
 
 
 def test_a_loss_is_computed_in_fp32_within_autocast() -> None:
