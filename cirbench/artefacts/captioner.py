@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from cirbench.backbones.interface import Precision
+    from cirbench.backbones.interface import WeightPrecision
 
 _CLASSES = ("BlipForConditionalGeneration", "Blip2ForConditionalGeneration")
 _DESCRIBING_FILES = ("*.json", "*.txt", "*.model")
@@ -52,7 +52,7 @@ class Captioner:
 
     name: str
     files: Mapping[str, str]
-    precision: Precision
+    precision: WeightPrecision
     batch_size: int
     longest: int | None
     _model: Any = dataclasses.field(repr=False)
@@ -83,7 +83,7 @@ class Captioner:
 
 
 def load_captioner(
-    name: str, *, device: str = "auto", precision: Precision = "fp32", batch_size: int = 16
+    name: str, *, device: str = "auto", precision: WeightPrecision = "fp32", batch_size: int = 16
 ) -> Captioner:
     """Load a captioner.
 
@@ -164,7 +164,7 @@ def _architecture(folder: Path, name: str) -> str:
     return stated[0]
 
 
-def _dtype(precision: Precision) -> torch.dtype:
+def _dtype(precision: WeightPrecision) -> torch.dtype:
     import torch
 
     return torch.bfloat16 if precision == "bf16" else torch.float32

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cirbench.artefacts.answers import Question
     from cirbench.backbones.hub import ModelFolder
-    from cirbench.backbones.interface import Precision
+    from cirbench.backbones.interface import WeightPrecision
 
 CHAT_FILES = ("chat_template.jinja", "chat_template.json", *PREPROCESSOR_FILES, "generation_config.json")
 """Files beside the weights that such a model may have."""
@@ -52,7 +52,7 @@ class ChatModel:
     prompts: Mapping[str, str]
     temperature: float = 0.0
     max_tokens: int = 256
-    precision: Precision = "fp32"
+    precision: WeightPrecision = "fp32"
     device: str = "auto"
     licence: str = ""
 
@@ -183,7 +183,7 @@ def load_model(
     *,
     sees: bool,
     purpose: str,
-    precision: Precision,
+    precision: WeightPrecision,
     device: str,
     kind: str,
     hint: str,

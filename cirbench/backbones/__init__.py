@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from cirbench.backbones.catalogue import BackboneEntry
 from cirbench.backbones.families import family_of, list_backbones
-from cirbench.backbones.interface import Activation, Backbone, BackboneIdentity, Precision
+from cirbench.backbones.interface import (
+    Activation,
+    AskedPrecision,
+    Backbone,
+    BackboneIdentity,
+    Precision,
+    settle_precision,
+)
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Activation",
+    "AskedPrecision",
     "Backbone",
     "BackboneEntry",
     "BackboneIdentity",
@@ -34,7 +42,7 @@ def load_backbone(
     ema: bool = False,
     activation: Activation | None = None,
     preprocessing: str | None = None,
-    precision: Precision = "fp32",
+    precision: AskedPrecision = "fp32",
     device: str = "auto",
 ) -> Backbone:
     """Build a vision-language model, with weights or not at all.
@@ -53,7 +61,8 @@ def load_backbone(
             name or a ``card.json`` or ``open_clip_config.json`` beside the file says it.
         preprocessing: A declaration such as ``"targetpad(1.25)"``; see `cirbench.backbones.images.preprocess`.
             By default what the model was trained for.
-        precision: ``"bf16"`` converts the weights; features are float32 either way.
+        precision: ``"bf16"`` converts the weights; ``"bf16-autocast"`` leaves them, and `Encoder` multiplies in bf16;
+            ``"auto"`` is the latter on a GPU that has bf16, and ``"fp32"`` elsewhere. Features are float32 either way.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for the GPU where there is one.
 
     Raises:
@@ -71,6 +80,6 @@ def load_backbone(
         ema=ema,
         activation=activation,
         preprocessing=preprocessing,
-        precision=precision,
+        precision=settle_precision(precision, device),
         device=device,
     )

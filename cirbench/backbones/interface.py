@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from cirbench.errors import UsageError
+from cirbench.support.device import may_have_gpu, supports_bf16
 from cirbench.support.distributed import get_context
 from cirbench.support.files import digest
 
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from cirbench.backbones.images.preprocess import Preprocessing
 
 Activation = Literal["gelu", "quick_gelu"]
-Precision = Literal["fp32", "bf16"]
+WeightPrecision = Literal["fp32", "bf16"]
+Precision = Literal[WeightPrecision, "bf16-autocast"]
+AskedPrecision = Literal["auto", Precision]
+"""What may be asked for; `settle_precision` puts what is used in the place of ``auto`` before anything is recorded."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class BackboneIdentity:
         activation: Of both towers, as the weights were trained.
         weights: Sha256 of the weights: of the file, or of the tensors where there is no file.
         preprocessing: The declared image preprocessing, for instance ``"clip(224)"``.
-        precision: In which the towers run.
+        precision: In which the towers run: fp32, bf16 with weights in bf16, or bf16 by autocast, with weights in fp32.
+            TF32 is in none of them: it is off wherever features are computed.
     """
 
     name: str
@@ -168,6 +174,30 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"This machine has no device {name} that torch can use.", hint="Use --device auto or cpu.")
     return device
+
+
+def settle_precision(asked: AskedPrecision, device: str) -> Precision:
+    """What a precision stands for on a device: ``auto`` for bf16 by autocast on a GPU that has bf16, or else for fp32.
+
+    On a machine without a GPU torch is not imported.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    if asked != "auto":
+        return asked
+    if device == "cpu" or (device == "auto" and not may_have_gpu()):
+        return "fp32"
+    return "bf16-autocast" if supports_bf16(find_device(device)) else "fp32"
+
+
+def without_autocast(backbone: Backbone) -> Backbone:
+    """The backbone in fp32, with the same weights, if it runs under autocast; or else itself."""
+    if backbone.identity.precision != "bf16-autocast":
+        return backbone
+    other = copy.copy(backbone)
+    other.identity = dataclasses.replace(backbone.identity, precision="fp32")
+    return other
 
 
 @contextlib.contextmanager

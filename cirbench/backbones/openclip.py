@@ -90,11 +90,12 @@ def _architecture(source: ModelSource, activation: Activation, precision: Precis
     quick_gelu = activation == "quick_gelu"
     if quick_gelu and "timm_model_name" in source.config["vision_cfg"]:
         raise UsageError(f"{source.name!r} has an image tower of timm, which cannot run with quick_gelu.")
+    dtype = "bf16" if precision == "bf16" else "fp32"
     of_hub = "hf_model_name" in source.config["text_cfg"]  # whose configuration is fetched
     try:
         with quietly(), brief_offline() if of_hub else contextlib.nullcontext():
             return open_clip.create_model(
-                source.spec, load_weights=False, pretrained_text=False, precision=precision, quick_gelu=quick_gelu
+                source.spec, load_weights=False, pretrained_text=False, precision=dtype, quick_gelu=quick_gelu
             )
     except Exception as error:  # whatever a wrong configuration, an absent package or an absent network leads to
         if source.folder is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cirbench.artefacts.answers import Key, Sample
     from cirbench.artefacts.chat import ChatModel
     from cirbench.artefacts.endpoint import Endpoint
-    from cirbench.backbones.interface import Precision
+    from cirbench.backbones.interface import WeightPrecision
     from cirbench.protocol import Query
 
     Asker = ChatModel | Endpoint
@@ -80,7 +80,7 @@ def make_command(
     max_calls: int | None,
     calls_per_minute: float | None,
     device: str | None,
-    precision: Precision | None,
+    precision: WeightPrecision | None,
     limit: int | None,
     dry_run: bool,
     licence: str | None,

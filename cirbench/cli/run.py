@@ -61,7 +61,11 @@ _WHERE = (
         "`cirbench train --data`.  [default: scenes, on scenes]",
     ),
     click.option("--device", help="Device: auto, cpu, cuda or cuda:N."),
-    click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Precision of the towers."),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "bf16-autocast"]),
+        help="Precision of the towers; auto: bf16-autocast on a GPU that has bf16, or else fp32.  [default: fp32]",
+    ),
     click.option(
         "--batch-size", metavar="auto|N", callback=_batch_size, help="Number of images or texts encoded at once."
     ),

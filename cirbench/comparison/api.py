@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas
     from numpy.typing import ArrayLike
 
-    from cirbench.backbones.interface import Backbone
+    from cirbench.backbones.interface import AskedPrecision, Backbone
     from cirbench.comparison.report import Report
     from cirbench.comparison.standings import Against
     from cirbench.methods.interface import Disclosure, Method, Supervision
@@ -157,7 +157,7 @@ def evaluate(
     rerank_parameters: Mapping[str, Any] | None = None,
     name: str | None = None,
     device: str = "auto",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: AskedPrecision = "fp32",
     batch_size: int | None = None,
     limit: int | None = None,
     allow_missing: bool = False,
@@ -199,7 +199,8 @@ def evaluate(
         rerank_parameters: Parameters of the re-ranker.
         name: What an object is called; the name of its class if not given.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: Number format in which the towers compute.
+        precision: In which the towers compute: ``fp32``, ``bf16`` (the weights, too), ``bf16-autocast``, or ``auto``
+            for the latter on a GPU that has bf16 and ``fp32`` elsewhere.
         batch_size: Images or texts at once; chosen if not given.
         limit: How many queries are evaluated, the first ones; the result is marked partial.
         allow_missing: Go on without images that are missing or broken; the result is marked partial.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from cirbench.backbones.interface import AskedPrecision, settle_precision
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset
 from cirbench.errors import MissingData, UnknownName, UsageError, quoted
 from cirbench.methods.interface import find_baselines, find_method, load_methods
@@ -55,7 +56,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         rerank_top: How many items of each query the re-ranker is shown; for several numbers a run for each.
         rerank_set: Parameters of the re-ranker.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: Number format in which the towers compute.
+        precision: In which the towers compute: ``fp32``; ``bf16`` with weights in bf16; ``bf16-autocast`` with weights
+            in fp32; or ``auto``, the latter on a GPU that has bf16 and ``fp32`` elsewhere, which is then recorded.
         batch_size: Images or texts at once; 0 chooses one.
         limit: How many queries are evaluated, the first ones; the result is marked partial.
         allow_missing: Go on without images that are missing or broken; the result is marked partial.
@@ -85,7 +87,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rerank_top: tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = (50,)
     rerank_set: Settings = {}
     device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: AskedPrecision = "fp32"
     batch_size: Annotated[int, msgspec.Meta(ge=0)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
     allow_missing: bool = False
@@ -359,6 +361,8 @@ def resolve(
                     seed,
                 )
             )
+    # Before a finished run is looked for: identity, configuration and commands name the precision that is used.
+    config = msgspec.structs.replace(config, precision=settle_precision(config.precision, config.device))
     return Resolved(config, entry, backbone, tuple(entrants), tuple(references), config.train_data, reranker)
 
 

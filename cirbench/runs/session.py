@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from cirbench.backbones.interface import settle_precision
 from cirbench.errors import UsageError
 from cirbench.methods.evaluate import evaluate
 from cirbench.methods.interface import GalleryFitted, MethodSpec
@@ -410,6 +411,7 @@ def run_object(
         uses_triplets=unknown,
         transductive="yes" if isinstance(method, GalleryFitted) else unknown,
     )
+    config = msgspec.structs.replace(config, precision=settle_precision(config.precision, config.device))
     entrant = Entrant(reference, spec, spec.parameters(), None)
     resolved = Resolved(config, entry, config.backbone or NOT_STATED, (entrant,), (spec.name,), None)
     backbone = None if ground is None else ground.backbone

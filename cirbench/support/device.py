@@ -7,6 +7,8 @@ over a stream of its own, and what comes back is read late, when the next work i
 from __future__ import annotations
 
 import functools
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 def on_gpu(device: torch.device) -> bool:
     """Whether a device computes while the processor does something else."""
     return device.type == "cuda"
+
+
+def may_have_gpu() -> bool:
+    """Whether a driver of GPUs is there; without importing torch, which alone knows whether it can use them."""
+    drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of NVIDIA, of Windows beneath Linux, and of AMD
+    return sys.platform == "win32" or any(Path(driver).exists() for driver in drivers)
 
 
 def supports_bf16(device: torch.device) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 import torch
 from safetensors.torch import save
 
+from cirbench.backbones.interface import without_autocast
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.support import console
 from cirbench.support.code import current_code
@@ -67,7 +68,7 @@ class Request:
         method: What is trained, by name.
         objective: Its objective.
         parameters: Its training parameters; a precision that is left open is settled by the device of the backbone.
-        backbone: Where it starts from; it is copied, never changed.
+        backbone: Where it starts from; it is copied, never changed. Autocast in encoding is no part of a training.
         source: What it is trained on.
         kind: Which parts of a sample are opened.
         weights_file: The name of the file that the weights go to.
@@ -95,6 +96,7 @@ class Request:
         # Before anything is recorded: digest and card name the precision that the steps have.
         settled = self.parameters.settled(bf16=supports_bf16(self.backbone.device))
         object.__setattr__(self, "parameters", settled)
+        object.__setattr__(self, "backbone", without_autocast(self.backbone))
         self.source.require(self.kind, owner=self.method)
         if self.backbone.identity.precision != "fp32":
             raise UsageError(

@@ -57,11 +57,14 @@ def test_rankings_that_were_scored_before_are_scored_without_loading_scipy(tmp_p
 def test_a_finished_run_is_shown_without_torch_and_without_its_data(tmp_path: Path) -> None:
     own = write(tmp_path / "mine", GOOD)
     settle(own)
-    run = ["run", "-m", "image-text", "-d", "mine", "-b", "scenes-vit"]
+    run = ["run", "-m", "image-text", "-d", "mine", "-b", "scenes-vit", "--device", "cpu"]
     [first], said = outcomes(tmp_path, run)
     assert (first["code"], "torch" in first["heavy"], "reused" in said) == (0, True, False)
     [second], said = outcomes(tmp_path, run)
     assert (second, said.count("reused")) == ({"code": 0, "heavy": []}, 3)
+
+    [left_open], said = outcomes(tmp_path, [*run, "--precision", "auto"])
+    assert (left_open, said.count("reused")) == ({"code": 0, "heavy": []}, 3)
 
     [verified], said = outcomes(tmp_path, [*run, "--verify"])
     assert ("torch" in verified["heavy"], said.count("reused")) == (True, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 from cirbench.errors import MissingData, UnknownName, UsageError
 from cirbench.runs.config import RunConfig, Settings, read_config, resolve, to_toml
 from cirbench_methods.baselines import SumParameters, TextParameters
+
+if TYPE_CHECKING:
+    from cirbench.backbones.interface import Precision
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 VALUES = TEXT | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
@@ -99,6 +103,19 @@ def test_a_number_out_of_range_is_a_usage_error_that_names_it(tmp_path: Path, li
     file.write_text(f'method = "image-text"\ndataset = "scenes"\n{line}\n')
     with pytest.raises(UsageError, match=said):
         read_config(file, {})
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16", "bf16-autocast"])
+def test_a_precision_that_is_asked_for_is_kept(asked: Precision) -> None:
+    config = RunConfig(method=("image-only",), dataset="scenes", device="cpu", precision=asked)
+    assert resolve(config).config == config
+
+
+def test_an_open_precision_is_the_one_it_stands_for_before_a_finished_run_is_looked_for() -> None:
+    left_open, usual = (
+        RunConfig(method=("image-only",), dataset="scenes", device="cpu", precision=asked) for asked in ("auto", "fp32")
+    )
+    assert resolve(left_open) == resolve(usual)
 
 
 def test_one_method_need_not_be_a_list(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -129,6 +130,18 @@ def test_an_open_precision_is_the_same_training_as_the_one_it_stands_for() -> No
     exact, left_open = (quick_request("clip", precision=value) for value in ("fp32", "auto"))
     assert left_open.parameters == exact.parameters
     assert left_open.digest == exact.digest
+
+
+def test_a_training_starts_from_fp32_also_where_encoding_runs_under_autocast() -> None:
+    backbone = copy.copy(tiny_backbone())
+    backbone.identity = dataclasses.replace(backbone.identity, precision="bf16-autocast")
+    parameters = TrainingParameters(steps=1, batch_size=4)
+    usual, beside = (
+        Request("per-sample", PerSample, parameters, each, some_pairs()) for each in (tiny_backbone(), backbone)
+    )
+    assert beside.digest == usual.digest
+    assert beside.backbone.identity.precision == "fp32"
+    assert backbone.identity.precision == "bf16-autocast"
 
 
 def test_a_checkpoint_records_the_precision_that_was_used(tmp_path: Path) -> None:

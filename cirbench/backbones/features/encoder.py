@@ -152,10 +152,19 @@ class Encoder:
 
         if isinstance(self.backbone, JointBackbone):
             blank = self.backbone.read(Image.new("RGB", (512, 512)), None, self.backbone.item_instruction)
-            return _seconds(_Passes(self.backbone, [blank]), np.zeros(1, dtype=np.intp))
+            return self._seconds(_Passes(self.backbone, [blank]), np.zeros(1, dtype=np.intp))
         size = self.backbone.image_size
         batch_B3SS = torch.zeros(self.batch_size, 3, size, size)
-        return _seconds(self.backbone.encode_images, batch_B3SS) / self.batch_size
+        return self._seconds(self.backbone.encode_images, batch_B3SS) / self.batch_size
+
+    def _seconds(self, encode: Callable[[S], torch.Tensor], given: S) -> float:
+        """How long a second pass takes, in seconds."""
+        started = 0.0
+        with inference(self.backbone):
+            for _ in range(2):
+                started = time.perf_counter()
+                encode(given).cpu()
+        return time.perf_counter() - started
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts, (N, D), not normalised; over-long ones are cut, keeping the end token, and counted.
@@ -305,10 +314,8 @@ class Encoder:
         """
 
         def forward(batch: Batch) -> Arriving:
-            import torch
-
-            with torch.inference_mode():
-                return Arriving(compute(np.resize(batch, self.batch_size))[: len(batch)])
+            with inference(self.backbone):
+                return Arriving(compute(np.resize(batch, self.batch_size))[: len(batch)].float())
 
         return self._in_batches(
             lambda batches: _one_thread_each(forward, batches) if self._on_cpu else map(forward, batches),
@@ -396,10 +403,8 @@ class Encoder:
 
     def _forward(self, images: Iterable[NDArray[np.uint8]]) -> Arriving:
         """Encode at most `batch_size` images in a batch that is filled up with blank ones."""
-        import torch
-
         pixels_B3SS, count = self._on_device(images, self.batch_size)
-        with torch.inference_mode():
+        with inference(self.backbone):
             return Arriving(self.backbone.encode_images(pixels_B3SS)[:count])
 
     def pixels(self, images: Sequence[ImageSource]) -> torch.Tensor:
@@ -566,16 +571,16 @@ def _content_of(image: ImageSource | None, text: str | None) -> str:
     return image.content if text is None else _sha256(f"{image.content}\n{text}")
 
 
-def _seconds(encode: Callable[[S], torch.Tensor], given: S) -> float:
-    """How long a second pass takes, in seconds."""
+@contextlib.contextmanager
+def inference(backbone: Backbone) -> Iterator[None]:
+    """Compute without gradients, in the precision of a backbone's identity, whatever the code around it uses."""
     import torch
 
-    started = 0.0
-    with torch.inference_mode():
-        for _ in range(2):
-            started = time.perf_counter()
-            encode(given).cpu()
-    return time.perf_counter() - started
+    rounded = backbone.identity.precision == "bf16-autocast"
+    # A pass uses each weight once, so that nothing is gained by keeping the rounded ones.
+    autocast = torch.autocast(backbone.device.type, dtype=torch.bfloat16, enabled=rounded, cache_enabled=False)
+    with torch.inference_mode(), autocast:
+        yield
 
 
 def _sha256(text: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from cirbench.backbones.hub import ModelFolder
-    from cirbench.backbones.interface import Precision
+    from cirbench.backbones.interface import WeightPrecision
     from cirbench.protocol import ImageSource
 
 
@@ -38,11 +38,13 @@ class AnsweringModel:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
-    def __init__(self, name: str, *, pixels: int | None, precision: Precision, batch_size: int, device: str) -> None:
+    def __init__(
+        self, name: str, *, pixels: int | None, precision: WeightPrecision, batch_size: int, device: str
+    ) -> None:
         self.name = name
         self.batch_size = batch_size
         self._pixels = pixels
-        self._precision: Precision = precision
+        self._precision: WeightPrecision = precision
         self._device = device
 
     @cached_property

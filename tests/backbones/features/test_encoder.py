@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(str(write_folder(tmp_path_factory.mktemp("model"))), device="cpu")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def backbone(folder: Path) -> Backbone:
+    return load_backbone(str(folder), device="cpu")
 
 
 @pytest.fixture
@@ -90,8 +95,58 @@ def test_another_encoder_on_the_same_store_opens_no_image(
     assert opened == []
 
 
+def in_precision(folder: Path, precision: Any) -> Backbone:
+    return load_backbone(str(folder), precision=precision, device="cpu")
+
+
+def features(backbone: Backbone, store: FeatureStore | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    encoder = Encoder(backbone, store)
+    return encoder.images(items(1, 2, 3)), encoder.texts(captions(3))
+
+
+def test_under_autocast_products_round_and_weights_do_not(folder: Path, backbone: Backbone) -> None:
+    rounding = in_precision(folder, "bf16-autocast")
+    assert {weights.dtype for weights in rounding.model.parameters()} == {torch.float32}
+    for exact, rounded in zip(features(backbone, None), features(rounding, None), strict=True):
+        assert rounded.dtype == np.float32
+        assert not np.array_equal(exact, rounded)
+        cosines = np.sum(exact * rounded, axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+        assert cosines.min() > 0.999
+
+
+def test_features_of_one_precision_are_never_given_out_as_those_of_another(
+    folder: Path, store: FeatureStore, opened: list[int]
+) -> None:
+    asked = ("fp32", "bf16", "bf16-autocast")
+    alone = [features(in_precision(folder, each), None) for each in asked]
+    opened.clear()
+    for _ in range(2):
+        for each, expected in zip(asked, alone, strict=True):
+            found = features(in_precision(folder, each), store)
+            assert [rows.tobytes() for rows in found] == [rows.tobytes() for rows in expected]
+    assert opened == [1, 2, 3] * 3
+
+
+def test_an_open_precision_shares_the_features_of_the_one_it_stands_for(
+    folder: Path, store: FeatureStore, opened: list[int]
+) -> None:
+    features(in_precision(folder, "fp32"), store)
+    left_open = in_precision(folder, "auto")
+    assert left_open.identity.precision == "fp32"
+    opened.clear()
+    features(left_open, store)
+    assert opened == []
+
+
+def test_the_precision_of_features_is_not_that_of_the_code_around(backbone: Backbone) -> None:
+    expected = features(backbone, None)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = features(backbone, None)
+    assert [rows.tobytes() for rows in found] == [rows.tobytes() for rows in expected]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16-autocast"])
 @pytest.mark.parametrize("batch_size", [1, 7, 8])
 def test_a_row_depends_on_nothing_but_its_item(tmp_path: Path, batch_size: int, precision: Any) -> None:
     """Not on order, company, or what was known before: every forward pass has one shape."""
