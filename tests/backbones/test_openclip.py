@@ -20,7 +20,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cirbench.backbones import list_backbones, load_backbone
+from cirbench.backbones.interface import settle_precision
 from cirbench.errors import CorruptFile, MissingData, UsageError
+from cirbench.support.device import may_have_gpu
 from tests.backbones.small import CONFIG, model, state, write_folder, write_merges
 
 if TYPE_CHECKING:
@@ -306,6 +308,26 @@ def test_listing_backbones_imports_neither_torch_nor_open_clip() -> None:
         "sys.exit(bool({'torch', 'open_clip'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(may_have_gpu(), reason="there is a driver of GPUs, which torch has to be asked about")
+def test_without_a_gpu_an_open_precision_is_settled_without_torch() -> None:
+    code = (
+        "import sys; from cirbench.backbones.interface import settle_precision; "
+        "sys.exit(settle_precision('auto', 'auto') != 'fp32' or 'torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_an_open_precision_is_autocast_on_a_gpu_that_has_bf16() -> None:
+    has_it = torch.cuda.get_device_capability() >= (8, 0)
+    assert settle_precision("auto", "cuda") == ("bf16-autocast" if has_it else "fp32")
+
+
+def test_an_open_precision_of_an_unknown_device_is_refused() -> None:
+    with pytest.raises(UsageError, match="no device cuda:99 that torch can use"):
+        settle_precision("auto", "cuda:99")
 
 
 def test_every_listed_backbone_resolves() -> None:
