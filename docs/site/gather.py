@@ -1,7 +1,7 @@
 """Gather the pages of the documentation site in one folder: ``python docs/site/gather.py build/docs-source``.
 
-They are the README, the pages of ``docs/``, the cards of the methods, and a reference that is made from the code. A
-link to a file that is no page leads to the repository.
+They are the README, the pages of ``docs/``, a page for each benchmark, the cards of the methods, and a reference that
+is made from the code. A link to a file that is no page leads to the repository.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from protocols import protocol_pages
 
 import cirbench
 from cirbench.cli import LazyGroup
@@ -72,6 +73,7 @@ def gather(target: Path) -> None:
     pages |= {f"methods/{card.parent.name}.md": card for card in CARDS.glob("*/README.md")}
     made = {source: path for path, source in pages.items()}
     texts = {path: _led(source.read_text(encoding="utf-8"), source, path, made) for path, source in pages.items()}
+    texts |= protocol_pages(REPOSITORY)
     texts |= {
         "index.md": texts["index.md"] + order(texts),
         "reference/api.md": api_page(),
@@ -110,7 +112,10 @@ def order(pages: Collection[str]) -> str:
     parts = {
         "Guides": list(dict.fromkeys([*(f"guides/{name}" for name in GUIDES), *newer])),
         "How to": [*HOW_TO],
-        "Protocols": [*PROTOCOLS],
+        "Protocols": [
+            *PROTOCOLS,
+            *sorted(path.removesuffix(".md") for path in pages if path.startswith("benchmarks/")),
+        ],
         "Methods": [path.removesuffix(".md") for path in cards],
         "Reference": [*REFERENCE, "changelog"],
     }

@@ -190,8 +190,6 @@ def test_a_table_of_ones_own_is_described_and_checked_too(tmp_path: Path, capsys
     assert "repeated captions  1" in out
     assert cli.execute(["data", "check", str(tmp_path / "texts.txt")]) == 2
     assert "holds no images to check" in capsys.readouterr().err
-    assert cli.execute(["data", "describe", "scenes:triplets"]) == 2
-    assert "holds triplets" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_called_like_a_source_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
