@@ -27,6 +27,7 @@ from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
 from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
+from cirbench.methods.training import CONVERTED
 from cirbench.metrics.statistics import RankRange
 from cirbench.metrics.statistics.recalled import better_of_two, pairs_of
 from cirbench.metrics.table import printed_labels, short_label
@@ -257,6 +258,8 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         *([_SEEN.format(method.overlap)] if method.overlap else []),
     ]
     untrained = "nothing" if method.checkpoint is None and entry.scored is None else "unknown"
+    trained_here = entry.scored is None and method.trained_on and not method.trained_on.startswith(CONVERTED)
+    unselected = "nothing, its last weights" if trained_here else untrained
     here = REPRODUCED if entry.scored is None else SCORED
     shown = BoardRow(
         id=entry.id,
@@ -275,7 +278,7 @@ def of_entry(entry: Entry, folder: Path, known: Published) -> Candidate:
         link=None,
         disclosures={
             "trained on": method.trained_on or untrained,
-            "selected on": ", ".join(method.selections) or untrained,
+            "selected on": ", ".join(method.selections) or unselected,
             "triplets": method.uses_triplets,
             "language model": method.uses_llm,
             "shared concept": method.uses_shared_concept,

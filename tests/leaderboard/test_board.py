@@ -236,6 +236,17 @@ def test_an_entry_says_what_its_training_has_seen_of_the_protocol(tmp_path: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("trained_on", "said"),
+    [("scenes", "nothing, its last weights"), ("not stated; converted from best.pt", "unknown")],
+)
+def test_weights_that_nothing_chose_are_not_called_unknown(tmp_path: Path, trained_on: str, said: str) -> None:
+    taught = runs.method(parameters={}, trained_on=trained_on, checkpoint=runs.sha("c"), training={"epochs": 3})
+    add_run(run_of(tmp_path / "run", method=taught).folder, tmp_path / "entries")
+    (row,) = by_id(boards(tmp_path / "entries"))["scenes/tiny"].rows
+    assert row.disclosures["selected on"] == said
+
+
 def test_an_entry_discloses_and_says_how_to_get_it_again(entries: Path) -> None:
     row = next(row for row in by_id(boards(entries))["scenes/tiny"].rows if row.method == "good")
     assert row.badge == "reproduced here"
