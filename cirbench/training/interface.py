@@ -15,7 +15,7 @@ from cirbench.support.device import send
 from cirbench.support.parameters import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     import torch
@@ -181,6 +181,7 @@ class Batch:
         triplets: The triplets, each with the text and the negatives that were drawn; empty for other samples.
         target_pixels_B3SS: Preprocessed targets of triplets; none, (0, 3, S, S), where none are opened.
         negative_pixels_BK3SS: The K negatives of each triplet.
+        readings: What the objective wants of each caption, see `ReadsCaptions`; empty where nothing was asked for.
     """
 
     pixels_B3SS: torch.Tensor
@@ -191,6 +192,7 @@ class Batch:
     triplets: tuple[Triplet, ...] = ()
     target_pixels_B3SS: torch.Tensor | None = None
     negative_pixels_BK3SS: torch.Tensor | None = None
+    readings: tuple[Any, ...] = ()
 
     def local_shard(self, drawn_T: torch.Tensor) -> torch.Tensor:
         """This process's rows of what was drawn for the whole batch, on the device of the batch.
@@ -222,6 +224,18 @@ class NeedsPreparation(Protocol):
     def prepare(self, source: Source, display: Display) -> None:
         """Make it, or find what an interrupted training has made of it."""
         ...
+
+
+@runtime_checkable
+class ReadsCaptions(Protocol):
+    """An objective that wants something of each caption that takes no model, such as its parts of speech.
+
+    Attributes:
+        read_caption: Makes it of a caption alone, always the same. Decoding processes run it while steps run and send
+            it back, so it and what it returns can be pickled, and its module imports no torch.
+    """
+
+    read_caption: Callable[[str], Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

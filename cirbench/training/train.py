@@ -43,7 +43,7 @@ from cirbench.training.checkpoint import (
     write_card,
 )
 from cirbench.training.data import Batches, Kind, Source
-from cirbench.training.interface import HasParameterGroups, NeedsPreparation, TripletTraining, tf32
+from cirbench.training.interface import HasParameterGroups, NeedsPreparation, ReadsCaptions, TripletTraining, tf32
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
 from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, steps_ahead
 from cirbench.training.seen import seen_by, write_seen
@@ -278,6 +278,8 @@ def built(request: Request, display: NotedDisplay = console.silent) -> Iterator[
     with tf32(parameters.tf32), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(parameters.seed)
         objective = request.objective(backbone, parameters)
+        if isinstance(objective, ReadsCaptions):
+            batches = dataclasses.replace(batches, read=objective.read_caption)
         if isinstance(objective, NeedsPreparation):
             with tf32(False):  # what is encoded is kept as features in reference precision
                 objective.prepare(request.source, display)

@@ -22,14 +22,17 @@ from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.training import train_method, training_parameters
+from cirbench.training.checkpoint import read_card
 from cirbench.training.data import open_source
 from cirbench.training.interface import Batch
 from cirbench.training.loop import optimizer_for
+from cirbench.training.train import train
 from cirbench_methods.lincir import SPEC, LinCirTraining
 from cirbench_methods.lincir.keywords import BARE, RuledKeywords, TaggedKeywords, clean, mask
 from cirbench_methods.lincir.train import SelfMasking, projection_loss
 from tests.method_rules import broken_rules, broken_rules_of_spec
 from tests.tiny_clip import some_pairs, tiny_backbone
+from tests.training.quick import quick_request
 
 QUICK = LinCirTraining(steps=20, batch_size=8, lr=1e-3, keywords="rules")
 
@@ -167,7 +170,7 @@ def test_noise_is_normal_with_one_uniform_strength_for_each_caption() -> None:
 
 def test_a_caption_whose_masks_are_all_cut_off_is_read_as_one_without_keywords() -> None:
     trained = objective()
-    tokens = trained.masked_tokens(["of it " * 40 + "a dog", "a dog"])
+    tokens = trained.masked_tokens([trained.read_caption(caption)[1] for caption in ("of it " * 40 + "a dog", "a dog")])
     assert torch.equal(tokens, trained.backbone.tokenize([BARE, "$"]))
 
 
@@ -213,6 +216,14 @@ def test_it_trains_on_a_file_of_captions(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "captions.txt"))
     folder = train_method(SPEC, tiny_backbone(), source, parameters, output=tmp_path / "lincir")
     assert (folder / "card.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_training_is_the_same_whoever_masks_the_captions(tmp_path: Path) -> None:
+    folders = [
+        train(quick_request("lincir", steps="3"), folder=tmp_path / str(workers), workers=workers) for workers in (0, 2)
+    ]
+    assert read_card(folders[0]).weights == read_card(folders[1]).weights
 
 
 def test_a_query_is_the_prompt_of_the_paper_with_the_word_of_its_reference() -> None:

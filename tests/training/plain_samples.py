@@ -71,3 +71,8 @@ class Deadly:
     @property
     def caption(self) -> str:
         os._exit(9)
+
+
+def process_and_torch(caption: str) -> tuple[int, bool]:
+    """Say which process reads a caption, and whether it has torch."""
+    return os.getpid(), "torch" in sys.modules

@@ -18,14 +18,16 @@ from cirbench.backbones.images.preprocess import Preprocessing
 from cirbench.errors import CirbenchError, CorruptFile
 from cirbench.training.data import Batches, Source
 from cirbench.training.data.batches import Decoder, Workers
+from cirbench_methods.lincir.keywords import Masking, RuledKeywords
 from tests.tiny_clip import some_pairs, tiny_backbone
-from tests.training.plain_samples import Deadly, GreySample, Process
+from tests.training.plain_samples import Deadly, GreySample, Process, process_and_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from cirbench.training.data import Sample
+    from cirbench.training.data.source import Kind
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +65,26 @@ def test_workers_give_the_same_batches_to_the_last_bit() -> None:
     alone = [order.part(step, micro) for step in range(3, 9) for micro in range(2)]
     assert [batch.captions for batch in streamed] == [batch.captions for batch in alone]
     assert all(torch.equal(one.pixels_B3SS, other.pixels_B3SS) for one, other in zip(streamed, alone, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["pairs", "texts"])
+def test_workers_read_captions_for_the_objective(kind: Kind) -> None:
+    masking = Masking(RuledKeywords())
+    order = Batches(some_pairs(), tiny_backbone(), 12, 0, kind, rank=1, world_size=2, read=masking)
+    with order.stream(3, 6, workers=2) as stream:
+        streamed = list(stream)
+    alone = [order.part(step) for step in range(3, 6)]
+    assert [batch.readings for batch in streamed] == [batch.readings for batch in alone]
+    assert all(batch.readings == tuple(map(masking, batch.captions)) for batch in streamed)
+    assert all(torch.equal(one.pixels_B3SS, other.pixels_B3SS) for one, other in zip(streamed, alone, strict=True))
+
+
+def test_captions_alone_are_read_in_workers_that_import_no_torch() -> None:
+    order = Batches(some_pairs(), tiny_backbone(), 4, 0, "texts", read=process_and_torch)
+    with order.stream(0, 1, workers=1) as stream:
+        ((process, has_torch),) = set(next(stream).readings)
+    assert process != os.getpid()
+    assert not has_torch
 
 
 @pytest.mark.parametrize("workers", [0, 1])

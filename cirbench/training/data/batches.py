@@ -30,7 +30,7 @@ from cirbench.training.data.source import OPENED
 from cirbench.training.interface import Batch, TripletImageTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -43,8 +43,20 @@ if TYPE_CHECKING:
     from cirbench.training.interface import TripletTraining
 
 
-Outcome: TypeAlias = "str | Triplet | MissingData"
-"""What came of a sample: its caption, the triplet with what was drawn of it, or why it cannot be used."""
+Usable: TypeAlias = "str | Triplet"
+"""What a step sees of a sample beside its pixels: its caption, or the triplet with what was drawn of it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Read:
+    """A sample, and what the objective wants of its caption."""
+
+    sample: Usable
+    reading: Any
+
+
+Outcome: TypeAlias = "Usable | Read | MissingData"
+"""What came of a sample, or why it cannot be used."""
 
 Draw: TypeAlias = "tuple[int, int, int]"
 """Seed, step and place in the whole batch, from which everything random of a sample is drawn."""
@@ -58,11 +70,13 @@ class Decoder:
         kind: What is looked at of a sample.
         preprocessing: The backbone's.
         view: How triplets are looked at.
+        read: What else is made of each caption, if anything.
     """
 
     kind: Kind
     preprocessing: Preprocessing
     view: TripletTraining | None = None
+    read: Callable[[str], Any] | None = None
 
     @property
     def images(self) -> int:
@@ -74,6 +88,12 @@ class Decoder:
 
         Without images or without captions the pixels are left alone or the caption is empty.
         """
+        outcome = self._opened(sample, draw, levels_I3SS)
+        if self.read is None or isinstance(outcome, MissingData):
+            return outcome
+        return Read(outcome, self.read(_caption(outcome)))
+
+    def _opened(self, sample: Sample, draw: Draw, levels_I3SS: NDArray[np.uint8]) -> Usable | MissingData:
         try:
             if isinstance(sample, Triplet):
                 return self._triplet(sample, draw, levels_I3SS)
@@ -96,6 +116,10 @@ class Decoder:
             for place, image in enumerate(triplets.open_images(drawn, self.view, generator)):
                 levels_I3SS[place] = self.preprocessing.levels(image)
         return drawn
+
+
+def _caption(sample: Usable) -> str:
+    return sample.captions[0] if isinstance(sample, Triplet) else sample
 
 
 AHEAD = 2
@@ -256,6 +280,7 @@ class Batches:
         skip_broken: How many samples that cannot be used are left out. The next one in the source takes the place of
             such a sample, whatever the order, so that a batch stays the same wherever a training is resumed.
         view: How triplets are looked at.
+        read: What else is made of each caption; see `cirbench.training.interface.ReadsCaptions`.
         skipped: The positions of those that were left out so far.
 
     Raises:
@@ -273,6 +298,7 @@ class Batches:
     grad_accum_steps: int = 1
     skip_broken: int = 0
     view: TripletTraining | None = None
+    read: Callable[[str], Any] | None = None
     skipped: set[int] = dataclasses.field(default_factory=set, compare=False)
 
     def __post_init__(self) -> None:
@@ -362,10 +388,12 @@ class Batches:
             CirbenchError: One of the processes died.
         """
         wanted = [(step, micro) for step in range(start, stop) for micro in range(self.grad_accum_steps)]
-        if not workers or not self._opens_images:
+        if not workers or not (self._opens_images or self.read):
             yield itertools.starmap(self.part, wanted)
             return
-        with Workers(workers, self._decoder, (self._count, *self._shape)) as pool:
+        images, *pixels = self._shape
+        shape = (self._count, images if self._opens_images else 0, *pixels)  # no memory where none are opened
+        with Workers(workers, self._decoder, shape) as pool:
             yield self._ahead(wanted, pool)
 
     def _ahead(self, wanted: Sequence[tuple[int, int]], pool: Workers) -> Iterator[Batch]:
@@ -381,7 +409,7 @@ class Batches:
 
     @property
     def _decoder(self) -> Decoder:
-        return Decoder(self.kind, self.backbone.preprocessing, self.view)
+        return Decoder(self.kind, self.backbone.preprocessing, self.view, self.read)
 
     @property
     def _opens_images(self) -> bool:
@@ -410,7 +438,7 @@ class Batches:
         """A batch of what was decoded, once every sample that cannot be used has been replaced."""
         import torch
 
-        positions_B, usable = chosen.positions_B.copy(), list[str | Triplet]()
+        positions_B, usable, readings = chosen.positions_B.copy(), list[str | Triplet](), list[Any]()
         for row, decoded in enumerate(outcomes):
             outcome = self._known_flaw(positions_B[row]) or decoded
             while isinstance(outcome, MissingData):
@@ -420,9 +448,12 @@ class Batches:
                 outcome = self._known_flaw(positions_B[row]) or self._decoder(
                     sample, chosen.draw(row), levels_BI3SS[row]
                 )
+            if isinstance(outcome, Read):
+                readings.append(outcome.reading)
+                outcome = outcome.sample
             usable.append(outcome)
         drawn = tuple(outcome for outcome in usable if isinstance(outcome, Triplet))
-        captions = tuple(outcome.captions[0] if isinstance(outcome, Triplet) else outcome for outcome in usable)
+        captions = tuple(map(_caption, usable))
         shown = levels_BI3SS if self._opens_images else np.empty((0, *self._shape), np.uint8)
         images = self.backbone.preprocessing.normalize(send(torch.from_numpy(shown), self.backbone.device))
         return Batch(
@@ -434,6 +465,7 @@ class Batches:
             triplets=drawn,
             target_pixels_B3SS=images[:, 1].contiguous() if drawn else None,
             negative_pixels_BK3SS=images[:, 2:].contiguous() if drawn else None,
+            readings=tuple(readings),
         )
 
     def _known_flaw(self, position: np.int64) -> MissingData | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Protocol
 
@@ -79,6 +80,7 @@ class TaggedKeywords:
     def __init__(self, pipeline: str) -> None:
         try:
             spacy = require("spacy", extra="keywords", purpose="Finding keywords by part of speech")
+            self._pipeline = pipeline
             self._tag = spacy.load(pipeline, exclude=["parser", "ner", "lemmatizer"])
         except MissingData as error:
             raise MissingData(error.message, hint=f"{error.hint}, {_WITHOUT}") from error
@@ -92,6 +94,9 @@ class TaggedKeywords:
         """The spans of the keywords, in order."""
         words = [(word.idx, word.idx + len(word), word.pos_ in TAGS) for word in self._tag(caption)]
         return _runs(words)
+
+    def __reduce__(self) -> tuple[type[TaggedKeywords], tuple[str]]:
+        return TaggedKeywords, (self._pipeline,)  # another process loads the pipeline itself
 
 
 class RuledKeywords:
@@ -148,3 +153,25 @@ def mask(caption: str, keywords: Keywords) -> str:
         kept += [caption[end:start].strip(), PLACEHOLDER]
         end = stop
     return " ".join(part for part in (*kept, caption[end:].strip()) if part)
+
+
+REMEMBERED = 1_000_000
+"""How many captions are masked once only, where epochs repeat them."""
+_SHARED = 16
+"""How many decoding processes share that memory."""
+
+
+class Masking:
+    """Cleans a caption and masks its keywords; returns it clean, and masked."""
+
+    def __init__(self, keywords: Keywords, remembered: int = REMEMBERED) -> None:
+        self._keywords = keywords
+        self._mask = functools.lru_cache(remembered)(functools.partial(mask, keywords=keywords))
+
+    def __call__(self, caption: str) -> tuple[str, str]:
+        """The caption, clean and masked."""
+        plain = clean(caption)
+        return plain, self._mask(plain)
+
+    def __reduce__(self) -> tuple[type[Masking], tuple[Keywords, int]]:
+        return Masking, (self._keywords, REMEMBERED // _SHARED)

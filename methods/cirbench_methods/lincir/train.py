@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional
 from cirbench.backbones.text import PseudoWords
 from cirbench.training.contrastive import in_full_precision
 from cirbench_methods.inversion.phi import Phi
-from cirbench_methods.lincir.keywords import BARE, RuledKeywords, TaggedKeywords, clean, mask
+from cirbench_methods.lincir.keywords import BARE, Masking, RuledKeywords, TaggedKeywords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from cirbench.backbones.interface import Backbone
     from cirbench.training.interface import Batch
     from cirbench_methods.lincir import LinCirTraining
-
-REMEMBERED = 1_000_000
-"""How many captions are tagged once only, where epochs repeat them."""
 
 
 class SelfMasking:
@@ -34,21 +30,22 @@ class SelfMasking:
         self.module = self.phi = Phi.for_backbone(backbone, parameters.dropout)
         self.tower = PseudoWords(backbone)
         keywords = TaggedKeywords(parameters.pipeline) if parameters.keywords == "spacy" else RuledKeywords()
-        self._mask = functools.lru_cache(REMEMBERED)(functools.partial(mask, keywords=keywords))
+        self.read_caption = Masking(keywords)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """How far the masked captions with their words are from the captions."""
-        captions = [clean(caption) for caption in batch.captions]
+        readings = batch.readings or map(self.read_caption, batch.captions)  # none in a batch that is made by hand
+        captions, masked = zip(*readings, strict=True)
         with torch.no_grad():
             texts_BD = self.backbone.encode_tokens(self.backbone.tokenize(captions))
         share_B1 = batch.local_shard(torch.rand(batch.total, 1)).to(texts_BD)
         normal_BD = batch.local_shard(torch.randn(batch.total, texts_BD.shape[1])).to(texts_BD)
         words_BE = self.phi(texts_BD + self.noise * share_B1 * normal_BD)
-        return projection_loss(self.tower(self.masked_tokens(captions), words_BE, "all"), texts_BD)
+        return projection_loss(self.tower(self.masked_tokens(masked), words_BE, "all"), texts_BD)
 
-    def masked_tokens(self, captions: Sequence[str]) -> torch.Tensor:
+    def masked_tokens(self, masked: Sequence[str]) -> torch.Tensor:
         """The tokens of masked captions, (B, context length); where every mask is cut off, those of the bare prompt."""
-        tokens_BL = self.backbone.tokenize([self._mask(caption) for caption in captions])
+        tokens_BL = self.backbone.tokenize(masked)
         bare_1L = self.backbone.tokenize([BARE])
         return torch.where(torch.from_numpy(self.tower.holds(tokens_BL))[:, None], tokens_BL, bare_1L)
 
