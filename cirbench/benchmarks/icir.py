@@ -166,7 +166,7 @@ BENCHMARK = Benchmark(
                 None,
                 f"{LICENCE}; the pictures are their owners'",
                 "icir",
-                by_hand="They come with the lists. From Hugging Face (huggingface-cli download billpsomas/icir "
+                by_hand="They come with the lists. From Hugging Face (hf download billpsomas/icir "
                 "--repo-type dataset), unpack the shards, and put annotations/*.csv beside query/ and database/.",
             ),
         ),
