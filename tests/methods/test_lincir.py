@@ -23,12 +23,12 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.methods.training import train_method, training_parameters
 from cirbench.training.checkpoint import read_card
-from cirbench.training.data import open_source
+from cirbench.training.data import Batches, open_source
 from cirbench.training.interface import Batch
 from cirbench.training.loop import optimizer_for
 from cirbench.training.train import train
 from cirbench_methods.lincir import SPEC, LinCirTraining
-from cirbench_methods.lincir.keywords import BARE, RuledKeywords, TaggedKeywords, clean, mask
+from cirbench_methods.lincir.keywords import BARE, Masking, RuledKeywords, TaggedKeywords, clean, mask
 from cirbench_methods.lincir.train import SelfMasking, projection_loss
 from tests.method_rules import broken_rules, broken_rules_of_spec
 from tests.tiny_clip import some_pairs, tiny_backbone
@@ -107,6 +107,16 @@ def test_spacy_finds_runs_of_nouns_adjectives_and_determiners(tmp_path: Path) ->
     assert mask("a black dog chases rex on the the sofa", keywords) == "$ chases $ on $ sofa"
     assert mask("the dog's dog, rex", keywords) == "$ 's $ , $"
     assert mask("chases on", keywords) == BARE
+
+
+@pytest.mark.slow
+def test_spacy_tags_captions_in_the_decoding_processes(tmp_path: Path) -> None:
+    masking = Masking(TaggedKeywords(tagger(tmp_path / "tags", a="DET", black="ADJ", dog="NOUN", on="ADP")))
+    captions = tmp_path / "captions.txt"
+    captions.write_text("A black dog\non a dog\n")
+    order = Batches(open_source(str(captions)), tiny_backbone(), 2, 0, "texts", read=masking)
+    with order.stream(0, 1, workers=1) as stream:
+        assert sorted(next(stream).readings) == [("a black dog", "$"), ("on a dog", "on $")]
 
 
 def test_a_pipeline_that_is_not_installed_is_said_with_the_command_that_installs_it() -> None:
