@@ -92,7 +92,7 @@ def test_a_plan_needs_no_data_root(shell: Shell) -> None:
         ("cirr", "Ask for the NLVR2 images with the form"),
         ("fashioniq", "many are dead"),
         ("imagenet-r", "Register at https://image-net.org"),
-        ("icir", "huggingface-cli download billpsomas/icir"),
+        ("icir", "hf download billpsomas/icir"),
         ("circo", "20.1 GB, sha256 recorded at the first download"),
         ("scenes", "nothing to fetch: everything is here"),
     ],
