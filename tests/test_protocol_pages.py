@@ -54,10 +54,13 @@ def test_a_figure_shows_what_becomes_of_the_reference_and_whether_several_are_ri
     assert label("cirr/val").endswith("one is right; the reference image is removed.")
     assert label("circo/val").endswith("several are right; the reference image is one of them.")
     assert label("circo/test").endswith("several are right; the reference image is one of them.")
+    assert label("mmeb/cirr").endswith("one is right.")  # where the table does not know
     assert label("genecis/focus-object").endswith("one is right; the reference image is none of them.")
 
 
 def test_a_cell_that_repeats_the_one_above_has_its_words(made: Any) -> None:
-    table = "\n| `a/b` | 3 | 5 | kept | mAP@5 |\n| `a/c-d`, `-e` | the same | 6 | as above | Recall@1 |\n\nno row\n"
+    table = (
+        "\n| `a/b` | 3 | 5 | kept | mAP@5 |\n| `a/c-d`, `-e` | the same | 6 | as above; told | Recall@1 |\n\nno row\n"
+    )
     facts = made.table_of(table)
-    assert facts["a/c-d"] == facts["a/c-e"] == made.Facts("3", "6", "kept", "Recall@1")
+    assert facts["a/c-d"] == facts["a/c-e"] == made.Facts("3", "6", "kept; told", "Recall@1")

@@ -22,7 +22,7 @@ BOARDS = ROOT / "leaderboards" / "boards"
 SHARED = "[what every protocol shares](../protocols.md#what-every-protocol-shares)"
 
 _SEVERAL = ("mAP", "Hit_rate", "Recall_fractional", "soft")
-_REPEATED = ("the same", "as above")
+_REPEATED = re.compile(r"^(?:the same|as above)(?=$|;)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +57,7 @@ def table_of(text: str) -> dict[str, Facts]:
     rows = text[text.index("\n| `") :].partition("\n\n")[0].strip()
     for line in rows.splitlines():
         names, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        told = [
-            above if any(cell == said or cell.startswith(f"{said};") for said in _REPEATED) else cell
-            for cell, above in zip(cells, before, strict=True)
-        ]
+        told = [_REPEATED.sub(above.replace("\\", "\\\\"), cell) for cell, above in zip(cells, before, strict=True)]
         before = (told[0], told[1], told[2], told[3])
         facts |= dict.fromkeys(_ids(names), Facts(*told))
     return facts
@@ -81,9 +78,14 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _page(benchmark: Benchmark, facts: dict[str, Facts], sections: list[tuple[str, str]], repository: str) -> str:
-    # a section is about a benchmark if it names it in its title, or one of its protocols in its text
+    # a section is about a benchmark if it names it in its title, or one of its protocols in its text, or it at least
     named = re.compile(rf"`{re.escape(benchmark.name)}/")
-    about = [title for title, content in sections if named.search(content) or named.search(title)]
+    about = [
+        title for title, content in sections if named.search(content) or _letters(benchmark.name) in _letters(title)
+    ]
+    if not about:
+        word = re.compile(rf"\b{re.escape(benchmark.name)}\b", re.IGNORECASE)
+        about = [title for title, content in sections if word.search(content)]
     links = [f"[{title}](../protocols.md#{_anchor(title)})" for title in about]
     parts = [
         f"# {benchmark.name}\n",
@@ -94,11 +96,12 @@ def _page(benchmark: Benchmark, facts: dict[str, Facts], sections: list[tuple[st
     first = facts[benchmark.protocols[0].id]
     for entry in benchmark.protocols:
         told = facts[entry.id]
+        drawn = told.measures if entry.labelled else first.measures  # a server measures as on the split with labels
         board = BOARDS / f"{entry.id.replace('/', '-')}.md"
         parts += [
             f"## {entry.id}\n",
             f"{entry.title.rstrip('.')}.\n",
-            f"{figure(told, several=_several(told) or (not entry.labelled and _several(first)))}\n",
+            f"{figure(told, drawn)}\n",
             f"- **Queries**: {told.queries}\n- **Candidates**: {told.gallery}",
             f"- **Reference image**: {told.reference}\n- **Measures**: {told.measures}\n",
         ]
@@ -107,30 +110,37 @@ def _page(benchmark: Benchmark, facts: dict[str, Facts], sections: list[tuple[st
     return "\n".join(parts)
 
 
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
 def _anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def _several(facts: Facts) -> bool:
-    """Whether a query may have more than one ground truth, as far as the measures say."""
-    return any(word in facts.measures for word in _SEVERAL)
+def figure(facts: Facts, measures: str) -> str:
+    """Draw a query, its candidates and what is right among them, in the colours of the page.
 
-
-def figure(facts: Facts, *, several: bool) -> str:
-    """Draw a query, its candidates and what is right among them, in the colours of the page."""
-    removed = facts.reference.startswith("removed")
-    kept = facts.reference.startswith("kept")
+    Args:
+        facts: Of the protocol.
+        measures: What tells whether several may be right, and whether there is a group.
+    """
+    removed, kept = facts.reference.startswith("removed"), facts.reference.startswith("kept")
+    absent = re.match("never a candidate|not in the", facts.reference)
+    several = any(word in measures for word in _SEVERAL)
     right = (0, 3, 4) if several else (0,)
-    group = "subset" in facts.measures or "group" in facts.gallery
+    group = "subset" in measures or "group" in facts.gallery
     label = (
         "A query is an image and a text. Candidates are ranked; "
-        + ("several are right; " if several else "one is right; ")
+        + ("several are right" if several else "one is right")
         + (
-            "the reference image is removed."
+            "; the reference image is removed."
             if removed
-            else "the reference image is one of them."
+            else "; the reference image is one of them."
             if kept
-            else "the reference image is none of them."
+            else "; the reference image is none of them."
+            if absent
+            else "."
         )
     )
     parts = [_text(0, 12, "query")]
