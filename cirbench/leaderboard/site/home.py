@@ -165,7 +165,7 @@ def _sections(columns: Sequence[Column]) -> Iterator[Section]:
 
 
 def _section(name: str, lines: dict[tuple[str, bool], dict[int, BoardRow]], columns: Sequence[Column]) -> Section:
-    """Keep the methods that lead somewhere and those with the most numbers; zero-shot ones first."""
+    """Keep the methods that lead somewhere, then those with the most and the highest numbers; zero-shot ones first."""
     headlines = [column.view.board.metrics[0] for column in columns]
 
     def value(line: dict[int, BoardRow], at: int) -> float:
@@ -181,7 +181,10 @@ def _section(name: str, lines: dict[tuple[str, bool], dict[int, BoardRow]], colu
                 if top >= 0 and value(lines[key], at) == top:
                     leads[key] += 1
                     first.add((key, at))
-    ordered = sorted(lines, key=lambda key: (-leads[key], -len(lines[key]), key))
+    ordered = sorted(
+        lines,
+        key=lambda key: (-leads[key], -len(lines[key]), [-value(lines[key], at) for at in range(len(columns))], key),
+    )
     kept = sorted(
         ordered[: max(_MOST_ROWS, sum(map(bool, leads.values())))], key=lambda key: (key[1], ordered.index(key))
     )

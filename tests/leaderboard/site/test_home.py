@@ -10,6 +10,8 @@ from cirbench.leaderboard.audits import released
 from cirbench.leaderboard.board import read_leaderboard
 from cirbench.leaderboard.site.home import backbone_class, home
 from cirbench.leaderboard.site.views import method_views, view
+from cirbench.support.tables import Number
+from tests.shown import METRICS, board, row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +54,23 @@ def test_a_bold_number_is_the_highest_of_its_kind_of_backbone_and_supervision(pa
                 shown = [line.cells[at] for line in section.lines if line.supervised is kind]
                 bold = {cell.value for cell in shown if cell and cell.best}
                 assert bold == ({max(values)} if values else set())
+
+
+def test_of_methods_with_as_many_numbers_the_highest_are_shown(tmp_path: Path) -> None:
+    rows = [
+        row(
+            at,
+            method=name,
+            title=name,
+            backbone="CLIP ViT-L/14",
+            supervision="zero-shot",
+            metrics={METRICS[0]: Number(10.0 + at)},
+        )
+        for at, name in enumerate("abcdefghij")
+    ]
+    (section,) = home([view(board(rows), tmp_path)], len(rows)).sections
+    assert [line.title for line in section.lines] == list("jihgfedcba")[: len(section.lines)]
+    assert section.left == len(rows) - len(section.lines) > 0
 
 
 @pytest.mark.parametrize(
