@@ -25,6 +25,7 @@
     const element = node.parentElement;
     if (!node.data.trim() || !seen(element) || element.closest("script, style, title, desc")) continue;
     const style = getComputedStyle(element);
+    if (style.clipPath === "inset(50%)") continue; // read aloud only
     const front = rgba(element.namespaceURI.endsWith("svg") ? style.fill : style.color);
     const [light, dark] = [luminance(front), luminance(behind(element))].sort((a, b) => b - a);
     const ratio = (light + 0.05) / (dark + 0.05);

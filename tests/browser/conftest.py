@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page, Route
 
+ENTRIES = Path(__file__).parents[2] / "leaderboards" / "entries"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -39,9 +41,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site of the published rows; not built where there is nothing to look at it with."""
+    """The site as it is published; not built where there is nothing to look at it with."""
     folder = tmp_path_factory.mktemp("site")
-    build_site(folder / "no-entries", folder / "site")
+    build_site(ENTRIES, folder / "site")
     return folder / "site"
 
 

@@ -21,7 +21,16 @@ BOARD = "#cirr-test1-table"
 ROWS = sum(row.protocol == "cirr/test1" for row in load_published().rows)
 PHONE: ViewportSize = {"width": 390, "height": 800}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
-KINDS = ("index.html", "benchmarks/cirr.html", "methods/index.html", "methods/pli.html")
+KINDS = (
+    "index.html",
+    "benchmarks/cirr.html",
+    "benchmarks/fashioniq.html",
+    "benchmarks/scenes.html",
+    "explore/scenes-val.html",
+    "methods/index.html",
+    "methods/pli.html",
+    "runs/scenes-val-combiner-*.html",
+)
 
 
 @pytest.fixture
@@ -107,6 +116,20 @@ def test_a_table_that_fits_scrolls_with_the_page_and_keeps_its_head_in_sight(loo
     page.evaluate("scrollTo(0, 1500)")
     head = page.locator(f"{BOARD} thead th").nth(1)
     assert 0 <= head.bounding_box()["y"] < 5  # type: ignore[index]
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_lines_between_rows_are_whole_where_a_cell_sticks(look: Look, site: Path, width: int) -> None:
+    page = look(site / "benchmarks" / "scenes.html", viewport={"width": width, "height": 844})
+    script = "(rows) => rows.map((row) => row.getBoundingClientRect().height)"
+    heights = page.eval_on_selector_all("#scenes-val-table tbody tr", script)
+    assert heights == [round(height) for height in heights]
+
+
+def test_a_phone_shows_the_source_beside_long_names_of_settings(look: Look, site: Path) -> None:
+    page = look(site / "benchmarks" / "scenes.html", viewport=PHONE)
+    source = page.locator("#scenes-val-table td.source summary").first.bounding_box()
+    assert source is not None and source["x"] + source["width"] <= 390
 
 
 def test_a_phone_shows_the_method_its_number_and_its_source(look: Look, cirr: Path) -> None:
@@ -239,7 +262,7 @@ def test_without_script_the_tables_are_whole_and_nothing_pretends_to_work(look: 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_pages_are_legible_named_and_as_wide_as_the_screen(look: Look, site: Path, name: str) -> None:
-    check_everywhere(look(site / name))
+    check_everywhere(look(next(site.glob(name))))
 
 
 def check_everywhere(page: Page) -> None:

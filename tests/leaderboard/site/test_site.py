@@ -142,7 +142,18 @@ def test_a_published_row_opens_to_the_audit_of_the_lists_that_its_authors_releas
 def test_pages_are_small(site: Path, tmp_path: Path) -> None:
     write_pages([board([row(number) for number in range(200)])], tmp_path)
     for path in (*pages_of(site), tmp_path / "benchmarks" / "cirr.html"):
-        assert len(gzip.compress(path.read_bytes())) < 200_000, path
+        loaded = [values for tag, values in Elements(path.read_text()).elements if tag in ("script", "link")]
+        files = [path, *(path.parent / str(each.get("src") or each["href"]) for each in loaded)]
+        assert sum(len(gzip.compress(file.read_bytes())) for file in files if file.is_file()) < 200_000, path
+
+
+def test_what_a_page_says_stands_in_its_html_and_waits_for_no_script(site: Path) -> None:
+    for path in pages_of(site):
+        raw = path.read_text()
+        main = Elements(raw[raw.index("<main") : raw.index("</main>")])
+        assert [tag for tag, _ in main.elements].count("h1") == 1, path
+        assert len(main.text.split()) > 50, path
+        assert all(tag == "form" or "hidden" not in values for tag, values in main.elements), path
 
 
 def test_what_others_write_is_text_on_every_page(tmp_path: Path) -> None:
