@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from cirbench.comparison.baselines import baselines_beside, diagnose, same_ground, unimodal_of
+from cirbench.comparison.baselines import baselines_beside, diagnose, hit_cutoff, same_ground, unimodal_of
 from cirbench.errors import MissingData, UsageError, quoted
 from cirbench.methods.interface import unimodal_baselines
-from cirbench.metrics.measure import measure
+from cirbench.metrics.measure import Asked, KnownRanks, measure, ranks_of, soft_labels
 from cirbench.metrics.table import NO_CUTOFF
 from cirbench.protocol import Gallery
 from cirbench.ranking.task import UNRANKED
@@ -28,12 +28,9 @@ from cirbench.runs.predictions.rules import spelled_as
 from cirbench.runs.predictions.score import ListRanks, answer_of_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from cirbench.metrics.measure import Graded, Measured, Ranked
-    from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol, Labels
     from cirbench.ranking.task import Ranking
     from cirbench.runs.folder import Run
@@ -88,23 +85,12 @@ class ReferencePlaces:
         places = np.where(self.candidates_Q, self.places_Q, UNRANKED)
         of_value = places[ranks.row_of_value]
         itself = (ranks.values == of_value) & (of_value != UNRANKED)
-        wrong = itself & (_gains(ranks, labels) < 0)
+        gains = soft_labels(labels)
+        wrong = itself & (False if gains is None else gains < 0)
         truths_Q = np.zeros(len(places), dtype=bool)
         truths_Q[ranks.row_of_value[itself & ~wrong]] = True
         moved = (ranks.values > of_value) & (ranks.values != UNRANKED) & ~truths_Q[ranks.row_of_value]
         return ranks.like(np.where(wrong, UNRANKED, ranks.values - moved))
-
-
-def _gains(ranks: Ragged[np.int64], labels: Graded | None) -> NDArray[np.float64]:
-    """The soft label of each ground truth, 1 where all are equally right; below 0 an image is known to be wrong."""
-    if labels is None or labels.gains is None:
-        return np.ones(len(ranks.values))
-    return np.array([gain for row in labels.gains for gain in row], dtype=np.float64)
-
-
-def _positives(ranks: Ragged[np.int64], labels: Graded | None) -> Ragged[np.int64]:
-    """The ranks of images that are not known to be wrong."""
-    return ranks.where(_gains(ranks, labels) >= 0)
 
 
 def _right(labels: Labels) -> list[tuple[str, ...]]:
@@ -238,7 +224,7 @@ def audit(
                 hint="Audit the val split.",
             )
         return found
-    bounds = bounds_of_truths(ranking.relevant_ranks, protocol.labels, protocol.measures[0].k)
+    bounds = bounds_of_truths(ranking, protocol.labels, protocol.measures[0].k)
     if relabelling is not None:
         bounds = bounds_of_relabelling(ranking, protocol, relabelling)
     return msgspec.structs.replace(found, bounds=bounds)
@@ -257,7 +243,7 @@ def with_reference(found: Audit, ranked: Ranked, places: ReferencePlaces, asked:
     changes: dict[str, Any] = {"listed": len(places.places_Q)}
     # Lists that end before the gallery does say nothing of the whole ranking.
     known = [each for each in asked.measures if not (lists and each.k == NO_CUTOFF)] if asked.labels is not None else []
-    headline, only = next(iter(known), None), _Asked(tuple(known[:1]), asked.slices, asked.labels)
+    headline, only = next(iter(known), None), Asked(tuple(known[:1]), asked.slices, asked.labels)
     if headline is not None and (measured := measure(ranked, only)):
         changes |= {"label": measured[0].label, "listed_value": 100 * measured[0].value}
         if found.value is None:
@@ -266,22 +252,9 @@ def with_reference(found: Audit, ranked: Ranked, places: ReferencePlaces, asked:
         changes |= {"reference": "candidate", "reference_in_top": places.in_top()}
         # Of a list that ends at the cut-off, nobody knows which image moves into the last place.
         if "label" in changes and headline is not None and headline.k <= places.depth - lists:
-            moved = _Ranks(places.removed_from(ranked.relevant_ranks, asked.labels), ranked.group_ranks_Q)
+            moved = KnownRanks(places.removed_from(ranked.relevant_ranks, asked.labels), ranked.group_ranks_Q)
             changes["without_reference"] = 100 * measure(moved, only)[0].value
     return msgspec.structs.replace(found, **changes)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    measures: tuple[Measure, ...]
-    slices: Mapping[str, tuple[tuple[str, ...], ...]]
-    labels: Graded | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ranks:
-    relevant_ranks: Ragged[np.int64]
-    group_ranks_Q: NDArray[np.int64] | None
 
 
 def audit_run(
@@ -430,24 +403,23 @@ def near_copies(
 # Bounds by more labels.
 
 OTHER_TRUTHS = "all ground truths"
-_K = 10  # where the headline has no cut-off
 
 
-def bounds_of_truths(ranks: Ragged[np.int64], labels: Graded | None, k: int) -> Bounds | None:
+def bounds_of_truths(ranked: Ranked, labels: Graded | None, k: int) -> Bounds | None:
     """Say how many queries have a hit if the target alone is right, and if every ground truth is.
 
     Args:
-        ranks: Per query, the rank of each ground truth, the target first.
+        ranked: The ranks of the ground truths.
         labels: With the soft labels, where there are any.
-        k: The cut-off; 10 if it is `NO_CUTOFF`.
+        k: The headline's cut-off.
 
     Returns:
         ``None`` where no query has more than one ground truth.
     """
-    ranks = _positives(ranks, labels)
+    ranks = ranks_of(ranked, labels).positives.relevant
     if ranks.lengths.max(initial=0) < 2:
         return None
-    k = _K if k == NO_CUTOFF else k
+    k = hit_cutoff(k)
     labelled = [row for row in ranks if len(row)]
     low, high = (
         np.mean([bool((part <= k).any()) for part in parts]) for parts in ([row[:1] for row in labelled], labelled)
@@ -474,9 +446,9 @@ def bounds_of_relabelling(ranking: Ranking, protocol: EvaluationProtocol, relabe
         )
         if named
     }
-    k = _K if protocol.measures[0].k == NO_CUTOFF else protocol.measures[0].k
+    k = hit_cutoff(protocol.measures[0].k)
     at, low, high, both = protocol.gallery.positions, 0, 0, 0
-    ranks = _positives(ranking.relevant_ranks, protocol.labels)
+    ranks = ranks_of(ranking, protocol.labels).positives.relevant
     for place, query in enumerate(protocol.queries):
         if query.id not in more:
             continue

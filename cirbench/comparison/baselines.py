@@ -12,7 +12,7 @@ from cirbench.errors import CirbenchError
 from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics import Measurement
 from cirbench.metrics.statistics.recalled import intervals_of, pairs_of
-from cirbench.metrics.table import parse_label
+from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.runs.folder import load_run
 from cirbench.runs.record import RESULT
 from cirbench.runs.schema import MetricValue
@@ -80,6 +80,11 @@ class Unimodal:
 
     def _values(self, run: Run) -> NDArray[np.float64]:
         return run.values[self.label]
+
+
+def hit_cutoff(k: int) -> int:
+    """Return the cut-off within which a hit counts beside a number that is taken at ``k``; 10 where it has none."""
+    return 10 if k == NO_CUTOFF else k
 
 
 def composition_subset(image_Q: NDArray[np.float64], text_Q: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cirbench.metrics.functions import UNRANKED, Ranks, target_ranks
 from cirbench.metrics.table import METRICS, parse_label
-from cirbench.ranking.task import UNRANKED
 from cirbench.runs.replicates import seeds_of
 from cirbench.support.tables import Column, Number, Table
 
@@ -209,13 +209,10 @@ def _stages(result: Result) -> Iterator[dict[str, Any]]:
 
 def _ranks(run: Run, label: str) -> NDArray[np.int64]:
     """Per query the rank that decides: the target's, or the best of all ground truths."""
-    decides = np.full(len(run.ranks), UNRANKED, dtype=np.int64)
     if METRICS.find(parse_label(label).metric).on_all:
-        np.minimum.at(decides, run.ranks.row_of_value, run.ranks.values)
-        return decides
-    labelled = run.ranks.lengths > 0
-    decides[labelled] = run.ranks.values[run.ranks.offsets[:-1][labelled]]
-    return decides
+        return Ranks(run.ranks).best_Q
+    ranks_Q, labelled_Q = target_ranks(run.ranks)
+    return np.where(labelled_Q, ranks_Q, UNRANKED)
 
 
 def _ranked(rank: np.int64) -> int | None:

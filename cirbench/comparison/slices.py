@@ -20,10 +20,11 @@ import numpy as np
 from cirbench.benchmarks import load_protocol
 from cirbench.benchmarks.annotation_files import data_root
 from cirbench.benchmarks.circus import FILES, circus_labels
-from cirbench.comparison.baselines import baselines_beside
+from cirbench.comparison.baselines import baselines_beside, hit_cutoff
 from cirbench.errors import CheckFailed, MissingData, UnknownName, UsageError, quoted
 from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics.functions import Ranks
+from cirbench.metrics.measure import soft_labels
 from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.runs.scored import config_of
 from cirbench.support.console import typed
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 UNIMODAL = "unimodal"
 HIT, NO_HIT = "unimodal hit", "no unimodal hit"
-_USUAL = 10
-"""The cut-off of a headline that has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +131,9 @@ def hits(runs: Sequence[Run], k: int) -> NDArray[np.bool_]:
                 f"{run.folder} was scored from lists of {run.depth} ids, so its hits in the top {k} are not known.",
                 hint=f"Ask for --by {UNIMODAL}@{run.depth}.",
             )
-    found: NDArray[np.bool_] = np.any([_ranks(run).best_Q <= k for run in runs], axis=0)
+    ranks = [Ranks(run.ranks, gains=soft_labels(run)).positives for run in runs]
+    found: NDArray[np.bool_] = np.any([each.best_Q <= k for each in ranks], axis=0)
     return found
-
-
-def _ranks(run: Run) -> Ranks:
-    gains = None if run.gains is None else np.array([gain for row in run.gains for gain in row])
-    return Ranks(run.ranks, gains=gains).positives
 
 
 def _ground(run: Run) -> tuple[str, tuple[str, ...]]:
@@ -149,8 +144,7 @@ def _ground(run: Run) -> tuple[str, tuple[str, ...]]:
 def _cutoff(by: str, run: Run) -> int:
     _, at, text = by.partition("@")
     if not at:
-        headline = parse_label(run.result.metrics[0].label).k if run.result.metrics else NO_CUTOFF
-        return _USUAL if headline == NO_CUTOFF else headline
+        return hit_cutoff(parse_label(run.result.metrics[0].label).k if run.result.metrics else NO_CUTOFF)
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise UsageError(f"{quoted(text)} is not a cut-off.", hint=f"For instance: --by {UNIMODAL}@10")
     return int(text)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from cirbench.comparison.audit import (
     Audit,
@@ -178,9 +179,7 @@ def _of_ranks(entry: Entry, ranks: Evidence, beside: Iterable[Entry], evidence: 
     if shown is not None and ships(entry.protocol.name):
         copies = copies_in_top(ranks.shown_SK, shown)
         found = msgspec.structs.replace(found, copies_in_top=copies, copies_listed=len(shown.queries))
-    found = msgspec.structs.replace(
-        found, bounds=bounds_of_truths(ranks.relevant_ranks, ranks, measures_of([label])[0].k)
-    )
+    found = msgspec.structs.replace(found, bounds=bounds_of_truths(ranks, ranks, measures_of([label])[0].k))
     return _beside_one_modality(found, entry, label, beside, evidence)
 
 
@@ -197,7 +196,7 @@ def _beside_one_modality(
         return found
     image_Q, text_Q = (evidence[sides[name].id].measured([label])[0].values_Q for name in names)
     subset_Q = composition_subset(image_Q, text_Q)
-    answered = int((image_Q == image_Q).sum())  # NaN for a query that does not take part
+    answered = int((~np.isnan(image_Q)).sum())
     better = max(sides[name][label].value for name in names)
     return msgspec.structs.replace(
         found,

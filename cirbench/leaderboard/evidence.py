@@ -19,7 +19,7 @@ import numpy as np
 from cirbench.comparison.audit import NO_CANDIDATE, ReferencePlaces, reference_places
 from cirbench.errors import CorruptFile
 from cirbench.leaderboard.entry import RANKS, EntryMetric
-from cirbench.metrics.measure import measure
+from cirbench.metrics.measure import Asked, measure, soft_labels
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import measures_of
 from cirbench.ranking.task import UNRANKED
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from cirbench.leaderboard.entry import Entry
     from cirbench.metrics.measure import Measurement
-    from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol
 
 MOST_STORED = 1 << 20
@@ -150,15 +149,6 @@ class Evidence:
         return fields.get("slices") == digest(self.slices) and fields.get("clusters") == digest(self.clusters)
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """What `measure` wants to know of a protocol."""
-
-    measures: tuple[Measure, ...]
-    slices: Mapping[str, tuple[tuple[str, ...], ...]]
-    labels: Evidence
-
-
 def spread(total: int, count: int) -> list[int]:
     """Choose so many of ``total`` places at even distances, whatever stands there."""
     count = min(count, total)
@@ -172,8 +162,8 @@ def pack(per_query: Mapping[str, NDArray[Any]], protocol: EvaluationProtocol) ->
         arrays["clusters"] = per_query["clusters"]
     if "group_ranks_Q" in per_query:
         arrays["group_ranks_Q"] = per_query["group_ranks_Q"]
-    if protocol.labels is not None and protocol.labels.gains is not None:
-        arrays["gains"] = np.array([gain for row in protocol.labels.gains for gain in row], dtype=np.float64)
+    if (gains := soft_labels(protocol.labels)) is not None:
+        arrays["gains"] = gains
     shown_QK = per_query["top_QK"][:, :SHOWN_ITEMS].astype(np.int64)
     arrays["shown_SK"] = shown_QK[spread(len(shown_QK), SHOWN_QUERIES)]
     if not protocol.exclude_reference:

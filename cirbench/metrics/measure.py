@@ -63,6 +63,24 @@ class Graded(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class KnownRanks:
+    """Ranks without the rest of a ranking, with soft labels where there are any; see `Ranked` and `Graded`."""
+
+    relevant_ranks: Ragged[np.int64]
+    group_ranks_Q: NDArray[np.int64] | None = None
+    gains: tuple[tuple[float, ...], ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is reported, without the rest of a protocol; see `Measured`."""
+
+    measures: tuple[Measure, ...]
+    slices: Mapping[str, tuple[tuple[str, ...], ...]]
+    labels: Graded | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Measurement:
     """One reported number and the queries it is made of.
 
@@ -105,14 +123,24 @@ def measure(ranked: Ranked, protocol: Measured) -> tuple[Measurement, ...]:
 def per_query(ranked: Ranked, asked: Measure, labels: Graded | None = None) -> NDArray[np.float64] | None:
     """Return the value of each query, NaN where it has none; ``None`` where groups are asked for and not ranked."""
     metric = METRICS.find(asked.metric)
-    gains = None if labels is None else labels.gains
-    if metric.needs in ("gains", "negatives") and gains is None:
+    ranks = ranks_of(ranked, labels)
+    if metric.needs in ("gains", "negatives") and ranks.gains is None:
         raise ValueError(f"{metric.name} needs soft labels")
     if metric.needs == "groups" and ranked.group_ranks_Q is None:
         return None
-    soft = None if gains is None else np.array([gain for row in gains for gain in row])
-    ranks = Ranks(ranked.relevant_ranks, ranked.group_ranks_Q, soft)
     return metric.function(ranks if metric.needs in ("gains", "negatives") else ranks.positives, asked.k)
+
+
+def ranks_of(ranked: Ranked, labels: Graded | None) -> Ranks:
+    """Return what metrics are made of: the ranks with the soft labels of their ground truths."""
+    return Ranks(ranked.relevant_ranks, ranked.group_ranks_Q, soft_labels(labels))
+
+
+def soft_labels(labels: Graded | None) -> NDArray[np.float64] | None:
+    """Return the soft labels of all ground truths, query after query; ``None`` where all are equally right."""
+    if labels is None or labels.gains is None:
+        return None
+    return np.array([gain for row in labels.gains for gain in row], dtype=np.float64)
 
 
 def measurements_of(
@@ -142,12 +170,6 @@ def measurements_of(
     yield from parts
 
 
-@dataclasses.dataclass(frozen=True)
-class _Perfect:
-    relevant_ranks: Ragged[np.int64]
-    group_ranks_Q: NDArray[np.int64] | None
-
-
 def ceilings(protocol: EvaluationProtocol) -> tuple[Measurement, ...]:
     """Measure a perfect ranking: every ground truth first, those of larger soft labels before others, negatives last.
 
@@ -157,7 +179,7 @@ def ceilings(protocol: EvaluationProtocol) -> tuple[Measurement, ...]:
     if protocol.labels is None:
         return ()
     groups = None if protocol.groups is None else np.ones(len(protocol.queries), dtype=np.int64)
-    return measure(_Perfect(Ragged.of(list(_perfect_ranks(protocol)), np.int64), groups), protocol)
+    return measure(KnownRanks(Ragged.of(list(_perfect_ranks(protocol)), np.int64), groups), protocol)
 
 
 def _perfect_ranks(protocol: EvaluationProtocol) -> Iterator[Sequence[int]]:

@@ -27,7 +27,7 @@ import numpy as np
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted, some
 from cirbench.methods.interface import find_baselines
 from cirbench.metrics import METRICS, Measure, Measurement
-from cirbench.metrics.measure import per_query
+from cirbench.metrics.measure import KnownRanks, per_query, soft_labels
 from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import parse_label, parts_of
 from cirbench.ranking.task import Ranking
@@ -205,7 +205,7 @@ def load_run(folder: str | Path) -> Run:
         ranks = Ragged(arrays["relevant_ranks"], arrays["relevant_offsets"])
         clusters, query_ids = tuple(arrays["clusters"].tolist()), tuple(arrays["query_ids"].tolist())
         gains = tuple(tuple(row.tolist()) for row in ranks.like(arrays["gains"])) if "gains" in arrays else None
-        _check_values(folder / PER_QUERY, values, _Ranks(ranks, arrays.get("group_ranks_Q"), gains))
+        _check_values(folder / PER_QUERY, values, KnownRanks(ranks, arrays.get("group_ranks_Q"), gains))
     except (KeyError, ValueError, IndexError) as error:
         raise CorruptFile(f"{folder / PER_QUERY} is damaged: {error}.", hint=_AGAIN) from error
     _check_metrics(folder / RESULT, result, values)
@@ -224,13 +224,6 @@ _SLICE = "slice "
 """Begins the names of the arrays that hold the labels of queries, a line each."""
 
 _AGAIN = "Run it again with --force to replace it."
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ranks:
-    relevant_ranks: Ragged[np.int64]
-    group_ranks_Q: NDArray[np.int64] | None
-    gains: tuple[tuple[float, ...], ...] | None
 
 
 def _check_fields(path: Path) -> None:
@@ -268,7 +261,7 @@ def _check_identity(folder: Path, result: Result) -> None:
             raise CorruptFile(f"{folder / RESULT} was edited: {field} is not that of {IDENTITY}.", hint=_AGAIN)
 
 
-def _check_values(path: Path, values: Mapping[str, NDArray[np.float64]], ranks: _Ranks) -> None:
+def _check_values(path: Path, values: Mapping[str, NDArray[np.float64]], ranks: KnownRanks) -> None:
     """Refuse per-query values that do not follow from the ranks, except by soft labels that an old run did not keep."""
     for label, values_Q in values.items():
         part = parse_label(label)
@@ -335,8 +328,8 @@ def _per_query(evaluation: Evaluation, protocol: EvaluationProtocol) -> bytes:
     }
     if ranking.group_ranks_Q is not None:
         arrays["group_ranks_Q"] = ranking.group_ranks_Q
-    if protocol.labels is not None and protocol.labels.gains is not None:
-        arrays["gains"] = np.array([gain for row in protocol.labels.gains for gain in row], dtype=np.float64)
+    if (gains := soft_labels(protocol.labels)) is not None:
+        arrays["gains"] = gains
     return to_archive(arrays)
 
 

@@ -14,8 +14,8 @@ from cirbench.comparison.baselines import baselines_beside
 from cirbench.comparison.differences import run_names
 from cirbench.errors import CheckFailed, MissingData, UsageError
 from cirbench.leaderboard.evidence import spread
-from cirbench.ranking.task import UNRANKED
-from cirbench.runs.folder import PER_QUERY, Run, load_run
+from cirbench.metrics.functions import UNRANKED, Ranks
+from cirbench.runs.folder import PER_QUERY
 from cirbench.support.arrays import read_archive
 from cirbench.support.files import write_bytes
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cirbench.leaderboard.entry import Entry
     from cirbench.leaderboard.evidence import Evidence
     from cirbench.protocol import EvaluationProtocol, ImageSource, Query
+    from cirbench.runs.folder import Run
     from cirbench.runs.schema import Result
     from cirbench.support.arrays import Ragged
 
@@ -55,20 +56,16 @@ class Outcomes:
     @property
     def first_Q(self) -> NDArray[np.int64]:
         """The rank of the best-ranked ground truth of each query; `UNRANKED` where none is ranked."""
-        best_Q = np.full(len(self.ranks), UNRANKED, dtype=np.int64)
-        np.minimum.at(best_Q, self.ranks.row_of_value, self.ranks.values)
-        return best_Q
+        return Ranks(self.ranks).best_Q
 
 
-def read_outcomes(folders: Sequence[Path]) -> tuple[list[Outcomes], list[Outcomes]]:
-    """Read runs that are to be shown side by side, and the unimodal baselines that lie beside the first.
+def read_outcomes(runs: Sequence[Run]) -> tuple[list[Outcomes], list[Outcomes]]:
+    """Read what runs that are to be shown side by side found, and the unimodal baselines that lie beside the first.
 
     Raises:
-        MissingData: There is no finished run in a folder.
-        CorruptFile: A file of a run is damaged, changed or missing.
+        CorruptFile: The rankings of a run are damaged.
         CheckFailed: Their protocols or their queries differ; the message says how.
     """
-    runs = [load_run(folder) for folder in folders]
     for other in runs[1:]:
         if (why := _apart(runs[0], other)) is not None:
             raise CheckFailed(f"These runs cannot be shown side by side: {why}.", hint="See `cirbench list runs`.")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from cirbench.comparison.audit import Audit
     from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.folder import Run
 
 _HOW = {
     "spread": "{} of {:,} queries, at even distances, whatever became of them.",
@@ -54,7 +55,7 @@ class QueryReport:
         outcomes: The runs that were asked for, then the unimodal ones that lie beside the first.
         cases: The chosen queries.
         chosen: How they were chosen, as a sentence.
-        folders: Those of the runs that were asked for.
+        runs: The runs that were asked for.
     """
 
     protocol: EvaluationProtocol
@@ -63,12 +64,12 @@ class QueryReport:
     outcomes: tuple[Outcomes, ...]
     cases: tuple[Case, ...]
     chosen: str
-    folders: tuple[Path, ...]
+    runs: tuple[Run, ...]
 
     def audits(self) -> list[Audit]:
         """Audit the runs that were asked for."""
-        asked = zip(self.outcomes, self.folders, strict=False)
-        return [audit_run(run.name, load_run(folder), self.protocol) for run, folder in asked]
+        asked = zip(self.outcomes[: len(self.runs)], self.runs, strict=True)
+        return [audit_run(outcomes.name, run, self.protocol) for outcomes, run in asked]
 
     @property
     def metric(self) -> str:
@@ -98,17 +99,19 @@ def read_report(
 
     Raises:
         MissingData: A folder holds no run, or the benchmark's files are not there.
+        CorruptFile: A file of a run is damaged, changed or missing.
         CheckFailed: The runs cannot be shown side by side, or the benchmark has changed since.
         UsageError: The choice does not fit the runs.
     """
-    asked, beside = read_outcomes(folders)
-    protocol, free = _protocol(folders[0], data_root)
+    runs = [load_run(folder) for folder in folders]
+    asked, beside = read_outcomes(runs)
+    protocol, free = _protocol(runs[0], data_root)
     outcomes = (*asked, *beside)
     if by is None:
         places, meaning = choose(asked, choice, count), ""
         looked_at = cases(protocol, outcomes, places, top=top)
     else:
-        labelled = with_labels([load_run(folders[0])], by)
+        labelled = with_labels(runs[:1], by)
         labels_Q = labelled.runs[0].slices[labelled.kind]
         parts = sorted({label for labels in labels_Q for label in labels})
         inside = [[place for place, labels in enumerate(labels_Q) if part in labels] for part in parts]
@@ -120,7 +123,7 @@ def read_report(
         )
     chosen = _HOW[choice].format(len(places), len(asked[0].query_ids), *(run.name for run in asked)) + meaning
     title = f"{' and '.join(run.name for run in asked)} on {protocol.name}"
-    return QueryReport(protocol, free, title, outcomes, looked_at, chosen, tuple(folders))
+    return QueryReport(protocol, free, title, outcomes, looked_at, chosen, tuple(runs))
 
 
 def write_page(report: QueryReport, page: Path, *, thumbnails: bool = False) -> int:
@@ -179,9 +182,9 @@ def summary(report: QueryReport) -> Table:
     return Table(title, columns, tuple(rows), caption=report.chosen, notes=("Percent. * marks a ground truth.",))
 
 
-def _protocol(folder: Path, data_root: Path | None) -> tuple[EvaluationProtocol, bool]:
+def _protocol(run: Run, data_root: Path | None) -> tuple[EvaluationProtocol, bool]:
     """Load the protocol that a run's configuration names, and say whether its images come with cirbench."""
-    config = config_of(load_run(folder))
+    config = config_of(run)
     root = data_root or (None if config.data_root is None else Path(config.data_root))
     entry = choose_protocol(config.dataset, protocol=config.protocol)
     free = entry.folder is None and find_dataset(config.dataset).needs is None

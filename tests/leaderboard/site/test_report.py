@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def outcomes(*folders: Path) -> list[Outcomes]:
-    return read_outcomes(folders)[0]
+    return read_outcomes([load_run(folder) for folder in folders])[0]
 
 
 def test_the_worst_and_the_best_queries_are_those_of_the_lowest_and_highest_number(image_text: Path) -> None:
