@@ -51,7 +51,7 @@ def audit_command(
     """
     import msgspec
 
-    from cirbench.comparison.audit_tables import audit_table
+    from cirbench.comparison.audit import audit_table
     from cirbench.support.console import print_table
 
     if dataset is None and (named := protocol or split) is not None:

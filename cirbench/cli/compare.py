@@ -292,7 +292,7 @@ def report_command(
         raise UsageError("--thumbnails needs a page to put them on.", hint="Add --html FILE.")
     choice, count = asked[0] if asked else ("spread", _DEFAULT)
 
-    from cirbench.leaderboard.site.report import read_report, summary, write_page
+    from cirbench.leaderboard.site.cases import read_report, summary, write_page
 
     folders = [run] if run2 is None else [run, run2]
     report = read_report(folders, cast("Choice", choice), count, top=top, by=by, data_root=data_root)

@@ -15,8 +15,7 @@ from cirbench.benchmarks.catalogue import choose_protocol, datasets, load_protoc
 from cirbench.errors import CheckFailed, CirbenchError, MissingData, UsageError
 from cirbench.leaderboard.binding import KnownProtocol, binding_of, known_protocols, register_protocol
 from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, command_problem, lists_name
-from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, EntryMetric, entry_id, sealed
-from cirbench.leaderboard.evidence import MOST_STORED, pack
+from cirbench.leaderboard.entry import ENTRY, MOST_STORED, RANKS, Entry, EntryMetric, entry_id, pack, sealed
 from cirbench.methods.interface import find_method
 from cirbench.methods.training import CONVERTED, OF_EMA, training_parameters
 from cirbench.runs.config import NONE, RunConfig

@@ -27,8 +27,7 @@ from cirbench.comparison.audit import (
 from cirbench.comparison.baselines import composition_subset
 from cirbench.errors import CirbenchError
 from cirbench.leaderboard.binding import at_hand, restricted, ships
-from cirbench.leaderboard.entry import RANKS, read_entry
-from cirbench.leaderboard.evidence import read_evidence
+from cirbench.leaderboard.entry import RANKS, read_entry, read_evidence
 from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics.table import measures_of
 from cirbench.runs.predictions.lists import lists_of
@@ -37,8 +36,7 @@ from cirbench.support.files import read_versioned
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cirbench.leaderboard.entry import Entry
-    from cirbench.leaderboard.evidence import Evidence
+    from cirbench.leaderboard.entry import Entry, Evidence
     from cirbench.protocol import EvaluationProtocol
 
 

@@ -25,8 +25,7 @@ from cirbench.comparison.published import Published, Reference, load_published
 from cirbench.comparison.tables import chosen_on, reservations, with_remarks
 from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
-from cirbench.leaderboard.entry import RANKS, Entry, entry_folders, read_entry
-from cirbench.leaderboard.evidence import Evidence, read_evidence, read_scores
+from cirbench.leaderboard.entry import RANKS, Entry, Evidence, entry_folders, read_entry, read_evidence, read_scores
 from cirbench.methods.training import CONVERTED
 from cirbench.metrics.statistics import RankRange
 from cirbench.metrics.statistics.recalled import better_of_two, pairs_of

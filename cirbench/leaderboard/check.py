@@ -44,15 +44,17 @@ from cirbench.leaderboard.binding import (
 from cirbench.leaderboard.entry import (
     ENTRY,
     LISTS,
+    MOST_STORED,
     RANKS,
     RECEIPTS,
     Entry,
+    Evidence,
     entry_folders,
     entry_id,
     read_entry,
+    read_evidence,
     seal_of,
 )
-from cirbench.leaderboard.evidence import MOST_STORED, Evidence, read_evidence
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.metrics.table import measures_of
 from cirbench.ranking.task import UNRANKED

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.leaderboard.site.build import build_site
-from cirbench.leaderboard.site.report import read_report, write_page
+from cirbench.leaderboard.site.cases import read_report, write_page
 from tests.browser.test_site import check_everywhere
 from tests.shown import board, hostile_board, make_entries, make_tiny_runs, row, write_pages
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from cirbench import cli
 from cirbench.benchmarks import load_protocol
-from cirbench.comparison.audit import TOPS, audit_lists, audit_run, bounds_of_relabelling, near_copies
-from cirbench.comparison.audit_tables import findings
+from cirbench.comparison.audit import TOPS, audit_lists, audit_run, bounds_of_relabelling, findings, near_copies
 from cirbench.errors import UsageError
 from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.protocol import Gallery, Labels

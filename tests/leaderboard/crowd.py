@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cirbench.leaderboard.entry import ENTRY, RANKS, entry_id, read_entry, sealed
-from cirbench.leaderboard.evidence import read_evidence
+from cirbench.leaderboard.entry import ENTRY, RANKS, entry_id, read_entry, read_evidence, sealed
 from cirbench.leaderboard.site.build import build_site
 from cirbench.support.arrays import read_archive, to_archive
 from cirbench.support.files import write_bytes, write_versioned

@@ -24,8 +24,7 @@ from cirbench.leaderboard.audits import audits
 from cirbench.leaderboard.binding import FILE, binding_of, known_protocols
 from cirbench.leaderboard.board import read_leaderboard
 from cirbench.leaderboard.check import check_entries
-from cirbench.leaderboard.entry import Entry, read_entry, seal_of
-from cirbench.leaderboard.evidence import read_evidence
+from cirbench.leaderboard.entry import Entry, read_entry, read_evidence, seal_of
 from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Query

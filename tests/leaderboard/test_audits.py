@@ -14,8 +14,17 @@ from cirbench.comparison.published import load_published
 from cirbench.leaderboard import audits as audits_of_entries
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.audits import audits, released
-from cirbench.leaderboard.entry import ENTRY, RANKS, Entry, EntryMetric
-from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES, pack, read_evidence, spread
+from cirbench.leaderboard.entry import (
+    ENTRY,
+    RANKS,
+    SHOWN_ITEMS,
+    SHOWN_QUERIES,
+    Entry,
+    EntryMetric,
+    pack,
+    read_evidence,
+    spread,
+)
 from cirbench.support.arrays import read_archive, to_archive
 from cirbench.support.files import write_versioned
 from tests.leaderboard.runs import method, run_of, tiny

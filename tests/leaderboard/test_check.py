@@ -12,8 +12,7 @@ import pytest
 
 from cirbench.errors import CheckFailed, MissingData
 from cirbench.leaderboard.check import check_entries
-from cirbench.leaderboard.entry import SCHEMA_VERSION
-from cirbench.leaderboard.evidence import SHOWN_ITEMS, SHOWN_QUERIES
+from cirbench.leaderboard.entry import SCHEMA_VERSION, SHOWN_ITEMS, SHOWN_QUERIES
 from cirbench.support.arrays import read_archive, to_archive
 from cirbench.support.files import digest
 from tests.leaderboard.runs import sha

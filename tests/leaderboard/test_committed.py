@@ -13,8 +13,7 @@ from cirbench.cli import command_error
 from cirbench.leaderboard.binding import FILE, known_protocols
 from cirbench.leaderboard.board import read_leaderboard, summaries
 from cirbench.leaderboard.check import Verdict, check_entry
-from cirbench.leaderboard.entry import ENTRY, SCHEMA_VERSION, entry_folders, read_entry, seal_of
-from cirbench.leaderboard.evidence import read_evidence
+from cirbench.leaderboard.entry import ENTRY, SCHEMA_VERSION, entry_folders, read_entry, read_evidence, seal_of
 from cirbench.support.files import digest
 
 TRAINED = "own-emoji--pli--206702d4"

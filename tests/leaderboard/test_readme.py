@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.comparison.tables import difference
-from cirbench.leaderboard.entry import Entry, entry_folders, read_entry
-from cirbench.leaderboard.evidence import Evidence, read_evidence
+from cirbench.leaderboard.entry import Entry, Evidence, entry_folders, read_entry, read_evidence
 from cirbench.metrics.statistics import compare_all
 from cirbench.support.tables import Number
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cirbench.benchmarks.catalogue import protocols
-from cirbench.comparison.audit_tables import findings, side_by_side
+from cirbench.comparison.audit import findings, side_by_side
 from cirbench.errors import CirbenchError
 from cirbench.leaderboard.audits import audits, released
 from cirbench.leaderboard.binding import at_hand, ships
 from cirbench.leaderboard.board import BADGES, tested_pairs
-from cirbench.leaderboard.entry import RANKS, read_entry
-from cirbench.leaderboard.evidence import SHOWN_ITEMS, read_evidence, read_scores, spread
+from cirbench.leaderboard.entry import RANKS, SHOWN_ITEMS, read_entry, read_evidence, read_scores, spread
 from cirbench.leaderboard.site import figures
 from cirbench.leaderboard.site.cases import ShownCase, cases, outcomes_of_entry, shown
 from cirbench.leaderboard.site.frame import Heading, headings, to_html
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from cirbench.comparison.audit import Audit
-    from cirbench.comparison.audit_tables import Finding
+    from cirbench.comparison.audit import Audit, Finding
     from cirbench.leaderboard.audits import ReleasedLists
     from cirbench.leaderboard.board import Board, BoardRow
     from cirbench.leaderboard.entry import Entry, EntryMetric
@@ -222,7 +220,7 @@ class RunView:
         facts: What a reader wants to know first, in pairs.
         commands: What to type to make it again.
         scores: Its numbers.
-        audit: What an audit found, as `cirbench.comparison.audit_tables.side_by_side` lays it out.
+        audit: What an audit found, as `cirbench.comparison.audit.side_by_side` lays it out.
         figures: Its pictures.
         identity: Digests and versions, in pairs.
         cases: What it retrieved.

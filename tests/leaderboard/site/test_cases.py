@@ -15,8 +15,7 @@ from PIL import Image
 from cirbench import cli
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.comparison.audit import audit_run
-from cirbench.leaderboard.site.cases import Outcomes, cases, choose, read_outcomes
-from cirbench.leaderboard.site.report import read_report, write_page
+from cirbench.leaderboard.site.cases import Outcomes, cases, choose, read_outcomes, read_report, write_page
 from cirbench.runs.folder import load_run
 from cirbench.runs.record import IDENTITY
 

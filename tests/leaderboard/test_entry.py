@@ -11,7 +11,7 @@ import pytest
 from cirbench.comparison.audit import NO_CANDIDATE, ReferencePlaces
 from cirbench.errors import CorruptFile
 from cirbench.leaderboard.check import shown_as_ranked
-from cirbench.leaderboard.evidence import MOST_STORED, pack, read_evidence, spread
+from cirbench.leaderboard.entry import MOST_STORED, pack, read_evidence, spread
 from cirbench.metrics.table import Measure
 from cirbench.protocol import Labels
 from cirbench.ranking.task import UNRANKED
