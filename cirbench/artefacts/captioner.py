@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cirbench.artefacts.answers import Maker, Scalar
-from cirbench.backbones.images.preprocess import upright_rgb
+from cirbench.backbones.images import upright_rgb
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt
 from cirbench.support.extras import require

@@ -59,7 +59,7 @@ def load_backbone(
         ema: Take the averaged weights (EMA) of that file; they are never taken unasked.
         activation: With which the weights were trained. Needed for a weights file unless the tag, the architecture's
             name or a ``card.json`` or ``open_clip_config.json`` beside the file says it.
-        preprocessing: A declaration such as ``"targetpad(1.25)"``; see `cirbench.backbones.images.preprocess`.
+        preprocessing: A declaration such as ``"targetpad(1.25)"``; see `cirbench.backbones.images`.
             By default what the model was trained for.
         precision: ``"bf16"`` converts the weights; ``"bf16-autocast"`` leaves them, and `Encoder` multiplies in bf16;
             ``"auto"`` is the latter on a GPU that has bf16, and ``"fp32"`` elsewhere. Features are float32 either way.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.backbones.catalogue import BLIP_NAMES, BLIP_OWNER
 from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, longer_than, open_folder, padded_tokens, read_json
-from cirbench.backbones.images.preprocess import Preprocessing
+from cirbench.backbones.images import Preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
 from cirbench.backbones.source import (
     declared_preprocessing,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
-from cirbench.backbones.images.preprocess import Preprocessing
+from cirbench.backbones.images import Preprocessing
 from cirbench.backbones.interface import quietly
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, quoted, some
 from cirbench.support.files import digest, sha256_of_file

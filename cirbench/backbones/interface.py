@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cirbench.backbones.images.preprocess import Preprocessing
+    from cirbench.backbones.images import Preprocessing
 
 Activation = Literal["gelu", "quick_gelu"]
 WeightPrecision = Literal["fp32", "bf16"]

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from cirbench.backbones.hub import first_line
-from cirbench.backbones.images.preprocess import plain_rgb
+from cirbench.backbones.images import plain_rgb
 from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CorruptFile, UsageError, quoted
 from cirbench.support.files import digest
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cirbench.backbones.images.preprocess import Preprocessing
+    from cirbench.backbones.images import Preprocessing
     from cirbench.backbones.interface import Precision
 
 OWN = "own"

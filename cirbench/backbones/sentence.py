@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from cirbench.backbones.images.preprocess import Preprocessing
+    from cirbench.backbones.images import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
 
 MODULES_FILE = "modules.json"

@@ -19,7 +19,7 @@ import msgspec
 
 from cirbench.backbones.catalogue import BUNDLED, CONFIG_FILE, bundled_names
 from cirbench.backbones.hub import OPEN_CLIP_WEIGHTS, ModelFolder, fetch, open_folder
-from cirbench.backbones.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocessing
+from cirbench.backbones.images import CLIP_MEAN, CLIP_STD, Preprocessing
 from cirbench.backbones.interface import Activation, quietly
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
 from cirbench.support.files import digest, sha256_of_file

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.backbones.images.decode import FileImage, image_suffixes, is_image
+from cirbench.backbones.images import FileImage, image_suffixes, is_image
 from cirbench.benchmarks.dataset_toml import ALL, FILE, read_settings
 from cirbench.benchmarks.images import files_below
 from cirbench.benchmarks.interface import Benchmark, ProtocolEntry

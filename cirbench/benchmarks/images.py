@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.images.decode import FileImage, decode, image_suffixes
+from cirbench.backbones.images import FileImage, decode, image_suffixes
 from cirbench.benchmarks.annotation_files import dataset_folders
 from cirbench.errors import MissingData, some
 from cirbench.protocol import EvaluationProtocol, Gallery

@@ -238,7 +238,7 @@ def _report(what: str, findings: list[Finding], page: str, *, as_json: bool) -> 
 
 def _run(spec: MethodSpec, method: str, name: str, checkpoint: Path | None, values: dict[str, str]) -> list[Finding]:
     from cirbench.backbones import load_backbone
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.benchmarks.scenes import scenes_protocol
     from cirbench.methods.conformance import check_method, check_reranker
     from cirbench.methods.loading import CheckedReranker, build, build_reranker, parse_parameters

@@ -173,7 +173,7 @@ def caption_command(
     from cirbench.artefacts import describe, kept_captions
     from cirbench.artefacts.captioner import load_captioner
     from cirbench.artefacts.captions import require_jsonl, write_captions
-    from cirbench.backbones.images.decode import FileImage
+    from cirbench.backbones.images import FileImage
     from cirbench.errors import some
     from cirbench.support import console
     from cirbench.training.data.listed import read_folder

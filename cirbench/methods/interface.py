@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from cirbench.artefacts import Artefact
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.errors import CirbenchError
     from cirbench.protocol import ImageSource, Item, Query

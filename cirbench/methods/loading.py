@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.artefacts import Artefact, ArtefactRecord
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.methods.interface import ComposedQuery, Method, MethodSpec, Parameters, Picture
     from cirbench.protocol import Item, Query
 

@@ -15,7 +15,7 @@ from cirbench.support.needs import entry_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.config import Resolved
@@ -88,8 +88,8 @@ class Ground:
 
     def encoder(self) -> Encoder:
         """The backbone with the feature store, one for each method, so that each method's own texts are counted."""
-        from cirbench.backbones.features.encoder import Encoder
-        from cirbench.backbones.features.store import default_store
+        from cirbench.backbones.encoder import Encoder
+        from cirbench.backbones.store import default_store
 
         return Encoder(
             self.backbone,

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.metrics.measure import measure
 from cirbench.ranking import rank, ranking_task, unit_rows

@@ -217,7 +217,7 @@ class Session:
         """
         config, spec, card = self.resolved.config, entrant.spec, None
         if "joint backbone" in spec.needs:
-            from cirbench.backbones.features.encoder import require_joint
+            from cirbench.backbones.encoder import require_joint
 
             require_joint(self.ground.backbone)
         if checkpoint is not None:

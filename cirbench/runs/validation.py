@@ -7,8 +7,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import FeatureStore, default_store
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import FeatureStore, default_store
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.benchmarks.images import require_images
 from cirbench.errors import UsageError

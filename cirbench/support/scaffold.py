@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from cirbench.protocol import Item, Query
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from numpy.typing import NDArray
 
     from {module} import {title}Parameters

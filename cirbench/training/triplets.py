@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import default_store
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import default_store
 from cirbench.errors import MissingData
 from cirbench.support.distributed import all_reduce_sum, get_context
 from cirbench.training.contrastive import gather_rows, in_full_precision

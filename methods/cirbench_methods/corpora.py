@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.protocol import Item
     from cirbench.ranking import RowSource
     from cirbench.training.data.source import Part

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import default_store
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import default_store
 from cirbench.benchmarks.scenes.benchmark import SceneImage, make_benchmark
 from cirbench.methods.evaluate import evaluate
 from cirbench.methods.interface import find_method

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.protocol import Item

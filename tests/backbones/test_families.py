@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.backbones.interface import quietly
 from cirbench.backbones.openclip import _tokenizer
 from cirbench.backbones.source import resolve

@@ -16,12 +16,12 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 
 from cirbench.backbones import load_backbone
 from cirbench.backbones.conformance import check_backbone
+from cirbench.backbones.encoder import Encoder
 from cirbench.backbones.example import TEMPLATE, byte_tokenizer
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import FeatureStore
 from cirbench.backbones.hub import loading
 from cirbench.backbones.interface import JointBackbone
 from cirbench.backbones.joint import JointSentenceBackbone
+from cirbench.backbones.store import FeatureStore
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.errors import CorruptFile, MissingData, UsageError

@@ -13,8 +13,8 @@ import torch
 from huggingface_hub import hf_hub_download
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import default_store
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import default_store
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UnknownName, UsageError
 from cirbench.methods.interface import find_method

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cirbench import cli
-from cirbench.backbones.features.store import read_features
+from cirbench.backbones.store import read_features
 from cirbench.benchmarks.annotation_files import locate
 from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.files.check import link_command

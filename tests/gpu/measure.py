@@ -22,8 +22,8 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.images.decode import FileImage
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.images import FileImage
 from cirbench.protocol import Item
 from cirbench.training.contrastive import write_random_model
 from tests.tiny_clip import tiny_backbone

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.images.decode import FileImage
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.images import FileImage
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.methods.conformance import check_method
 from cirbench.methods.interface import find_method

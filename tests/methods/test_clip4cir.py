@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.backbones.weights import read_tensors
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import CorruptFile, UsageError

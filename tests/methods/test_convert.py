@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.cli import execute
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.methods.interface import find_method

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UsageError
 from cirbench.methods.interface import find_method

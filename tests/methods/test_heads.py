@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, parse_parameters

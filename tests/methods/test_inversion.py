@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CorruptFile, UsageError
 from cirbench.methods.interface import join_captions

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cirbench.artefacts import Answer, Artefact, Maker
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.benchmarks.scenes.benchmark import scenes_benchmark
 from cirbench.errors import MethodFailed, MissingData, UsageError

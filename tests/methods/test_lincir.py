@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.backbones.text import PseudoWords
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import MissingData, UsageError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.errors import MethodFailed, MissingData, PluginFailed, UnknownName, UsageError
 from cirbench.methods.interface import MethodSpec, find_method
 from cirbench.methods.loading import build, parse_parameters

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cirbench.artefacts import Answer, Artefact, Maker
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import FeatureStore
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.methods.evaluate import evaluate

@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import FeatureStore
 from cirbench.backbones.text import PseudoWords
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import CorruptFile, MissingData, UsageError

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.backbones.text import PseudoWords
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.methods.loading import build, parse_parameters

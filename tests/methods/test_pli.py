@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.interface import find_method

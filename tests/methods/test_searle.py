@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.errors import UsageError
 from cirbench.methods.loading import build, checked, parse_parameters
 from cirbench.methods.training import train_method, training_parameters

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import FeatureStore
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import MissingData, UsageError
 from cirbench.methods.loading import build, checked, parse_parameters

@@ -18,13 +18,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import SHARD, Encoder
-from cirbench.backbones.features.store import FeatureSpace, FeatureStore
-from cirbench.backbones.images.decode import FileImage
-from cirbench.backbones.images.preprocess import Preprocessing
+from cirbench.backbones.encoder import SHARD, Encoder
+from cirbench.backbones.images import FileImage, Preprocessing
+from cirbench.backbones.store import FeatureSpace, FeatureStore
 from cirbench.backbones.text import CausalText
 from cirbench.protocol import Item
-from tests.backbones.features.test_store import IDENTITY, contents
+from tests.backbones.test_store import IDENTITY, contents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cirbench.backbones.features.store import FeatureSpace, FeatureStore
+from cirbench.backbones.store import FeatureSpace, FeatureStore
 from cirbench.cli import execute
 from cirbench.runs.cache import list_cache, remove, select, usage
 from cirbench.support import memo
@@ -28,8 +28,8 @@ from tests.tiny_clip import some_pairs, tiny_backbone
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.backbones.features.store import StoredTable
     from cirbench.backbones.interface import Backbone
+    from cirbench.backbones.store import StoredTable
 
 
 @pytest.fixture

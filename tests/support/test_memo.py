@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
-from cirbench.backbones.images.decode import FileImage
+from cirbench.backbones.images import FileImage
 images = sorted(Path(sys.argv[1]).iterdir())
 contents = [FileImage(path).content for path in images]
 print(len({*map(str, images)} & {*opened}), *contents)

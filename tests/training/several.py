@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from cirbench.backbones.features import encoder
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones import encoder
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import FeatureStore
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.support import distributed

@@ -119,7 +119,7 @@ def test_a_training_with_another_selection_is_another_training() -> None:
 
 
 def test_a_method_is_evaluated_on_real_protocols_as_a_run_would(tmp_path: Path) -> None:
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.methods.evaluate import evaluate
     from cirbench.methods.loading import build, parse_parameters
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cirbench.backbones.images.preprocess import Preprocessing
+from cirbench.backbones.images import Preprocessing
 from cirbench.errors import CirbenchError, CorruptFile
 from cirbench.training.data import Batches, Source
 from cirbench.training.data.batches import Decoder, Workers
@@ -124,7 +124,7 @@ def test_a_worker_that_dies_is_one_clear_error() -> None:
 
 PARENT = """
 import time
-from cirbench.backbones.images.preprocess import Preprocessing
+from cirbench.backbones.images import Preprocessing
 from cirbench.training.data.batches import Decoder
 from cirbench.training.data.batches import Workers
 from tests.training.plain_samples import Process

@@ -20,7 +20,7 @@ import msgspec
 import PIL
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from cirbench.backbones.images.decode import MAX_PIXELS, FileImage, undeclared_range
+from cirbench.backbones.images import MAX_PIXELS, FileImage, undeclared_range
 from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.files.plan import choose, dataset_files, load, plan, typed_name
 from cirbench.benchmarks.images import SMALL_POOL, find_images, image_files, image_folders

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from cirbench.backbones.images.preprocess import Preprocessing
+    from cirbench.backbones.images import Preprocessing
     from cirbench.backbones.interface import Backbone
     from cirbench.training.data.source import Kind, Sample, Source
     from cirbench.training.interface import TripletTraining

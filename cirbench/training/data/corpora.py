@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.images.decode import FileImage
+from cirbench.backbones.images import FileImage
 from cirbench.benchmarks.annotation_files import data_root, find, possible_places
 from cirbench.benchmarks.coco_composition import COCO, COCO_LICENCE, VAL2017
 from cirbench.benchmarks.files.plan import is_filled

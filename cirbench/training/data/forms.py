@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from cirbench.backbones.images.decode import is_image
+from cirbench.backbones.images import is_image
 from cirbench.errors import UsageError, some
 from cirbench.protocol import Item, Triplet
 from cirbench.support.console import typed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from cirbench.backbones.images.decode import FileImage, is_image
+from cirbench.backbones.images import FileImage, is_image
 from cirbench.benchmarks.images import files_below
 from cirbench.errors import CorruptFile, MissingData, excerpt, quoted, some
 from cirbench.support.files import spelled

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from cirbench.backbones.images.decode import decode_bytes, image_suffixes
+from cirbench.backbones.images import decode_bytes, image_suffixes
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, some
 from cirbench.support.download import fetch
 from cirbench.support.files import cache_root, digest, locked, write_bytes
@@ -286,7 +286,7 @@ class ShardImage:
         return hashlib.sha256(self.span.read(self.path)).hexdigest()
 
     def open(self) -> Image.Image:
-        """Decode the image; see `cirbench.backbones.images.decode.decode`."""
+        """Decode the image; see `cirbench.backbones.images.decode`."""
         return decode_bytes(self.span.read(self.path), str(self))
 
     def __str__(self) -> str:

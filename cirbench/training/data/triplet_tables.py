@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from cirbench.backbones.images.decode import FileImage, image_suffixes
+from cirbench.backbones.images import FileImage, image_suffixes
 from cirbench.benchmarks.folder import NOT_A_NUMBER
 from cirbench.errors import CorruptFile, UsageError, excerpt, quoted, some
 from cirbench.protocol import Item, Triplet

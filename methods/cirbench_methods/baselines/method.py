@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.methods.interface import Parameters
     from cirbench.protocol import Item, Query
     from cirbench_methods.baselines import SumParameters, TextParameters

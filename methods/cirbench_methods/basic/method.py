@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import OwnSpace
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import OwnSpace
 from cirbench.errors import UsageError
 from cirbench.methods.interface import sentences
 from cirbench.ranking import unit_rows
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Advance
+    from cirbench.backbones.encoder import Advance
     from cirbench.protocol import Item, Query
     from cirbench_methods.basic import BasicParameters
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.protocol import Query
     from cirbench_methods.captioning import CaptioningParameters
 

@@ -13,7 +13,7 @@ from cirbench_methods.composition.method import FeatureComposition, with_trained
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench_methods.composition import CompositionParameters
 
 

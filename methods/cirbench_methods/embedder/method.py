@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.features.encoder import require_joint
+from cirbench.backbones.encoder import require_joint
 from cirbench.errors import UsageError, some
 from cirbench.methods.interface import sentences
 from cirbench_methods.embedder import CONCEPT
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.protocol import Item, Query
     from cirbench_methods.embedder import EmbedderParameters
 

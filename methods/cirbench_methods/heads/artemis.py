@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.protocol import Item
     from cirbench.training.interface import Batch

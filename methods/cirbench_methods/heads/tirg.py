@@ -15,7 +15,7 @@ from cirbench_methods.composition.train import HeadTraining
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.training.interface import Batch
     from cirbench_methods.composition import CompositionParameters

@@ -10,7 +10,7 @@ from cirbench_methods.inversion.phi import Phi
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench_methods.inversion import InversionParameters
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.protocol import Item, Query
     from cirbench.ranking.vectors import VectorRows
     from cirbench_methods.mulvec import MulVecParameters

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from cirbench.backbones.features.store import OwnSpace
+from cirbench.backbones.store import OwnSpace
 from cirbench.errors import UsageError
 from cirbench.ranking.vectors import VectorRows
 from cirbench.support.files import digest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Advance, Batch, Encoder
+    from cirbench.backbones.encoder import Advance, Batch, Encoder
     from cirbench.backbones.interface import Backbone
     from cirbench.protocol import Item
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cirbench.backbones.features.store import OwnSpace
+from cirbench.backbones.store import OwnSpace
 from cirbench.backbones.text import PLACEHOLDER, PseudoWords
 from cirbench.backbones.weights import place, read_tensors
 from cirbench.support.files import digest, sha256_of_file
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench.protocol import Item
     from cirbench_methods.palavra import PalavraParameters
 

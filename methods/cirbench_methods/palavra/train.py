@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import default_store
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import default_store
 from cirbench.backbones.text import PLACEHOLDER, PseudoWords
 from cirbench.errors import MissingData
 from cirbench.protocol import Item

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features.encoder import Encoder
+from cirbench.backbones.encoder import Encoder
 from cirbench.methods.evaluate import evaluate
 from cirbench.methods.training import training_parameters
 from cirbench.support.console import progress

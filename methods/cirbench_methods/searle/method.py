@@ -11,7 +11,7 @@ from cirbench_methods.searle.words import OtiInverter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.backbones.features.encoder import Encoder
+    from cirbench.backbones.encoder import Encoder
     from cirbench_methods.inversion import InversionParameters
     from cirbench_methods.searle import SearleOtiParameters
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import default_store
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import default_store
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import MissingData
 from cirbench.protocol import Item

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import OwnSpace
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import OwnSpace
 from cirbench.backbones.text import PLACEHOLDER, PseudoWords
 from cirbench.ranking import unit_rows
 from cirbench.support.files import digest

@@ -1,4 +1,4 @@
-"""Inspecting an image says what `cirbench.backbones.images.decode` would make of it, and what is odd about it."""
+"""Inspecting an image says what `cirbench.backbones.images` would make of it, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cirbench.backbones.images.decode import decode
+from cirbench.backbones.images import decode
 from cirbench.benchmarks.files.check import inspect
 from cirbench.errors import CirbenchError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backbones.features.encoding_process import IMAGES, SHARD, encode
+from tests.backbones.encoding_process import IMAGES, SHARD, encode
 from tests.backbones.small import write_folder
 
 if TYPE_CHECKING:

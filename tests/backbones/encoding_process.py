@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cirbench.backbones import encoder as module
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features import encoder as module
-from cirbench.backbones.features.encoder import Encoder
-from cirbench.backbones.features.store import FeatureStore
-from tests.backbones.features.sources import captions, items
+from cirbench.backbones.encoder import Encoder
+from cirbench.backbones.store import FeatureStore
+from tests.backbones.sources import captions, items
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event

@@ -1,8 +1,10 @@
-"""Every item is encoded once, and its row depends on nothing but the item."""
+"""Every item is encoded once, its row depends on nothing but the item, and a method's own rows are kept alike."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cirbench.backbones import encoder as module
 from cirbench.backbones import load_backbone
-from cirbench.backbones.features import encoder as module
-from cirbench.backbones.features.encoder import Encoder, sensible_batch_size
-from cirbench.backbones.features.store import FeatureStore
+from cirbench.backbones.encoder import Encoder, sensible_batch_size
+from cirbench.backbones.store import FeatureStore, OwnSpace
 from cirbench.errors import CirbenchError, MissingData
-from tests.backbones.features.sources import Noise, captions, items
 from tests.backbones.small import model, state, write_folder
+from tests.backbones.sources import Noise, captions, items
+from tests.tiny_clip import tiny_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -409,3 +412,63 @@ def test_an_error_while_working_ahead_arrives_in_its_place() -> None:
     assert [int(next(ahead)), int(next(ahead))] == [48, 48]
     with pytest.raises(MissingData, match="noise -1 is gone"):
         next(ahead)
+
+
+CONTENTS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(7)]
+
+
+def space(recipe: str = "0") -> OwnSpace:
+    return OwnSpace(tiny_backbone().identity, "words", recipe, 3)
+
+
+class Maker:
+    """Makes rows, remembers which, and is killed at a given call."""
+
+    def __init__(self, killed_at: int = 99) -> None:
+        self.calls: list[list[str]] = []
+        self.killed_at = killed_at
+
+    def __call__(self, contents: list[str], advance: Callable[[int], None]) -> NDArray[np.float32]:
+        if len(self.calls) == self.killed_at:
+            raise KeyboardInterrupt
+        self.calls.append(contents)
+        advance(len(contents))
+        return np.array([[int(content[:4], 16), 1, 2] for content in contents], dtype=np.float32)
+
+
+def test_rows_are_made_once_for_each_recipe_and_given_in_the_order_asked_for(tmp_path: Path) -> None:
+    make = Maker()
+    encoder = Encoder(tiny_backbone(), FeatureStore(tmp_path))
+    asked = [*CONTENTS, CONTENTS[0]]
+    rows = encoder.own(space(), asked, make, shard=3)
+    assert rows[:, 0].tolist() == [int(content[:4], 16) for content in asked]
+    assert [len(call) for call in make.calls] == [3, 3, 1]
+    again = Encoder(tiny_backbone(), FeatureStore(tmp_path)).own(space(), asked[::-1], make, shard=3)
+    np.testing.assert_array_equal(again, rows[::-1])
+    assert len(make.calls) == 3
+    encoder.own(space("1"), CONTENTS[:1], make, shard=3)
+    assert len(make.calls) == 4
+
+
+def test_a_killed_maker_goes_on_where_it_was(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Encoder(tiny_backbone(), FeatureStore(tmp_path)).own(space(), CONTENTS, Maker(killed_at=2), shard=3)
+    make = Maker()
+    Encoder(tiny_backbone(), FeatureStore(tmp_path)).own(space(), CONTENTS, make, shard=3)
+    assert make.calls == [CONTENTS[6:]]
+
+
+def test_rows_in_half_precision_are_rounded_in_memory_and_on_disk_alike(tmp_path: Path) -> None:
+    half = dataclasses.replace(space(), precision="float16")
+    assert half.digest != space().digest
+
+    def make(contents: list[str], advance: Callable[[int], None]) -> NDArray[np.float32]:
+        return np.array([[int(content[:6], 16) / 7e6, 1 / 3, 0] for content in contents], dtype=np.float32)
+
+    stores = (None, FeatureStore(tmp_path), FeatureStore(tmp_path))
+    rows = [Encoder(tiny_backbone(), store).own_rows(half, CONTENTS, make, shard=3)[:] for store in stores]
+    exact = make(CONTENTS, lambda amount: None)
+    for found in rows:
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, exact.astype(np.float16).astype(np.float32))
+    assert not np.array_equal(rows[0], exact)

@@ -1,4 +1,8 @@
-"""Preprocessing: from a decoded image to what an image tower reads, by a declared rule; torch is imported on use only.
+"""Images: decoded whole or refused by name, then preprocessed by a declared rule; torch and Pillow are imported on use.
+
+Decoding: pixels come back in the mode they were stored in, and EXIF orientation is not applied, since both are a matter
+of the preprocessing. Only depth is settled here: 16 bits a channel become 8 by their upper byte, grey as well as RGB,
+since every later step would clip them to white; numbers of no declared range (32-bit integers, floats) are refused.
 
 A `Preprocessing` is written as text, and the whole text is part of every feature key:
 
@@ -22,29 +26,190 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
+import os
 import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from cirbench.errors import UnknownName, UsageError, quoted
+from cirbench.errors import (
+    CheckFailed,
+    CorruptFile,
+    MissingData,
+    UnknownName,
+    UsageError,
+    excerpt,
+    excerpt_of_path,
+    quoted,
+)
+from cirbench.support import memo
+from cirbench.support.textfiles import HEAD, placeholder
 
+# Pillow is imported where an image is opened: lists are scored, and finished runs shown, without.
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from numpy.typing import NDArray
+    from PIL import Image
+
+MAX_PIXELS = 1 << 27
+"""134 million pixels, more than any camera of the benchmarks; a larger image is taken for a decompression bomb."""
 
 
-def resize(pixels_HW3: NDArray[np.uint8], size: tuple[int, int], interpolation: str) -> NDArray[np.uint8]:
-    """Resize RGB pixels to ``size`` (width, height), antialiased."""
-    import torch
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.v2 import functional
+_PREFERRED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+"""Formats that Pillow recognises and hands to other programs, or does not decode at all."""
+_CERTAIN = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
+"""Formats that their first bytes tell without doubt."""
 
-    # A channels-last view: the kernel is vectorised over the channels of that layout.
-    pixels_3HW = torch.from_numpy(np.require(pixels_HW3, requirements="W")).permute(2, 0, 1)
-    resized_3HW = functional.resize(pixels_3HW, list(reversed(size)), InterpolationMode(interpolation), antialias=True)
-    return np.asarray(resized_3HW.permute(1, 2, 0).numpy())
+
+@functools.cache
+def image_suffixes() -> tuple[str, ...]:
+    """Return the suffixes, in lower case, of every format that the installed Pillow decodes, the usual ones first."""
+    from PIL import Image
+
+    formats = Image.registered_extensions()
+    known = {suffix for suffix, name in formats.items() if name in Image.OPEN and name not in _NOT_PIXELS}
+    return (*_PREFERRED, *sorted(known.difference(_PREFERRED)))
+
+
+def is_image(path: Path | str) -> bool:
+    """Whether a file is an image by its suffix; where it has none, by its first bytes."""
+    _, dot, suffix = os.path.basename(path).rpartition(".")  # noqa: PTH119 - a Path for each of a million names takes its time
+    if dot:
+        return f".{suffix.lower()}" in image_suffixes()
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=_CERTAIN):
+            return True
+    except Exception:  # whatever Pillow's parsers meet in a file that is not an image
+        return False
+
+
+def decode(path: Path) -> Image.Image:
+    """Read an image whole, in its original mode; of an animation, the first frame.
+
+    Raises:
+        MissingData: The file is absent or cannot be read.
+        CorruptFile: The file is empty, truncated, undecodable, or larger than `MAX_PIXELS`.
+        CheckFailed: Pillow is configured to fill truncated images with grey.
+    """
+    return _decode(path, str(path))
+
+
+def decode_bytes(content: bytes, name: str) -> Image.Image:
+    """Read an image whole from the bytes of its file, like `decode`; ``name`` is what messages call it."""
+    return _decode(io.BytesIO(content), name)
+
+
+def _decode(file: Path | io.BytesIO, name: str) -> Image.Image:
+    from PIL import Image, ImageFile, UnidentifiedImageError
+
+    name = excerpt_of_path(name)
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise CheckFailed(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so truncated images would be filled with grey in silence.",
+            hint="Some imported library set it: set it back to False.",
+        )
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise _too_large(name)
+            image.load()
+            return _in_8_bits(image, name)
+    except (CorruptFile, MemoryError):
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingData(f"The image {name} does not exist.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name) from error
+    except UnidentifiedImageError as error:
+        head = _head(file)
+        if (found := placeholder(head)) is not None:
+            raise CorruptFile(f"The image {name} is {found[0]}.", hint=found[1]) from error
+        why = "it is not in a known image format" if head else "it is empty"
+        raise CorruptFile(f"The image {name} cannot be decoded: {why}.", hint=_FETCH_AGAIN) from error
+    except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
+        if isinstance(error, OSError) and error.errno is not None:
+            raise MissingData(f"The image {name} cannot be read: {error.strerror}.") from error
+        raise CorruptFile(f"The image {name} cannot be decoded whole: {excerpt(error)}.", hint=_FETCH_AGAIN) from error
+
+
+_FETCH_AGAIN = "Fetch or copy the file again; nothing is skipped or filled in."
+
+
+def _head(file: Path | io.BytesIO) -> bytes:
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:HEAD]
+    with file.open("rb") as opened:
+        return opened.read(HEAD)
+
+
+def undeclared_range(image: Image.Image) -> str | None:
+    """Say why nobody can tell which number of an image is white, or return ``None``."""
+    if image.mode not in ("I", "F") or _is_16_bits(image):
+        return None
+    numbers = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+    return f"it holds {numbers}, and nothing says which of them is white"
+
+
+def _is_16_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def _in_8_bits(image: Image.Image, name: str) -> Image.Image:
+    """Scale 16 bits of grey to 8 by their upper byte, as Pillow itself reads 16 bits of RGB."""
+    if (why := undeclared_range(image)) is not None:
+        raise CorruptFile(
+            f"The image {name} cannot be used: {why}.",
+            hint="Save it with 8 or 16 bits a channel, scaled as it is meant.",
+        )
+    if not _is_16_bits(image):
+        return image
+    from PIL import Image
+
+    scaled = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    scaled.info = image.info  # with EXIF, which may turn the image
+    return scaled
+
+
+def _too_large(name: str) -> CorruptFile:
+    return CorruptFile(
+        f"The image {name} has more than {MAX_PIXELS:,} pixels and is taken for a decompression bomb.",
+        hint="Scale it down, or replace it with the image that the data set describes.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileImage:
+    """An image in a file of its own; an `ImageSource`."""
+
+    path: Path
+
+    @property
+    def content(self) -> str:
+        """Sha256 of the file's bytes.
+
+        Raises:
+            MissingData: The file is absent or cannot be read.
+        """
+        try:
+            return memo.sha256(self.path)
+        except FileNotFoundError:
+            raise MissingData(f"The image {excerpt_of_path(self.path)} does not exist.") from None
+        except OSError as error:
+            raise MissingData(f"The image {excerpt_of_path(self.path)} cannot be read: {error.strerror}.") from error
+
+    def open(self) -> Image.Image:
+        """Decode the image; see `decode`."""
+        return decode(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 Shape = Literal["clip", "targetpad", "squash"]
@@ -52,7 +217,6 @@ Interpolation = Literal["bicubic", "bilinear"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +283,7 @@ class Preprocessing:
             raise _not_understood(declaration, numbers[0])
         for word in words:
             key, _, value = word.partition("=")
-            if word in _RESAMPLING:
+            if word in get_args(Interpolation):
                 values["interpolation"] = word
             elif word in ("rgb-first", "fast"):
                 values[word.replace("-", "_")] = True
@@ -166,14 +330,15 @@ class Preprocessing:
         return table_Y.index_select(0, (levels_X3SS + first_311).flatten()).view(levels_X3SS.shape)
 
     def _square(self, image: Image.Image, resized: tuple[int, int]) -> NDArray[np.uint8]:
+        from PIL import Image
+
         if image.size != resized:
-            image = image.resize(resized, _RESAMPLING[self.interpolation])
+            image = image.resize(resized, Image.Resampling[self.interpolation.upper()])
         left, top = (_centred(length, self.size) for length in resized)
         return np.asarray(plain_rgb(image.crop((left, top, left + self.size, top + self.size))))
 
     def _fast_square(self, image: Image.Image, resized: tuple[int, int]) -> NDArray[np.uint8]:
-
-        pixels_HW3 = resize(np.asarray(plain_rgb(image)), resized, self.interpolation)
+        pixels_HW3 = _resize(np.asarray(plain_rgb(image)), resized, self.interpolation)
         left, top = (_centred(length, self.size) for length in resized)
         return pixels_HW3[top : top + self.size, left : left + self.size]
 
@@ -192,6 +357,8 @@ def pad_towards(image: Image.Image, ratio: float) -> Image.Image:
 
     SEARLE's and CLIP4Cir's ``TargetPad``: each end gets the whole part of half of what is missing.
     """
+    from PIL import ImageOps
+
     width, height = image.size
     if max(width, height) / min(width, height) < ratio:
         return image
@@ -202,6 +369,8 @@ def pad_towards(image: Image.Image, ratio: float) -> Image.Image:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Turn upright by EXIF, lay alpha over white, scale 16 to 8 bits, and convert to RGB."""
+    from PIL import Image, ImageOps
+
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
@@ -219,6 +388,18 @@ def plain_rgb(image: Image.Image) -> Image.Image:
         image = image.copy()
         del image.info["transparency"]
     return image.convert("RGB")
+
+
+def _resize(pixels_HW3: NDArray[np.uint8], size: tuple[int, int], interpolation: str) -> NDArray[np.uint8]:
+    """Resize RGB pixels to ``size`` (width, height), antialiased, by torchvision."""
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    # A channels-last view: the kernel is vectorised over the channels of that layout.
+    pixels_3HW = torch.from_numpy(np.require(pixels_HW3, requirements="W")).permute(2, 0, 1)
+    resized_3HW = functional.resize(pixels_3HW, list(reversed(size)), InterpolationMode(interpolation), antialias=True)
+    return np.asarray(resized_3HW.permute(1, 2, 0).numpy())
 
 
 def _agrees(size: tuple[int, int], resized: tuple[int, int]) -> bool:

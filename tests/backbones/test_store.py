@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.backbones import BackboneIdentity
-from cirbench.backbones.features.store import FeatureSpace, FeatureStore, MemoryTable, default_store
+from cirbench.backbones.store import FeatureSpace, FeatureStore, MemoryTable, default_store
 from cirbench.errors import CirbenchError, CorruptFile
 from cirbench.support.files import cache_root, sha256_of_file
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.store import StoredTable
+    from cirbench.backbones.store import StoredTable
 
 IDENTITY = BackboneIdentity("small", "small@0", "gelu", "f" * 64, "clip(32)", "fp32")
 DIM = 5
@@ -249,7 +249,7 @@ def test_shuffled_slices_check_each_shard_once(table: StoredTable, monkeypatch: 
         checked.append(path)
         return sha256_of_file(path)
 
-    monkeypatch.setattr("cirbench.backbones.features.store.sha256_of_file", counted)
+    monkeypatch.setattr("cirbench.backbones.store.sha256_of_file", counted)
     order = np.random.default_rng(0).permutation(60).tolist()
     rows = table.rows(contents(order))
     found = [rows[start : start + 7] for start in range(0, 60, 7)]

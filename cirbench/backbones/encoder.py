@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import numpy as np
 import PIL
 
-from cirbench.backbones.features.store import FeatureSpace, MemoryTable, OwnSpace
 from cirbench.backbones.interface import JointBackbone
+from cirbench.backbones.store import FeatureSpace, MemoryTable, OwnSpace
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CirbenchError, MissingData, UsageError
 from cirbench.support.console import silent
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from cirbench.backbones.features.store import FeatureStore, FeatureTable, Rows, Space, Tower
     from cirbench.backbones.interface import Backbone
+    from cirbench.backbones.store import FeatureStore, FeatureTable, Rows, Space, Tower
     from cirbench.backbones.text import Occurrences
     from cirbench.protocol import ImageSource, Item
     from cirbench.support.console import Display

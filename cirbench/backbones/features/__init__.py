@@ -1,1 +1,0 @@
-"""Features: a content-addressed store, and the encoder that fills it."""
