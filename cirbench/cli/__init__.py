@@ -1,4 +1,4 @@
-"""The command line: one module a verb, imported when it is called.
+"""The command line: a module for each verb, or for a few that belong together, imported when one is called.
 
 stdout carries data, stderr progress and errors. An error is printed as what went wrong and what to type next, with the
 exit code of its class; a traceback appears only under ``--debug``.
@@ -47,9 +47,11 @@ VERBS = {
     "doctor": "Say what is installed, what works and what does not.",
 }
 MODULES = {
-    "caption": "train",
+    "audit": "compare",
+    "cache": "inspect",
+    "caption": "answers",
     "check": "plugins",
-    "convert": "train",
+    "convert": "run",
     "diff": "compare",
     "doctor": "inspect",
     "list": "inspect",
@@ -57,7 +59,9 @@ MODULES = {
     "report": "compare",
     "reproduce": "leaderboard",
     "show": "inspect",
+    "submit": "score",
     "sweep": "run",
+    "train": "run",
 }
 """The module of each verb that has none of its own."""
 
@@ -66,6 +70,9 @@ INTERRUPTED = 130
 
 WIDE = click.option("--wide", is_flag=True, help="Show every column, also where the terminal is narrower.")
 """For every verb that prints a table."""
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
+"""For every verb whose answer a program may want to read."""
 
 METRIC = click.option(
     "--metric",

@@ -1,4 +1,4 @@
-"""``cirbench compare``, ``diff`` and ``report``: runs held against each other, and looked at query by query."""
+"""``cirbench compare``, ``diff``, ``report`` and ``audit``: runs held against each other, and looked into."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from cirbench.cli import BY, WIDE
+from cirbench.cli import BY, JSON, WIDE
 from cirbench.errors import MissingData, UsageError
 from cirbench.support.console import print_lines, say, typed
 from cirbench.support.tables import FORMATS
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cirbench.comparison.api import Comparison
+    from cirbench.comparison.audit import Audit
     from cirbench.comparison.standings import Against, Standings
     from cirbench.leaderboard.site.cases import Choice
     from cirbench.runs.folder import Run
     from cirbench.support.tables import Table
 
-TABLES = ("paper", "runs", "re-ranking", "diagnostics", "slices")
+
+_TABLES = ("paper", "runs", "re-ranking", "diagnostics", "slices")
 _ALL, _BEST, _BASELINE = "all", "best", "baseline"
 
 
@@ -57,7 +59,7 @@ _ALL, _BEST, _BASELINE = "all", "best", "baseline"
 @click.option(
     "--table",
     "which",
-    type=click.Choice(TABLES),
+    type=click.Choice(_TABLES),
     help="Table to print.  [default: paper for several protocols or metrics, published rows and LaTeX; else runs, and "
     "as rich all others]",
 )
@@ -115,7 +117,7 @@ def compare_command(
     elif comparison.several or form == "latex":
         tables = ("paper",)
     else:
-        tables = TABLES[1:] if form == "rich" else ("runs",)
+        tables = _TABLES[1:] if form == "rich" else ("runs",)
     found = [table for name in tables if (table := _table(name, comparison, form)) is not None]
     if not found:
         raise _absent(tables[0], comparison.standings)
@@ -183,7 +185,7 @@ def _absent(which: str, standings: Standings) -> MissingData:
     )
 
 
-DIFF_TABLES = ("settings", "queries")
+_DIFF_TABLES = ("settings", "queries")
 _MOST = 20
 
 
@@ -196,7 +198,7 @@ _MOST = 20
 @click.option(
     "--table",
     "which",
-    type=click.Choice(DIFF_TABLES),
+    type=click.Choice(_DIFF_TABLES),
     help="Table to print.  [default: both as rich, settings in any other form]",
 )
 @WIDE
@@ -214,7 +216,7 @@ def diff_command(one: Path, other: Path, form: str, which: str | None, wide: boo
     if runs[0].folder.resolve() == runs[1].folder.resolve():
         raise UsageError(f"{one} and {other} are the same run.")
     first, second = run_names(runs)
-    asked = DIFF_TABLES if which is None and form == "rich" else (which or DIFF_TABLES[0],)
+    asked = _DIFF_TABLES if which is None and form == "rich" else (which or _DIFF_TABLES[0],)
     for name in asked:
         print_table(_diff_table(name, runs, (first, second), form), form, wide=wide)
 
@@ -303,3 +305,95 @@ def report_command(
         return
     shown = write_page(report, html, thumbnails=thumbnails)
     print_lines([f"{html}: {len(report.cases)} queries, {shown} thumbnails"])
+
+
+@click.command()
+@click.argument("given", nargs=-1, required=True, metavar="RUN|FILE...", type=click.Path(path_type=Path))
+@click.option("-d", "--dataset", help="Data set that files of ranked lists are of; a run knows its own.")
+@click.option("--split", help="Split of the data set.  [default: that of the data set]")
+@click.option("--protocol", help="Protocol id.  [default: that of the split]")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the benchmark.  [default: CIRBENCH_DATA]")
+@click.option("--relabelled-by", metavar="PROTOCOL", help="Another labelling of the same queries, for bounds of a hit.")
+@click.option(
+    "--near",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Cosine from which an image is a near-duplicate of the reference, for runs.  [default: 0.95]",
+)
+@JSON
+@WIDE
+def audit_command(
+    given: tuple[Path, ...],
+    dataset: str | None,
+    split: str | None,
+    protocol: str | None,
+    data_root: Path | None,
+    relabelled_by: str | None,
+    near: float | None,
+    as_json: bool,
+    wide: bool,
+) -> None:
+    """Audit runs and ranked lists: how often they return the reference image, and their number without it.
+
+    For runs with image-only and text-only beside them, also how many queries one side of the query solves. Lists of a
+    split with hidden ground truths are audited for the reference alone.
+
+    \b
+    cirbench audit runs/circo/*
+    cirbench audit ranked.json --dataset circo --split val
+    """
+    import msgspec
+
+    from cirbench.comparison.audit import audit_table
+    from cirbench.support.console import print_table
+
+    if dataset is None and (named := protocol or split) is not None:
+        raise UsageError(f"{named} belongs to a data set, and none is given.", hint="Add --dataset NAME.")
+    if near is not None and (file := next((path for path in given if not path.is_dir()), None)) is not None:
+        raise UsageError(
+            f"Near-duplicates of references are unknown for {file}: they need the features of a run.",
+            hint="Leave --near out, or name runs alone.",
+        )
+    audits = [
+        _audit_run(path, data_root, relabelled_by, near)
+        if path.is_dir()
+        else _audit_file(path, dataset, split, protocol, data_root, relabelled_by)
+        for path in given
+    ]
+    if as_json:
+        content = {"schema_version": 1, "unit": "%", "audits": audits}
+        click.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
+        return
+    print_table(audit_table(audits), wide=wide)
+
+
+def _audit_run(folder: Path, data_root: Path | None, relabelled_by: str | None, near: float | None) -> Audit:
+    from cirbench.benchmarks import choose_protocol, load_protocol
+    from cirbench.comparison.audit import audit_run
+    from cirbench.runs.folder import load_run
+    from cirbench.runs.scored import config_of
+
+    run = load_run(folder)
+    config = config_of(run)
+    root = data_root or (None if config.data_root is None else Path(config.data_root))
+    entry = choose_protocol(config.dataset, protocol=config.protocol)
+    relabelling = None if relabelled_by is None else load_protocol(relabelled_by, root)
+    return audit_run(folder.name, run, load_protocol(entry.address, root), relabelling=relabelling, near=near)
+
+
+def _audit_file(
+    file: Path,
+    dataset: str | None,
+    split: str | None,
+    protocol: str | None,
+    data_root: Path | None,
+    relabelled_by: str | None,
+) -> Audit:
+    from cirbench.benchmarks import choose_protocol, load_protocol
+    from cirbench.comparison.audit import audit_lists
+    from cirbench.runs.predictions.lists import read_rankings
+
+    if dataset is None:
+        raise UsageError(f"{file} is not a run, and a file does not say its data set.", hint="Add --dataset NAME.")
+    loaded = load_protocol(choose_protocol(dataset, split=split, protocol=protocol).address, data_root)
+    relabelling = None if relabelled_by is None else load_protocol(relabelled_by, data_root)
+    return audit_lists(file.name, read_rankings(file), loaded, relabelling=relabelling)

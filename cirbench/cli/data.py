@@ -12,6 +12,7 @@ import click
 from cirbench.benchmarks.annotation_files import VARIABLE, place_of
 from cirbench.benchmarks.annotation_files import data_root as locate_root
 from cirbench.benchmarks.files.plan import typed_name
+from cirbench.cli import JSON
 from cirbench.errors import MissingData, visible
 from cirbench.support import memo
 from cirbench.support.console import amount, print_lines, progress, say, typed
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(path_type=Path)
 _split = click.option("--split", help="Split to consider, instead of all.")
 _data_root = click.option("--data-root", type=_FOLDER, help="Folder of the data sets.  [default: CIRBENCH_DATA]")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
 _SHOWN = 10
 
 
@@ -53,7 +53,7 @@ def data_command() -> None:
 @click.argument("name")
 @_split
 @_data_root
-@_json
+@JSON
 def plan(name: str, split: str | None, data_root: Path | None, as_json: bool) -> None:
     """Say what is needed: files, bytes, images, licences, and what must be requested by hand."""
     from cirbench.benchmarks.files import plan as planning
@@ -108,7 +108,7 @@ def get(
 @_split
 @_data_root
 @click.option("--verify", is_flag=True, help="Read every image again, also those whose size and time are as before.")
-@_json
+@JSON
 def check(name: str, root: Path | None, split: str | None, data_root: Path | None, verify: bool, as_json: bool) -> int:
     """Find and decode every image; say what is missing, broken or odd, and which queries that touches.
 
@@ -131,7 +131,7 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
 @click.argument("name")
 @_split
 @_data_root
-@_json
+@JSON
 def describe(name: str, split: str | None, data_root: Path | None, as_json: bool) -> None:
     """Count queries, galleries, ground truths, captions, repetitions and empty captions."""
     from cirbench.benchmarks.files import describe as describing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cirbench.cli import WIDE, command_error
+from cirbench.cli import JSON, WIDE, command_error
 from cirbench.errors import CheckFailed, CirbenchError, UnknownName, UsageError, visible
 from cirbench.support.console import print_lines, print_path, say, typed
 from cirbench.support.parameters import pairs
@@ -56,7 +56,7 @@ def add(runs: tuple[Path, ...], entries: Path, note: str, receipts: tuple[Path, 
 
 @leaderboard_command.command()
 @_ENTRIES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
+@JSON
 def check(entries: Path, as_json: bool) -> None:
     """Compute the numbers of every entry again from its ranks, and hold everything else against its digests.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cirbench.cli import JSON
 from cirbench.errors import CheckFailed
 from cirbench.support.console import print_lines, print_path, say, typed
 from cirbench.support.parameters import pairs
@@ -105,7 +106,7 @@ def check_command() -> None:
     help="Checkpoint folder of a trained method.  [default: train it briefly]",
 )
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def check_method(
     name: str, backbone: str, checkpoint: Path | None, assignments: tuple[str, ...], as_json: bool
 ) -> None:
@@ -126,7 +127,6 @@ def check_method(
     _report(f"method {spec.name}", findings, METHODS.page, as_json=as_json)
 
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _DATA_ROOT = click.option(
     "--data-root", type=click.Path(path_type=Path), help="Folder of the annotations.  [default: CIRBENCH_DATA]"
 )
@@ -135,7 +135,7 @@ _DATA_ROOT = click.option(
 @check_command.command("benchmark")
 @click.argument("name")
 @_DATA_ROOT
-@_JSON
+@JSON
 def check_benchmark(name: str, data_root: Path | None, as_json: bool) -> None:
     """Check what the benchmark NAME declares, and load each protocol whose files are there.
 
@@ -154,7 +154,7 @@ def check_benchmark(name: str, data_root: Path | None, as_json: bool) -> None:
 @check_command.command("backbone")
 @click.argument("name")
 @click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
-@_JSON
+@JSON
 def check_backbone(name: str, device: str, as_json: bool) -> None:
     """Load the backbone NAME, as --backbone takes it, and run it on a few images and texts.
 
@@ -176,7 +176,7 @@ def check_backbone(name: str, device: str, as_json: bool) -> None:
 
 @check_command.command("metric")
 @click.argument("name")
-@_JSON
+@JSON
 def check_metric(name: str, as_json: bool) -> None:
     """Hold the metric NAME to what is true of every metric, on random ranks.
 
@@ -194,7 +194,7 @@ def check_metric(name: str, as_json: bool) -> None:
 @check_command.command("server")
 @click.argument("name")
 @_DATA_ROOT
-@_JSON
+@JSON
 def check_server(name: str, data_root: Path | None, as_json: bool) -> None:
     """Write the files of the server form NAME for a ranking, and hold them to its own rules.
 

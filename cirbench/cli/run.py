@@ -1,4 +1,4 @@
-"""``cirbench run`` and ``sweep``: evaluate methods on a benchmark, once or for each value of a parameter."""
+"""``cirbench run``, ``sweep``, ``train`` and ``convert``: methods evaluated, and their checkpoints made."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cirbench.cli import BY, METRIC, WIDE
+from cirbench.cli import BY, JSON, METRIC, WIDE
 from cirbench.errors import UsageError
-from cirbench.support.console import print_lines, print_table, typed
-from cirbench.support.parameters import pairs
+from cirbench.support.console import print_lines, print_path, print_table, typed
+from cirbench.support.parameters import pairs, parse, read_options
 from cirbench.support.tables import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cirbench.backbones.interface import Activation
     from cirbench.comparison.report import Report
     from cirbench.runs.folder import Run
     from cirbench.runs.session import Session
+    from cirbench.runs.training import TrainConfig
 
 
 def _batch_size(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
@@ -34,6 +36,15 @@ def _given(_context: click.Context, _option: click.Parameter, values: tuple[str,
     return values or None
 
 
+_WEIGHTS = click.option("--weights", help="A local file with the backbone's weights.")
+_EMA = click.option(
+    "--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights."
+)
+_ACTIVATION = click.option(
+    "--activation",
+    type=click.Choice(["gelu", "quick_gelu"]),
+    help="Activation that a local weights file was trained with.",
+)
 _WHERE = (
     click.option("-d", "--dataset", help="Data set: a name, or a folder with your own."),
     click.option("--split", help="Split of the data set.  [default: that of the data set]"),
@@ -47,13 +58,9 @@ _WHERE = (
         help="Run on the same backbone to compare with, or a pattern of several; again for further ones; none for no "
         "baselines.  [default: run the untrained ones]",
     ),
-    click.option("--weights", help="A local file with the backbone's weights."),
-    click.option("--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights."),
-    click.option(
-        "--activation",
-        type=click.Choice(["gelu", "quick_gelu"]),
-        help="Activation that a local weights file was trained with.",
-    ),
+    _WEIGHTS,
+    _EMA,
+    _ACTIVATION,
     click.option("--preprocessing", help="Preprocessing of images: clip, targetpad(1.25) or squash."),
     click.option(
         "--train-data",
@@ -92,7 +99,7 @@ _WHERE = (
 )
 
 
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a verb the options that say on what to run, and where."""
     for option in reversed(_WHERE):
         command = option(command)
@@ -103,7 +110,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "-m", "--method", help="One or more methods, separated by commas; also package.module:Class or file.py:Class."
 )
-@run_options
+@_run_options
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
 @click.option("--set", "parameters", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
 @click.option("--train", "training", multiple=True, metavar="KEY=VALUE", help="Set a parameter of its training.")
@@ -128,7 +135,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--verify", is_flag=True, help="Recognise finished runs by the content of every file, not by its size and time."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout, and nothing else.")
+@JSON
 @WIDE
 def run_command(
     config: Path | None,
@@ -220,7 +227,7 @@ def _submit(report: Report, session: Session) -> None:
     metavar="KEY=V1,V2,...",
     help="Parameter of the method or of its training (train.KEY where both have it), and its values.",
 )
-@run_options
+@_run_options
 @click.option("--metric", help="Metric to look at.  [default: the headline]")
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the table."
@@ -256,3 +263,123 @@ def sweep_command(
     write_text(folder / "plot.svg", to_svg(sweep_plot(sweep)))
     print_table(table, form, wide=wide)
     say(f"table and plot: {folder}")
+
+
+@click.command()
+@click.argument("method")
+@click.option("--model", help="Model to train with clip: a folder with open_clip_config.json (and merges.txt.gz).")
+@click.option("-b", "--backbone", help="Backbone: a name, MODEL/TAG or a model folder.")
+@_WEIGHTS
+@_EMA
+@_ACTIVATION
+@click.option(
+    "--data",
+    help="Training data: a name (`cirbench list sources`), a table, a list, a folder, or 'shards-{00..99}.tar'.",
+)
+@click.option(
+    "--captions", help="Captions of a folder of images: a folder of .txt, or a .csv, .jsonl or COCO's .json file."
+)
+@click.option("--data-root", help="Folder of the data sets, for data by name.  [default: CIRBENCH_DATA]")
+@click.option("--skip-broken", type=click.IntRange(min=0), metavar="N", help="Leave out and count N unusable samples.")
+@click.option(
+    "--allow-overlap",
+    is_flag=True,
+    default=None,
+    help="Go on where triplets show images of a protocol that is evaluated; the card says so.",
+)
+@click.option("--workers", type=click.IntRange(min=0), help="Number of processes that decode.  [default: 0 on a CPU]")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set a training parameter.")
+@click.option("--config", type=click.Path(path_type=Path), help="Read options from a TOML file; those given here win.")
+@click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
+@click.option("--seed", type=int, help="Random seed of the training.")
+@click.option("-o", "--output", help="Folder to write the checkpoint to.  [default: one in the cache]")
+@click.option("--evaluate", metavar="PROTOCOL,...", help="Evaluate on protocols while training: --evaluate scenes/tiny")
+@click.option(
+    "--eval-every", type=click.IntRange(min=1), help="Steps between evaluations.  [default: at the end of each epoch]"
+)
+@click.option("--monitor", metavar="PROTOCOL", help="Keep the checkpoint that is best on a protocol, not the last.")
+@click.option("--keep-epochs", is_flag=True, default=None, help="Keep a checkpoint of each epoch, in epoch-K/.")
+@click.option("--log", metavar="TRACKER,...", help="Send every step to tensorboard, wandb or trackio.")
+@click.option(
+    "--resume/--restart", default=True, show_default=True, help="Continue an interrupted training, or start over."
+)
+def train_command(
+    method: str, assignments: tuple[str, ...], config: Path | None, resume: bool, **given: str | int | None
+) -> None:
+    """Train METHOD on images, texts, pairs or triplets; `clip` pre-trains a model by the plain contrastive loss.
+
+    The folder of the checkpoint is printed on stdout. A training that is finished already is not repeated.
+
+    \b
+    cirbench train pli --backbone ViT-B-32/openai --data pairs.csv --output checkpoints/pli
+    cirbench train pli --backbone ViT-B-32/openai --data images/ --captions captions/ --skip-broken 10
+    cirbench train pli --backbone scenes-vit --data scenes --set mask_ratio=0.5
+    cirbench train combiner --backbone ViT-B-32/openai --data fashioniq:train --set held_out=0.1 --monitor held-out
+    cirbench train clip --model my-model/ --data scenes --output my-model/
+    torchrun --nproc-per-node 4 -m cirbench train pli --backbone ViT-L-14/openai --data pairs.csv
+    """
+    from cirbench.runs.training import execute
+
+    print_path(execute(_configuration(method, config, {**given, "set": pairs(assignments)}), restart=not resume))
+
+
+def _configuration(method: str, file: Path | None, given: dict[str, Any]) -> TrainConfig:
+    """Combine a TOML file with the options, which win."""
+    from cirbench.runs.training import TrainConfig
+
+    values = read_options(file, given, fields=TrainConfig.__struct_fields__, sections=("set",))
+    return parse(TrainConfig, {**values, "method": method}, owner="cirbench train")
+
+
+@click.command()
+@click.argument("method")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-b", "--backbone", required=True, help="Backbone its authors trained on: a name, MODEL/TAG or a model folder."
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="A local file with the backbone's weights.")
+@_ACTIVATION
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="State a training parameter that the file does not hold.",
+)
+@click.option("--ema", is_flag=True, help="Take the averaged weights (EMA) that FILE holds.")
+@click.option("--selected-on", metavar="PROTOCOL", help="Protocol on which its authors chose the weights.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: one in the cache]"
+)
+def convert_command(
+    method: str,
+    file: Path,
+    backbone: str,
+    weights: Path | None,
+    activation: Activation | None,
+    assignments: tuple[str, ...],
+    ema: bool,
+    selected_on: str | None,
+    output: Path | None,
+) -> None:
+    """Make a checkpoint of METHOD from FILE, as its authors published it.
+
+    Pickles are read as tensors or refused. The folder of the checkpoint is printed on stdout; give it to `cirbench run
+    --checkpoint`. A file that is converted already is not converted again.
+
+    \b
+    cirbench convert searle SEARLE_ViT-L14.pt --backbone ViT-L-14/openai
+    cirbench convert pic2word pic2word_model.pt --backbone ViT-L-14/openai
+    cirbench convert pli epoch_2.pth --backbone ViT-B-32/openai --set mask_ratio=0.75
+    """
+    from cirbench.methods.interface import find_method
+    from cirbench.methods.training import training_parameters
+
+    spec = find_method(method)
+    parameters = training_parameters(spec, "", pairs(assignments))
+
+    from cirbench.backbones import load_backbone
+    from cirbench.methods.training import convert
+
+    model = load_backbone(backbone, weights=weights, activation=activation, device="cpu")
+    print_path(convert(spec, file, model, parameters, output=output, ema=ema, selected_on=selected_on))

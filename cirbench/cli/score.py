@@ -1,20 +1,26 @@
-"""``cirbench score``: score given rankings or features under a protocol, without torch, and keep them as a run."""
+"""``cirbench score`` and ``submit``: what was made elsewhere is measured here, or sent to a test server.
+
+``score`` measures given rankings or features under a protocol, without torch, and keeps them as a run. ``submit``
+writes the files of test servers, also from runs, checks them offline, and keeps the server's answer beside them.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
 
 from cirbench.benchmarks import choose_protocol, load_protocol
-from cirbench.cli import BY, METRIC, WIDE
-from cirbench.errors import UsageError
+from cirbench.cli import BY, JSON, METRIC, WIDE
+from cirbench.errors import CheckFailed, UsageError
 from cirbench.methods.interface import Disclosure, Supervision
 from cirbench.metrics.table import NO_CUTOFF
-from cirbench.support.console import print_lines, print_table, say, typed
+from cirbench.support.console import print_lines, print_path, print_table, say, typed
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Callable
 
     from cirbench.benchmarks import ProtocolEntry
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
     from cirbench.runs.folder import Run
     from cirbench.runs.predictions.score import Score
     from cirbench.runs.schema import AdditionalValue
+    from cirbench.submissions.check import SubmissionCheck
+
 
 _FILE = click.Path(path_type=Path)
 _DISCLOSURE = click.Choice(get_args(Disclosure))
@@ -76,7 +84,7 @@ _GIVEN = (
 )
 
 
-def given_options(command: Callable[..., None]) -> Callable[..., None]:
+def _given_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a verb the options that say what was made elsewhere, and what is declared of it."""
     for option in reversed(_GIVEN):
         command = option(command)
@@ -84,10 +92,10 @@ def given_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@given_options
+@_given_options
 @click.option("-o", "--output", help="Folder to keep the run in.  [default: keep none; runs where labels are hidden]")
 @click.option("--config", type=_FILE, help="Read options from a TOML file; options given here win.")
-@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout, and nothing else.")
+@JSON
 @METRIC
 @BY
 @WIDE
@@ -108,9 +116,9 @@ def score_command(
         from cirbench.runs.additional import read_measures
 
         asked = read_measures(metric)
-    found = score_given(options, config, asked, by)
+    found = _score_given(options, config, asked, by)
     if as_json:
-        click.echo(_as_json(found))
+        click.echo(_scores_as_json(found))
     elif found.run is not None and found.baselines:
         _print_beside(found.run, found.baselines, wide=wide)
     else:
@@ -124,10 +132,10 @@ def score_command(
         from cirbench.submissions.form import takes_files
 
         if takes_files(found.entry):
-            submit(found.run, found.protocol)
+            _submit(found.run, found.protocol)
 
 
-class Found(NamedTuple):
+class _Found(NamedTuple):
     """What became of what was made elsewhere; ``run`` is ``None`` where none is kept."""
 
     score: Score
@@ -139,10 +147,10 @@ class Found(NamedTuple):
     additional: tuple[AdditionalValue, ...] = ()
 
 
-def score_given(
+def _score_given(
     options: dict[str, Any], config: Path | None = None, additional: tuple[Measure, ...] = (), by: str | None = None
-) -> Found:
-    """Score what `given_options` name, say how it was understood, and keep a run where one is asked for or needed.
+) -> _Found:
+    """Score what `_given_options` name, say how it was understood, and keep a run where one is asked for or needed.
 
     Args:
         options: As typed.
@@ -182,10 +190,10 @@ def score_given(
     run = keep(score, given, asked, entry, protocol, baselines) if kept else None
     if run is not None and additional:
         run = keep_additional(run, additional, protocol)
-    return Found(score, entry, protocol, run, baselines, additional, values)
+    return _Found(score, entry, protocol, run, baselines, additional, values)
 
 
-def submit(run: Run, protocol: EvaluationProtocol) -> None:
+def _submit(run: Run, protocol: EvaluationProtocol) -> None:
     """Write what the test server takes, and say on stderr where it goes."""
     from cirbench.submissions.build import build_submission, upload_hint
 
@@ -200,9 +208,7 @@ def _print_beside(run: Run, baselines: tuple[Run, ...], *, wide: bool) -> None:
     Report((*baselines, run), (run.result.method.name,)).print(wide=wide)
 
 
-def _as_json(found: Found) -> str:
-    import json
-
+def _scores_as_json(found: _Found) -> str:
     from msgspec import to_builtins
 
     score, entry, run = found.score, found.entry, found.run
@@ -297,3 +303,166 @@ def _notes(score: Score) -> list[str]:
         if whole:
             lines.append(f"Not measured, since it needs the full ranking: {', '.join(whole)}.")
     return lines
+
+
+_SHOWN = 20
+_DATA_ROOT = click.option("--data-root", type=_FILE, help="Folder of the annotations.  [default: CIRBENCH_DATA]")
+
+
+@click.group()
+def submit_command() -> None:
+    """Write, check and record files for the test servers of CIRCO and CIRR.
+
+    \b
+    cirbench submit build runs/circo/pli-1a2b3c4d
+    cirbench submit check submissions/circo/pli-1a2b3c4d.json
+    cirbench submit record submissions/circo/pli-1a2b3c4d.json --scores mAP@5=12.3,mAP@10=13.1
+    """
+
+
+@submit_command.command()
+@click.argument("run", required=False, type=_FILE)
+@_given_options
+@click.option(
+    "-o", "--output", type=_FILE, default=Path("submissions"), show_default=True, help="Folder to write the files to."
+)
+@JSON
+def build(run: Path | None, output: Path, as_json: bool, **options: Any) -> None:
+    """Write the server files of a finished run, or of lists or features made elsewhere, on circo/test or cirr/test1.
+
+    What was made elsewhere is kept as a run first, under runs/, as `cirbench score` does.
+
+    \b
+    cirbench submit build runs/circo/pli-1a2b3c4d
+    cirbench submit build ranked.json --dataset circo --split test
+    cirbench submit build --dataset cirr --split test1 --features q.npy g.npy \\
+        --query-ids q.txt --gallery-ids g.txt
+    """
+    from cirbench.runs.folder import load_run
+    from cirbench.submissions.build import build_submission, upload_hint
+    from cirbench.submissions.check import protocol_loader
+    from cirbench.submissions.form import protocols_with_form
+    from cirbench.submissions.receipts import manifest_path
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if run is not None and run.is_file():
+        given["predictions"] = (*given.get("predictions", ()), str(run))
+    elif run is not None and given.keys() - {"data_root"}:
+        raise UsageError(
+            f"{run} is a folder, and options say what was made elsewhere.", hint="Give either a run or files."
+        )
+    elif run is None and not given.keys() & {"predictions", "features"}:
+        raise UsageError("Say what to build files of.", hint="Give a run, or --predictions or --features.")
+    if given.keys() & {"predictions", "features"}:
+        found = _score_given(given)
+        if found.run is None:
+            raise UsageError(
+                f"The labels of {found.protocol.name} are public, and no server scores it.",
+                hint="`cirbench score` measures it.",
+            )
+        loaded = found.run
+    else:
+        assert run is not None
+        loaded = load_run(run)
+    name = loaded.result.protocol.name.partition("@")[0]
+    data_root = options["data_root"]
+    known = (
+        protocol_loader(None if data_root is None else Path(data_root))(name) if name in protocols_with_form() else None
+    )
+    paths = build_submission(loaded, output, protocol=known)
+    if as_json:
+        written = {"protocol": name, "files": [str(path) for path in paths], "manifest": str(manifest_path(paths[0]))}
+        click.echo(json.dumps({"schema_version": 1, **written}, indent=2))
+        return
+    for path in paths:
+        print_path(path)
+    click.echo(upload_hint(name.partition("/")[0]), err=True)
+    click.echo("Then keep the answer: cirbench submit record FILE --scores NAME=PERCENT,...", err=True)
+
+
+@submit_command.command()
+@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.option(
+    "--protocol",
+    help="Protocol of the files: circo/test, circo/val or cirr/test1.  [default: found from the content]",
+)
+@click.option("--fix", is_flag=True, help="Write what can be corrected to NAME.fixed.json, and check that as well.")
+@_DATA_ROOT
+@JSON
+def check(files: tuple[Path, ...], protocol: str | None, fix: bool, data_root: Path | None, as_json: bool) -> None:
+    """Check files by every rule of their server, without the server."""
+    from cirbench.errors import UnknownName
+    from cirbench.submissions.check import check_files, protocol_loader, write_corrected
+    from cirbench.submissions.form import protocols_with_form
+
+    if protocol is not None and protocol not in protocols_with_form():
+        raise UnknownName("protocol with a server's form", protocol, protocols_with_form())
+    written = {file: path for file in files if fix and (path := write_corrected(file)) is not None}
+    reports = check_files([*files, *written.values()], protocol_loader(data_root), protocol)
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "files": [_check_as_dict(report) for report in reports]}, indent=2))
+    else:
+        for report in reports:
+            print_lines(_check_lines(report))
+    # A file with a corrected copy is judged by the copy.
+    if failed := [report for report in reports if not report.ok and report.path not in written]:
+        raise CheckFailed(
+            f"{len(failed)} of {len(reports)} files break rules of their server.", hint="docs/submissions.md has them."
+        )
+
+
+@submit_command.command()
+@click.argument("file", type=_FILE)
+@click.option("--scores", required=True, help="Scores from the server, in percent: NAME=VALUE,... or a JSON object.")
+@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of the answer.  [default: today]")
+@click.option("--protocol", help="Protocol of the file.  [default: found from the content]")
+@_DATA_ROOT
+@JSON
+def record(
+    file: Path,
+    scores: str,
+    date: datetime.datetime | None,
+    protocol: str | None,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Store a server's answer next to the file that was uploaded."""
+    import datetime
+
+    from cirbench.submissions import receipts
+    from cirbench.submissions.check import check_file, protocol_loader
+    from cirbench.submissions.form import form_of
+    from cirbench.submissions.receipts import parse_scores
+
+    report = check_file(file, protocol_loader(data_root), protocol)
+    report.require()
+    if report.protocol is None or report.protocol != form_of(report.protocol).protocols[0]:
+        split = str(report.protocol).partition("/")[2]
+        raise UsageError(f"{file} is of {split}, which no server scores.", hint="`cirbench score` measures it.")
+    day = (date or datetime.datetime.now(datetime.UTC)).date()
+    path = receipts.record(file, report.protocol, parse_scores(scores, report.protocol), day)
+    click.echo(path.read_text().rstrip() if as_json else path)
+
+
+def _check_lines(report: SubmissionCheck) -> list[str]:
+    what = " ".join(filter(None, (report.protocol, report.metric))) or "unknown"
+    verdict = "ok" if report.ok else f"{len(report.problems)} broken rules"
+    lines = [f"{report.path}: {what}, {report.queries} queries: {verdict}"]
+    lines += [f"  {problem}" for problem in report.problems[:_SHOWN]]
+    if len(report.problems) > _SHOWN:
+        lines.append(f"  and {len(report.problems) - _SHOWN} more; --json lists all of them")
+    return [*lines, *(f"  note: {note}" for note in report.notes)]
+
+
+def _check_as_dict(report: SubmissionCheck) -> dict[str, object]:
+    return {
+        "file": str(report.path),
+        "protocol": report.protocol,
+        "metric": report.metric,
+        "queries": report.queries,
+        "ok": report.ok,
+        "problems": [
+            {"rule": problem.rule, "query": problem.query, "message": problem.message} for problem in report.problems
+        ],
+        "notes": list(report.notes),
+    }

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from cirbench.backbones import load_backbone
 from cirbench.cli import execute
-from cirbench.cli.train import train_command
+from cirbench.cli.run import train_command
 from cirbench.runs.training import TrainConfig, train
 from cirbench.training.checkpoint import CARD, WEIGHTS, read_card
 from cirbench.training.log import METRICS
