@@ -21,7 +21,7 @@ import json, sys
 from cirbench.cli import execute
 for arguments in json.loads(sys.argv[1]):
     code = execute(arguments)
-    heavy = ("torch", "open_clip", "scipy.special", "cirbench.benchmarks.scenes.families")
+    heavy = ("torch", "open_clip", "scipy.special", "cirbench.benchmarks.scenes.queries")
     heavy = [name for name in heavy if name in sys.modules]
     print(json.dumps({"code": code, "heavy": heavy}), file=sys.stderr)
 """

@@ -13,16 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from cirbench.benchmarks import interface
-from cirbench.benchmarks.scenes.families import (
+from cirbench.benchmarks.scenes.language import caption, sentence
+from cirbench.benchmarks.scenes.queries import (
     QUERIES_PER_FAMILY,
     Blueprint,
     Family,
     evaluation_scene,
     make_family,
 )
-from cirbench.benchmarks.scenes.language import caption, sentence
-from cirbench.benchmarks.scenes.sampling import Dice, random_scene
-from cirbench.benchmarks.scenes.world import Count
+from cirbench.benchmarks.scenes.world import Count, Dice, random_scene
 from cirbench.errors import UnknownName
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, ImageTextPair, Item, Labels, Query, Triplet

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cirbench.benchmarks.scenes.sampling import Dice
+from cirbench.benchmarks.scenes.world import Dice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.benchmarks.scenes import scenes_protocol
-from cirbench.benchmarks.scenes.sampling import Dice
+from cirbench.benchmarks.scenes.world import Dice
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:

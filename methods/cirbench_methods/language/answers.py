@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.artefacts import Artefact, Maker, Question, answered
 from cirbench.benchmarks.scenes.benchmark import SPLITS, SceneImage, scenes_benchmark
-from cirbench.benchmarks.scenes.oracle import VERSION, oracle_texts
+from cirbench.benchmarks.scenes.language import ORACLE_VERSION, oracle_texts
 from cirbench.errors import MissingData, UsageError, some
 
 if TYPE_CHECKING:
@@ -112,4 +112,6 @@ def oracle_fields(
 
 def oracle_maker(noise: float) -> Maker:
     """Who answers in a file of the oracle."""
-    return Maker(model="oracle of scenes", revision=str(VERSION), decoding={"noise": noise}, licence="MIT", oracle=True)
+    return Maker(
+        model="oracle of scenes", revision=str(ORACLE_VERSION), decoding={"noise": noise}, licence="MIT", oracle=True
+    )

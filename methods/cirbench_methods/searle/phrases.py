@@ -12,8 +12,7 @@ import msgspec
 
 from cirbench.backbones.text import PLACEHOLDER
 from cirbench.benchmarks.scenes.language import GROUND_WORDS, STYLE_WORDS, VIEWPOINT_WORDS, phrase
-from cirbench.benchmarks.scenes.sampling import Dice
-from cirbench.benchmarks.scenes.world import COLOURS, SHAPES
+from cirbench.benchmarks.scenes.world import COLOURS, SHAPES, Dice
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.console import typed
 from cirbench.support.files import digest

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from cirbench.benchmarks.scenes.benchmark import SceneImage
 from cirbench.benchmarks.scenes.draw import SIZE, render
-from cirbench.benchmarks.scenes.sampling import Dice, is_sound, random_scene
 from cirbench.benchmarks.scenes.world import (
     COLOURS,
     GROUNDS,
@@ -22,9 +21,12 @@ from cirbench.benchmarks.scenes.world import (
     STYLES,
     TEXTURES,
     VIEWPOINTS,
+    Dice,
     Place,
     Scene,
     Thing,
+    is_sound,
+    random_scene,
 )
 
 SCENE = Scene((Thing("star", "red", "large", "plain", (Place(1, 1),)),), "meadow", "front", "painting")

@@ -18,8 +18,7 @@ from cirbench.benchmarks.scenes.language import (
     listed,
     phrase,
 )
-from cirbench.benchmarks.scenes.sampling import Dice
-from cirbench.benchmarks.scenes.world import COLOURS, SHAPES
+from cirbench.benchmarks.scenes.world import COLOURS, SHAPES, Dice
 
 PAIRS = [*training_pairs(200)[:], *training_sentences(400)[:]]
 COUNT = {"a": 1, "an": 1} | {word: count for count, word in enumerate(NUMBERS[1:5], start=1)}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cirbench.benchmarks.scenes.benchmark import scenes_benchmark
-from cirbench.benchmarks.scenes.oracle import SAMPLES, VERSION, OracleTexts, oracle_texts
+from cirbench.benchmarks.scenes.language import ORACLE_VERSION, SAMPLES, OracleTexts, oracle_texts
 
 NUMBERS = range(60)
 
@@ -79,4 +79,4 @@ def test_its_texts_are_the_same_on_every_machine() -> None:
         for texts in (tiny_texts(number, samples=2, noise=0.25),)
         for text in (*texts.captions, *texts.edited)
     )
-    assert (VERSION, hashlib.sha256(said.encode()).hexdigest()[:16]) == (1, "d776b73d18fa6943")
+    assert (ORACLE_VERSION, hashlib.sha256(said.encode()).hexdigest()[:16]) == (1, "d776b73d18fa6943")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cirbench.benchmarks.scenes.benchmark import GROUP, Benchmark, scenes_benchmark
-from cirbench.benchmarks.scenes.changes import ASPECTS
+from cirbench.benchmarks.scenes.queries import ASPECTS
 from tests.benchmarks.scenes.oracle import Table
 
 if TYPE_CHECKING:

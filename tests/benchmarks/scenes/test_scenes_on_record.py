@@ -14,7 +14,7 @@ import pytest
 from cirbench.benchmarks.scenes import scenes_protocol, training_pairs, training_sentences
 from cirbench.benchmarks.scenes.benchmark import SPLITS, make_benchmark, scenes_benchmark
 from cirbench.benchmarks.scenes.draw import render
-from cirbench.benchmarks.scenes.sampling import Dice
+from cirbench.benchmarks.scenes.world import Dice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cirbench.benchmarks.scenes import scenes_protocol
-from cirbench.benchmarks.scenes.changes import ASPECTS
+from cirbench.benchmarks.scenes.queries import ASPECTS
 from cirbench.errors import UnknownName
 
 
