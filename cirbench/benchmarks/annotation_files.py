@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from cirbench.benchmarks.files.remote import Archive
-from cirbench.benchmarks.interface import BENCHMARKS
+from cirbench.benchmarks.interface import BENCHMARKS, Archive
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, some
 from cirbench.support.console import typed
 from cirbench.support.textfiles import numbered_lines, read_bytes, read_text, refuse_placeholder

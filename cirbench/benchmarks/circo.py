@@ -28,9 +28,17 @@ from cirbench.benchmarks.annotation_files import (
     wrong_counts,
 )
 from cirbench.benchmarks.coco_composition import COCO, COCO_LICENCE
-from cirbench.benchmarks.files.remote import GITHUB, Archive, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import (
+    GITHUB,
+    Archive,
+    Benchmark,
+    Collection,
+    DatasetFiles,
+    ImageSet,
+    ProtocolEntry,
+    listed,
+)
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

@@ -22,7 +22,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.annotation_files import Expected, find, possible_places, refuse, repeated, wrong_counts
-from cirbench.benchmarks.files.remote import GITHUB
+from cirbench.benchmarks.interface import GITHUB
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.console import typed
 from cirbench.support.textfiles import read_text

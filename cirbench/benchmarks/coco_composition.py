@@ -23,9 +23,8 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
-from cirbench.benchmarks.files.remote import Archive, Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import CutOut, ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import Archive, Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

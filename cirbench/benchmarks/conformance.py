@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.files.remote import Archive
+from cirbench.benchmarks.interface import Archive
 from cirbench.errors import CorruptFile, MissingData, some
 from cirbench.metrics.table import parse_label
 from cirbench.support.plugins import Finding, rule

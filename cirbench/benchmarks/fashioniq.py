@@ -36,9 +36,8 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
-from cirbench.benchmarks.files.remote import GITHUB, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import GITHUB, Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry, listed
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

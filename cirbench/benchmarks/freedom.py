@@ -20,9 +20,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.annotation_files import Expected, locate, refuse, repeated, wrong_counts
-from cirbench.benchmarks.files.remote import GITHUB, Archive, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import (
+    GITHUB,
+    Archive,
+    Benchmark,
+    Collection,
+    DatasetFiles,
+    ImageSet,
+    ProtocolEntry,
+    listed,
+)
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

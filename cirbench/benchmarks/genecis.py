@@ -17,9 +17,17 @@ import msgspec
 
 from cirbench.benchmarks.annotation_files import Expected, decode, locate, queries, refuse, wrong_counts
 from cirbench.benchmarks.coco_composition import VAL2017, VAL2017_PHOTOGRAPHS
-from cirbench.benchmarks.files.remote import GITHUB, Archive, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.images import ImageFiles, SquareCrop
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import (
+    GITHUB,
+    Archive,
+    Benchmark,
+    Collection,
+    DatasetFiles,
+    ImageSet,
+    ProtocolEntry,
+    listed,
+)
 from cirbench.errors import UnknownName
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

@@ -16,9 +16,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.annotation_files import Expected, locate, read_records, refuse, repeated, wrong_counts
-from cirbench.benchmarks.files.remote import Archive, Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import Archive, Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

@@ -16,11 +16,19 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.annotation_files import Expected, locate, read_lines, refuse, repeated, wrong_counts
-from cirbench.benchmarks.files.remote import GITHUB, Archive, Collection, DatasetFiles, ImageSet, listed
 from cirbench.benchmarks.freedom import VARIANT as FREEDOM
 from cirbench.benchmarks.freedom import Picture, columns, conversion_protocol
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import (
+    GITHUB,
+    Archive,
+    Benchmark,
+    Collection,
+    DatasetFiles,
+    ImageSet,
+    ProtocolEntry,
+    listed,
+)
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

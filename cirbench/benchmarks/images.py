@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from cirbench.benchmarks.files.remote import Collection
+    from cirbench.benchmarks.interface import Collection
     from cirbench.protocol import ImageSource, Item
 
 COCO_DIGITS = 12

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cirbench.benchmarks.annotation_files import decode, locate, queries, refuse, repeated
-from cirbench.benchmarks.files.remote import Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

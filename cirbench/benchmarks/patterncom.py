@@ -24,9 +24,8 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
-from cirbench.benchmarks.files.remote import Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from cirbench.benchmarks.annotation_files import Expected, decode, refuse, repeated, wrong_counts
-from cirbench.benchmarks.files.remote import GITHUB, listed
+from cirbench.benchmarks.interface import GITHUB, listed
 from cirbench.errors import some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import Labels

@@ -29,9 +29,8 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
-from cirbench.benchmarks.files.remote import Collection, DatasetFiles, ImageSet, RemoteFile
 from cirbench.benchmarks.images import ImageFiles
-from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
+from cirbench.benchmarks.interface import Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry, RemoteFile
 from cirbench.errors import UnknownName, excerpt, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query

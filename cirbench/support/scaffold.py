@@ -86,7 +86,7 @@ import json
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.annotation_files import locate
-from cirbench.benchmarks.files.remote import Collection, DatasetFiles, ImageSet, RemoteFile
+from cirbench.benchmarks.interface import Collection, DatasetFiles, ImageSet, RemoteFile
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
 from cirbench.metrics import Measure

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from cirbench.benchmarks.conformance import check_benchmark
-from cirbench.benchmarks.files.remote import DatasetFiles, RemoteFile
-from cirbench.benchmarks.interface import BENCHMARKS
+from cirbench.benchmarks.interface import BENCHMARKS, DatasetFiles, RemoteFile
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.metrics import METRICS, Ranks
 from cirbench.metrics.conformance import check_metric

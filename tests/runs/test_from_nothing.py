@@ -11,7 +11,7 @@ import pytest
 
 from cirbench import cli
 from cirbench.benchmarks import circo
-from cirbench.benchmarks.files.remote import Archive
+from cirbench.benchmarks.interface import Archive
 from cirbench.training.contrastive import write_random_model
 from tests import circo_files
 from tests.benchmarks.files.server import serving
@@ -21,7 +21,7 @@ from tests.training.named_files import jpegs, serve_coco, served, zipped
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.benchmarks.files.remote import RemoteFile
+    from cirbench.benchmarks.interface import RemoteFile
     from tests.benchmarks.files.server import Server
 
 pytestmark = pytest.mark.slow

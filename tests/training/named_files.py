@@ -10,7 +10,7 @@ import json
 import zipfile
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.files.remote import Archive
+from cirbench.benchmarks.interface import Archive
 from cirbench.training.data import corpora, named
 from tests.tiny_clip import COLOURS, TwoColours
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cirbench.benchmarks.files.plan import Plan
-    from cirbench.benchmarks.files.remote import Collection
+    from cirbench.benchmarks.interface import Collection
     from cirbench.protocol import EvaluationProtocol, ImageSource
     from cirbench.support.console import Display
 

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.files.plan import missing_images
-from cirbench.benchmarks.files.remote import Archive
+from cirbench.benchmarks.interface import Archive
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, quoted
 from cirbench.support.console import silent
 from cirbench.support.download import RetryPolicy, fetch, require_space
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
-    from cirbench.benchmarks.files.remote import DatasetFiles, ImageSet, RemoteFile
+    from cirbench.benchmarks.interface import DatasetFiles, ImageSet, RemoteFile
     from cirbench.support.console import Display
 
 _CHUNK = 1 << 20

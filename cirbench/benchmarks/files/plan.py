@@ -11,8 +11,8 @@ import msgspec
 
 from cirbench.benchmarks.annotation_files import place_of
 from cirbench.benchmarks.catalogue import datasets, find_dataset, is_folder, load_protocol, protocols
-from cirbench.benchmarks.files.remote import Archive
 from cirbench.benchmarks.images import find_images, image_files, image_folders
+from cirbench.benchmarks.interface import Archive
 from cirbench.errors import CorruptFile, MissingData, UnknownName
 from cirbench.support.console import typed
 from cirbench.support.needs import UNKNOWN, Need, size_of
@@ -20,8 +20,7 @@ from cirbench.support.needs import UNKNOWN, Need, size_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from cirbench.benchmarks.files.remote import DatasetFiles, ImageSet, RemoteFile
-    from cirbench.benchmarks.interface import ProtocolEntry
+    from cirbench.benchmarks.interface import DatasetFiles, ImageSet, ProtocolEntry, RemoteFile
     from cirbench.protocol import EvaluationProtocol
 
 

@@ -10,8 +10,8 @@ from cirbench.backbones.images import FileImage
 from cirbench.benchmarks.annotation_files import data_root, find, possible_places
 from cirbench.benchmarks.coco_composition import COCO, COCO_LICENCE, VAL2017
 from cirbench.benchmarks.files.plan import is_filled
-from cirbench.benchmarks.files.remote import Archive, Collection, DatasetFiles, ImageSet
 from cirbench.benchmarks.images import find_images, image_folders
+from cirbench.benchmarks.interface import Archive, Collection, DatasetFiles, ImageSet
 from cirbench.errors import MissingData, some
 from cirbench.support.console import typed
 from cirbench.support.files import digest, sha256_of_file

@@ -12,8 +12,8 @@ from cirbench.benchmarks import cirr, fashioniq
 from cirbench.benchmarks.annotation_files import data_root, decode, locate, refuse, repeated, wrong_counts
 from cirbench.benchmarks.cirr import NLVR2
 from cirbench.benchmarks.fashioniq import CATEGORIES, CHECK, LICENCE, PRODUCTS
-from cirbench.benchmarks.files.remote import DatasetFiles, RemoteFile
 from cirbench.benchmarks.images import ImageFiles
+from cirbench.benchmarks.interface import DatasetFiles, RemoteFile
 from cirbench.benchmarks.scenes import training_pairs, training_sentences, training_triplets
 from cirbench.errors import UnknownName, UsageError, quoted
 from cirbench.support.files import digest, sha256_of_file
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cirbench.benchmarks.files.remote import Collection
+    from cirbench.benchmarks.interface import Collection
 
 TRIPLETS_HELD, IMAGES = "triplets", "images"
 CIRR_EXPECTED = {TRIPLETS_HELD: 28_225, IMAGES: 16_939}

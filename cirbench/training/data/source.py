@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, overl
 import numpy as np
 
 from cirbench.benchmarks.files.plan import needs_of, plan_files
-from cirbench.benchmarks.files.remote import DatasetFiles
+from cirbench.benchmarks.interface import DatasetFiles
 from cirbench.errors import MissingData, UsageError, some
 from cirbench.protocol import Triplet
 from cirbench.support.console import say_once, silent
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.benchmarks.files.plan import Plan
-    from cirbench.benchmarks.files.remote import ImageSet
+    from cirbench.benchmarks.interface import ImageSet
     from cirbench.protocol import ImageSource
     from cirbench.support.console import Display
     from cirbench.support.needs import Need

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from cirbench.benchmarks.files.get import Getter
-from cirbench.benchmarks.files.remote import Archive, DatasetFiles, RemoteFile
+from cirbench.benchmarks.interface import Archive, DatasetFiles, RemoteFile
 
 if __name__ == "__main__":
     url, root, sha256 = sys.argv[1:]

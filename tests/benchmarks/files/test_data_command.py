@@ -16,7 +16,7 @@ from PIL import Image
 
 from cirbench import cli
 from cirbench.benchmarks import circo
-from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet, RemoteFile
+from cirbench.benchmarks.interface import Archive, DatasetFiles, ImageSet, RemoteFile
 from tests import circo_files
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.files.get import LOCK, NAME, Getter, read_records
 from cirbench.benchmarks.files.plan import choose, needed_images
-from cirbench.benchmarks.files.remote import Archive, DatasetFiles, ImageSet, RemoteFile
+from cirbench.benchmarks.interface import Archive, DatasetFiles, ImageSet, RemoteFile
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData
 from cirbench.support.download import RetryPolicy
 from tests import circo_files

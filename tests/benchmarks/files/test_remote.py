@@ -10,14 +10,14 @@ import pytest
 
 from cirbench.benchmarks import datasets, protocols
 from cirbench.benchmarks.files.plan import choose, dataset_files, missing_images, needed_images, plan
-from cirbench.benchmarks.files.remote import Archive
+from cirbench.benchmarks.interface import Archive
 from cirbench.errors import UnknownName
 from cirbench.support.files import sha256_of_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cirbench.benchmarks.files.remote import RemoteFile
+    from cirbench.benchmarks.interface import RemoteFile
 
 FILES = [file for each in datasets().values() for file in each.files.annotations]
 PINNED = [file for file in FILES if file.sha256 is not None and not isinstance(file, Archive)]
@@ -49,7 +49,7 @@ def test_addresses_are_encrypted_and_annotations_pinned_to_a_commit(file: Remote
 
 @pytest.mark.parametrize("images", IMAGES, ids=lambda i: i.title)
 def test_images_land_where_runs_look(images: object) -> None:
-    from cirbench.benchmarks.files.remote import ImageSet
+    from cirbench.benchmarks.interface import ImageSet
 
     assert isinstance(images, ImageSet)
     places = [images.folder, *(archive.yields for archive in images.archives)]
