@@ -21,8 +21,7 @@ from cirbench.support.files import make_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cirbench.benchmarks.files.check import DataCheck, Touched
-    from cirbench.benchmarks.files.describe import Description, Spread
+    from cirbench.benchmarks.files.check import DataCheck, Description, Spread, Touched
     from cirbench.benchmarks.files.get import Getter
     from cirbench.benchmarks.files.plan import Plan, PlannedFile
     from cirbench.training.data import NamedSource, Source
@@ -134,14 +133,14 @@ def check(name: str, root: Path | None, split: str | None, data_root: Path | Non
 @JSON
 def describe(name: str, split: str | None, data_root: Path | None, as_json: bool) -> None:
     """Count queries, galleries, ground truths, captions, repetitions and empty captions."""
-    from cirbench.benchmarks.files import describe as describing
+    from cirbench.benchmarks.files import check as checking
     from cirbench.benchmarks.files.plan import load
 
     if sources := _opened(name, split, data_root):
         _describe_sources(sources, as_json=as_json)
         return
     protocols, lacking = load(name, split, _root(name, data_root))
-    described = [describing.describe(protocol) for protocol in protocols]
+    described = [checking.describe(protocol) for protocol in protocols]
     click.echo(
         _as_json(described)
         if as_json

@@ -1,1 +1,1 @@
-"""The files of the benchmarks: planned, fetched, checked and described."""
+"""The files of the benchmarks: planned, fetched, and checked."""

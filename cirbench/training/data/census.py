@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cirbench.benchmarks.files.describe import Spread, spread
+from cirbench.benchmarks.files.check import Spread, spread
 from cirbench.errors import MissingData, UsageError
 from cirbench.protocol import Triplet
 from cirbench.support.console import silent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.benchmarks import load_protocol
-from cirbench.benchmarks.files.describe import Spread, describe
+from cirbench.benchmarks.files.check import Spread, describe
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 
