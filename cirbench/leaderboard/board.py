@@ -135,6 +135,15 @@ class Group:
     backbone: str
     rows: tuple[BoardRow, ...]
 
+    @property
+    def parts(self) -> tuple[tuple[str, tuple[BoardRow, ...]], ...]:
+        """The rows that are ranked among themselves, below headings: those trained on triplets, and all others."""
+        parts = {kind: tuple(row for row in self.rows if row.supervised == kind) for kind in (True, False)}
+        if not all(parts.values()):
+            return ((self.backbone, self.rows),)
+        names = {True: f"{self.backbone}, trained on triplets", False: f"{self.backbone}, zero-shot"}
+        return tuple((names[kind], parts[kind]) for kind in dict.fromkeys(row.supervised for row in self.rows))
+
 
 @dataclasses.dataclass(frozen=True)
 class Board:

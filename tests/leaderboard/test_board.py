@@ -127,7 +127,16 @@ def test_rows_are_grouped_by_backbone_and_ranked_inside_the_group() -> None:
     assert bests == sorted(bests, reverse=True)
 
 
-def test_a_re_run_stands_among_the_others_without_a_rank() -> None:
+def test_rows_trained_on_triplets_have_a_heading_of_their_own_where_a_backbone_has_others_too() -> None:
+    by_backbone = {group.backbone: group for group in LITERATURE["cirr/test1"].groups}
+    (first, supervised), (second, others) = by_backbone["BLIP-2 ViT-g/14"].parts
+    assert (first, second) == ("BLIP-2 ViT-g/14, trained on triplets", "BLIP-2 ViT-g/14, zero-shot")
+    assert all(row.supervised for row in supervised)
+    assert not any(row.supervised for row in others)
+    assert [title for title, _ in by_backbone["CLIP ViT-G/14"].parts] == ["CLIP ViT-G/14"]
+
+
+def test_a_re_run_is_among_the_others_without_a_rank() -> None:
     groups = {group.backbone: group for group in LITERATURE["circo/test"].groups}
     rows = {row.id: row for row in groups["CLIP ViT-L/14"].rows}
     again = rows["circo-test/image-text-baseline-sum/vit-l-14/rerun"]

@@ -119,7 +119,7 @@
     return `${copy.textContent} ${row.dataset.backbone ?? ""}`.toLowerCase();
   }
 
-  // One table: its rows stand in a body for each backbone, and in one body of their own when they are not grouped.
+  // One table: its rows are in a body for each group that is ranked together, and in one body of their own when they are not grouped.
   function board(table) {
     const heads = [...table.tHead.rows[0].cells];
     const groups = [...table.tBodies].map((body) => ({ body, rows: [...body.querySelectorAll("tr:not(.group)")] }));
