@@ -11,7 +11,7 @@ import click
 from cirbench.cli import BY, JSON, WIDE
 from cirbench.errors import MissingData, UsageError
 from cirbench.support.console import print_lines, say, typed
-from cirbench.support.tables import FORMATS
+from cirbench.support.tables.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from cirbench.cli import JSON, WIDE, command_error
 from cirbench.errors import CheckFailed, CirbenchError, UnknownName, UsageError, visible
 from cirbench.support.console import print_lines, print_path, say, typed
 from cirbench.support.parameters import pairs
-from cirbench.support.tables import FORMATS
+from cirbench.support.tables.formats import FORMATS
 
 if TYPE_CHECKING:
     from cirbench.comparison.published import Published

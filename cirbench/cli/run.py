@@ -11,7 +11,7 @@ from cirbench.cli import BY, JSON, METRIC, WIDE
 from cirbench.errors import UsageError
 from cirbench.support.console import print_lines, print_path, print_table, typed
 from cirbench.support.parameters import pairs, parse, read_options
-from cirbench.support.tables import FORMATS
+from cirbench.support.tables.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,7 +250,7 @@ def sweep_command(
     from cirbench.runs.sweep import run_sweep
     from cirbench.support.console import print_table, say
     from cirbench.support.files import digest, write_text
-    from cirbench.support.tables import render
+    from cirbench.support.tables.formats import render
     from cirbench.support.tables.svg import to_svg
 
     config = read_config(None, {"method": [method], **options})

@@ -25,7 +25,7 @@ from cirbench.runs.folder import Run, load_baselines, load_run
 from cirbench.support.console import typed
 from cirbench.support.extras import data_frame
 from cirbench.support.files import slug
-from cirbench.support.tables import render
+from cirbench.support.tables.formats import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -36,9 +36,8 @@ from cirbench.methods.interface import reference_baseline, unimodal_baselines
 from cirbench.metrics.table import short_label
 from cirbench.runs.replicates import combine, seeds_of
 from cirbench.support.console import print_lines, print_table
-from cirbench.support.tables import Column, Number, Row, Table, render
-from cirbench.support.tables.html import escape
-from cirbench.support.tables.plain import inert_json
+from cirbench.support.tables import Column, Number, Row, Table
+from cirbench.support.tables.formats import escape_html, inert_json, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,7 +194,7 @@ class Report:
         return "\n".join([*tables, *self._places])
 
     def _repr_html_(self) -> str:
-        places = f"<pre>{'<br>'.join(map(escape, self._places))}</pre>"
+        places = f"<pre>{'<br>'.join(map(escape_html, self._places))}</pre>"
         tables = "".join(render(table, "html") for table in self.tables) if self.measured else ""
         return f"{tables}{places}"
 

@@ -32,7 +32,8 @@ from cirbench.metrics.statistics.recalled import better_of_two, pairs_of
 from cirbench.metrics.table import printed_labels, short_label
 from cirbench.runs.schema import is_transductive
 from cirbench.support.files import slug
-from cirbench.support.tables import BEST, Column, Number, Table, render
+from cirbench.support.tables import BEST, Column, Number, Table
+from cirbench.support.tables.formats import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -37,7 +37,8 @@ from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_fiel
 from cirbench.support.arrays import Ragged, read_archive, to_archive
 from cirbench.support.extras import data_frame
 from cirbench.support.files import read_versioned, sha256_of_file, write_bytes, write_json, write_text, write_versioned
-from cirbench.support.tables import Column, Number, Table, render
+from cirbench.support.tables import Column, Number, Table
+from cirbench.support.tables.formats import render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

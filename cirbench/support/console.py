@@ -199,9 +199,9 @@ def width() -> int | None:
 
 
 def print_table(table: Table, form: str = "rich", *, wide: bool = False, borders: bool = True) -> None:
-    """Print a table in one of `cirbench.support.tables.FORMATS`; as rich it fits the terminal, unless ``wide``."""
+    """Print a table in one of `cirbench.support.tables.formats.FORMATS`; rich fits the terminal unless ``wide``."""
     if form != "rich":
-        from cirbench.support.tables import render
+        from cirbench.support.tables.formats import render
 
         click.echo(render(table, form), nl=False)
         return

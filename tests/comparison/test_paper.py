@@ -13,7 +13,8 @@ from cirbench.comparison.paper import Paper, compare_on_paper, paper_table
 from cirbench.comparison.published import load_published
 from cirbench.comparison.standings import compare_runs
 from cirbench.errors import UnknownName, UsageError
-from cirbench.support.tables import Number, Table, render
+from cirbench.support.tables import Number, Table
+from cirbench.support.tables.formats import render
 from tests.comparison.runs import run_of
 
 GENERATOR = np.random.default_rng(11)

@@ -15,7 +15,8 @@ from cirbench.comparison.report import overview_table
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import bar, diagnostics_table, slices_table, standings_table
 from cirbench.errors import UnknownName, UsageError
-from cirbench.support.tables import FORMATS, Number, render
+from cirbench.support.tables import Number
+from cirbench.support.tables.formats import FORMATS, render
 from tests.comparison.runs import run_of
 
 if TYPE_CHECKING:

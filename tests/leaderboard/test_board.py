@@ -25,7 +25,8 @@ from cirbench.leaderboard.board import (
     read_leaderboard,
     summary_table,
 )
-from cirbench.support.tables import Number, render
+from cirbench.support.tables import Number
+from cirbench.support.tables.formats import render
 from tests.leaderboard import runs
 from tests.leaderboard.runs import run_of
 

@@ -11,7 +11,7 @@ import pytest
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import standings_table
 from cirbench.support import memo
-from cirbench.support.tables import render
+from cirbench.support.tables.formats import render
 from tests.comparison.runs import run_of
 
 pytestmark = [

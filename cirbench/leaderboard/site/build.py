@@ -27,7 +27,7 @@ from cirbench.leaderboard.site.views import (
     view,
 )
 from cirbench.support.files import read_versioned, write_text, write_versioned
-from cirbench.support.tables import render
+from cirbench.support.tables.formats import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

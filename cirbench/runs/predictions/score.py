@@ -17,7 +17,8 @@ from cirbench.runs.predictions.ranked_features import rank_features, rank_parts
 from cirbench.runs.predictions.rules import check, spelled_as, with_groups_of_lists
 from cirbench.support.arrays import Ragged
 from cirbench.support.extras import data_frame
-from cirbench.support.tables import Column, Number, Table, render
+from cirbench.support.tables import Column, Number, Table
+from cirbench.support.tables.formats import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -18,7 +18,7 @@ from cirbench.errors import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cirbench.support.tables.model import Number
+    from cirbench.support.tables import Number
 
 SHAPES = ("circle", "square", "triangle", "diamond")
 """Series are told apart by shape and by line, never by colour alone."""

@@ -15,12 +15,12 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from cirbench.errors import visible
-from cirbench.support.tables.model import Number
+from cirbench.support.tables import Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cirbench.support.tables.model import Cell, Table
+    from cirbench.support.tables import Cell, Table
 
 PROSE = 100
 """Columns of titles and notes where no terminal says how many there are."""

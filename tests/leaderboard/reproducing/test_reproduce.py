@@ -18,7 +18,7 @@ from cirbench.leaderboard.check import check_entries
 from cirbench.leaderboard.entry import read_entry
 from cirbench.leaderboard.reproduce import DIFFERS, INSIDE, NEAR, Agreement, Reproduction, as_table
 from cirbench.submissions.receipts import record
-from cirbench.support.tables import render
+from cirbench.support.tables.formats import render
 from tests.leaderboard.reproducing.rows import published
 from tests.tiny_clip import tiny_backbone
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cirbench.errors import UnknownName, hidden
-from cirbench.support.tables import FORMATS, Column, Mark, Number, Row, Table, render
+from cirbench.support.tables import Column, Mark, Number, Row, Table
+from cirbench.support.tables.formats import FORMATS, render
 from cirbench.support.tables.terminal import to_lines
 from tests.support.tables.parsers import PARSERS, SIGNS, html_cells, of_model
 
