@@ -196,8 +196,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.submissions.form import Inspected, ServerForm
-from cirbench.submissions.form import Odd, Problem, broken_list, broken_queries
+from cirbench.submissions.form import Inspected, Odd, Problem, ServerForm, broken_list, broken_queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
