@@ -190,9 +190,8 @@ def better_of(
     parts = [np.stack([part.values_Q for part in (measured[1:] or measured)], axis=1) for measured in methods]
     alike = len({(part.shape, np.isnan(part).tobytes()) for part in parts}) == 1
     if alike and not any(measured[0].by_seed for measured in methods):
-        most = (
-            math.ceil(round(level * (_RESAMPLES + 1), 6)) - 2
-        )  # resamples that reach t, where the p-value is below the level
+        # The p-value is (1 + resamples that reach t) / (1 + resamples), and below the level for at most so many.
+        most = math.ceil(round(level * (_RESAMPLES + 1), 6)) - 2
         numbers_Q = cluster_numbers(clusters, len(parts[0]))
         surely_P, possibly_P = _counts([clustered_mean(part, numbers_Q) for part in parts], most, seed)
         apart_P, open_P = possibly_P <= most, (surely_P <= most) & (possibly_P > most)
