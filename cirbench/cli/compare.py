@@ -10,7 +10,7 @@ import click
 
 from cirbench.cli import BY, JSON, WIDE
 from cirbench.errors import MissingData, UsageError
-from cirbench.support.console import print_lines, say, typed
+from cirbench.support.console import print_lines, say
 from cirbench.support.tables.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -170,18 +170,16 @@ def _table(which: str, comparison: Comparison, form: str) -> Table | None:
 
 
 def _absent(which: str, standings: Standings) -> MissingData:
+    from cirbench.comparison.baselines import command_for_baselines
+
     run = standings.baseline.run
-    protocol = run.result.protocol.name
     if which == "slices":
-        return MissingData(f"{protocol} reports nothing by slice.")
+        return MissingData(f"{run.result.protocol.name} reports nothing by slice.")
     if which == "re-ranking":
         return MissingData("None of these runs is another one re-ranked.", hint="docs/guides/re-ranking.md makes one.")
-    dataset, protocol_id = protocol.partition("/")[0], protocol.partition("@")[0]
     return MissingData(
         "No unimodal baselines of the same protocol, backbone and queries lie beside these runs.",
-        hint=f"Make them: cirbench run --method image-only,text-only --dataset {typed(dataset)} --protocol "
-        f"{typed(protocol_id)} --backbone {typed(run.result.backbone.name)} --output "
-        f"{typed(run.folder.parent.parent)}",
+        hint=f"Make them: {command_for_baselines(run)}",
     )
 
 

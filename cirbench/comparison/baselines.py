@@ -14,8 +14,9 @@ from cirbench.metrics import Measurement
 from cirbench.metrics.statistics.recalled import intervals_of, pairs_of
 from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.runs.folder import load_run
-from cirbench.runs.record import RESULT
+from cirbench.runs.record import NOT_STATED, RESULT
 from cirbench.runs.schema import MetricValue
+from cirbench.support.console import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,6 +115,16 @@ def baselines_beside(run: Run) -> list[Run]:
             except CirbenchError:
                 continue  # another run's trouble
     return loaded
+
+
+def command_for_baselines(run: Run) -> str:
+    """Return the command that makes the unimodal baselines beside a run; one of an unknown backbone names none."""
+    protocol, backbone = run.result.protocol.name.partition("@")[0], run.result.backbone.name
+    return (
+        f"cirbench run --method {','.join(unimodal_baselines())} --dataset {typed(protocol.partition('/')[0])} "
+        f"--protocol {typed(protocol)} --backbone {'BACKBONE' if backbone == NOT_STATED else typed(backbone)} "
+        f"--output {typed(run.folder.parent.parent)}"
+    )
 
 
 def same_ground(run: Run, other: Run) -> bool:

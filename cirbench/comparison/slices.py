@@ -20,14 +20,13 @@ import numpy as np
 from cirbench.benchmarks import load_protocol
 from cirbench.benchmarks.annotation_files import data_root
 from cirbench.benchmarks.circus import FILES, circus_labels
-from cirbench.comparison.baselines import baselines_beside, hit_cutoff
+from cirbench.comparison.baselines import baselines_beside, command_for_baselines, hit_cutoff
 from cirbench.errors import CheckFailed, MissingData, UnknownName, UsageError, quoted
 from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics.functions import Ranks
 from cirbench.metrics.measure import soft_labels
 from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.runs.scored import config_of
-from cirbench.support.console import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -162,13 +161,10 @@ def _unimodal(candidates: Iterable[Run], run: Run, backbones: set[str]) -> list[
     ]
     if {each.result.method.name for each in found} == set(names):
         return found
-    protocol = run.result.protocol.name.partition("@")[0]
     raise MissingData(
         f"Both unimodal baselines are needed, and no {' or '.join(sorted(set(names) - _names(found)))} of the same "
         f"protocol, backbone and queries lies beside {run.folder}.",
-        hint=f"Make them: cirbench run --method {','.join(names)} --dataset {typed(protocol.partition('/')[0])} "
-        f"--protocol {typed(protocol)} --backbone {typed(run.result.backbone.name)} --output "
-        f"{typed(run.folder.parent.parent)}",
+        hint=f"Make them: {command_for_baselines(run)}",
     )
 
 

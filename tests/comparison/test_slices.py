@@ -7,13 +7,16 @@ import dataclasses
 import io
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
 from cirbench import cli
+from cirbench.comparison.baselines import command_for_baselines
 from cirbench.comparison.slices import HIT, NO_HIT, hits, with_labels
 from cirbench.errors import MissingData, UnknownName, UsageError
 from cirbench.runs.folder import load_run
+from cirbench.runs.record import NOT_STATED
 from tests.comparison.folders import keep_run
 from tests.toy_protocols import cirr_like, fashioniq_like
 
@@ -93,6 +96,14 @@ def test_both_unimodal_runs_are_needed(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="Both unimodal baselines are needed, and no text-only") as caught:
         with_labels([run], "unimodal@10")
     assert caught.value.hint is not None and "cirbench run --method image-only,text-only" in caught.value.hint
+
+
+def test_the_command_for_the_unimodal_runs_leaves_a_backbone_open_that_is_not_stated(tmp_path: Path) -> None:
+    run = keep_run(cirr_like(20, 30), tmp_path / "cirr", "pli")
+    assert f"--backbone {run.result.backbone.name} " in command_for_baselines(run)
+    unknown = msgspec.structs.replace(run.result.backbone, name=NOT_STATED)
+    scored = dataclasses.replace(run, result=msgspec.structs.replace(run.result, backbone=unknown))
+    assert "--backbone BACKBONE " in command_for_baselines(scored)
 
 
 def test_what_cannot_be_asked_for_is_answered(runs: Path) -> None:
