@@ -20,7 +20,7 @@ import hashlib
 import math
 from itertools import combinations
 from statistics import NormalDist
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -315,7 +315,7 @@ def _test(
         p_value, limit = _bootstrap_t(abs(difference) / error, moved_R, errors_R, level)
         low, high = max(difference - limit * error, -1.0), min(difference + limit * error, 1.0)
         side = -1 if difference < 0 else 1
-        detectable = float(np.quantile(limit * errors_R - side * moved_R, POWER)) if limit < math.inf else math.inf
+        detectable = _quantile(limit * errors_R - side * moved_R, POWER) if limit < math.inf else math.inf
     return _Test(p_value, Interval(low, high), detectable if detectable < 1 else math.nan, thin)
 
 
@@ -331,6 +331,16 @@ def _bootstrap_t(
     rank = math.ceil(round((1 - level) * count, 6)) - 1  # 1 - 0.95 is a little more than 0.05
     limit = np.partition(sizes_R, -rank)[-rank] if rank else np.inf
     return float(p_value), float(limit)
+
+
+def _quantile(values_R: NDArray[np.float64], share: float) -> float:
+    """Return what ``np.quantile`` does, in an eighth of its time: by one partition, not one for each neighbour."""
+    place = (len(values_R) - 1) * share
+    below = int(place)
+    parted_R = np.partition(values_R, below)
+    low, high = parted_R[below], parted_R[below + 1 :].min(initial=np.inf)
+    part = place - below
+    return float(low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part))
 
 
 def _times_drawn(clusters: int, resamples: int, seed: int, block: int = 1 << 20) -> list[NDArray[np.unsignedinteger]]:
@@ -379,7 +389,8 @@ def _sums_of_three(
     """Return the sums of values and of squares in each resample where each row has at most three values, else nothing.
 
     Two methods differ on a query by a hit, by a miss or not at all. Both sums then follow from how often the highest
-    and the lowest value are drawn, and float32, which takes half the time, holds numbers up to 2^24 exactly.
+    and the lowest value are drawn. One product counts both, in the low and the high bits of its numbers, and of fewer
+    than 2^12 clusters in float32, which holds numbers up to 2^24 exactly and takes half the time.
     """
     rows = np.arange(len(values_PC))
     ends = values_PC.argmax(axis=1), values_PC.argmin(axis=1)
@@ -387,11 +398,16 @@ def _sums_of_three(
     middles = (~is_high_PC & ~is_low_PC).argmax(axis=1)
     if not (is_high_PC | is_low_PC | (values_PC == values_PC[rows, middles, None])).all():
         return None
-    high_PR, low_PR = np.split(_products(np.concatenate([is_high_PC, is_low_PC]).astype(np.float32), times), 2)
-    sums = np.empty((2, *high_PR.shape))
+    clusters = values_PC.shape[1]
+    unit = float(1 << clusters.bit_length())
+    both_PC = is_high_PC + unit * is_low_PC
+    both_PR: NDArray[Any] = _products(both_PC.astype(np.float32) if unit <= 1 << 12 else both_PC, times)
+    sums = np.empty((2, *both_PR.shape))
     for row in rows:
-        high_R, low_R = high_PR[row].astype(np.float64), low_PR[row].astype(np.float64)
-        middle_R = values_PC.shape[1] - high_R - low_R
+        both_R = both_PR[row].astype(np.float64)
+        low_R = np.floor(both_R / unit)
+        high_R = both_R - unit * low_R
+        middle_R = clusters - high_R - low_R
         for each_PC, sums_PR in zip((values_PC, squares_PC), sums, strict=True):
             high, low, middle = (each_PC[row, at[row]] for at in (*ends, middles))
             sums_PR[row] = high * high_R + low * low_R + middle * middle_R
