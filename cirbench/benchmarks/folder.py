@@ -1,228 +1,45 @@
 """Your own data: a folder of images with a table of queries.
 
-| column | |
-|---|---|
-| `query_id` | unique, without white space |
-| `reference` | an image |
-| `text` | what to change; in JSON also a list of several texts |
-| `targets` | the right answers, separated by a vertical bar; left out where nobody knows them |
-| `group` | optional: similar images among which the target must be found, separated by a vertical bar |
-| `aspect` | optional: labels to report separately, separated by a vertical bar |
-| `candidates` | optional: the only images that the query ranks, separated by a vertical bar |
-| `negatives` | optional: images that are known to be wrong answers, separated by a vertical bar |
-| any other | kept: a number can be asked for by it (``--by category``) |
-
     my-data/
       gallery/          what is ranked, in any layout below; may be called images/ instead
       queries.csv       or queries.tsv, queries.jsonl: one query a row
-      dataset.toml      optional: `cirbench.benchmarks.dataset_toml`
+      dataset.toml      optional
 
-An image's id is its path below the gallery without the suffix. The table names images by id, by id with the suffix, or
-by their path below the folder; a reference may be anywhere in the folder. What is reported follows from what the table
-holds, see `measures`; `cirbench new dataset PATH` writes an example.
+`cirbench.benchmarks.folder_format` has the columns and keys. An image's id is its path below the gallery without the
+suffix. The table names images by id, by id with the suffix, or by their path below the folder; a reference may be
+anywhere in the folder. What is reported follows from what the table holds, see `measures`; `write_example` writes an
+example to change (``cirbench new dataset PATH``).
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import difflib
-import re
+import io
+import itertools
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from cirbench.backbones.images import FileImage, image_suffixes, is_image
-from cirbench.benchmarks.dataset_toml import ALL, FILE, read_settings
+from cirbench.benchmarks.folder_format import ALL, BAR, FILE, FRACTION, read_settings, read_table
 from cirbench.benchmarks.images import files_below
 from cirbench.benchmarks.interface import Benchmark, ProtocolEntry
-from cirbench.errors import CheckFailed, CorruptFile, MissingData, UnknownName, excerpt, quoted, some
+from cirbench.errors import CheckFailed, CorruptFile, MissingData, UnknownName, UsageError, excerpt, quoted, some
 from cirbench.metrics.table import METRICS, Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
 from cirbench.support.console import say_once
-from cirbench.support.files import digest, spelled
-from cirbench.support.textfiles import SEPARATORS, csv_rows, json_rows, nfc, numbered_lines, read_text, refused
+from cirbench.support.files import digest, spelled, write_bytes, write_text
+from cirbench.support.textfiles import nfc, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from cirbench.benchmarks.dataset_toml import FolderSettings, SplitSettings
+    from cirbench.benchmarks.folder_format import FolderSettings, Row, SplitSettings
     from cirbench.errors import CirbenchError
 
 TABLES = ("queries.csv", "queries.tsv", "queries.jsonl")
-BAR = "|"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One query as written, images not looked for yet.
-
-    Attributes:
-        place: The file and line, for messages.
-        id: Unique.
-        reference: Names an image.
-        texts: At least one, none of them empty.
-        targets: Name images.
-        group: Name images.
-        aspects: Labels.
-        candidates: Name images; empty where the query ranks the gallery.
-        negatives: Name images.
-        more: Further columns.
-    """
-
-    place: str
-    id: str
-    reference: str
-    texts: tuple[str, ...]
-    targets: tuple[str, ...]
-    group: tuple[str, ...]
-    aspects: tuple[str, ...]
-    candidates: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()
-    more: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-class _Fields(msgspec.Struct, frozen=True):
-    query_id: str | int
-    reference: str
-    text: str | list[str]
-    targets: str | list[str] = ""
-    group: str | list[str] = ""
-    aspect: str | list[str] = ""
-    candidates: str | list[str] = ""
-    negatives: str | list[str] = ""
-
-
-REQUIRED = ("query_id", "reference", "text")
-COLUMNS = _Fields.__struct_fields__
-
-
-def read_table(path: Path) -> list[Row]:
-    """Read a table of queries.
-
-    Raises:
-        MissingData: It cannot be read.
-        CorruptFile: It breaks a rule; the message names the line.
-    """
-    text = _text(path)
-    rows = list(_json_rows(path, text) if path.suffix == ".jsonl" else _csv_rows(path, text))
-    if not rows:
-        raise CorruptFile(f"{path} holds no queries.", hint=f"Its columns are {', '.join(COLUMNS)}.")
-    lines: dict[str, str] = {}
-    for row in rows:
-        if row.id in lines:
-            raise refused(
-                row.place, f"the query id {excerpt(row.id)} is already in {lines[row.id].rpartition(', ')[2]}"
-            )
-        lines[row.id] = row.place
-        for what in ("targets", "group", "candidates"):
-            if bool(getattr(row, what)) != bool(getattr(rows[0], what)):
-                raise refused(row.place, f"{what} must be given for every query or for none")
-    return rows
-
-
-def _text(path: Path) -> str:
-    text = read_text(path)
-    if not text.strip():
-        raise CorruptFile(f"{path} is empty.", hint=f"Its columns are {', '.join(COLUMNS)}.")
-    return text
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, cells in csv_rows(str(path), text, _check_header, _separator(path, text)):
-        known = {name: cell for name, cell in cells.items() if name in COLUMNS}
-        more = {name: cell for name, cell in cells.items() if name not in COLUMNS}
-        yield _row(f"{path}, line {number}", _Fields(**known), more)
-
-
-def _separator(path: Path, text: str) -> str:
-    """Find what parts the cells: the sign of the file's name, or the only other one that gives the columns."""
-    usual = "\t" if path.suffix == ".tsv" else ","
-    header = text.partition("\n")[0]
-    fitting = [sign for sign in SEPARATORS if {*REQUIRED} <= {name.strip(' \r"') for name in header.split(sign)}]
-    if usual in fitting or len(fitting) != 1:
-        return usual
-    say_once(f"{path}: its columns are separated by {SEPARATORS[fitting[0]]}.")
-    return fitting[0]
-
-
-def _check_header(place: str, header: Sequence[str]) -> None:
-    for name in REQUIRED:
-        if name not in header:
-            raise refused(place, f"there is no column {name}", f"The first line must name {', '.join(REQUIRED)}.")
-    for name in header:
-        _check_column(place, name)
-
-
-def _check_column(place: str, name: str) -> None:
-    """Refuse a column that is a slip of the pen, or cannot be asked for; keep any other."""
-    if name in COLUMNS:
-        return
-    if near := difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.8):
-        raise refused(place, f"the column {quoted(name)} means nothing here", f"Nearest: {near[0]}.")
-    if not re.fullmatch(r"\w[\w -]*", name):
-        why = f"the column {quoted(name)} cannot be asked for by its name"
-        raise refused(place, why, "Name it by letters, digits, spaces, - and _; pandas: df.to_csv(..., index=False).")
-
-
-def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    lines = dict(numbered_lines(text))
-    for number, fields in json_rows(str(path), text, _Fields, f"Fields are {', '.join(COLUMNS)}."):
-        place, more = f"{path}, line {number}", {}
-        for name, value in msgspec.json.decode(lines[number], type=dict[str, object]).items():
-            _check_column(place, name)
-            if isinstance(value, dict | list) and name not in COLUMNS:
-                raise refused(place, f"the field {quoted(name)} holds neither a text nor a number")
-            if name not in COLUMNS and value is not None:
-                more[name] = str(value)
-        yield _row(place, fields, more)
-
-
-NOT_A_NUMBER = {"nan", "NaN", "<NA>"}
-_FLOAT = re.compile(r"\d+\.0")
-
-
-def _row(place: str, fields: _Fields, more: Mapping[str, str]) -> Row:
-    _refuse_missing(place, fields)
-    name, reference = nfc(str(fields.query_id).strip()), nfc(fields.reference.strip())
-    texts = (fields.text,) if isinstance(fields.text, str) else tuple(fields.text)
-    if name.split() != [name]:
-        why = f"the query id {quoted(name)} holds white space, which separates the fields of TREC files"
-        raise refused(place, why if name else "the query id is empty")
-    if not reference:
-        raise refused(place, "the reference is empty")
-    if not texts or not all(map(str.strip, texts)):
-        raise refused(place, "the text is empty")
-    return Row(
-        place,
-        name,
-        reference,
-        texts,
-        _parts(fields.targets),
-        _parts(fields.group),
-        _parts(fields.aspect),
-        _parts(fields.candidates),
-        _parts(fields.negatives),
-        {key: nfc(value.strip()) for key, value in more.items()},
-    )
-
-
-def _refuse_missing(place: str, fields: _Fields) -> None:
-    """Refuse what pandas writes for a missing value, and for a whole number in a column with missing ones."""
-    for column in COLUMNS:
-        value = getattr(fields, column)
-        if isinstance(value, str) and value.strip() in NOT_A_NUMBER:
-            why = f"{column} is {quoted(value.strip())}, which is how pandas writes a missing value"
-            raise refused(place, why, "Drop the row, or write an empty cell: df.fillna('').")
-    if isinstance(fields.query_id, str) and _FLOAT.fullmatch(fields.query_id.strip()):
-        why = f"the query id is {quoted(fields.query_id)}, which is how pandas writes a whole number among missing ones"
-        raise refused(place, why, "Write whole numbers: df['query_id'].astype('Int64').")
-
-
-def _parts(written: str | Sequence[str]) -> tuple[str, ...]:
-    parts = written.split(BAR) if isinstance(written, str) else written
-    return tuple(nfc(part.strip()) for part in parts if part.strip())
-
+"""What the table may be called where ``dataset.toml`` does not name it."""
 
 GALLERIES = ("gallery", "images")
 """What the folder of ranked images may be called; the earlier one wins."""
@@ -579,7 +396,7 @@ def _inside(row: Row, what: str, written: str) -> str:
 def _unknown(row: Row, what: str, written: str, pictures: Pictures) -> CirbenchError:
     where = "folder" if what == "reference" else pictures.below_gallery
     hint = pictures.nearest(written)
-    if _FLOAT.fullmatch(written) and pictures.ranked(whole := written.partition(".")[0]) is not None:
+    if FRACTION.fullmatch(written) and pictures.ranked(whole := written.partition(".")[0]) is not None:
         hint = f"It is how pandas writes the whole number {whole} among missing ones: df.astype('Int64')."
     return refused(row.place, f"{what} names {quoted(written)}, and no image of the {where} is that", hint)
 
@@ -610,3 +427,79 @@ def _id(folder: Path, split: str) -> str:
 def _title(folder: Path, settings: FolderSettings, split: str = ALL) -> str:
     title = settings.title or f"Your own data in {folder}"
     return title if split == ALL else f"{title}, {split}"
+
+
+_COLOURS = ("red", "green", "blue", "yellow")
+_SHAPES = ("circle", "square", "triangle")
+_SIDE = 96
+
+_README = """\
+# Your own data
+
+`gallery/` holds the images that are ranked, `queries.csv` one query a row:
+
+- `query_id`: unique, without white space;
+- `reference`: the image to start from, by its path in `gallery/` (with or without suffix), or elsewhere in this folder;
+- `text`: what to change;
+- `targets`: the right answers in `gallery/`, separated by `|`; leave the column out where nobody knows them;
+- `group` (optional): images among which the target must be found, separated by `|`;
+- `aspect` (optional): labels to report separately, separated by `|`.
+
+Replace all of it by yours, then:
+
+    cirbench data check PATH
+    cirbench run --method image-text --dataset PATH
+"""
+
+
+def write_example(folder: Path) -> list[Path]:
+    """Write a whole data set to change into ``folder``; return its files, the table first.
+
+    Raises:
+        UsageError: The folder exists.
+        CirbenchError: The folder cannot be written.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} exists already.", hint="Choose another path.")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["query_id", "reference", "text", "targets", "aspect"])
+    writer.writerows(_example_queries())
+    texts = {folder / "queries.csv": table.getvalue(), folder / "README.md": _README}
+    pictures = {
+        folder / "gallery" / f"{colour}_{shape}.png": _drawn(colour, shape)
+        for colour, shape in itertools.product(_COLOURS, _SHAPES)
+    }
+    for path, text in texts.items():
+        write_text(path, text)
+    for path, content in pictures.items():
+        write_bytes(path, content)
+    return [*texts, *pictures]
+
+
+def _example_queries() -> list[tuple[str, str, str, str, str]]:
+    """Ask each image for the next colour, and for the next shape in any other colour."""
+    rows = []
+    for (place, colour), (nth, shape) in itertools.product(enumerate(_COLOURS), enumerate(_SHAPES)):
+        reference = f"{colour}_{shape}"
+        wanted, other = _COLOURS[(place + 1) % len(_COLOURS)], _SHAPES[(nth + 1) % len(_SHAPES)]
+        targets = BAR.join(f"{each}_{other}" for each in _COLOURS if each != colour)
+        rows.append((f"{reference}-1", reference, f"a {wanted} {shape}", f"{wanted}_{shape}", "colour"))
+        rows.append((f"{reference}-2", reference, f"a {other}, not {colour}", targets, f"shape{BAR}negation"))
+    return rows
+
+
+def _drawn(colour: str, shape: str) -> bytes:
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (_SIDE, _SIDE), "white")
+    draw, low, high = ImageDraw.Draw(image), _SIDE // 6, _SIDE - _SIDE // 6
+    if shape == "circle":
+        draw.ellipse((low, low, high, high), fill=colour)
+    elif shape == "square":
+        draw.rectangle((low, low, high, high), fill=colour)
+    else:
+        draw.polygon((_SIDE // 2, low, high, high, low, high), fill=colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

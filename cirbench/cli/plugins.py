@@ -65,7 +65,7 @@ def new_dataset(path: Path) -> None:
     \b
     cirbench new dataset my-data
     """
-    from cirbench.benchmarks.example import write_example
+    from cirbench.benchmarks.folder import write_example
 
     for file in write_example(path):
         print_path(file)

@@ -368,7 +368,7 @@ def test_the_example_runs_at_once_and_is_scored_to_the_same_numbers(
 
 
 def test_an_example_never_overwrites(tmp_path: Path) -> None:
-    from cirbench.benchmarks.example import write_example
+    from cirbench.benchmarks.folder import write_example
 
     with pytest.raises(UsageError, match="exists already"):
         write_example(tmp_path)

@@ -17,7 +17,7 @@ import pytest
 
 from cirbench.benchmarks import circo
 from cirbench.benchmarks.catalogue import load_protocol
-from cirbench.benchmarks.example import write_example
+from cirbench.benchmarks.folder import write_example
 from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.audits import audits

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cirbench.benchmarks.catalogue import load_protocol, protocols
-from cirbench.benchmarks.example import write_example
+from cirbench.benchmarks.folder import write_example
 from cirbench.benchmarks.interface import ProtocolEntry
 from cirbench.cli import execute
 from cirbench.comparison.published import load_published

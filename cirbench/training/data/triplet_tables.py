@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from cirbench.backbones.images import FileImage, image_suffixes
-from cirbench.benchmarks.folder import NOT_A_NUMBER
+from cirbench.benchmarks.folder_format import NOT_A_NUMBER
 from cirbench.errors import CorruptFile, UsageError, excerpt, quoted, some
 from cirbench.protocol import Item, Triplet
 from cirbench.support.files import sha256_of_file, spelled
