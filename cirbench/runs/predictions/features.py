@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from cirbench.errors import InvalidPredictions, MissingData, UnknownName, excerpt, quoted, some
-from cirbench.runs.predictions.ids import distinct, ids_of, plain_ids, read_ids
+from cirbench.runs.predictions.lists import decoded, parse_json, read_content
+from cirbench.runs.predictions.tables import read_table
 from cirbench.support.arrays import DAMAGE, array_headers
-from cirbench.support.textfiles import refuse_placeholder
+from cirbench.support.textfiles import numbered_lines, refuse_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from cirbench.protocol import Query
     from cirbench.ranking.scores import RowSource
+
 
 FORMS = ".npy, .npz, .safetensors or .pt"
 _NUMPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK\x03\x04", b"\x80"
@@ -104,13 +106,13 @@ class Features:
         if isinstance(self._ids, Path):
             return read_ids(self._ids, queries)
         if self._ids is not None:
-            return ids_of(self.ids_source, self._ids)
+            return _ids_of(self.ids_source, self._ids)
         if self.stored.ids is None:
             raise InvalidPredictions(
                 f"{self.rows_source} says nothing of what its rows are.",
                 hint="Give the ids of the rows: --query-ids FILE and --gallery-ids FILE (docs/predictions.md).",
             )
-        return distinct(self.ids_source, self.stored.ids)
+        return _distinct(self.ids_source, self.stored.ids)
 
     @property
     def parts(self) -> list[Part]:
@@ -263,9 +265,6 @@ def _two_dimensional(source: str, array: NDArray[Any]) -> tuple[NDArray[Any], tu
     return array, notes
 
 
-# Files that hold several arrays.
-
-
 @dataclasses.dataclass(frozen=True)
 class _Member:
     """An array in a file, before it is read."""
@@ -306,7 +305,7 @@ def _with_ids(path: Path, rows: str, ids: str | None, stored: StoredRows, names:
     if ids is None:
         return stored
     note = f"the ids of {path}:{rows} are those of its array {ids}"
-    return dataclasses.replace(stored, ids=plain_ids(f"{path}:{ids}", names), notes=(*stored.notes, note))
+    return dataclasses.replace(stored, ids=_plain_ids(f"{path}:{ids}", names), notes=(*stored.notes, note))
 
 
 def _of_npz(path: Path, array: str | None) -> StoredRows:
@@ -409,9 +408,6 @@ def _tensor_rows(source: str, tensor: Any) -> StoredRows:
     return rows_of(source, tensor.numpy())
 
 
-# Rows that are not one array.
-
-
 def _bfloat16(source: str, bits: NDArray[np.uint16]) -> StoredRows:
     bits, notes = _two_dimensional(source, bits)
     return StoredRows(BFloat16Rows(bits), notes=notes)
@@ -472,3 +468,155 @@ class OrderedRows:
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.floating]:
         """Return the rows of a slice or of an array of positions."""
         return self._rows_ND[self._places[rows]]
+
+
+_ID_FIELDS = ("query_id", "pairid", "id")
+"""Where an object of a benchmark's annotations has its id: one's own queries, CIRR's captions, CIRCO's annotations."""
+_CAPTION_FIELDS = ("captions", "caption", "relative_caption", "condition")
+_ID_COLUMNS = ("id", "query_id", "pairid", "item_id", "image_id", "query", "item", "image")
+
+_ID_FORMS = (
+    "Accepted are lines of ids, a JSON list of ids, an object whose keys are ids (as CIRR's split files), a list of "
+    "objects with query_id, pairid or id (as CIRR's captions), COCO's lists of images, tables with a column of ids, "
+    "and .npy files of text."
+)
+
+
+def read_ids(path: Path, queries: Sequence[Query] = ()) -> tuple[str, ...]:
+    """Read the ids of rows, from any of the forms in which people and benchmarks have them.
+
+    These are: a line each; a JSON list of texts or whole numbers; a JSON object whose keys are the ids, as CIRR's split
+    files; a JSON list or JSON lines of objects with ``query_id``, ``pairid`` (CIRR's captions) or ``id`` (CIRCO's
+    annotations); COCO's ``{"images": [{"id": ...}]}``; a table (``.csv``, ``.tsv``) with a column of ids; an ``.npy``
+    file of text or whole numbers. Annotations without ids, such as those of FashionIQ and GeneCIS, are found among the
+    queries of the protocol by their captions.
+
+    Args:
+        path: The file.
+        queries: Those of the protocol, for annotations without ids.
+
+    Raises:
+        MissingData: The file does not exist or cannot be read.
+        InvalidPredictions: It is empty, in no such form, or holds an id twice.
+    """
+    content = read_content(path)
+    if content.startswith(_NUMPY):
+        return _distinct(str(path), _ids_of_array(path))
+    return _distinct(str(path), _ids_of_text(path, decoded(path, content), queries))
+
+
+def _ids_of(source: str, ids: Iterable[Any]) -> tuple[str, ...]:
+    """Take ids that are in memory, texts or whole numbers; ``source`` is what messages call them.
+
+    Raises:
+        InvalidPredictions: There are none, one is neither, or one is there twice.
+    """
+    return _distinct(source, _plain_ids(source, ids))
+
+
+def _plain_ids(source: str, ids: Iterable[Any]) -> tuple[str, ...]:
+    """Take ids as `_ids_of` does, whether or not they differ."""
+    plain = (each.item() if isinstance(each, np.generic) else each for each in ids)
+    return tuple(str(_id(source, each)) for each in plain)
+
+
+def _distinct(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse ids of which there are none, one is empty, or one is there twice.
+
+    Raises:
+        InvalidPredictions: They are; the message names the places.
+    """
+    if not names:
+        raise InvalidPredictions(f"{source} holds no ids.", hint=_ID_FORMS)
+    if "" in names:
+        raise InvalidPredictions(f"{source}: the id at place {names.index('') + 1} is empty.")
+    if len(set(names)) < len(names):
+        seen: dict[str, int] = {}
+        for place, name in enumerate(names, start=1):
+            if name in seen:
+                raise InvalidPredictions(f"{source}: the id {quoted(name)} is at places {seen[name]} and {place}.")
+            seen[name] = place
+    return names
+
+
+def _ids_of_array(path: Path) -> tuple[str, ...]:
+    how = "Write it with numpy.save(path, numpy.array(ids, dtype=str))."
+    try:
+        array = np.load(path, allow_pickle=False)
+    except Exception as error:  # a damaged header makes NumPy raise almost anything
+        raise InvalidPredictions(f"{path} is not a whole .npy file of ids: {excerpt(error)}.", hint=how) from error
+    if array.ndim != 1 or array.dtype.kind not in "USiu":
+        raise InvalidPredictions(f"{path} holds {array.dtype} of shape {array.shape}, not a row of ids.", hint=how)
+    try:
+        return tuple(str(name.decode() if isinstance(name, bytes) else name) for name in array.tolist())
+    except UnicodeDecodeError as error:
+        raise InvalidPredictions(f"{path} holds bytes that are not UTF-8.", hint=how) from error
+
+
+def _ids_of_text(path: Path, text: str, queries: Sequence[Query]) -> tuple[str, ...]:
+    if not text.strip():
+        raise InvalidPredictions(f"{path} is empty.", hint=_ID_FORMS)
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        lines = [(number, parse_json(f"{path}: line {number}", line)) for number, line in numbered_lines(text)]
+        return tuple(str(_id(f"{path}: line {number}", value)) for number, value in lines)
+    if suffix in (".csv", ".tsv"):
+        return _ids_of_table(path, text)
+    if text.lstrip()[0] not in "[{":
+        return tuple(line.strip() for line in text.rstrip().split("\n"))
+    content = parse_json(str(path), text)
+    if isinstance(content, dict):
+        content = content["images"] if isinstance(content.get("images"), list) else [*content]
+    if content and all(
+        isinstance(value, dict) and not any(field in value for field in _ID_FIELDS) for value in content
+    ):
+        return _ids_by_captions(path, content, queries)
+    return tuple(str(_id(f"{path}", value)) for value in content)
+
+
+def _ids_of_table(path: Path, text: str) -> tuple[str, ...]:
+    table = read_table(str(path), text)
+    column = next((name for name in _ID_COLUMNS if name in table.columns), None)
+    if column is None and len(table.columns) == 1:
+        (column,) = table.columns
+    if column is None:
+        raise InvalidPredictions(
+            f"{path} has no column of ids: {some(table.columns)}.",
+            hint=f"Name it {_ID_COLUMNS[0]}, or give a list of ids.",
+        )
+    return tuple(row[column] for _, row in table.rows)
+
+
+def _ids_by_captions(path: Path, rows: Sequence[Mapping[str, Any]], queries: Sequence[Query]) -> tuple[str, ...]:
+    """Find annotations without ids as a run of queries of the protocol with the same captions in the same order."""
+    given = [_captions(row) for row in rows]
+    asked = [query.captions for query in queries]
+    starts = [at for at in range(len(asked) - len(given) + 1) if asked[at : at + len(given)] == given]
+    if None in given or not starts:
+        raise InvalidPredictions(
+            f"{path}: {quoted(rows[0])} has no {', '.join(_ID_FIELDS[:-1])} or {_ID_FIELDS[-1]}, and the captions of "
+            f"its {len(rows)} entries are not those of queries in their order.",
+            hint=_ID_FORMS,
+        )
+    if len(starts) > 1:
+        raise InvalidPredictions(f"{path} may be of the queries from {some([queries[at].id for at in starts])} on.")
+    return tuple(query.id for query in queries[starts[0] : starts[0] + len(given)])
+
+
+def _captions(row: Mapping[str, Any]) -> tuple[str, ...] | None:
+    found = next((row[field] for field in _CAPTION_FIELDS if field in row), None)
+    return (found,) if isinstance(found, str) else tuple(found) if isinstance(found, list) else None
+
+
+def _id(place: str, value: Any) -> str | int:
+    """The id that an entry of a list is, or has."""
+    if isinstance(value, dict):
+        field = next((name for name in _ID_FIELDS if name in value), None)
+        if field is None:
+            raise InvalidPredictions(
+                f"{place}: {quoted(value)} has no {', '.join(_ID_FIELDS[:-1])} or {_ID_FIELDS[-1]}.", hint=_ID_FORMS
+            )
+        value = value[field]
+    if type(value) not in (str, int):
+        raise InvalidPredictions(f"{place}: {quoted(value)} is not a valid id.", hint="Ids are text or whole numbers.")
+    return value  # type: ignore[no-any-return]

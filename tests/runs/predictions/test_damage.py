@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from cirbench.errors import InvalidPredictions, MissingData, UnknownName
-from cirbench.runs.predictions.features import open_rows
-from cirbench.runs.predictions.ids import read_ids
+from cirbench.runs.predictions.features import open_rows, read_ids
 from cirbench.runs.predictions.lists import read_rankings
 from cirbench.runs.predictions.rules import check
 from tests.runs.predictions.protocols import small_protocol

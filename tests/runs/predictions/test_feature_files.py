@@ -18,11 +18,9 @@ from safetensors.numpy import save_file
 
 from cirbench.errors import InvalidPredictions, MissingData, UnknownName
 from cirbench.metrics.table import Measure
-from cirbench.runs.predictions import ranked_features
-from cirbench.runs.predictions.features import Features, open_rows
-from cirbench.runs.predictions.ids import read_ids
-from cirbench.runs.predictions.ranked_features import rank_features
-from cirbench.runs.predictions.score import answer_of_features
+from cirbench.runs.predictions import score
+from cirbench.runs.predictions.features import Features, open_rows, read_ids
+from cirbench.runs.predictions.score import answer_of_features, rank_features
 from tests.runs.predictions.protocols import small_protocol
 
 if TYPE_CHECKING:
@@ -213,7 +211,7 @@ sys.modules["torch"] = None
 from pathlib import Path
 from cirbench.errors import CirbenchError
 from cirbench.runs.predictions.features import Features
-from cirbench.runs.predictions.ranked_features import rank_features
+from cirbench.runs.predictions.score import rank_features
 from tests.runs.predictions.protocols import small_protocol
 folder = Path({str(tmp_path)!r})
 sides = [Features(folder / f"{{name}}.pt", folder / f"{{name}}.json") for name in "qg"]
@@ -372,7 +370,7 @@ def test_ids_come_in_a_column_of_a_table(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_large_gallery_is_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranked_features, "_COPIED", 1 << 20)
+    monkeypatch.setattr(score, "_COPIED", 1 << 20)
     count, width = 60_000, 512
     rows = np.random.default_rng(0).standard_normal((count, width)).astype(np.float16)
     np.save(tmp_path / "g.npy", rows)

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from cirbench.errors import InvalidPredictions, MissingData
-from cirbench.runs.predictions.features import Features, open_rows
-from cirbench.runs.predictions.ids import read_ids
+from cirbench.runs.predictions.features import Features, open_rows, read_ids
 from cirbench.runs.predictions.lists import RankedLists
-from cirbench.runs.predictions.ranked_features import rank_features
-from cirbench.runs.predictions.score import score_features, score_lists
+from cirbench.runs.predictions.score import rank_features, score_features, score_lists
 from tests.runs.predictions.protocols import custom_protocol, small_protocol
 
 if TYPE_CHECKING:
