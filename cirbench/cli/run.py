@@ -247,7 +247,7 @@ def sweep_command(
     """
     from cirbench.comparison.tables import sweep_plot, sweep_table
     from cirbench.runs.config import read_config
-    from cirbench.runs.sweep import run_sweep
+    from cirbench.runs.session import run_sweep
     from cirbench.support.console import print_table, say
     from cirbench.support.files import digest, write_text
     from cirbench.support.tables.formats import render

@@ -10,7 +10,7 @@ import numpy as np
 
 from cirbench.metrics.functions import UNRANKED, Ranks, target_ranks
 from cirbench.metrics.table import METRICS, parse_label
-from cirbench.runs.replicates import seeds_of
+from cirbench.runs.folder import seeds_of
 from cirbench.support.tables import Column, Number, Table
 
 if TYPE_CHECKING:

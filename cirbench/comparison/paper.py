@@ -20,8 +20,7 @@ from cirbench.errors import UnknownName, UsageError
 from cirbench.metrics.statistics import SIGNIFICANCE
 from cirbench.metrics.table import short_label
 from cirbench.runs.additional import with_metric
-from cirbench.runs.folder import choose_label
-from cirbench.runs.replicates import combine
+from cirbench.runs.folder import choose_label, combine
 from cirbench.support.files import digest
 from cirbench.support.tables import BEST, Column, Number, Row, Table
 

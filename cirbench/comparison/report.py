@@ -34,7 +34,7 @@ from cirbench.comparison.tables import (
 from cirbench.errors import visible
 from cirbench.methods.interface import reference_baseline, unimodal_baselines
 from cirbench.metrics.table import short_label
-from cirbench.runs.replicates import combine, seeds_of
+from cirbench.runs.folder import combine, seeds_of
 from cirbench.support.console import print_lines, print_table
 from cirbench.support.tables import Column, Number, Row, Table
 from cirbench.support.tables.formats import escape_html, inert_json, render

@@ -10,8 +10,7 @@ from cirbench.errors import UsageError
 from cirbench.metrics.statistics import rank_ranges
 from cirbench.metrics.statistics.recalled import pairs_of
 from cirbench.runs.additional import with_metric
-from cirbench.runs.folder import choose_label
-from cirbench.runs.replicates import combine, seeds_of
+from cirbench.runs.folder import choose_label, combine, seeds_of
 from cirbench.support.console import typed
 
 if TYPE_CHECKING:

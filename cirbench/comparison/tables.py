@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cirbench.metrics.statistics import Pair
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import MethodRecord, MetricValue
-    from cirbench.runs.sweep import Setting, Sweep
+    from cirbench.runs.session import Setting, Sweep
 
 _BAR = 20
 _NAMED = 3

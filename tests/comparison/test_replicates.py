@@ -13,7 +13,7 @@ from cirbench.comparison.report import Report
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import standings_table
 from cirbench.metrics.statistics import intervals
-from cirbench.runs.replicates import combine, seeds_of
+from cirbench.runs.folder import combine, seeds_of
 from cirbench.support.tables.formats import render
 from tests.comparison.runs import run_of
 from tests.metrics.statistics.measured import over_seeds
