@@ -98,7 +98,7 @@ def compare_command(
     asked = [each.strip() for text in metrics for each in text.split(",") if each.strip()]
     runs = [load_run(folder) for folder in chosen.folders]
     if by is not None:
-        from cirbench.comparison.slices import with_labels
+        from cirbench.comparison.baselines import with_labels
 
         labelled = with_labels(runs, by)
         runs, asked = labelled.runs, labels_by(labelled.runs[0], asked, labelled.kind)

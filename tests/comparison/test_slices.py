@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from cirbench import cli
-from cirbench.comparison.baselines import command_for_baselines
-from cirbench.comparison.slices import HIT, NO_HIT, hits, with_labels
+from cirbench.comparison.baselines import HIT, NO_HIT, command_for_baselines, hits, with_labels
 from cirbench.errors import MissingData, UnknownName, UsageError
 from cirbench.runs.folder import load_run
 from cirbench.runs.record import NOT_STATED

@@ -18,9 +18,8 @@ import numpy as np
 import cirbench
 from cirbench.benchmarks.catalogue import choose_protocol, find_dataset, load_protocol
 from cirbench.comparison.audit import audit_run, side_by_side
-from cirbench.comparison.baselines import baselines_beside
+from cirbench.comparison.baselines import baselines_beside, with_labels
 from cirbench.comparison.differences import run_names
-from cirbench.comparison.slices import with_labels
 from cirbench.comparison.tables import reservations, with_remarks
 from cirbench.errors import CheckFailed, MissingData, UsageError
 from cirbench.leaderboard.entry import spread
@@ -438,7 +437,7 @@ def read_report(
         choice: How queries are chosen; see `choose`.
         count: How many.
         top: How many retrieved items to show of each.
-        by: A kind of labels; as many queries are chosen from each of its parts (`cirbench.comparison.slices`).
+        by: A kind of labels; as many queries are chosen from each of its parts (`cirbench.comparison.baselines`).
         data_root: Where annotations and images are; where the run found them if not given.
 
     Raises:
