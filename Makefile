@@ -43,7 +43,7 @@ bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/performance -m performance --benchmark-columns=median,rounds
 
 coverage: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.metrics.statistics.coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.metrics.coverage
 
 gpu: $(VENV)/installed-dev
 	$(BIN)/python -m tests.gpu.measure

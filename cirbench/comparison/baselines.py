@@ -25,8 +25,9 @@ from cirbench.errors import CheckFailed, CirbenchError, MissingData, UnknownName
 from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics import Measurement
 from cirbench.metrics.functions import Ranks
+from cirbench.metrics.intervals import intervals_of
 from cirbench.metrics.measure import soft_labels
-from cirbench.metrics.statistics.recalled import intervals_of, pairs_of
+from cirbench.metrics.paired import pairs_of
 from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.runs.folder import load_run
 from cirbench.runs.record import NOT_STATED, RESULT
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.metrics.statistics import Pair
+    from cirbench.metrics.paired import Pair
     from cirbench.runs.additional import Slices
     from cirbench.runs.folder import Run
 

@@ -17,7 +17,7 @@ from cirbench.comparison.published import load_published
 from cirbench.comparison.standings import family_of, require_one_protocol, standings_of
 from cirbench.comparison.tables import reservations, test_caption, training_notes, with_remarks
 from cirbench.errors import UnknownName, UsageError
-from cirbench.metrics.statistics import SIGNIFICANCE
+from cirbench.metrics.paired import SIGNIFICANCE
 from cirbench.metrics.table import short_label
 from cirbench.runs.additional import with_metric
 from cirbench.runs.folder import choose_label, combine

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from cirbench.comparison.baselines import Unimodal
     from cirbench.comparison.standings import Standings
-    from cirbench.metrics.statistics import Pair
+    from cirbench.metrics.paired import Pair
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import Result
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cirbench.comparison.differences import protocol_fields, run_names
 from cirbench.errors import UsageError
-from cirbench.metrics.statistics import rank_ranges
-from cirbench.metrics.statistics.recalled import pairs_of
+from cirbench.metrics.paired import pairs_of, rank_ranges
 from cirbench.runs.additional import with_metric
 from cirbench.runs.folder import choose_label, combine, seeds_of
 from cirbench.support.console import typed
@@ -16,7 +15,7 @@ from cirbench.support.console import typed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cirbench.metrics.statistics import Pair, RankRange
+    from cirbench.metrics.paired import Pair, RankRange
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import MetricValue
     from cirbench.support.tables import Mark

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cirbench.comparison.baselines import baselines_beside, diagnose, unimodal_of
 from cirbench.comparison.standings import compare_runs
 from cirbench.methods.interface import reference_baseline, unimodal_baselines
-from cirbench.metrics.statistics import SIGNIFICANCE
+from cirbench.metrics.paired import SIGNIFICANCE
 from cirbench.metrics.table import parse_label, short_label
 from cirbench.runs.schema import is_transductive
 from cirbench.support.tables import Column, Number, Row, Table
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cirbench.comparison.baselines import Diagnosis, Unimodal
     from cirbench.comparison.standings import Standing, Standings
-    from cirbench.metrics.statistics import Pair
+    from cirbench.metrics.paired import Pair
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import MethodRecord, MetricValue
     from cirbench.runs.session import Setting, Sweep

@@ -27,8 +27,7 @@ from cirbench.leaderboard.binding import known_protocols
 from cirbench.leaderboard.check import Verdict, check_entry, checked
 from cirbench.leaderboard.entry import RANKS, Entry, Evidence, entry_folders, read_entry, read_evidence, read_scores
 from cirbench.methods.training import CONVERTED
-from cirbench.metrics.statistics import RankRange
-from cirbench.metrics.statistics.recalled import better_of_two, pairs_of
+from cirbench.metrics.paired import RankRange, better_of_two, pairs_of
 from cirbench.metrics.table import printed_labels, short_label
 from cirbench.runs.schema import is_transductive
 from cirbench.support.files import slug
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from cirbench.comparison.published import PublishedRow
     from cirbench.leaderboard.check import Parser
     from cirbench.metrics.measure import Measurement
-    from cirbench.metrics.statistics import Pair
+    from cirbench.metrics.paired import Pair
 
 ENTRIES = Path("leaderboards") / "entries"
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from cirbench.comparison.audit import NO_CANDIDATE, ReferencePlaces, reference_places
 from cirbench.errors import CorruptFile
+from cirbench.metrics.intervals import intervals
 from cirbench.metrics.measure import Asked, measure, soft_labels
-from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import measures_of
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.schema import (

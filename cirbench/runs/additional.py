@@ -14,9 +14,8 @@ import numpy as np
 
 from cirbench.errors import UnknownName, UsageError, quoted
 from cirbench.metrics import METRICS, Measure, Measurement
+from cirbench.metrics.intervals import cluster_numbers, intervals
 from cirbench.metrics.measure import measurements_of, per_query
-from cirbench.metrics.statistics import intervals
-from cirbench.metrics.statistics.intervals import cluster_numbers
 from cirbench.metrics.table import NO_CUTOFF
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.schema import AdditionalValue, MetricValue, seal

@@ -29,8 +29,8 @@ import numpy as np
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError, quoted, some
 from cirbench.methods.interface import find_baselines
 from cirbench.metrics import METRICS, Measure, Measurement
+from cirbench.metrics.intervals import intervals
 from cirbench.metrics.measure import KnownRanks, per_query, soft_labels
-from cirbench.metrics.statistics import intervals
 from cirbench.metrics.table import parse_label, parts_of
 from cirbench.ranking.task import Ranking
 from cirbench.runs.predictions.lists import read_rankings, write_jsonl, write_qrels, write_trec

@@ -15,8 +15,8 @@ import msgspec
 import cirbench
 from cirbench.methods.evaluate import count_missing_as_zero
 from cirbench.methods.loading import preset_for
+from cirbench.metrics.intervals import intervals
 from cirbench.metrics.measure import ceilings
-from cirbench.metrics.statistics import intervals
 from cirbench.runs.config import NONE, to_toml
 from cirbench.runs.schema import (
     BackboneRecord,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cirbench.metrics import Measurement
-    from cirbench.metrics.statistics import Interval
+    from cirbench.metrics.intervals import Interval
     from cirbench.support.files import Migration
 
 SCHEMA_VERSION = 6
@@ -34,7 +34,7 @@ class MetricValue(Record, frozen=True):
     Attributes:
         label: For instance ``"mAP@5"``, ``"mAP@10[aspect=negation]"``.
         value: In percent.
-        low: Lower end of the 95 % interval, in percent (`cirbench.metrics.statistics.intervals`).
+        low: Lower end of the 95 % interval, in percent (`cirbench.metrics.intervals`).
         high: Upper end.
         n: How many queries it averages.
         at_most: What the best ranking would get, in percent.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cirbench.methods.evaluate import Evaluation
+from cirbench.metrics.intervals import intervals
 from cirbench.metrics.measure import measure
-from cirbench.metrics.statistics import intervals
 from cirbench.ranking import rank
 from cirbench.ranking.task import ranking_task
 from cirbench.runs.folder import Run, save_run

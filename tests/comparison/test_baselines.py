@@ -10,7 +10,7 @@ import pytest
 
 from cirbench.comparison.baselines import Unimodal, baselines_beside, diagnose, unimodal_of
 from cirbench.comparison.tables import diagnostics_table
-from cirbench.metrics.statistics import compare_all
+from cirbench.metrics.paired import compare_all
 from cirbench.support import memo
 from tests.comparison.folders import keep_run
 from tests.comparison.runs import run_of
@@ -110,7 +110,7 @@ def test_a_diagnosis_is_recalled_for_the_same_numbers_only(monkeypatch: pytest.M
         tested.append(arguments)
         return compare_all(*arguments, **settings)
 
-    monkeypatch.setattr("cirbench.metrics.statistics.recalled.compare_all", counting)
+    monkeypatch.setattr("cirbench.metrics.paired.compare_all", counting)
     first = diagnose([pli, other], unimodal)
     assert (len(tested), first[0] == first[1]) == (2, False)
     assert (diagnose([pli, other], unimodal), len(tested)) == (first, 2)

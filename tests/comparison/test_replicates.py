@@ -12,11 +12,11 @@ import pytest
 from cirbench.comparison.report import Report
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import standings_table
-from cirbench.metrics.statistics import intervals
+from cirbench.metrics.intervals import intervals
 from cirbench.runs.folder import combine, seeds_of
 from cirbench.support.tables.formats import render
 from tests.comparison.runs import run_of
-from tests.metrics.statistics.measured import over_seeds
+from tests.metrics.measured import over_seeds
 
 if TYPE_CHECKING:
     from cirbench.runs.folder import Run

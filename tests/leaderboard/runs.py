@@ -11,8 +11,8 @@ import numpy as np
 
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.methods.evaluate import Evaluation
+from cirbench.metrics.intervals import intervals
 from cirbench.metrics.measure import measure
-from cirbench.metrics.statistics import intervals
 from cirbench.ranking import rank
 from cirbench.ranking.task import ranking_task
 from cirbench.runs.config import RunConfig, to_toml

@@ -11,7 +11,7 @@ import pytest
 
 from cirbench.comparison.tables import difference
 from cirbench.leaderboard.entry import Entry, Evidence, entry_folders, read_entry, read_evidence
-from cirbench.metrics.statistics import compare_all
+from cirbench.metrics.paired import compare_all
 from cirbench.support.tables import Number
 
 if TYPE_CHECKING:

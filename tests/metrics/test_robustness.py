@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirbench.metrics import METRICS
-from cirbench.metrics.functions import UNRANKED, Ranks, average_precision_at
-from cirbench.metrics.robustness import (
+from cirbench.metrics.functions import (
+    UNRANKED,
+    Ranks,
+    average_precision_at,
     average_precision_drop_at,
     linguistic_sensitivity,
     negative_recall_at,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cirbench.metrics import Measurement
-from cirbench.metrics.statistics import intervals
+from cirbench.metrics.intervals import intervals
 
 pytestmark = [
     pytest.mark.performance,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cirbench.errors import CorruptFile
-from cirbench.metrics.statistics import intervals
+from cirbench.metrics.intervals import intervals
 from cirbench.runs.folder import load_run
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION
 

@@ -17,7 +17,7 @@ from cirbench.errors import CheckFailed, CirbenchError, UnknownName, UsageError
 from cirbench.leaderboard.adding import add_run, commands
 from cirbench.leaderboard.board import read_leaderboard, summaries
 from cirbench.leaderboard.entry import read_entry
-from cirbench.metrics.statistics import intervals
+from cirbench.metrics.intervals import intervals
 from cirbench.metrics.table import Measure
 from cirbench.runs.config import read_config
 from cirbench.runs.folder import Run, load_ranking, load_run

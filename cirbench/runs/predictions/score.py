@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.errors import InvalidPredictions, MissingData, UsageError, quoted, some
+from cirbench.metrics.intervals import intervals_of
 from cirbench.metrics.measure import ceilings, measure
-from cirbench.metrics.statistics.recalled import intervals_of
 from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.protocol import Gallery
 from cirbench.ranking import UnitRows, rank, unit_rows
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     import pandas
     from numpy.typing import NDArray
 
+    from cirbench.metrics.intervals import Interval
     from cirbench.metrics.measure import Measurement
-    from cirbench.metrics.statistics.intervals import Interval
     from cirbench.metrics.table import Measure
     from cirbench.protocol import EvaluationProtocol
     from cirbench.ranking.scores import RowSource

@@ -19,20 +19,29 @@ coverage`` simulates how often all these intervals contain the truth.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
 import numpy as np
+
+from cirbench.support import memo
 
 # scipy is imported where it is used: rankings for a test server are written without intervals.
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 LEVEL = 0.95
 _ROUNDING = 1e-12
 """A standard error, or a variance, below it is one of rounding: nothing varies."""
+_CODE = tuple(Path(__file__).with_name(name) for name in ("intervals.py", "paired.py"))
+"""The code of the statistics, all of it."""
 
 
 class Measured(Protocol):
@@ -211,7 +220,7 @@ def cluster_numbers(clusters: Sequence[str] | None, queries: int) -> NDArray[np.
 def intervals(
     measurements: Sequence[Measured], clusters: Sequence[str] | None = None, *, level: float = LEVEL
 ) -> tuple[Interval, ...]:
-    """Return the interval of each measurement, which contains it and has a width; see `cirbench.metrics.statistics`.
+    """Return the interval of each measurement, which contains it and has a width.
 
     Args:
         measurements: Metrics between 0 and 1; where one is an unweighted mean over slices, those are among them.
@@ -231,6 +240,13 @@ def intervals(
         for values_QM, measurement in zip(columns, measurements, strict=True)
     )
     return tuple(bounded_interval(mean, level) for mean in means)
+
+
+def intervals_of(measurements: Sequence[Measured], clusters: Sequence[str] | None) -> tuple[Interval, ...]:
+    """Return the interval of each number, or recall it; see `intervals`."""
+    return recalled(
+        lambda: intervals(measurements, clusters), tuple[Interval, ...], [measurements], ("intervals", clusters)
+    )
 
 
 def bounded_interval(mean: ClusteredMean, level: float = LEVEL) -> Interval:
@@ -269,3 +285,30 @@ def _tail(alpha: float, beta: float, null: float) -> float:
     from scipy.special import betainc
 
     return float(betainc(beta, alpha, 1 - null)) if beta > 0 else 1.0
+
+
+def recalled(
+    find: Callable[[], T], form: Any, methods: Sequence[Sequence[Measured]], settings: tuple[object, ...]
+) -> T:
+    """Recall what follows from numbers of queries, from settings and from the code of the statistics, or find it.
+
+    What was found before is neither resampled nor does it load scipy.
+
+    Args:
+        find: Computes it.
+        form: Its type.
+        methods: The numbers.
+        settings: All else that decides it, with what it is.
+    """
+    code = [memo.sha256(path) for path in _CODE]
+    numbers = [[(each.label, each.value, each.mean_of, each.by_seed) for each in measured] for measured in methods]
+    digest = hashlib.sha256(repr((code, numbers, settings)).encode())
+    for measured in methods:
+        for each in measured:
+            digest.update(each.values_Q.astype("<f8").tobytes())
+    key = f"statistics {digest.hexdigest()}"
+    if (known := memo.recall(key)) is None:
+        known = msgspec.to_builtins(find())
+        memo.keep(key, known, {})
+    found: T = msgspec.convert(known, form)
+    return found

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.metrics.statistics import Interval, Pair, compare_all, intervals
-from tests.metrics.statistics.measured import Measured, over_seeds
+from cirbench.metrics.intervals import Interval, intervals
+from cirbench.metrics.paired import Pair, compare_all
+from tests.metrics.measured import Measured, over_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -8,8 +8,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirbench.metrics.statistics import Interval, intervals
-from tests.metrics.statistics.coverage import (
+from cirbench.metrics.intervals import Interval, intervals
+from tests.metrics.coverage import (
     OF_INTERVALS,
     OVER_SEEDS,
     Population,
@@ -19,7 +19,7 @@ from tests.metrics.statistics.coverage import (
     level_over_seeds,
     shape,
 )
-from tests.metrics.statistics.measured import Measured, sample
+from tests.metrics.measured import Measured, sample
 
 
 def interval_of(values_Q: list[float] | np.ndarray, clusters: list[str] | None = None) -> Interval:

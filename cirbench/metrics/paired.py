@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from cirbench.metrics.statistics.intervals import (
+from cirbench.metrics.intervals import (
     LEVEL,
     Interval,
     SeedVariance,
@@ -32,6 +32,7 @@ from cirbench.metrics.statistics.intervals import (
     bounded_p_value,
     cluster_numbers,
     clustered_mean,
+    recalled,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cirbench.metrics.statistics.intervals import ClusteredMean, Measured
+    from cirbench.metrics.intervals import ClusteredMean, Measured
 
 T = TypeVar("T", np.float32, np.float64)
 
@@ -172,6 +173,18 @@ def compare_all(
     return tuple(result)
 
 
+def pairs_of(
+    methods: Sequence[Sequence[Measured]], clusters: Sequence[str] | None, *, seed: int, one: int | None = None
+) -> tuple[Pair, ...]:
+    """Compare every two of several methods, or recall it; see `compare_all`."""
+    return recalled(
+        lambda: compare_all(methods, clusters, seed=seed, one=one),
+        tuple[Pair, ...],
+        methods,
+        ("pairs", clusters, seed, one),
+    )
+
+
 def better_of(
     methods: Sequence[Sequence[Measured]],
     clusters: Sequence[str] | None = None,
@@ -202,6 +215,18 @@ def better_of(
     better_MM = np.zeros((len(methods), len(methods)), dtype=np.int8)
     better_MM[first_P, second_P] = np.where(apart_P, np.sign(values_M[first_P] - values_M[second_P]), 0)
     return better_MM - better_MM.T
+
+
+def better_of_two(
+    methods: Sequence[Sequence[Measured]], clusters: Sequence[str] | None, *, level: float
+) -> list[list[int]]:
+    """Say which of every two methods is better, or recall it; see `better_of`."""
+    return recalled(
+        lambda: better_of(methods, clusters, level=level).tolist(),
+        list[list[int]],
+        methods,
+        ("better", clusters, level),
+    )
 
 
 def _counts(means: Sequence[ClusteredMean], most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -12,9 +12,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cirbench.metrics.statistics import Interval, Pair, compare_all, holm, intervals, rank_ranges
-from cirbench.metrics.statistics.paired import _resampled, _times_drawn, better_of
-from tests.metrics.statistics.coverage import (
+from cirbench.metrics.intervals import Interval, intervals
+from cirbench.metrics.paired import Pair, _resampled, _times_drawn, better_of, compare_all, holm, rank_ranges
+from tests.metrics.coverage import (
     OF_DIFFERENCES,
     Population,
     detectable,
@@ -22,7 +22,7 @@ from tests.metrics.statistics.coverage import (
     repetitions,
     shape,
 )
-from tests.metrics.statistics.measured import Measured, sample
+from tests.metrics.measured import Measured, sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
