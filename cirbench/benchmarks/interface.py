@@ -171,7 +171,7 @@ class DatasetFiles:
         )
 
 
-def listed(base: str, folder: str, table: str, licence: str | None = None) -> tuple[RemoteFile, ...]:
+def listed(base: str, folder: str, table: str) -> tuple[RemoteFile, ...]:
     """Read rows of sha256, bytes, path and, parted by commas, the variants that need the file."""
     rows = [line.split() for line in table.split("\n") if line.strip()]
     return tuple(
@@ -181,7 +181,6 @@ def listed(base: str, folder: str, table: str, licence: str | None = None) -> tu
             None if size == "?" else int(size),
             None if sha256 == "?" else sha256,
             tuple(variants.split(",")),
-            licence,
         )
         for sha256, size, path, variants in rows
     )

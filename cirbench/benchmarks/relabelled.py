@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from cirbench.benchmarks.annotation_files import Expected, decode, refuse, repeated, wrong_counts
-from cirbench.benchmarks.interface import GITHUB, listed
+from cirbench.benchmarks.interface import GITHUB, RemoteFile
 from cirbench.errors import some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import Labels
@@ -139,21 +139,19 @@ def _broken(
 
 
 _COMMIT = f"{GITHUB}/jjungyujin/SoFT/3db620a6741c722f6dd32a1fa0a904731d1dfd46/mt_pipeline/llm/multi_target_selection"
-CIRR_FILES = listed(
-    _COMMIT,
-    "cirr/soft",
-    """
-    44380a62fb2c624887a4c60256e21d7df320d0f9e977656cdd2533049dae21d1 1348603 cirr_multi_target_selection.json val-multi-target*
-    """,  # noqa: E501
-    "none stated",
-)
-FASHIONIQ_FILES = listed(
-    _COMMIT,
-    "fashioniq/soft",
-    """
-    cf0cc351db43774360602d81be06582578ba3cd1884a7fe40249acbdc1e0a795 761154 dress_multi_target_selection.json val-multi-target*
-    75cb12709e80e3b97803c49632488032f6c1ad5c723f83e7fe1fce8cd83be78b 752780 shirt_multi_target_selection.json val-multi-target*
-    b53981fde1bbdb0a283610871d68124103a523ef6af67bb643f01d311a4217af 729921 toptee_multi_target_selection.json val-multi-target*
-    """,  # noqa: E501
-    "none stated",
+
+
+def _file(dataset: str, part: str, sha256: str, size: int) -> RemoteFile:
+    path = FILE.format(dataset=dataset, part=part)
+    return RemoteFile(f"{_COMMIT}/{path.rpartition('/')[2]}", path, size, sha256, (f"{UNITED}*",), "none stated")
+
+
+CIRR_FILES = (_file("cirr", "cirr", "44380a62fb2c624887a4c60256e21d7df320d0f9e977656cdd2533049dae21d1", 1_348_603),)
+FASHIONIQ_FILES = tuple(
+    _file("fashioniq", part, sha256, size)
+    for part, sha256, size in (
+        ("dress", "cf0cc351db43774360602d81be06582578ba3cd1884a7fe40249acbdc1e0a795", 761_154),
+        ("shirt", "75cb12709e80e3b97803c49632488032f6c1ad5c723f83e7fe1fce8cd83be78b", 752_780),
+        ("toptee", "b53981fde1bbdb0a283610871d68124103a523ef6af67bb643f01d311a4217af", 729_921),
+    )
 )
