@@ -15,8 +15,6 @@ capitals and stops, and joins the two captions of FashionIQ by "and".
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -25,7 +23,7 @@ from cirbench.benchmarks.annotation_files import Expected, find, possible_places
 from cirbench.benchmarks.interface import GITHUB
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.console import typed
-from cirbench.support.textfiles import read_text
+from cirbench.support.textfiles import csv_rows, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -111,26 +109,18 @@ def circus_labels(
 
 
 def _read(path: Path, kind: str) -> list[dict[str, str]]:
-    lines = csv.reader(io.StringIO(read_text(path)), strict=True)
-    try:
-        header, *rows = list(lines) or [[]]
-    except csv.Error as error:
-        refuse(path, [f"it is no CSV file ({error})"])
-        raise
     wanted = HEADERS[kind].split(",")
-    if header != wanted:
+
+    def check_header(_: str, header: Sequence[str]) -> None:
         lost, new = ([name for name in one if name not in other] for one, other in ((wanted, header), (header, wanted)))
-        raise CorruptFile(
-            f"{path} does not have the columns of CIRCUS' {FILES[kind]} files: {some(lost) or 'none'} missing, "
-            f"{some(new) or 'none'} more.",
-            hint=f"Only the release of May 2026 is read: {_URL}/{path.name}",
-        )
-    refuse(path, [f"not {len(wanted)} cells in row {some(odd)}"] if (odd := _odd(rows, len(wanted))) else [])
-    return [dict(zip(wanted, row, strict=True)) for row in rows if row]
+        if header != wanted:
+            raise CorruptFile(
+                f"{path} does not have the columns of CIRCUS' {FILES[kind]} files: {some(lost) or 'none'} missing, "
+                f"{some(new) or 'none'} more.",
+                hint=f"Only the release of May 2026 is read: {_URL}/{path.name}",
+            )
 
-
-def _odd(rows: Sequence[Sequence[str]], cells: int) -> list[int]:
-    return [number for number, row in enumerate(rows, start=1) if row and len(row) != cells]
+    return [row for _, row in csv_rows(str(path), read_text(path), check_header)]
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, str]:
