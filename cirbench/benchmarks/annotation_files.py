@@ -198,6 +198,11 @@ def read_records(path: Path, what: str, width: int, *, needed: Sequence[int]) ->
     return [row for row in rows if row]
 
 
+def unsuffixed(path: str) -> str:
+    """Return a path without its suffix, by which images are looked for."""
+    return path.rpartition(".")[0] or path
+
+
 def numbered(ids: Iterable[str]) -> Iterator[str]:
     """Yield each id, with -2, -3 and so on behind one that occurs again."""
     seen: Counter[str] = Counter()

@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.annotation_files import Expected, locate, refuse, repeated, wrong_counts
+from cirbench.benchmarks.annotation_files import Expected, locate, refuse, repeated, unsuffixed, wrong_counts
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.benchmarks.interface import (
     GITHUB,
@@ -152,8 +152,7 @@ class _Row:
     @property
     def name(self) -> str:
         """What the file is found by: the path below the folder of the set, without suffix."""
-        path = self.image.partition("/")[2]
-        return path.rpartition(".")[0] or path
+        return unsuffixed(self.image.partition("/")[2])
 
     @property
     def in_place(self) -> bool:

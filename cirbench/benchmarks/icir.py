@@ -15,7 +15,15 @@ import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from cirbench.benchmarks.annotation_files import Expected, locate, read_records, refuse, repeated, wrong_counts
+from cirbench.benchmarks.annotation_files import (
+    Expected,
+    locate,
+    read_records,
+    refuse,
+    repeated,
+    unsuffixed,
+    wrong_counts,
+)
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.benchmarks.interface import Archive, Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry
 from cirbench.errors import UnknownName, some
@@ -55,8 +63,7 @@ class _Row:
     @property
     def name(self) -> str:
         """What the file is found by: the path below the folder of the benchmark, without suffix."""
-        path = self.image.removeprefix("./").removeprefix("icir/")
-        return path.rpartition(".")[0] or path
+        return unsuffixed(self.image.removeprefix("./").removeprefix("icir/"))
 
 
 def icir_protocol(variant: str, data_root: Path) -> EvaluationProtocol:

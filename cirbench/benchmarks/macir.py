@@ -15,11 +15,11 @@ for consistency. How many queries and images there are is not compared with anyt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
-from cirbench.benchmarks.annotation_files import decode, locate, queries, refuse, repeated
+from cirbench.benchmarks.annotation_files import decode, locate, queries, refuse, repeated, unsuffixed
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.benchmarks.interface import Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry
 from cirbench.errors import UnknownName, some
@@ -32,17 +32,12 @@ if TYPE_CHECKING:
 
 LICENCE = "none stated"
 MACIR = Collection("MA-CIR", ("macir/images", "macir"))
-COMPOSITIONS = (
-    "left_right",
-    "top_bottom",
-    "spatial_reasoning",
-    "size",
-    "action",
-    "color",
-    "object_reasoning",
-    "naive_object",
-)
-CONDITIONS = ("remove", "replace", "add")
+Composition = Literal[
+    "left_right", "top_bottom", "spatial_reasoning", "size", "action", "color", "object_reasoning", "naive_object"
+]
+Condition = Literal["remove", "replace", "add"]
+COMPOSITIONS: tuple[Composition, ...] = get_args(Composition)
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 TITLES = {
     "full": "MA-CIR, the whole database, reference removed",
     **{f"restricted-{each}": f"MA-CIR, {each}, variants of the reference alone" for each in CONDITIONS},
@@ -58,17 +53,8 @@ class _Row(msgspec.Struct, frozen=True):
     reference_image: str
     target_image: str
     relative_caption: str
-    condition_type: Literal["remove", "replace", "add"]
-    composition_type: Literal[
-        "left_right",
-        "top_bottom",
-        "spatial_reasoning",
-        "size",
-        "action",
-        "color",
-        "object_reasoning",
-        "naive_object",
-    ]
+    condition_type: Condition
+    composition_type: Composition
 
 
 def macir_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
@@ -89,7 +75,7 @@ def macir_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
     path = locate(data_root, f"{FOLDER}/macir_meta_{condition or 'full'}.json", hint=BY_HAND)
     listed = locate(data_root, f"{FOLDER}/image_ids{condition and f'_{condition}'}.json", hint=BY_HAND)
     names = tuple(decode(listed, list[str]))
-    refuse(listed, repeated("images", map(_stem, names)))
+    refuse(listed, repeated("images", map(unsuffixed, names)))
     rows = list(enumerate(decode(path, list[_Row])))
     refuse(path, _broken([row for _, row in rows], frozenset(names), condition))
     pools: tuple[tuple[str, ...], ...] | None = None
@@ -99,7 +85,7 @@ def macir_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
         refuse(path, _unreachable(rows, alike))
         pools = tuple(dict.fromkeys(alike[_prefix(row)] for _, row in rows))
     place_of = {} if pools is None else {pool: place for place, pool in enumerate(pools)}
-    images = ImageFiles(MACIR, tuple(map(_stem, names)), data_root, "cirbench data check macir")
+    images = ImageFiles(MACIR, tuple(map(unsuffixed, names)), data_root, "cirbench data check macir")
     kinds = ("composition",) if level == "restricted" else ("composition", "condition", "pair")
     slices = {
         "composition": tuple((row.composition_type,) for _, row in rows),
@@ -111,10 +97,12 @@ def macir_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
         version=1,
         title=TITLES[variant],
         queries=tuple(
-            Query(str(number), Item(row.reference_image, images[_stem(row.reference_image)]), (row.relative_caption,))
+            Query(
+                str(number), Item(row.reference_image, images[unsuffixed(row.reference_image)]), (row.relative_caption,)
+            )
             for number, row in rows
         ),
-        gallery=Gallery(names, [images[_stem(name)] for name in names]),
+        gallery=Gallery(names, [images[unsuffixed(name)] for name in names]),
         labels=Labels(tuple((row.target_image,) for _, row in rows)),
         measures=(
             Measure("Recall", 1),
@@ -128,10 +116,6 @@ def macir_protocol(variant: str, data_root: Path) -> EvaluationProtocol:
         captions="the caption as annotated",
         licence=LICENCE,
     )
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0] or name
 
 
 def _prefix(row: _Row) -> str:

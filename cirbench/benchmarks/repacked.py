@@ -27,6 +27,7 @@ from cirbench.benchmarks.annotation_files import (
     queries,
     refuse,
     repeated,
+    unsuffixed,
     wrong_counts,
 )
 from cirbench.benchmarks.images import ImageFiles
@@ -196,7 +197,7 @@ def _protocol(
 
 def _stem(path: str) -> str:
     """What a file is found by: its path, below the collection's folder of images, without suffix."""
-    return path.removeprefix("mbeir_images/").rpartition(".")[0] or path
+    return unsuffixed(path.removeprefix("mbeir_images/"))
 
 
 def _lines(path: Path, type: type[T]) -> list[T]:
