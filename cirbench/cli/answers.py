@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from cirbench.artefacts import Artefact, Question
     from cirbench.artefacts.answers import Key, Sample
-    from cirbench.artefacts.chat import ChatModel
-    from cirbench.artefacts.endpoint import Endpoint
+    from cirbench.artefacts.chat import ChatModel, Endpoint
     from cirbench.backbones.interface import WeightPrecision
     from cirbench.protocol import Query
 
@@ -95,8 +94,7 @@ def make_command(
     which is recorded beside it.
     """
     from cirbench.artefacts import Artefact
-    from cirbench.artefacts.chat import ChatModel
-    from cirbench.artefacts.endpoint import Endpoint
+    from cirbench.artefacts.chat import ChatModel, Endpoint
     from cirbench.benchmarks.catalogue import load_protocol
 
     for_urls = {"--key": key, "--max-calls": max_calls, "--calls-per-minute": calls_per_minute}
@@ -307,8 +305,7 @@ def caption_command(
     cirbench run --method captioning --set captions=captions.jsonl --dataset circo
     """
     from cirbench.artefacts import describe, kept_captions
-    from cirbench.artefacts.captioner import load_captioner
-    from cirbench.artefacts.captions import require_jsonl, write_captions
+    from cirbench.artefacts.captions import load_captioner, require_jsonl, write_captions
     from cirbench.backbones.images import FileImage
     from cirbench.training.data.listed import read_folder
 

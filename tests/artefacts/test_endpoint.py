@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cirbench.artefacts.answers import Question, answered, kept
-from cirbench.artefacts.endpoint import Endpoint
+from cirbench.artefacts.chat import Endpoint
 from cirbench.benchmarks.scenes import training_pairs
 from cirbench.errors import CheckFailed, CirbenchError, MissingData, UsageError
 from tests.artefacts.chat_server import MODEL, ChatServer, chatting, completion

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cirbench.artefacts.captioner import load_captioner
-from cirbench.artefacts.captions import CaptionsCard
+from cirbench.artefacts.captions import CaptionsCard, load_captioner
 from cirbench.cli import execute
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.support.files import sha256_of_file
@@ -87,7 +86,7 @@ def test_a_second_time_nothing_is_described_again(
     images: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert caption(images, model, tmp_path / "one.jsonl") == 0
-    monkeypatch.setattr("cirbench.artefacts.captioner.Captioner.__call__", None)
+    monkeypatch.setattr("cirbench.artefacts.captions.Captioner.__call__", None)
     assert caption(images, model, tmp_path / "two.jsonl") == 0
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
@@ -100,7 +99,7 @@ def test_images_of_which_nothing_is_said_are_left_out_and_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     silent = write_captioner(tmp_path / "silent", seed=7)
-    monkeypatch.setattr("cirbench.artefacts.captioner.Captioner.__call__", lambda self, images: [""] * len(images))
+    monkeypatch.setattr("cirbench.artefacts.captions.Captioner.__call__", lambda self, images: [""] * len(images))
     output = tmp_path / "captions.jsonl"
     assert caption(images, silent, output) == 0
     assert output.read_bytes() == b""

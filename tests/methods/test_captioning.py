@@ -110,14 +110,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_captioner_describes_each_reference_once_ever(
     encoder: Encoder, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cirbench.artefacts.captioner import load_captioner
+    from cirbench.artefacts.captions import load_captioner
 
     (said,) = load_captioner(str(model), device="cpu", batch_size=1)([TwoColours("red", "blue").open()])
     queries = [query(item("red", "blue"), "is white"), query(item("red", "blue"), "is black")]
     rows = captioning(encoder, captioner=model).encode_queries(queries)
     texts = [f"a photo of {said} that is {colour}" for colour in ("white", "black")]
     np.testing.assert_array_equal(rows, encoder.texts(texts))
-    monkeypatch.setattr("cirbench.artefacts.captioner.Captioner.__call__", None)
+    monkeypatch.setattr("cirbench.artefacts.captions.Captioner.__call__", None)
     np.testing.assert_array_equal(captioning(encoder, captioner=model).encode_queries(queries), rows)
 
 

@@ -103,7 +103,7 @@ class Generated:
     """Captions that a captioner writes, each image's once."""
 
     def __init__(self, model: str, device: str) -> None:
-        from cirbench.artefacts.captioner import load_captioner
+        from cirbench.artefacts.captions import load_captioner
 
         self.captioner = load_captioner(model, device=device)
         self.kept = kept_captions(self.captioner.maker)
