@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +24,8 @@ from cirbench.backbones.images import upright_rgb
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt
 from cirbench.support.console import typed
-from cirbench.support.extras import require
 from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes, write_json
+from cirbench.support.needs import require, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -350,7 +349,7 @@ def write_captions(output: Path, images: Sequence[Path], captions: Sequence[str]
         batch_size=captioner.batch_size,
         images=len(names),
         speechless=[name for name, caption in zip(names, captions, strict=True) if not caption],
-        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+        packages=versions(_PACKAGES),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     write_json(card_path(output), msgspec.to_builtins(card))

@@ -27,7 +27,7 @@ from cirbench.artefacts.answers import RESUME, Maker, cost, require_one_sample, 
 from cirbench.backbones.hub import PREPROCESSOR_FILES, first_line, is_hub_id, loading, open_folder
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, UsageError, excerpt, quoted
-from cirbench.support.extras import require
+from cirbench.support.needs import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

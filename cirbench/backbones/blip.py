@@ -20,8 +20,8 @@ from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.console import say_once
 from cirbench.support.device import send
-from cirbench.support.extras import require
 from cirbench.support.files import digest
+from cirbench.support.needs import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

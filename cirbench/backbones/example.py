@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.backbones.hub import loading
 from cirbench.errors import UsageError
-from cirbench.support.extras import require
+from cirbench.support.needs import require
 
 if TYPE_CHECKING:
     from pathlib import Path

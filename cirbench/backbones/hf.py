@@ -35,8 +35,8 @@ from cirbench.backbones.source import declared_preprocessing, recorded_beside, r
 from cirbench.backbones.text import padded_lengths
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.device import send
-from cirbench.support.extras import require
 from cirbench.support.files import digest
+from cirbench.support.needs import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ from cirbench.backbones.source import (
 )
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.device import send
-from cirbench.support.extras import require
+from cirbench.support.needs import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -35,7 +35,7 @@ from cirbench.benchmarks.interface import Benchmark, Collection, DatasetFiles, I
 from cirbench.errors import UnknownName, excerpt, some
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
-from cirbench.support.extras import require
+from cirbench.support.needs import require
 from cirbench.support.textfiles import numbered_lines, read_text
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from cirbench.protocol import EvaluationProtocol
 from cirbench.runs.config import RunConfig, read_config
 from cirbench.runs.folder import Run, load_baselines, load_run
 from cirbench.support.console import typed
-from cirbench.support.extras import data_frame
 from cirbench.support.files import slug
+from cirbench.support.needs import data_frame
 from cirbench.support.tables.formats import render
 
 if TYPE_CHECKING:

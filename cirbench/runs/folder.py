@@ -37,7 +37,6 @@ from cirbench.runs.predictions.lists import read_rankings, write_jsonl, write_qr
 from cirbench.runs.record import IDENTITY, RESULT, Identity
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_field, seal
 from cirbench.support.arrays import Ragged, read_archive, to_archive
-from cirbench.support.extras import data_frame
 from cirbench.support.files import (
     digest,
     read_versioned,
@@ -47,6 +46,7 @@ from cirbench.support.files import (
     write_text,
     write_versioned,
 )
+from cirbench.support.needs import data_frame
 from cirbench.support.tables import Column, Number, Table
 from cirbench.support.tables.formats import render
 

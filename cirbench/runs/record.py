@@ -28,8 +28,8 @@ from cirbench.runs.schema import (
     Result,
 )
 from cirbench.support.code import Code
-from cirbench.support.extras import MODELS, versions
 from cirbench.support.files import digest
+from cirbench.support.needs import MODELS, versions
 from cirbench.support.parameters import settings_of
 from cirbench.training.checkpoint import read_card
 

@@ -1,15 +1,67 @@
-"""What a piece of work rests on: whether it is there, how large it is, and what to type to get it."""
+"""What a piece of work rests on: whether it is there, how large it is, and what to type to get it.
+
+Packages that only some work needs are extras of cirbench, and are imported where they are needed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
+import importlib.metadata
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cirbench.errors import MissingData
 from cirbench.support import console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+
+
+MODELS = ("torch", "open_clip_torch", "transformers", "sentence-transformers", "numpy", "pillow", "safetensors")
+"""The packages whose version may move a feature."""
+
+
+def require(package: str, *, extra: str, purpose: str) -> Any:
+    """Import a package of an extra and return the module.
+
+    Args:
+        package: What to import, for instance ``"transformers"``.
+        extra: The extra of cirbench that brings it.
+        purpose: What needs it, as the beginning of a sentence: ``"BLIP"``.
+
+    Raises:
+        MissingData: It is not installed; the hint is the command to type.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package.partition(".")[0]:
+            raise
+        raise MissingData(
+            f"{purpose} needs the package {error.name}, which is not installed.",
+            hint=f"pip install 'cirbench[{extra}]'",
+        ) from error
+
+
+def data_frame(columns: Mapping[str, Any]) -> Any:
+    """Build a pandas data frame from columns of one length.
+
+    Raises:
+        MissingData: pandas is not installed; the hint is the command to type.
+    """
+    return require("pandas", extra="pandas", purpose="A data frame").DataFrame(dict(columns))
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of packages, by the name that they are installed by; those that are not installed are left out."""
+    found: dict[str, str] = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
 
 PROGRAMS = ("cirbench", "hf", "img2dataset", "pip", "curl", "sed")
 """What a line of `Need.how` begins with if it is a command."""

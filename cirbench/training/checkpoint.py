@@ -22,8 +22,8 @@ from cirbench.backbones.interface import BackboneIdentity
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.code import Code
 from cirbench.support.console import typed
-from cirbench.support.extras import MODELS, versions
 from cirbench.support.files import sha256_of_file, write_bytes
+from cirbench.support.needs import MODELS, versions
 from cirbench.training.interface import rename_parameters
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import msgspec
 
 from cirbench.errors import UnknownName
 from cirbench.support.distributed import get_context
-from cirbench.support.extras import require
 from cirbench.support.files import make_folder, write_bytes, writing_failed
+from cirbench.support.needs import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cirbench.errors import MissingData
-from cirbench.support.extras import require, versions
+from cirbench.support.needs import require, versions
 
 ROOT = Path(__file__).parents[2]
 

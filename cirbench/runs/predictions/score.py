@@ -30,7 +30,7 @@ from cirbench.runs.predictions.rules import (
     with_groups_of_lists,
 )
 from cirbench.support.arrays import Ragged
-from cirbench.support.extras import data_frame
+from cirbench.support.needs import data_frame
 from cirbench.support.tables import Column, Number, Table
 from cirbench.support.tables.formats import render
 

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from cirbench.errors import CorruptFile, InvalidPredictions, excerpt, quoted, some
-from cirbench.support.extras import require
+from cirbench.support.needs import require
 from cirbench.support.textfiles import csv_rows
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, quoted, some
-from cirbench.support.extras import require
 from cirbench.support.files import atomic_writer, cache_root, digest, locked
+from cirbench.support.needs import require
 from cirbench.support.textfiles import refuse_placeholder, refused
 from cirbench.training.data.listed import Chosen, Listed, cell, choose_columns
 from cirbench.training.data.shards import Shards, read_shard_files

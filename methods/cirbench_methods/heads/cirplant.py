@@ -18,7 +18,7 @@ from cirbench.backbones.weights import place, read_tensors
 from cirbench.errors import CorruptFile, MissingData, UsageError, quoted, some
 from cirbench.support.console import say
 from cirbench.support.distributed import all_reduce_sum, get_context
-from cirbench.support.extras import require
+from cirbench.support.needs import require
 from cirbench.training.checkpoint import WEIGHTS
 from cirbench.training.contrastive import gather_rows, in_full_precision
 from cirbench.training.data.triplets import composed_text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cirbench.backbones.text import PLACEHOLDER
 from cirbench.errors import MissingData, UsageError
-from cirbench.support.extras import require
+from cirbench.support.needs import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

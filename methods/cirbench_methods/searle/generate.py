@@ -22,8 +22,8 @@ import torch
 from cirbench.backbones.interface import find_device
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
 from cirbench.support.console import progress
-from cirbench.support.extras import require
 from cirbench.support.files import write_bytes, writing_failed
+from cirbench.support.needs import require
 from cirbench_methods.searle.phrases import SCHEMA, Header, Line, read_lines
 
 if TYPE_CHECKING:
