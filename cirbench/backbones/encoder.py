@@ -29,8 +29,9 @@ from cirbench.backbones.interface import JointBackbone
 from cirbench.backbones.store import FeatureSpace, MemoryTable, OwnSpace
 from cirbench.backbones.text import PseudoWords
 from cirbench.errors import CirbenchError, MissingData, UsageError
+from cirbench.support import console
 from cirbench.support.console import silent
-from cirbench.support.device import Arriving, host_levels, send
+from cirbench.support.device import Arriving, host_levels, is_out_of_memory, send
 from cirbench.support.distributed import DistributedContext, barrier, broadcast_object, get_context
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Encoder:
     Attributes:
         backbone: What encodes.
         batch_size: Rows of every forward pass; see the module's docstring. Where it is chosen automatically and the
-            device's memory turns out to be too small, it is halved.
+            device's memory turns out to be too small, it is halved, for later encoders of the process too.
 
     Args:
         store: Where features are kept; in memory only if there is none.
@@ -93,7 +94,8 @@ class Encoder:
         tuned: FeatureStore | None = None,
     ) -> None:
         self.backbone = backbone
-        self.batch_size = sensible_batch_size(backbone) if batch_size == "auto" else batch_size
+        usual = _found.get(_kind_of(backbone)) or sensible_batch_size(backbone)
+        self.batch_size = usual if batch_size == "auto" else batch_size
         self._asked_batch_size = batch_size
         self._store = store
         self._tuned = tuned or store
@@ -450,13 +452,21 @@ class Encoder:
                     rows.append(computed.read().numpy())
                     advance(len(rows[-1]))
                 return np.concatenate(rows)[np.argsort(np.concatenate(batches))]
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self._asked_batch_size != "auto" or self.batch_size == 1:
                     raise CirbenchError(
                         f"A batch of {self.batch_size} does not fit into the memory of {self.backbone.device}.",
                         hint="Use --batch-size auto, a smaller one, --precision bf16 or --device cpu.",
                     ) from error
+            torch.cuda.empty_cache()  # or what the larger batch has left in pieces is in the way of the smaller one
             self.batch_size //= 2
+            _found[_kind_of(self.backbone)] = self.batch_size
+            console.say(
+                f"warning: a batch of {2 * self.batch_size} did not fit into the memory of {self.backbone.device}; "
+                f"encoding goes on in batches of {self.batch_size}"
+            )
             advance(-sum(map(len, rows)))
 
     @property
@@ -535,6 +545,14 @@ def sensible_batch_size(backbone: Backbone) -> int:
         return 256
     patches = (backbone.image_size / 16) ** 2
     return int(np.clip(2 ** round(np.log2(4096 / patches)), 8, 32))
+
+
+_found: dict[tuple[str, str, str], int] = {}
+"""The batch sizes that were found where the usual one does not fit, so that it is tried once in a process."""
+
+
+def _kind_of(backbone: Backbone) -> tuple[str, str, str]:
+    return backbone.identity.architecture, backbone.identity.precision, str(backbone.device)
 
 
 def _batches(shapes_N: NDArray[np.int64], size: int) -> list[Batch]:

@@ -36,6 +36,18 @@ def supports_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that a device has no memory left for a tensor, in whichever library of it that was."""
+    import torch
+
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in _FULL)
+
+
+_FULL = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator: can't allocate memory")
+"""How the driver, its libraries and the processor say it without a type of its own."""
+
+
 def host_levels(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Zeros in uint8 on the processor, to be filled and sent to a device."""
     import torch

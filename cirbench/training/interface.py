@@ -68,6 +68,7 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
         grad_accum_steps: Micro-batches that a batch is split into; they run one after the other and make one optimiser
             step. A contrastive loss compares within a micro-batch.
         activation_checkpointing: Recompute the activations of the towers in the backward pass, to save memory.
+        compile: Compile the blocks of the towers (torch.compile) when each is first used.
     """
 
     EXCLUSIVE: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
@@ -105,6 +106,7 @@ class TrainingParameters(Parameters, frozen=True, kw_only=True):
     tf32: bool = False
     grad_accum_steps: Positive = 1
     activation_checkpointing: bool = False
+    compile: bool = False
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """How many optimiser steps the training has."""

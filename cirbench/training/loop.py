@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from cirbench.errors import CirbenchError, UsageError, some
+from cirbench.errors import CirbenchError, UsageError, excerpt, some
 from cirbench.support import console
-from cirbench.support.device import Arriving, on_gpu
+from cirbench.support.device import Arriving, is_out_of_memory, on_gpu
 from cirbench.support.distributed import (
     PeerFailure,
     all_gather_union,
@@ -138,9 +138,16 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = lr * group[FACTOR_OF_RATE]
         optimizer.zero_grad(set_to_none=True)
-        loss = self.step(micro_batches, number)
-        grad_norm = self._clip_gradients()
-        optimizer.step()
+        try:
+            loss = self.step(micro_batches, number)
+            grad_norm = self._clip_gradients()
+            optimizer.step()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise self._does_not_fit(error) from error
+            if self.parameters.compile and _is_of_compiler(error):
+                raise self._does_not_compile(error) from error
+            raise
         return _BegunStep(lr, loss, grad_norm)
 
     def _finish(self, begun: _BegunStep) -> tuple[StepMetrics, _Asked]:
@@ -188,12 +195,43 @@ class Trainer:
             self.batches.skip(self.state.skipped)
         return loss, _Asked(bool(stop), bool(save))
 
-    def _failure(self, reason: str, step: int | None = None) -> CirbenchError:
+    def _failure(self, reason: str, step: int | None = None, hint: str = "") -> CirbenchError:
         path = self.saver.folder / STATE
         kept = f" The last good state is kept in {path}." if path.is_file() else ""
         return CirbenchError(
             f"The training stopped at step {step or self.state.step}: {reason}.{kept}",
-            hint="Lower the learning rate (--set lr=...), or look at the samples of that step.",
+            hint=hint or "Lower the learning rate (--set lr=...), or look at the samples of that step.",
+        )
+
+    def _does_not_fit(self, error: RuntimeError) -> CirbenchError:
+        chosen, processes = self.parameters, get_context().world_size
+        parts = chosen.grad_accum_steps * processes
+        at_once = chosen.batch_size // parts
+        ways = []
+        if not chosen.activation_checkpointing:
+            ways.append("--set activation_checkpointing=true (the same results, a third more work)")
+        if chosen.precision == "fp32":
+            ways.append("--set precision=bf16")
+        if at_once % 2 == 0:
+            ways.append(
+                f"--set grad_accum_steps={2 * chosen.grad_accum_steps} ({at_once // 2} at once; a contrastive loss "
+                "compares within them)"
+            )
+        if at_once > 1:
+            ways.append(f"--set batch_size={at_once // 2 * parts}")
+        kept = "recomputed" if chosen.activation_checkpointing else "kept"
+        return self._failure(
+            f"it does not fit into the memory of {self.step.device} with {at_once} of {chosen.batch_size} "
+            f"samples at once, in {chosen.precision}, with activations {kept} ({excerpt(error)})",
+            self.state.step + 1,
+            f"One of these: {'; '.join(ways)}." if ways else "Use a smaller model, or a device with more memory.",
+        )
+
+    def _does_not_compile(self, error: RuntimeError) -> CirbenchError:
+        return self._failure(
+            f"torch cannot compile the towers ({excerpt(error)})",
+            self.state.step + 1,
+            "Leave out --set compile=true, or install what is missing: a C++ compiler on a CPU, triton on a GPU.",
         )
 
 
@@ -232,11 +270,15 @@ def steps_ahead(device: torch.device) -> int:
 
 
 class Step:
-    """Computes the loss of a step and leaves its gradients in the weights."""
+    """Computes the loss of a step and leaves its gradients in the weights.
+
+    Attributes:
+        device: Where.
+    """
 
     def __init__(self, objective: Objective, parameters: TrainingParameters, device: torch.device) -> None:
         self._parameters = parameters
-        self._device = device
+        self.device = device
         self._loss: torch.nn.Module = _Loss(objective)
         if get_context().world_size > 1:
             # Not every weight need have a part in a loss: CLIP's temperature has none in PLI's.
@@ -260,7 +302,7 @@ class Step:
 
     def _backward(self, batch: Batch) -> torch.Tensor:
         try:
-            with autocast(self._parameters, self._device):
+            with autocast(self._parameters, self.device):
                 loss: torch.Tensor = self._loss(batch)
             (loss / self._parameters.grad_accum_steps).backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
@@ -393,3 +435,42 @@ def enable_activation_checkpointing(model: torch.nn.Module, name: str) -> None:
             f"{name} cannot recompute its activations.", hint="Leave out --set activation_checkpointing=true."
         )
     switch()
+
+
+BACKEND = "inductor"
+"""What generates the code of compiled blocks."""
+SHAPES = 64
+"""More than the blocks of a model can meet in a training."""
+
+
+def compile_blocks(model: torch.nn.Module, name: str) -> None:
+    """Have the repeated blocks of a model, such as the layers of a transformer, compiled at their first use.
+
+    Blocks that are alike share what was compiled for one, so that it takes seconds, not minutes; and what a method does
+    between them, with masks or pseudo-words, stays as it is. A shape is compiled once, and there are few: an incomplete
+    last batch is left out, and a text tower's lengths are multiples of `cirbench.backbones.text.GRAIN`.
+
+    Raises:
+        UsageError: It has none.
+    """
+    blocks = [*_repeated_blocks(model)]
+    if not blocks:
+        raise UsageError(f"{name} has no repeated blocks to compile.", hint="Leave out --set compile=true.")
+    for block in blocks:
+        block.compile(backend=BACKEND, dynamic=False, recompile_limit=SHAPES)
+
+
+def _repeated_blocks(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The members of each outermost list of modules that are all of one class and have parts of their own."""
+    for child in model.children():
+        members = [*child.children()] if isinstance(child, torch.nn.ModuleList | torch.nn.Sequential) else []
+        if len({type(member) for member in members}) == 1 and any(members[0].children()):
+            yield from members
+        else:
+            yield from _repeated_blocks(child)
+
+
+def _is_of_compiler(error: RuntimeError) -> bool:
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)

@@ -45,7 +45,14 @@ from cirbench.training.checkpoint import (
 from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.interface import HasParameterGroups, NeedsPreparation, ReadsCaptions, TripletTraining, tf32
 from cirbench.training.log import METRICS, TENSORBOARD, About, curve, open_trackers, require_trackers, smoothed
-from cirbench.training.loop import Step, Trainer, enable_activation_checkpointing, optimizer_for, steps_ahead
+from cirbench.training.loop import (
+    Step,
+    Trainer,
+    compile_blocks,
+    enable_activation_checkpointing,
+    optimizer_for,
+    steps_ahead,
+)
 from cirbench.training.seen import seen_by, write_seen
 from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
 
@@ -274,6 +281,8 @@ def built(request: Request, display: NotedDisplay = console.silent) -> Iterator[
     )
     if parameters.activation_checkpointing:
         enable_activation_checkpointing(backbone.model, backbone.identity.name)
+    if parameters.compile:
+        compile_blocks(backbone.model, backbone.identity.name)
     cuda = [backbone.device] if backbone.device.type == "cuda" else []
     with tf32(parameters.tf32), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(parameters.seed)

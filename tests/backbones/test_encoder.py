@@ -309,6 +309,12 @@ class SmallMemory:
         return batch
 
 
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No batch size was found yet."""
+    monkeypatch.setattr(module, "_found", {})
+
+
 @pytest.fixture
 def fed_as_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are decoded ahead, and batches computed one after the other."""
@@ -345,6 +351,28 @@ def test_a_full_device_gets_smaller_batches(
     found = rows(encoder)
     assert encoder.batch_size == 4
     assert np.array_equal(found, rows(Encoder(backbone, None, batch_size=4)))
+
+
+def test_a_batch_size_that_was_found_is_kept_for_the_process_and_recorded_in_shards(
+    backbone: Backbone, store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small: Any = SmallMemory(backbone, 4)
+    first = Encoder(small, store)
+    usual = first.batch_size
+    first.images(items(*range(10)))
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        f"warning: a batch of {usual} did not fit into the memory of cpu; encoding goes on in batches of {usual // 2}"
+    )
+    assert Encoder(backbone, None).batch_size == 4
+    assert Encoder(backbone, None, batch_size=16).batch_size == 16  # what is asked for is not changed
+    Encoder(small, store).texts(captions(3))
+    assert capsys.readouterr().err == ""
+    headers = []
+    for path in store.root.rglob("*.safetensors"):
+        with safe_open(path, "np") as file:
+            headers.append(file.metadata()["cirbench"])
+    assert [json.loads(header)["batch_size"] for header in headers] == ["4", "4"]
 
 
 @pytest.mark.usefixtures("fed_as_a_gpu")

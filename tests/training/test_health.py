@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from cirbench.backbones import load_backbone
 from cirbench.errors import CirbenchError, UsageError
-from cirbench.training.checkpoint import CARD
+from cirbench.training.checkpoint import CARD, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.log import METRICS
@@ -123,3 +123,58 @@ def test_a_loss_that_is_infinite_stops_at_its_step(tmp_path: Path) -> None:
     request = Request("infinite", Infinite, TrainingParameters(steps=2, batch_size=16), tiny_backbone(), some_pairs())
     with pytest.raises(CirbenchError, match="stopped at step 1: its loss became inf"):
         train(request, folder=tmp_path)
+
+
+class Crowded(Contrastive):
+    """A loss on a device that has room for four samples in fp32, for eight with activations recomputed."""
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Fill the memory."""
+        again = self.backbone.model.get_submodule("visual.transformer").grad_checkpointing
+        room = 8 if again else 4
+        if len(batch.captions) > room:
+            torch.empty(1 << 50)  # more than any machine has: a real error of an allocator
+        return super().loss(batch)
+
+
+class CrowdedGpu(Contrastive):
+    """A loss that no GPU has room for."""
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Fill the memory."""
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def crowded(objective: type[Contrastive], **changes: Any) -> Request:
+    parameters = TrainingParameters(**{"steps": 3, "batch_size": 8} | changes)
+    return Request("crowded", objective, parameters, tiny_backbone(), some_pairs())
+
+
+def test_a_step_that_does_not_fit_says_what_was_tried_and_what_makes_it_fit(tmp_path: Path) -> None:
+    with pytest.raises(CirbenchError) as caught:
+        train(crowded(Crowded), folder=tmp_path / "first")
+    assert re.fullmatch(
+        r"The training stopped at step 1: it does not fit into the memory of cpu with 8 of 8 samples at once, in fp32, "
+        r"with activations kept \(.*can't allocate memory.*\)\.",
+        caught.value.message,
+    )
+    hint = caught.value.hint or ""
+    ways = [dict([way.split("=")]) for way in re.findall(r"--set (\S+=[^\s;.]+)", hint)]
+    assert ways == [
+        {"activation_checkpointing": "true"},
+        {"precision": "bf16"},
+        {"grad_accum_steps": "2"},
+        {"batch_size": "4"},
+    ]
+    for changes in ({"activation_checkpointing": True}, {"grad_accum_steps": 2}, {"batch_size": 4}):
+        assert read_card(train(crowded(Crowded, **changes), folder=tmp_path / str(changes))).steps == 3
+
+
+def test_what_was_tried_already_is_not_proposed_again(tmp_path: Path) -> None:
+    tried = {"batch_size": 3, "grad_accum_steps": 3, "precision": "bf16", "activation_checkpointing": True}
+    with pytest.raises(
+        CirbenchError, match=r"with 1 of 3 samples at once, in bf16, with activations recomputed"
+    ) as caught:
+        train(crowded(CrowdedGpu, **tried), folder=tmp_path)
+    assert "Tried to allocate 20.00 GiB" in caught.value.message
+    assert caught.value.hint == "Use a smaller model, or a device with more memory."

@@ -10,17 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cirbench.errors import UsageError
+from cirbench.errors import CirbenchError, UsageError
 from cirbench.support.device import supports_bf16
+from cirbench.training import loop
 from cirbench.training.checkpoint import WEIGHTS, open_checkpoint, read_card
 from cirbench.training.contrastive import contrastive_loss, in_full_precision
 from cirbench.training.interface import TrainingParameters, tf32
-from cirbench.training.loop import enable_activation_checkpointing
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
 from tests.training.quick import quick_request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -91,7 +92,72 @@ def test_recomputed_activations_change_nothing(tmp_path: Path, name: str) -> Non
 
 def test_a_model_that_cannot_recompute_its_activations_is_refused() -> None:
     with pytest.raises(UsageError, match="tiny cannot recompute its activations"):
-        enable_activation_checkpointing(torch.nn.Linear(2, 2), "tiny")
+        loop.enable_activation_checkpointing(torch.nn.Linear(2, 2), "tiny")
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is compiled, in the form that the backend of a compiler is given; nothing is generated of it."""
+    seen: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+        shapes = [tuple(each.shape) for each in inputs if not isinstance(each, torch.nn.Parameter)]
+        seen.append(f"{shapes}, gradients: {torch.is_grad_enabled()}")
+        return graph.forward
+
+    monkeypatch.setattr(loop, "BACKEND", backend)
+    torch._dynamo.reset()
+    yield seen
+    torch._dynamo.reset()
+
+
+LOOKS_AT_GRADIENTS = pytest.mark.filterwarnings("ignore:The .grad attribute")
+"""torch's compiler looks at what is no leaf, and ignores the warning itself."""
+
+
+@pytest.mark.slow
+@LOOKS_AT_GRADIENTS
+@pytest.mark.parametrize("name", ["clip", "pli", "lincir", "early-fusion"])
+def test_compiled_blocks_give_the_same_losses_and_no_shape_is_compiled_twice(
+    tmp_path: Path, name: str, compilations: list[str]
+) -> None:
+    plain = read_card(train(quick_request(name, steps="12"), folder=tmp_path / "plain"))
+    assert compilations == []
+    compiled = read_card(train(quick_request(name, steps="12", compile="true"), folder=tmp_path / "compiled"))
+    assert compiled.losses == pytest.approx(plain.losses, abs=1e-5)
+    assert (plain.training["compile"], compiled.training["compile"]) == (False, True)
+    assert compiled.request != plain.request
+    assert compilations
+    assert len(compilations) == len(set(compilations))
+
+
+@pytest.mark.slow
+@LOOKS_AT_GRADIENTS
+def test_code_that_is_generated_for_a_cpu_gives_the_same_losses(tmp_path: Path) -> None:
+    plain, compiled = (
+        read_card(train(quick_request("clip", steps="3", compile=value), folder=tmp_path / value)).losses
+        for value in ("false", "true")
+    )
+    assert compiled == pytest.approx(plain, abs=1e-5)
+
+
+@pytest.mark.slow
+@LOOKS_AT_GRADIENTS
+def test_without_a_compiler_the_training_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(loop, "BACKEND", missing)
+    torch._dynamo.reset()
+    with pytest.raises(CirbenchError, match=r"stopped at step 1: torch cannot compile the towers .*No working") as said:
+        train(quick_request("clip", compile="true"), folder=tmp_path)
+    assert said.value.hint is not None
+    assert said.value.hint.startswith("Leave out --set compile=true")
+
+
+def test_a_model_without_blocks_is_not_compiled() -> None:
+    with pytest.raises(UsageError, match="tiny has no repeated blocks to compile"):
+        loop.compile_blocks(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), "tiny")
 
 
 @pytest.mark.slow
