@@ -383,6 +383,8 @@ class Endpoint:
         """Send a request until it is answered."""
         import requests
 
+        from cirbench.support.download import retry_after
+
         key = os.environ.get(self.key_variable, "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         problem = ""
@@ -408,7 +410,7 @@ class Endpoint:
             problem = f"status {response.status_code}, {excerpt(_reason(response))}"
             if response.status_code not in _PASSING:
                 raise self._refusal(response.status_code, problem)
-            self._earliest = max(self._earliest, time.monotonic() + _retry_after(response))
+            self._earliest = max(self._earliest, time.monotonic() + min(retry_after(response), _LONGEST_PAUSE))
         raise MissingData(f"{self.url} did not answer in {self.attempts} attempts: {problem}.", hint=RESUME)
 
     def _wait(self, seconds: float) -> None:
@@ -441,12 +443,6 @@ def _reason(response: requests.Response) -> str:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return response.text or response.reason
-
-
-def _retry_after(response: requests.Response) -> float:
-    """How long a server asks to wait, in seconds; nothing where it names a date or nothing."""
-    asked = response.headers.get("Retry-After", "")
-    return min(float(asked), _LONGEST_PAUSE) if asked.isdecimal() else 0.0
 
 
 def _data_url(image: ImageSource) -> str:

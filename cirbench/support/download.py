@@ -286,7 +286,7 @@ class _Transfer:
             self.part.restart()
             raise TransientError("the server does not have the rest of what was begun")
         if response.status_code in _PASSING:
-            raise TransientError(f"the server answers {_status(response)}", _retry_after(response))
+            raise TransientError(f"the server answers {_status(response)}", retry_after(response))
         if response.status_code not in (200, 206):
             raise MissingData(
                 f"{self.url} cannot be fetched: the server answers {_status(response)}.",
@@ -362,8 +362,8 @@ def _validator(response: requests.Response) -> str:
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
-def _retry_after(response: requests.Response) -> float:
-    """Return the seconds that the server asks to wait, as a number or until a date."""
+def retry_after(response: requests.Response) -> float:
+    """Return the seconds that a server asks to wait, as a number or until a date; 0 where it asks for none."""
     asked = response.headers.get("Retry-After", "")
     if asked.isascii() and asked.isdecimal():
         return float(asked)
