@@ -206,7 +206,7 @@ def _row_name(run: Run) -> str:
 
 def _submit(report: Report, session: Session) -> None:
     """Write what the test server takes, and say on stderr where it goes."""
-    from cirbench.submissions.build import build_submission, upload_hint
+    from cirbench.submissions.uploads import build_submission, upload_hint
     from cirbench.support.console import say
 
     for run in report.runs:

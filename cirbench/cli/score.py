@@ -195,7 +195,7 @@ def _score_given(
 
 def _submit(run: Run, protocol: EvaluationProtocol) -> None:
     """Write what the test server takes, and say on stderr where it goes."""
-    from cirbench.submissions.build import build_submission, upload_hint
+    from cirbench.submissions.uploads import build_submission, upload_hint
 
     for path in build_submission(run, Path("submissions"), protocol=protocol):
         say(f"to submit: {typed(path)}")
@@ -339,10 +339,9 @@ def build(run: Path | None, output: Path, as_json: bool, **options: Any) -> None
         --query-ids q.txt --gallery-ids g.txt
     """
     from cirbench.runs.folder import load_run
-    from cirbench.submissions.build import build_submission, upload_hint
     from cirbench.submissions.check import protocol_loader
     from cirbench.submissions.form import protocols_with_form
-    from cirbench.submissions.receipts import manifest_path
+    from cirbench.submissions.uploads import build_submission, manifest_path, upload_hint
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if run is not None and run.is_file():
@@ -429,10 +428,9 @@ def record(
     """Store a server's answer next to the file that was uploaded."""
     import datetime
 
-    from cirbench.submissions import receipts
     from cirbench.submissions.check import check_file, protocol_loader
     from cirbench.submissions.form import form_of
-    from cirbench.submissions.receipts import parse_scores
+    from cirbench.submissions.uploads import parse_scores, record_answer
 
     report = check_file(file, protocol_loader(data_root), protocol)
     report.require()
@@ -440,7 +438,7 @@ def record(
         split = str(report.protocol).partition("/")[2]
         raise UsageError(f"{file} is of {split}, which no server scores.", hint="`cirbench score` measures it.")
     day = (date or datetime.datetime.now(datetime.UTC)).date()
-    path = receipts.record(file, report.protocol, parse_scores(scores, report.protocol), day)
+    path = record_answer(file, report.protocol, parse_scores(scores, report.protocol), day)
     click.echo(path.read_text().rstrip() if as_json else path)
 
 

@@ -22,7 +22,7 @@ from cirbench.runs.config import NONE, RunConfig
 from cirbench.runs.folder import PER_QUERY, load_run
 from cirbench.runs.record import NOT_STATED
 from cirbench.runs.scored import ScoreConfig, config_of
-from cirbench.submissions.receipts import parse_receipt
+from cirbench.submissions.uploads import parse_receipt
 from cirbench.support.arrays import read_archive
 from cirbench.support.files import exchange, sha256_of_file, write_bytes, write_versioned
 from cirbench.training.data.source import FIRST
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cirbench.protocol import EvaluationProtocol
     from cirbench.runs.folder import Run
     from cirbench.runs.schema import MethodRecord, Result
-    from cirbench.submissions.receipts import Receipt
+    from cirbench.submissions.uploads import Receipt
 
 _OWN_TRAINING = "scenes"
 """What `cirbench run` trains on by itself."""

@@ -60,7 +60,7 @@ from cirbench.metrics.table import measures_of
 from cirbench.ranking.task import UNRANKED
 from cirbench.runs.schema import is_transductive
 from cirbench.submissions.check import check_content
-from cirbench.submissions.receipts import RECEIPT_LIMIT, parse_receipt, score_labels
+from cirbench.submissions.uploads import RECEIPT_LIMIT, parse_receipt, score_labels
 from cirbench.support.files import digest, sha256_of_file
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.submissions.receipts import Receipt
+    from cirbench.submissions.uploads import Receipt
 
     Parser = Callable[[Sequence[str]], str | None]
     """Says what is wrong with the arguments of cirbench, or ``None``."""

@@ -13,8 +13,7 @@ from cirbench.errors import MissingData, UsageError
 from cirbench.methods.interface import find_method
 from cirbench.runs.config import read_config
 from cirbench.runs.session import Session
-from cirbench.submissions.build import build_submission, upload_hint
-from cirbench.submissions.receipts import read_receipt, receipt_path
+from cirbench.submissions.uploads import build_submission, read_receipt, receipt_path, upload_hint
 from cirbench.support.needs import Need, need_lines
 from cirbench.support.tables import Column, Number, Table
 

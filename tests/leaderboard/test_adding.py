@@ -29,7 +29,7 @@ from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Query
 from cirbench.runs.folder import load_run
-from cirbench.submissions.receipts import Receipt
+from cirbench.submissions.uploads import Receipt
 from cirbench.support.files import sha256_of_file, write_versioned
 from cirbench.training.data.source import identified
 from tests.leaderboard import runs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cirbench.benchmarks import load_protocol
-from cirbench.submissions.build import build_submission
+from cirbench.submissions.uploads import build_submission
 from tests.submissions.runs import run_on, unit
 from tests.submissions.server_files import write_circo_test
 

@@ -122,7 +122,7 @@ def test_checking_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from cirbench.cli import execute; "
         f"execute(['submit', 'check', {str(tmp_path / 'none.json')!r}]); "
-        "import cirbench.submissions.build; sys.exit('torch' in sys.modules)"
+        "import cirbench.submissions.uploads; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300).returncode == 0
 

@@ -17,7 +17,7 @@ from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.check import check_entries
 from cirbench.leaderboard.entry import read_entry
 from cirbench.leaderboard.reproduce import DIFFERS, INSIDE, NEAR, Agreement, Reproduction, as_table
-from cirbench.submissions.receipts import record
+from cirbench.submissions.uploads import record_answer
 from cirbench.support.tables.formats import render
 from tests.leaderboard.reproducing.rows import published
 from tests.tiny_clip import tiny_backbone
@@ -151,8 +151,8 @@ def test_hidden_labels_end_in_files_for_the_server_and_its_answer_is_compared(
     assert [path.suffixes for path in outcome.upload] == [[".recall", ".json"], [".recall_subset", ".json"]]
     day = datetime.date(2026, 2, 3)
     receipts = [
-        record(outcome.upload[0], "cirr/test1", {"Recall@1": 7.25}, day),
-        record(outcome.upload[1], "cirr/test1", {"Recall_subset@1": 30.0}, day),
+        record_answer(outcome.upload[0], "cirr/test1", {"Recall@1": 7.25}, day),
+        record_answer(outcome.upload[1], "cirr/test1", {"Recall_subset@1": 30.0}, day),
     ]
     answered = again.run().found
     assert [(each.label, each.obtained, each.verdict) for each in answered] == [

@@ -1,8 +1,9 @@
-"""What a run becomes: the files of its server, in the order of its ranking, with a manifest that names it."""
+"""What a run becomes: the files of its server in the order of its ranking, a manifest that names it, and the answer."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cirbench.benchmarks import load_protocol, protocols
-from cirbench.errors import CheckFailed, UsageError
-from cirbench.submissions.build import build_submission, upload_hint
+from cirbench.errors import CheckFailed, CorruptFile, MissingData, UnknownName, UsageError
 from cirbench.submissions.check import check_files, protocol_loader
 from cirbench.submissions.form import SERVERS
-from cirbench.submissions.receipts import manifest_of
+from cirbench.submissions.uploads import (
+    build_submission,
+    manifest_of,
+    parse_scores,
+    read_receipt,
+    receipt_path,
+    record_answer,
+    score_labels,
+    upload_hint,
+)
 from tests.submissions import server_files
 from tests.submissions.runs import run_on
 from tests.toy_protocols import circo_like
@@ -128,3 +137,99 @@ def test_a_run_on_the_real_test1_gives_files_that_pass(annotation_root: Path, tm
     paths = build_submission(run_on(protocol, tmp_path / "run"), tmp_path / "out", protocol=protocol)
     for report in check_files(paths, protocol_loader(annotation_root)):
         assert (report.problems, report.notes, report.queries) == ((), (), 4148)
+
+
+DAY = datetime.date(2026, 3, 4)
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Path:
+    """The first of two built files."""
+    protocol = server_files.cirr_protocol(tmp_path)
+    return build_submission(run_on(protocol, tmp_path / "run"), tmp_path / "out", protocol=protocol)[0]
+
+
+def test_the_receipt_holds_scores_date_and_the_bytes_that_were_scored(submission: Path) -> None:
+    path = record_answer(submission, "cirr/test1", {"Recall@1": 12.5}, DAY)
+    assert path == receipt_path(submission) == submission.with_name("random-01234567.recall.receipt.json")
+    receipt = read_receipt(submission)
+    assert (receipt.scores, receipt.date, receipt.protocol) == ({"Recall@1": 12.5}, "2026-03-04", "cirr/test1")
+    assert (receipt.file, receipt.run_digest) == (submission.name, "0123456789abcdef")
+    assert json.loads(path.read_bytes())["schema_version"] == 1
+
+
+def test_recording_again_replaces_the_answer(submission: Path) -> None:
+    record_answer(submission, "cirr/test1", {"Recall@1": 12.5}, DAY)
+    record_answer(submission, "cirr/test1", {"Recall@1": 13.5}, DAY)
+    assert read_receipt(submission).scores == {"Recall@1": 13.5}
+
+
+def test_a_file_that_changed_since_it_was_built_gets_no_receipt(submission: Path) -> None:
+    submission.write_bytes(submission.read_bytes() + b"\n")
+    with pytest.raises(CheckFailed, match=r"is not the file that was built from .*run: it has changed since"):
+        record_answer(submission, "cirr/test1", {"Recall@1": 12.5}, DAY)
+    assert not receipt_path(submission).exists()
+
+
+def test_a_file_that_changed_since_the_answer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text("{}")
+    record_answer(path, "circo/test", {"mAP@5": 1.0}, DAY)
+    assert read_receipt(path).run_digest is None
+    path.write_text("{ }")
+    for act in (lambda: read_receipt(path), lambda: record_answer(path, "circo/test", {"mAP@5": 1.0}, DAY)):
+        with pytest.raises(CheckFailed, match="has changed since the server's answer of 2026-03-04"):
+            act()
+
+
+def test_a_damaged_or_newer_receipt_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text("{}")
+    with pytest.raises(MissingData, match=r"mine\.receipt\.json cannot be read"):
+        read_receipt(path)
+    receipt_path(path).write_text('{"schema_version": 1')
+    with pytest.raises(CorruptFile, match=r"mine\.receipt\.json is damaged"):
+        read_receipt(path)
+    receipt_path(path).write_text('{"schema_version": 2, "something": "new"}')
+    with pytest.raises(CorruptFile, match="has schema version 2; this cirbench reads up to 1"):
+        read_receipt(path)
+
+
+def test_a_damaged_manifest_is_told(submission: Path) -> None:
+    (manifest,) = submission.parent.glob("*.manifest.json")
+    manifest.write_text("{")
+    with pytest.raises(CorruptFile, match="is damaged"):
+        manifest_of(submission)
+
+
+def test_scores_are_read_from_pairs_or_json_under_the_labels_of_run() -> None:
+    expected = {"mAP@5": 12.3, "Recall@10": 45.0, "mAP@10[aspect=negation]": 6.5}
+    assert parse_scores("map@5=12.3, recall@10=45,negation=6.5", "circo/test") == expected
+    assert parse_scores('{"mAP@5": 12.3, "Recall@10": 45, "mAP@10[aspect=negation]": "6.5"}', "circo/test") == expected
+    assert parse_scores("mAP@10[aspect=negation]=6.5,", "circo/test") == {"mAP@10[aspect=negation]": 6.5}
+    assert parse_scores("recall_subset@1=55.5", "cirr/test1") == {"Recall_subset@1": 55.5}
+    assert len(score_labels("circo/test")) == 8 + 9
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "No score is given"),
+        ("{}", "No score is given"),
+        ("mAP@5", "'mAP@5' is not a valid score"),
+        ("mAP@5=high", 'is "high", and must be a number of percent'),
+        ("mAP@5=101", "from 0 to 100"),
+        ("mAP@5=-1", "from 0 to 100"),
+        ("mAP@5=nan", "from 0 to 100"),
+        ('{"mAP@5": true}', "is true, and must be"),
+        ("mAP@5=1,map@5=2", "The score mAP@5 is given twice"),
+    ],
+)
+def test_a_score_that_is_no_percentage_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+        parse_scores(text, "circo/test")
+
+
+def test_an_unknown_score_is_refused_with_the_nearest_names() -> None:
+    with pytest.raises(UnknownName, match=r"no score of circo/test called 'mAP@6'.\nNearest: .*mAP@5"):
+        parse_scores("mAP@6=1", "circo/test")
