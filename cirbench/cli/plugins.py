@@ -240,7 +240,7 @@ def _run(spec: MethodSpec, method: str, name: str, checkpoint: Path | None, valu
     from cirbench.backbones import load_backbone
     from cirbench.backbones.encoder import Encoder
     from cirbench.benchmarks.scenes import scenes_protocol
-    from cirbench.methods.conformance import check_method, check_reranker
+    from cirbench.methods.conformance import check_method, check_objective, check_reranker
     from cirbench.methods.loading import CheckedReranker, build, build_reranker, parse_parameters
 
     parameters = parse_parameters(spec, values, name)
@@ -262,8 +262,6 @@ def _run(spec: MethodSpec, method: str, name: str, checkpoint: Path | None, valu
 
         findings = check_method(make, protocol.gallery.items[:ITEMS], protocol.queries[:QUERIES])
     if spec.trainer is not None and backbone is not None:
-        from cirbench.methods.objective import check_objective
-
         findings += check_objective(spec, backbone, method, name)
     return findings
 
@@ -274,7 +272,7 @@ def _checkpoint(spec: MethodSpec, backbone: Backbone | None, given: Path | None)
     if spec.trainer is None or backbone is None or given is not None:
         yield given
         return
-    from cirbench.methods.objective import train_briefly
+    from cirbench.methods.conformance import train_briefly
 
     with tempfile.TemporaryDirectory(prefix="cirbench-") as folder:
         yield train_briefly(spec, backbone, Path(folder) / spec.name)

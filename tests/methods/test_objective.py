@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cirbench.cli import execute
-from cirbench.methods.objective import check_loss
+from cirbench.methods.conformance import check_loss
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.train import Request
