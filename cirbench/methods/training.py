@@ -19,12 +19,13 @@ from cirbench.training.checkpoint import (
     carry_weights,
     packages,
     read_card,
+    seen_by,
     stages_of,
     stages_selected_on,
     verify_weights,
     write_card,
+    write_seen,
 )
-from cirbench.training.seen import seen_by, write_seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -44,8 +44,7 @@ from cirbench.support.files import digest, locked
 from cirbench.support.memo import files_read
 from cirbench.support.needs import Need, entry_lines, need_lines
 from cirbench.support.parameters import named_files, takes_list
-from cirbench.training.checkpoint import open_checkpoint
-from cirbench.training.seen import count_overlap, read_seen
+from cirbench.training.checkpoint import count_overlap, open_checkpoint, read_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -18,9 +18,8 @@ from cirbench.methods.loading import build, parse_parameters
 from cirbench.support import console
 from cirbench.support.distributed import barrier, get_context
 from cirbench.training.callbacks import ValidationConfig
-from cirbench.training.checkpoint import CheckpointScore, read_card, stages_of
+from cirbench.training.checkpoint import CheckpointScore, among, count_overlap, read_card, stages_of
 from cirbench.training.heldout import HELD_OUT
-from cirbench.training.seen import among, count_overlap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -28,7 +28,6 @@ from cirbench.support.device import supports_bf16
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
 from cirbench.support.files import cache_root, digest, lock_of, locked, remove_partial, sha256_of_file, write_bytes
 from cirbench.support.parameters import named_files
-from cirbench.training.callbacks import CheckpointCallback, ValidationConfig, delete_checkpoints
 from cirbench.training.checkpoint import (
     CARD,
     SCHEMA,
@@ -37,10 +36,12 @@ from cirbench.training.checkpoint import (
     carry_weights,
     packages,
     read_card,
+    seen_by,
     stages_of,
     stages_selected_on,
     verify_weights,
     write_card,
+    write_seen,
 )
 from cirbench.training.data import Batches, Kind, Source
 from cirbench.training.interface import HasParameterGroups, NeedsPreparation, ReadsCaptions, TripletTraining, tf32
@@ -53,8 +54,16 @@ from cirbench.training.loop import (
     optimizer_for,
     steps_ahead,
 )
-from cirbench.training.seen import seen_by, write_seen
-from cirbench.training.state import STATE, StateSaver, TrainState, other_training, weights
+from cirbench.training.state import (
+    STATE,
+    CheckpointCallback,
+    StateSaver,
+    TrainState,
+    ValidationConfig,
+    delete_checkpoints,
+    other_training,
+    weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
