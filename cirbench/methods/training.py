@@ -63,7 +63,7 @@ def training_request(spec: MethodSpec, backbone: Backbone, source: Source, param
         UsageError: The method is not trained, or cannot train on this backbone or source.
         PluginFailed: Its objective cannot be imported.
     """
-    from cirbench.training.heldout import divide
+    from cirbench.training.data.triplets import divide
     from cirbench.training.train import Request
 
     if spec.trainer is None:

@@ -19,7 +19,7 @@ from cirbench.support import console
 from cirbench.support.distributed import barrier, get_context
 from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CheckpointScore, among, count_overlap, read_card, stages_of
-from cirbench.training.heldout import HELD_OUT
+from cirbench.training.data.triplets import HELD_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

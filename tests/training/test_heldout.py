@@ -20,7 +20,7 @@ from cirbench.runs.validation import refuse_overlap
 from cirbench.training.checkpoint import read_card
 from cirbench.training.contrastive import write_random_model
 from cirbench.training.data import Source
-from cirbench.training.heldout import Division, divide
+from cirbench.training.data.triplets import Division, divide
 from cirbench.training.interface import TripletTraining
 from tests.tiny_clip import some_triplets, tiny_backbone, write_design
 
