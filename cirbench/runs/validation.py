@@ -17,9 +17,9 @@ from cirbench.methods.interface import find_method, reference_baseline
 from cirbench.methods.loading import build, parse_parameters
 from cirbench.support import console
 from cirbench.support.distributed import barrier, get_context
-from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CheckpointScore, among, count_overlap, read_card, stages_of
 from cirbench.training.data.triplets import HELD_OUT
+from cirbench.training.state import ValidationConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -37,11 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cirbench.support.console import Advance
-    from cirbench.training.callbacks import CheckpointCallback
     from cirbench.training.data import Batches
     from cirbench.training.interface import Batch, Objective, TrainingParameters
     from cirbench.training.log import Tracker
-    from cirbench.training.state import StateSaver, TrainState
+    from cirbench.training.state import CheckpointCallback, StateSaver, TrainState
 
 
 @dataclasses.dataclass

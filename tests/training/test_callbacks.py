@@ -13,12 +13,11 @@ from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.interface import find_method
 from cirbench.runs.validation import validation_config
-from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CARD, WEIGHTS, CheckpointScore, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.log import METRICS
-from cirbench.training.state import STATE
+from cirbench.training.state import STATE, ValidationConfig
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
 from tests.training.quick import quick_request

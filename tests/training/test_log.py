@@ -19,13 +19,12 @@ from safetensors.torch import load_file
 
 from cirbench.errors import MissingData, UnknownName, UsageError
 from cirbench.support.parameters import parse
-from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CheckpointScore, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.log import METRICS, SMOOTHED, About, MetricsFile, StepMetrics, curve, require_trackers
 from cirbench.training.loop import learning_rate
-from cirbench.training.state import STATE, suspicion
+from cirbench.training.state import STATE, ValidationConfig, suspicion
 from cirbench.training.train import Request, train
 from tests.side_by_side import environment
 from tests.tiny_clip import some_pairs, tiny_backbone

@@ -13,12 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError
-from cirbench.training.callbacks import ValidationConfig
 from cirbench.training.checkpoint import CARD, WEIGHTS, CheckpointScore, open_checkpoint, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters
 from cirbench.training.log import METRICS
-from cirbench.training.state import STATE
+from cirbench.training.state import STATE, ValidationConfig
 from cirbench.training.train import Request, train
 from tests.tiny_clip import some_pairs, tiny_backbone
 
