@@ -11,7 +11,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from cirbench.benchmarks.interface import Archive
-from cirbench.training.data import corpora, named
+from cirbench.training.data import named
 from tests.tiny_clip import COLOURS, TwoColours
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def served(server: Server, archive: Archive, content: bytes) -> Archive:
 
 def serve_coco(server: Server, monkeypatch: pytest.MonkeyPatch, ids: Sequence[int]) -> None:
     """Serve the two archives of ``coco:train2017``, and let them be fetched from there."""
-    (source,) = (each for each in corpora.CORPORA if each.name == "coco:train2017")
+    (source,) = (each for each in named.CORPORA if each.name == "coco:train2017")
     (captions,) = source.files.annotations
     (images,) = source.files.images[0].archives
     assert isinstance(captions, Archive)
