@@ -16,6 +16,7 @@ Replicates are runs that differ by nothing but the seed. They are one method, an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -34,11 +35,15 @@ from cirbench.metrics.measure import KnownRanks, per_query, soft_labels
 from cirbench.metrics.table import parse_label, parts_of
 from cirbench.ranking.task import Ranking
 from cirbench.runs.predictions.lists import read_rankings, write_jsonl, write_qrels, write_trec
-from cirbench.runs.record import IDENTITY, RESULT, Identity
+from cirbench.runs.record import IDENTITY, RESULT, Identity, latest_otherwise_equal
 from cirbench.runs.schema import MIGRATIONS, SCHEMA_VERSION, Result, edited_field, seal
+from cirbench.support import console
 from cirbench.support.arrays import Ragged, read_archive, to_archive
+from cirbench.support.distributed import barrier, broadcast_object, get_context
 from cirbench.support.files import (
     digest,
+    lock_of,
+    locked,
     read_versioned,
     sha256_of_file,
     write_bytes,
@@ -51,7 +56,7 @@ from cirbench.support.tables import Column, Number, Table
 from cirbench.support.tables.formats import render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas
     from numpy.typing import NDArray
@@ -190,6 +195,31 @@ def save_run(
     }
     write_versioned(folder / RESULT, seal(msgspec.structs.replace(result, files=files)))
     return load_run(folder)
+
+
+def finished(
+    folder: Path, identity: Identity, what: str, make: Callable[[], object] | None, *, force: bool = False
+) -> Run:
+    """Return the run of a folder: the one that is there, or one that is made now, by one command at a time.
+
+    Args:
+        folder: Where it goes.
+        identity: What decides its numbers; it is said which other run has all of it but the code.
+        what: What is said before it is made.
+        make: Makes and saves it; ``None`` in a process that waits for another one to do so.
+        force: Make it although it is there.
+    """
+    with locked(lock_of(folder)) if get_context().is_main_process else contextlib.nullcontext():
+        if broadcast_object((folder / RESULT).is_file() and not force):
+            console.say(f"reused {folder}")
+            return dataclasses.replace(load_run(folder), reused=True)
+        console.say(what)
+        if (before := latest_otherwise_equal(identity, folder.parent)) is not None:
+            console.say(f"{before[0]} is not reused: {'; '.join(before[1])}")
+        if make is not None:
+            make()
+        barrier()
+        return load_run(folder)
 
 
 def load_run(folder: str | Path) -> Run:

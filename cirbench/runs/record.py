@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import msgspec
 
@@ -80,6 +80,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def digest(self) -> str:
         """Sha256 over all of it."""
         return digest(msgspec.to_builtins(self))
+
+    def folder(self, output: str | Path, dataset: str) -> Path:
+        """Return where the run goes, below the folder of all runs."""
+        return Path(output) / dataset / f"{self.method}-{self.digest[:8]}"
 
     def changes_since(self, other: Identity) -> list[str] | None:
         """Say what differs in the code, where nothing else does; ``None`` where something else does too."""
@@ -153,7 +157,7 @@ def result_of(
     result = Result(
         digest=job.identity.digest,
         method=_method_record(job),
-        protocol=ProtocolRecord(name=whole.name, digest=whole.digest, fields=dict(whole.fields), licence=whole.licence),
+        protocol=ProtocolRecord.of(whole),
         backbone=backbone,
         counts=Counts(
             queries=len(rest.queries),
@@ -166,9 +170,7 @@ def result_of(
         metrics=values_of(evaluation.measurements, lost.protocol, optimistic),
         seed=seed,
         seconds={phase: round(seconds, 3) for phase, seconds in evaluation.seconds.items()},
-        peak_memory_mb=round(peak_memory_mb(), 1),
-        environment=environment(device, " ".join(sys.argv) if sys.argv[0] else None),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **circumstances(device),
         lost=sorted(lost.images),
         artefacts=[*evaluation.artefacts],
     )
@@ -240,10 +242,17 @@ def _method_record(job: Job) -> MethodRecord:
 
 def backbone_record(backbone: Backbone | None) -> BackboneRecord:
     """Describe a backbone by content; ``None`` is one that is not stated."""
-    if backbone is not None:
-        return BackboneRecord(**dataclasses.asdict(backbone.identity), digest=backbone.identity.digest)
+    if backbone is None:
+        return declared_backbone(None)
+    return BackboneRecord(**dataclasses.asdict(backbone.identity), digest=backbone.identity.digest)
+
+
+def declared_backbone(name: str | None) -> BackboneRecord:
+    """Describe a backbone of which at most a name is known, in words."""
     fields = dict.fromkeys(("architecture", "activation", "weights", "preprocessing", "precision"), NOT_STATED)
-    return BackboneRecord(name=NOT_STATED, **fields, digest=digest(fields))
+    if name is not None:
+        fields["architecture"] = f"{name} (declared)"
+    return BackboneRecord(name=name or NOT_STATED, **fields, digest=digest(fields))
 
 
 def device_name(backbone: Backbone | None) -> str:
@@ -257,15 +266,27 @@ def device_name(backbone: Backbone | None) -> str:
     return torch.cuda.get_device_name(backbone.device)
 
 
-def environment(device: str, command: str | None) -> Environment:
-    """Describe the code, the packages and the machine."""
-    return Environment(
-        cirbench=code_version(),
-        python=platform.python_version(),
-        platform=f"{platform.system()} {platform.machine()}",
-        device=device,
-        packages=versions((*MODELS, "torchvision", "scipy")),
-        command=command,
+class Circumstances(TypedDict):
+    """What a result says of where, when and with what it was made."""
+
+    peak_memory_mb: float
+    environment: Environment
+    created: str
+
+
+def circumstances(device: str) -> Circumstances:
+    """Describe this process and this moment."""
+    return Circumstances(
+        peak_memory_mb=round(_peak_memory_mb(), 1),
+        environment=Environment(
+            cirbench=code_version(),
+            python=platform.python_version(),
+            platform=f"{platform.system()} {platform.machine()}",
+            device=device,
+            packages=versions((*MODELS, "torchvision", "scipy")),
+            command=" ".join(sys.argv) if sys.argv[0] else None,
+        ),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -281,7 +302,7 @@ def code_version() -> str:
     return f"{cirbench.__version__}+g{commit}{'+changes' if changed else ''}"
 
 
-def peak_memory_mb() -> float:
+def _peak_memory_mb() -> float:
     """Return the largest resident size of this process so far, in MiB."""
     import resource
 

@@ -6,12 +6,8 @@ method, training and backbone, with the re-ranker added, and names it by its dig
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
-import sys
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
@@ -26,26 +22,23 @@ from cirbench.metrics.measure import measure, per_query
 from cirbench.ranking.reranking import only, rerank
 from cirbench.ranking.task import ranking_task
 from cirbench.runs.config import to_toml
-from cirbench.runs.folder import PER_QUERY, Run, load_ranking, load_run, load_runs, save_run
+from cirbench.runs.folder import PER_QUERY, Run, finished, load_ranking, load_runs, save_run
 from cirbench.runs.record import (
     RESULT,
     Identity,
+    circumstances,
     device_name,
-    environment,
-    latest_otherwise_equal,
-    peak_memory_mb,
     values_of,
 )
-from cirbench.runs.schema import Counts, MethodRecord, ProtocolRecord, Reranking, Result, is_transductive
-from cirbench.support import console
+from cirbench.runs.schema import Counts, MethodRecord, Reranking, Result, is_transductive
 from cirbench.support.code import current_code
-from cirbench.support.distributed import barrier, broadcast_object, get_context
-from cirbench.support.files import locked
+from cirbench.support.distributed import get_context
 from cirbench.support.needs import entry_lines
 from cirbench.support.parameters import named_files, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from cirbench.methods.evaluate import Reranked
     from cirbench.methods.loading import CheckedReranker
@@ -162,23 +155,16 @@ class Second:
             },
             lost=first.result.lost,
         )
-        folder = Path(self._resolved.config.output) / self._resolved.entry.dataset
-        return RerankJob(first, k, ranking, protocol, method, identity, folder / f"{method.name}-{identity.digest[:8]}")
+        folder = identity.folder(self._resolved.config.output, self._resolved.entry.dataset)
+        return RerankJob(first, k, ranking, protocol, method, identity, folder)
 
     def _finished(self, job: RerankJob, *, force: bool) -> Run:
-        lock = job.folder.parent / f".{job.folder.name}.lock"
-        with locked(lock) if get_context().is_main_process else contextlib.nullcontext():
-            if broadcast_object(job.done and not force):
-                console.say(f"reused {job.folder}")
-                return dataclasses.replace(load_run(job.folder), reused=True)
-            if get_context().is_main_process:
-                console.say(f"{job.method.name} on {job.protocol.name}, the first {job.k} of {job.first.folder}")
-                if (before := latest_otherwise_equal(job.identity, job.folder.parent)) is not None:
-                    console.say(f"{before[0]} is not reused: {'; '.join(before[1])}")
-                job.stage.require_images()
-                self._recorded(job, job.stage.judged(self._reranker))
-            barrier()
-            return load_run(job.folder)
+        def make() -> None:
+            job.stage.require_images()
+            self._recorded(job, job.stage.judged(self._reranker))
+
+        what = f"{job.method.name} on {job.protocol.name}, the first {job.k} of {job.first.folder}"
+        return finished(job.folder, job.identity, what, make if get_context().is_main_process else None, force=force)
 
     def _recorded(self, job: RerankJob, reranked: Reranked) -> None:
         config = msgspec.structs.replace(
@@ -274,12 +260,7 @@ class RerankJob:
         return Result(
             digest=self.identity.digest,
             method=self.method,
-            protocol=ProtocolRecord(
-                name=first.protocol.name,
-                digest=first.protocol.digest,
-                fields=first.protocol.fields,
-                licence=first.protocol.licence,
-            ),
+            protocol=first.protocol,
             backbone=first.backbone,
             counts=Counts(
                 queries=len(left),
@@ -292,9 +273,7 @@ class RerankJob:
             metrics=values_of(reranked.evaluation.measurements, self.protocol, optimistic),
             seed=first.seed,
             seconds={phase: round(seconds, 3) for phase, seconds in reranked.evaluation.seconds.items()},
-            peak_memory_mb=round(peak_memory_mb(), 1),
-            environment=environment(device, " ".join(sys.argv) if sys.argv[0] else None),
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **circumstances(device),
             lost=first.lost,
             scored=first.scored,
             artefacts=[*first.artefacts, *reranked.artefacts],

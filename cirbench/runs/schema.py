@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cirbench.metrics import Measurement
     from cirbench.metrics.intervals import Interval
+    from cirbench.protocol import EvaluationProtocol
     from cirbench.support.files import Migration
 
 SCHEMA_VERSION = 6
@@ -170,6 +171,11 @@ class ProtocolRecord(Record, frozen=True):
     digest: str
     fields: dict[str, str]
     licence: str
+
+    @classmethod
+    def of(cls, protocol: EvaluationProtocol) -> ProtocolRecord:
+        """Describe a protocol."""
+        return cls(name=protocol.name, digest=protocol.digest, fields=dict(protocol.fields), licence=protocol.licence)
 
 
 class BackboneRecord(Record, frozen=True):

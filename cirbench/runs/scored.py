@@ -7,9 +7,7 @@ and keeps ranks, values and rankings as any other run does, so that it is compar
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,8 +26,8 @@ from cirbench.runs.record import (
     NOT_STATED,
     RESULT,
     Identity,
-    environment,
-    peak_memory_mb,
+    circumstances,
+    declared_backbone,
     values_of,
 )
 from cirbench.runs.schema import (
@@ -42,7 +40,7 @@ from cirbench.runs.schema import (
     ScoredFile,
 )
 from cirbench.support.code import current_code
-from cirbench.support.files import digest, locked, sha256_of_file, slug
+from cirbench.support.files import digest, lock_of, locked, sha256_of_file, slug
 from cirbench.support.parameters import read_options
 
 if TYPE_CHECKING:
@@ -294,8 +292,8 @@ def keep(
         },
         lost=[],
     )
-    folder = Path(config.output or "runs") / entry.dataset / f"{name}-{identity.digest[:8]}"
-    with locked(folder.parent / f".{folder.name}.lock"):
+    folder = identity.folder(config.output or "runs", entry.dataset)
+    with locked(lock_of(folder)):
         if (folder / RESULT).is_file():
             return dataclasses.replace(load_run(folder), reused=True)
         evaluation = Evaluation(score.ranking, score.measurements, {})
@@ -312,10 +310,7 @@ def _backbone(declared: str | None, baselines: Sequence[Run]) -> BackboneRecord:
                 hint="Leave --backbone out: runs that are named with --baselines share the backbone of what is scored.",
             )
         return record
-    fields = dict.fromkeys(("architecture", "activation", "weights", "preprocessing", "precision"), NOT_STATED)
-    if declared is not None:
-        fields["architecture"] = f"{declared} (declared)"
-    return BackboneRecord(name=declared or NOT_STATED, **fields, digest=digest(fields))
+    return declared_backbone(declared)
 
 
 def _result(
@@ -342,9 +337,7 @@ def _result(
             trained_on=config.trained_on,
             selected_on=config.selected_on,
         ),
-        protocol=ProtocolRecord(
-            name=protocol.name, digest=protocol.digest, fields=dict(protocol.fields), licence=protocol.licence
-        ),
+        protocol=ProtocolRecord.of(protocol),
         backbone=backbone,
         counts=Counts(
             queries=len(protocol.queries),
@@ -357,9 +350,7 @@ def _result(
         metrics=values_of(score.measurements, protocol),
         seed=identity.seed,
         seconds={},
-        peak_memory_mb=round(peak_memory_mb(), 1),
-        environment=environment(NOT_STATED, " ".join(sys.argv) if sys.argv[0] else None),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **circumstances(NOT_STATED),
         scored=scored,
     )
 

@@ -23,7 +23,7 @@ from cirbench.methods.evaluate import evaluate
 from cirbench.methods.interface import GalleryFitted, MethodSpec, find_method
 from cirbench.methods.loading import build, checked
 from cirbench.runs.config import Entrant, Resolved, parse_seeds, resolve, to_toml
-from cirbench.runs.folder import Run, backbone_of, choose_label, combine, load_baselines, load_run, save_run
+from cirbench.runs.folder import Run, backbone_of, choose_label, combine, finished, load_baselines, load_run, save_run
 from cirbench.runs.ground import Ground
 from cirbench.runs.record import (
     NOT_STATED,
@@ -33,14 +33,13 @@ from cirbench.runs.record import (
     backbone_record,
     configuration_of,
     device_name,
-    latest_otherwise_equal,
     result_of,
 )
 from cirbench.support import console, memo
 from cirbench.support.code import Code, current_code
 from cirbench.support.console import typed
-from cirbench.support.distributed import barrier, broadcast_object, get_context
-from cirbench.support.files import digest, locked
+from cirbench.support.distributed import get_context
+from cirbench.support.files import digest, lock_of, locked
 from cirbench.support.memo import files_read
 from cirbench.support.needs import Need, entry_lines, need_lines
 from cirbench.support.parameters import named_files, takes_list
@@ -238,7 +237,7 @@ class Session:
             files=named_files(entrant.parameters),
             lost=sorted(self.ground.lost.images),
         )
-        folder = Path(config.output) / self.resolved.entry.dataset / f"{spec.name}-{identity.digest[:8]}"
+        folder = identity.folder(config.output, self.resolved.entry.dataset)
         trained_here = spec.name in self._overlap  # which counted what it looks at
         overlap = self._overlap[spec.name] if trained_here else self._overlap_of(checkpoint, card)
         return Job(entrant, checkpoint, identity, folder, overlap)
@@ -350,22 +349,17 @@ class Session:
 
     def _finished(self, job: Job, *, force: bool) -> Run:
         """The run of a job: the one that is there, or one that is made now."""
-        lock = job.folder.parent / f".{job.folder.name}.lock"
-        with locked(lock) if get_context().is_main_process else contextlib.nullcontext():
-            if broadcast_object(job.done and not force):
-                console.say(f"reused {job.folder}")
-                return dataclasses.replace(load_run(job.folder), reused=True)
-            on = self.ground.backbone.identity.name if self.ground.has_backbone else "no backbone"
-            console.say(f"{job.entrant.spec.name} on {self.ground.protocol.name}, {on}")
-            if (before := latest_otherwise_equal(job.identity, job.folder.parent)) is not None:
-                console.say(f"{before[0]} is not reused: {'; '.join(before[1])}")
+
+        def make() -> None:
             evaluation, truncated_texts = self._executed(job)
             if truncated_texts:
                 console.say(self.ground.describe_truncation(job.entrant.spec.name, truncated_texts))
             if get_context().is_main_process:  # the others have encoded their share
                 self._recorded(job, evaluation, truncated_texts)
-            barrier()
-            return load_run(job.folder)
+
+        on = self.ground.backbone.identity.name if self.ground.has_backbone else "no backbone"
+        what = f"{job.entrant.spec.name} on {self.ground.protocol.name}, {on}"
+        return finished(job.folder, job.identity, what, make, force=force)
 
     def _executed(self, job: Job) -> tuple[Evaluation, int]:
         """The method's answer to what is left of the protocol, and how many texts it had to cut."""
@@ -435,8 +429,8 @@ def run_object(
         files={"answers": _digest_of_answers(evaluation)},
         lost=sorted(ground.lost.images),
     )
-    job = Job(entrant, None, identity, Path(config.output) / entry.dataset / f"{spec.name}-{identity.digest[:8]}")
-    with locked(job.folder.parent / f".{job.folder.name}.lock"):
+    job = Job(entrant, None, identity, identity.folder(config.output, entry.dataset))
+    with locked(lock_of(job.folder)):
         if not job.done:
             whole, result = result_of(job, ground, record, evaluation, 0, device_name(backbone))
             save_run(job.folder, result, whole, ground.lost.protocol, to_toml(config), identity=identity)
