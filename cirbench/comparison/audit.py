@@ -19,10 +19,10 @@ import numpy as np
 from cirbench.comparison.baselines import baselines_beside, diagnose, hit_cutoff, same_ground, unimodal_of
 from cirbench.errors import MissingData, UsageError, quoted
 from cirbench.methods.interface import unimodal_baselines
+from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.measure import Asked, KnownRanks, measure, ranks_of, soft_labels
 from cirbench.metrics.table import NO_CUTOFF
 from cirbench.protocol import Gallery
-from cirbench.ranking.task import UNRANKED
 from cirbench.runs.folder import load_ranking
 from cirbench.runs.predictions.rules import spelled_as
 from cirbench.runs.predictions.score import ListRanks, answer_of_lists

@@ -17,7 +17,7 @@ from cirbench.leaderboard.binding import KnownProtocol, binding_of, known_protoc
 from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, command_problem, lists_name
 from cirbench.leaderboard.entry import ENTRY, MOST_STORED, RANKS, Entry, EntryMetric, entry_id, pack, sealed
 from cirbench.methods.interface import find_method
-from cirbench.methods.training import CONVERTED, OF_EMA, training_parameters
+from cirbench.methods.training import CONVERTED, OF_EMA, data_named, training_parameters
 from cirbench.runs.config import NONE, RunConfig
 from cirbench.runs.folder import PER_QUERY, load_run
 from cirbench.runs.record import NOT_STATED
@@ -25,7 +25,6 @@ from cirbench.runs.scored import ScoreConfig, config_of
 from cirbench.submissions.uploads import parse_receipt
 from cirbench.support.arrays import read_archive
 from cirbench.support.files import exchange, sha256_of_file, write_bytes, write_versioned
-from cirbench.training.data.source import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +64,7 @@ def commands(result: Result, config: RunConfig | ScoreConfig) -> tuple[str, ...]
     if method.checkpoint is None:
         return (shlex.join(run),)
     taught = method.training or {}
-    data = (method.trained_on or "DATA").removesuffix(FIRST.format(taught.get("samples")))
+    data = data_named(method.trained_on or "DATA", taught.get("samples"))
     checked = shlex.join([*run, "--checkpoint", "CHECKPOINT"])
     if data.startswith(CONVERTED):
         file = data.removeprefix(CONVERTED)

@@ -56,8 +56,8 @@ from cirbench.leaderboard.entry import (
     seal_of,
 )
 from cirbench.methods.interface import Disclosure, Supervision
+from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.table import measures_of
-from cirbench.ranking.task import UNRANKED
 from cirbench.runs.schema import is_transductive
 from cirbench.submissions.check import check_content
 from cirbench.submissions.uploads import RECEIPT_LIMIT, parse_receipt, score_labels

@@ -19,10 +19,10 @@ import numpy as np
 
 from cirbench.comparison.audit import NO_CANDIDATE, ReferencePlaces, reference_places
 from cirbench.errors import CorruptFile
+from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.intervals import intervals
 from cirbench.metrics.measure import Asked, measure, soft_labels
 from cirbench.metrics.table import measures_of
-from cirbench.ranking.task import UNRANKED
 from cirbench.runs.schema import (
     BackboneRecord,
     Counts,

@@ -42,6 +42,13 @@ CONVERTED, OF_EMA = "not stated; converted from ", " (EMA)"
 """How a card names the data of a converted checkpoint: this, the file, and whether its averaged weights were taken."""
 
 
+def data_named(trained_on: str, samples: object) -> str:
+    """Return what ``--data`` was given, from a card's words for the data of a training on so many samples."""
+    from cirbench.training.data.source import FIRST
+
+    return trained_on.removesuffix(FIRST.format(samples))
+
+
 def training_parameters(spec: MethodSpec, backbone: str, values: Mapping[str, Any]) -> TrainingParameters:
     """The preset of the SPEC for a backbone, or the defaults, with ``values`` in place of what they set.
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cirbench.errors import MethodFailed
+from cirbench.metrics.functions import UNRANKED
 from cirbench.ranking.scores import OPEN, Block, norms, product_here, score_pairs
-from cirbench.ranking.task import UNRANKED, Ranking
+from cirbench.ranking.task import Ranking
 from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cirbench.ranking.task import UNRANKED, Ranking
+from cirbench.metrics.functions import UNRANKED
+from cirbench.ranking.task import Ranking
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cirbench.errors import MissingData
+from cirbench.metrics.functions import UNRANKED
 from cirbench.support.arrays import Ragged
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.protocol import EvaluationProtocol
-
-UNRANKED = np.iinfo(np.int64).max
-"""The rank of an item that is not among the candidates, or not in a given ranked list."""
 
 
 @dataclasses.dataclass(frozen=True)

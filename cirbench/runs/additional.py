@@ -14,10 +14,10 @@ import numpy as np
 
 from cirbench.errors import UnknownName, UsageError, quoted
 from cirbench.metrics import METRICS, Measure, Measurement
+from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.intervals import cluster_numbers, intervals
 from cirbench.metrics.measure import measurements_of, per_query
 from cirbench.metrics.table import NO_CUTOFF
-from cirbench.ranking.task import UNRANKED
 from cirbench.runs.schema import AdditionalValue, MetricValue, seal
 from cirbench.support.files import write_versioned
 from cirbench.support.tables import Column, Number, Table

@@ -15,9 +15,9 @@ from cirbench import cli
 from cirbench.benchmarks import load_protocol
 from cirbench.comparison.audit import TOPS, audit_lists, audit_run, bounds_of_relabelling, findings, near_copies
 from cirbench.errors import UsageError
+from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.protocol import Gallery, Labels
-from cirbench.ranking.task import UNRANKED
 from cirbench.runs.folder import load_ranking
 from cirbench.runs.predictions.lists import RankedLists
 from cirbench.runs.predictions.score import answer_of_lists

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cirbench.comparison.differences import Flip, differences, differences_table, flips, flips_table
-from cirbench.ranking.task import UNRANKED
+from cirbench.metrics.functions import UNRANKED
 from cirbench.support.arrays import Ragged
 from tests.comparison.runs import run_of
 

@@ -12,9 +12,9 @@ from cirbench.comparison.audit import NO_CANDIDATE, ReferencePlaces
 from cirbench.errors import CorruptFile
 from cirbench.leaderboard.check import shown_as_ranked
 from cirbench.leaderboard.entry import MOST_STORED, pack, read_evidence, spread
+from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.table import Measure
 from cirbench.protocol import Labels
-from cirbench.ranking.task import UNRANKED
 from cirbench.support.arrays import read_archive
 from tests.leaderboard.runs import run_of
 from tests.toy_protocols import circo_like, cirr_like, fashioniq_like, genecis_like

@@ -27,8 +27,8 @@ from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.board import _AT_ONCE, read_leaderboard
 from cirbench.leaderboard.check import check_entries, command_problem
 from cirbench.leaderboard.entry import Entry, entry_id, read_entry, read_evidence, sealed
+from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.paired import compare_all
-from cirbench.ranking.task import UNRANKED
 from cirbench.support.arrays import read_archive, to_archive
 from cirbench.support.files import digest
 from tests.leaderboard import runs

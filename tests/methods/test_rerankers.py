@@ -16,8 +16,8 @@ from cirbench.errors import MethodFailed, MissingData, PluginFailed, UsageError
 from cirbench.methods.evaluate import SecondStage
 from cirbench.methods.interface import Calls, ComposedQuery, MethodSpec, Parameters, Picture
 from cirbench.methods.loading import CheckedReranker, build_reranker
+from cirbench.metrics.functions import UNRANKED
 from cirbench.ranking import rank, ranking_task
-from cirbench.ranking.task import UNRANKED
 from tests import scorers
 from tests.toy_protocols import cirr_like
 

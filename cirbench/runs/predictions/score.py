@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cirbench.errors import InvalidPredictions, MissingData, UsageError, quoted, some
+from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.intervals import intervals_of
 from cirbench.metrics.measure import ceilings, measure
 from cirbench.metrics.table import NO_CUTOFF, parse_label
 from cirbench.protocol import Gallery
 from cirbench.ranking import UnitRows, rank, unit_rows
-from cirbench.ranking.task import UNRANKED, Ranking, ranking_task, scatter_to_full
+from cirbench.ranking.task import Ranking, ranking_task, scatter_to_full
 from cirbench.runs.predictions.features import Features, OrderedRows
 from cirbench.runs.predictions.rules import (
     Speller,

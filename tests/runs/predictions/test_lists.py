@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cirbench.errors import InvalidPredictions
-from cirbench.ranking.task import UNRANKED
+from cirbench.metrics.functions import UNRANKED
 from cirbench.runs.predictions.lists import RankedLists
 from cirbench.runs.predictions.rules import check
 from cirbench.runs.predictions.score import list_ranks
