@@ -225,7 +225,7 @@ class TripletShards(Lazy):
 
 
 def open_triplet_shards(name: str, pattern: str, *, display: Display, say: Callable[[str], None]) -> Source:
-    """Open shards; see the module.
+    """Open shards in the form that `TripletShards` describes.
 
     Raises:
         UsageError: They hold no triplets.
@@ -247,10 +247,11 @@ def open_triplet_shards(name: str, pattern: str, *, display: Display, say: Calla
             if role in parts:
                 unused.append(f"{member.first} (another {role}, before the last one)")
             parts[role] = Span(member.suffix, member.offset, member.size)
-        whole = {sample: parts for sample, parts in samples.items() if parts.keys() == set(_PARTS)}
-        unused += [f"{sample} (without {some(sorted(set(_PARTS) - parts.keys()))})" for sample, parts in samples.items()
-                   if sample not in whole]  # fmt: skip
-        entries += [(path, sample, parts) for sample, parts in whole.items()]
+        for sample, parts in samples.items():
+            if missing := sorted(set(_PARTS) - parts.keys()):
+                unused.append(f"{sample} (without {some(missing)})")
+            else:
+                entries.append((path, sample, parts))
     if not entries:
         raise UsageError(
             f"{pattern} holds no triplets.",
@@ -259,8 +260,11 @@ def open_triplet_shards(name: str, pattern: str, *, display: Display, say: Calla
     if unused:
         say(f"{pattern}: not used: {some(unused)}.")
     places = [[path.name, sample, [[s.offset, s.size] for s in parts.values()]] for path, sample, parts in entries]
-    flaws = {place: f"{path.name}, {sample}: {flaw}" for place, (path, sample, parts) in enumerate(entries)
-             if (flaw := _flaw(path, parts)) is not None}  # fmt: skip
+    flaws = {
+        place: f"{path.name}, {sample}: {flaw}"
+        for place, (path, sample, parts) in enumerate(entries)
+        if (flaw := _flaw(path, parts)) is not None
+    }
     return identified(name, TripletShards(entries), listing=digest(places), unusable=flaws)
 
 
