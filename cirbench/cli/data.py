@@ -170,7 +170,7 @@ def _opened(name: str, split: str | None, root: Path | None) -> tuple[Source, ..
 
 
 def _check_sources(sources: Sequence[Source], *, as_json: bool) -> int:
-    from cirbench.training.data.census import check_source
+    from cirbench.training.data.source import check_source
 
     found = [check_source(source, display=progress) for source in sources]
     if as_json:
@@ -185,7 +185,7 @@ def _check_sources(sources: Sequence[Source], *, as_json: bool) -> int:
 
 
 def _describe_sources(sources: Sequence[Source], *, as_json: bool) -> None:
-    from cirbench.training.data.census import describe_source
+    from cirbench.training.data.source import describe_source
 
     found = [describe_source(source) for source in sources]
     if as_json:

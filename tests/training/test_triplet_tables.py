@@ -21,9 +21,8 @@ from cirbench.methods.training import training_parameters, training_request
 from cirbench.protocol import Triplet
 from cirbench.runs.validation import refuse_overlap
 from cirbench.training.data import Batches, Source, open_source
-from cirbench.training.data.census import TripletCensus, describe_source
 from cirbench.training.data.named import CirrTriplets, FashionIqTriplets
-from cirbench.training.data.source import Asked
+from cirbench.training.data.source import Asked, TripletCensus, describe_source
 from cirbench.training.interface import TripletImageTraining
 from tests.tiny_clip import tiny_backbone
 
