@@ -307,7 +307,7 @@ def caption_command(
     from cirbench.artefacts import describe, kept_captions
     from cirbench.artefacts.captions import load_captioner, require_jsonl, write_captions
     from cirbench.backbones.images import FileImage
-    from cirbench.training.data.listed import read_folder
+    from cirbench.training.data.forms import read_folder
 
     require_jsonl(output)
     folder = read_folder(images, None)

@@ -14,13 +14,12 @@ from cirbench.training.data.forms import (
     TABLES,
     open_folder,
     open_list,
-    open_shards,
-    open_triplet_shards,
+    read_folder,
     say_unused,
 )
-from cirbench.training.data.listed import LISTS, read_folder
+from cirbench.training.data.listed import LISTS
 from cirbench.training.data.named import find_named, named_sources
-from cirbench.training.data.shards import read_shards
+from cirbench.training.data.shards import open_shards, open_triplet_shards, read_shards
 from cirbench.training.data.source import TRIPLETS, Asked, Kind, NamedSource, Pair, Sample, Source, identified
 from cirbench.training.data.triplet_tables import TRIPLET_TABLES, lists_triplets, open_triplets
 

@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import os
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cirbench.backbones.images import is_image
-from cirbench.errors import UsageError, some
-from cirbench.protocol import Item, Triplet
+import numpy as np
+
+from cirbench.backbones.images import FileImage, is_image
+from cirbench.benchmarks.images import files_below
+from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.console import typed
 from cirbench.support.files import digest, sha256_of_file
-from cirbench.support.textfiles import nfc
-from cirbench.training.data.columnar import (
+from cirbench.support.textfiles import decode_utf8, nfc, read_bytes
+from cirbench.training.data.listed import (
     SAVED,
     SAVED_SPLITS,
     Columns,
     open_columns,
+    read_list,
     read_parquet,
     read_saved,
 )
-from cirbench.training.data.listed import read_folder, read_list
-from cirbench.training.data.shards import (
-    TEXTS,
-    Entry,
-    ShardImage,
-    Shards,
-    ShardSample,
-    Span,
-    members_of,
-    read_shard_files,
-    shard_files,
-)
+from cirbench.training.data.shards import open_shards, read_shard_files
 from cirbench.training.data.source import Lazy, Source, identified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from cirbench.support.console import Display
     from cirbench.training.data.source import Kind
+
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """What describes the images of an image folder of Hugging Face's ``datasets``."""
@@ -49,6 +45,61 @@ TABLES = (".csv", ".tsv", ".jsonl", PARQUET, ".json")
 """Suffixes of what holds images with captions."""
 _STATS = re.compile(r"(\d+)_stats\.json")
 """What img2dataset leaves beside each shard, whatever its form."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSample:
+    """An image file, and the text file of its caption."""
+
+    image: FileImage
+    text: Path | None
+
+    @property
+    def caption(self) -> str | None:
+        """The words of the text file, in one line.
+
+        Raises:
+            MissingData: It cannot be read.
+            CorruptFile: It is not UTF-8 text.
+        """
+        if self.text is None:
+            return None
+        try:
+            return " ".join(decode_utf8(read_bytes(self.text), str(self.text)).split())
+        except MissingData as error:
+            raise type(error)(f"its caption cannot be read: {error.message}", hint=error.hint) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder(Lazy):
+    """The images below a folder, in the order of their paths.
+
+    Attributes:
+        folder: The folder.
+        images: Paths of images, relative to it.
+        captions: The folder of the captions, if there is one.
+        texts: Paths of the captions, relative to it; empty for an image without one.
+        unused: Files of both folders that are neither an image nor the caption of one.
+    """
+
+    folder: Path
+    images: tuple[str, ...]
+    captions: Path | None = None
+    texts: tuple[str, ...] = ()
+    unused: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def at(self, place: int) -> FolderSample:
+        """Make one sample."""
+        text = self.captions / self.texts[place] if self.captions is not None and self.texts[place] else None
+        return FolderSample(FileImage(self.folder / self.images[place]), text)
+
+    @property
+    def uncaptioned(self) -> NDArray[np.int64]:
+        """The positions of images that have no caption, where the others have one."""
+        return np.array([place for place, text in enumerate(self.texts) if not text], dtype=np.int64)
 
 
 def open_folder(
@@ -165,114 +216,52 @@ def _open_files_of_img2dataset(name: str, folder: Path, shards: set[str], say: C
     return identified(name, samples, listing=listing, lacking={"caption": samples.uncaptioned})
 
 
-def open_shards(name: str, place: str, shards: Shards, say: Callable[[str], None]) -> Source:
-    """Name shards, and say what they hold that is not used."""
-    if shards.unused:
-        say(f"{place}: members that belong to no sample and are not used: {shards.unused}.")
-    if shards.halves:
-        say(f"{place}: image or text alone, since both need one name before the last dot: {shards.halves}.")
-    return identified(name, shards, listing=shards.listing, lacking=shards.lacking)
+def read_folder(folder: Path, captions: Path | None) -> Folder:
+    """List the images below a folder, and find their captions.
+
+    The caption of ``images/a/b.jpg`` is ``captions/a/b.txt``, or else ``captions/b.txt``.
+
+    Raises:
+        MissingData: There are no images, or no captions.
+        CorruptFile: One flat caption would belong to two images.
+    """
+    below = sorted(_below(folder))
+    images = tuple(name for name in below if is_image(f"{folder}/{name}"))
+    others = set(below).difference(images)
+    if not images:
+        raise MissingData(f"{folder} holds no images.", hint=f"Its files: {some(below)}." if below else None)
+    if captions is None:
+        return Folder(folder, images, unused=tuple(str(folder / name) for name in sorted(others)))
+    known = {nfc(name): name for name in _below(captions)}
+    texts = tuple(_text(image, known) for image in images)
+    if not any(texts):
+        raise MissingData(
+            f"{captions} holds no caption of an image in {folder}.",
+            hint=f"The caption of {images[0]} is looked for in {Path(images[0]).stem}.txt.",
+        )
+    shared = [text for text, count in collections.Counter(filter(None, texts)).items() if count > 1]
+    if shared:
+        two = [image for image, text in zip(images, texts, strict=True) if text == shared[0]][:2]
+        raise CorruptFile(
+            f"{captions / shared[0]} would be the caption of both {two[0]} and {two[1]}.",
+            hint="Give the captions the folders of the images.",
+        )
+    used = {f"{folder}/{name}" for name in images} | {f"{captions}/{text}" for text in texts if text}
+    there = {f"{folder}/{name}" for name in others} | {f"{captions}/{name}" for name in known.values()}
+    return Folder(folder, images, captions, texts, tuple(sorted(there - used)))
+
+
+def _below(folder: Path) -> list[str]:
+    above = len(str(folder)) + 1
+    return [f"{place}{os.sep}{name}"[above:].replace(os.sep, "/") for place, name in files_below(folder)]
+
+
+def _text(image: str, known: Mapping[str, str]) -> str:
+    nested = nfc(str(Path(image).with_suffix(".txt").as_posix()))
+    return known.get(nested) or known.get(nested.rpartition("/")[2], "")
 
 
 def say_unused(unused: Sequence[str], say: Callable[[str], None]) -> None:
     """Say which files are there and not used."""
     if unused:
         say(f"{len(unused):,} files are neither an image nor its caption, and are not used: {some(unused)}.")
-
-
-_ROLES = {"reference": "reference", "query": "reference", "target": "target"}
-_PARTS = ("reference", "target", "text")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ShardText(Sequence[str]):
-    """The text of a sample, read when it is asked for."""
-
-    sample: ShardSample
-
-    def __len__(self) -> int:
-        return 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        return [self.sample.caption or ""][index]
-
-
-@dataclasses.dataclass(frozen=True)
-class TripletShards(Lazy):
-    """The triplets of tar files in webdataset form: per sample the file, the name, and where its parts are.
-
-    A sample ``000123`` has ``000123.reference.jpg``, ``000123.target.jpg`` and ``000123.txt`` (or a ``.json`` with
-    ``caption`` or ``text``); ``query`` stands for ``reference`` too. Other members are counted and named.
-    """
-
-    entries: Sequence[tuple[Path, str, dict[str, Span]]]
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def at(self, place: int) -> Triplet:
-        """Make one triplet."""
-        path, name, spans = self.entries[place]
-        reference, target = (
-            Item(f"{path.name}/{name}.{role}", ShardImage(path, f"{name}.{role}", spans[role]))
-            for role in ("reference", "target")
-        )
-        return Triplet(reference, ShardText(ShardSample(path, Entry(name, None, spans["text"]))), target)
-
-
-def open_triplet_shards(name: str, pattern: str, *, display: Display, say: Callable[[str], None]) -> Source:
-    """Open shards in the form that `TripletShards` describes.
-
-    Raises:
-        UsageError: They hold no triplets.
-        MissingData: A shard is absent, cannot be fetched or cannot be read.
-        CorruptFile: A shard is damaged.
-    """
-    entries: list[tuple[Path, str, dict[str, Span]]] = []
-    unused: list[str] = []
-    for path in shard_files(pattern, display=display, say=say):
-        samples: dict[str, dict[str, Span]] = {}
-        members, other = members_of(path)
-        unused += [f"{count:,} {kind} ({first})" for kind, (count, first) in other.items()]
-        for member in members:
-            role = "text" if member.suffix in TEXTS else _ROLES.get(member.stem.removeprefix(f"{member.first}."), "")
-            parts = samples.setdefault(member.first, {})
-            if not role or (member.suffix == "json" and role in parts):
-                unused.append(f"{member.stem}.{member.suffix}")
-                continue
-            if role in parts:
-                unused.append(f"{member.first} (another {role}, before the last one)")
-            parts[role] = Span(member.suffix, member.offset, member.size)
-        for sample, parts in samples.items():
-            if missing := sorted(set(_PARTS) - parts.keys()):
-                unused.append(f"{sample} (without {some(missing)})")
-            else:
-                entries.append((path, sample, parts))
-    if not entries:
-        raise UsageError(
-            f"{pattern} holds no triplets.",
-            hint="A sample 000123 has 000123.reference.jpg, 000123.target.jpg and 000123.txt, with any image suffix.",
-        )
-    if unused:
-        say(f"{pattern}: not used: {some(unused)}.")
-    places = [[path.name, sample, [[s.offset, s.size] for s in parts.values()]] for path, sample, parts in entries]
-    flaws = {
-        place: f"{path.name}, {sample}: {flaw}"
-        for place, (path, sample, parts) in enumerate(entries)
-        if (flaw := _flaw(path, parts)) is not None
-    }
-    return identified(name, TripletShards(entries), listing=digest(places), unusable=flaws)
-
-
-def _flaw(path: Path, parts: Mapping[str, Span]) -> str | None:
-    """What is wrong with a triplet of a shard, as far as it shows without opening every member."""
-    reference, target = parts["reference"], parts["target"]
-    if not parts["text"].size:
-        return "its text is empty"
-    if reference.size == target.size and reference.read(path) == target.read(path):
-        return "its reference is its target"
-    return None

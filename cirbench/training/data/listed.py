@@ -1,137 +1,53 @@
-"""Samples from files that list them, and from folders with a caption file beside each image."""
+"""Samples from files that list them: tables, lists, COCO's captions, Parquet, and what ``datasets`` has saved.
+
+Paths and texts are read into memory. Images that lie in a table of Parquet or of ``datasets`` cannot be read one by
+one, since a row group is compressed as a whole. They are unpacked once into a tar shard in the cache, and read there.
+"""
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import dataclasses
+import io
 import itertools
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+import tarfile
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
-from cirbench.backbones.images import FileImage, is_image
-from cirbench.benchmarks.images import files_below
-from cirbench.errors import CorruptFile, MissingData, excerpt, quoted, some
-from cirbench.support.files import spelled
+from cirbench.backbones.images import FileImage
+from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, quoted, some
+from cirbench.support.files import atomic_writer, cache_root, digest, locked, spelled
+from cirbench.support.needs import require
 from cirbench.support.textfiles import (
     csv_rows,
-    decode_utf8,
     json_rows,
-    nfc,
     numbered_lines,
-    read_bytes,
     read_text,
+    refuse_placeholder,
     refused,
 )
+from cirbench.training.data.shards import Shards, read_shard_files
 from cirbench.training.data.source import Lazy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from numpy.typing import NDArray
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderSample:
-    """An image file, and the text file of its caption."""
-
-    image: FileImage
-    text: Path | None
-
-    @property
-    def caption(self) -> str | None:
-        """The words of the text file, in one line.
-
-        Raises:
-            MissingData: It cannot be read.
-            CorruptFile: It is not UTF-8 text.
-        """
-        if self.text is None:
-            return None
-        try:
-            return " ".join(decode_utf8(read_bytes(self.text), str(self.text)).split())
-        except MissingData as error:
-            raise type(error)(f"its caption cannot be read: {error.message}", hint=error.hint) from error
+    from cirbench.support.console import Display
+    from cirbench.training.data.source import Kind
 
 
-@dataclasses.dataclass(frozen=True)
-class Folder(Lazy):
-    """The images below a folder, in the order of their paths.
+SAVED = ("dataset_info.json", "state.json")
+"""What ``save_to_disk`` leaves in the folder of a data set, or of each split of several."""
+SAVED_SPLITS = "dataset_dict.json"
 
-    Attributes:
-        folder: The folder.
-        images: Paths of images, relative to it.
-        captions: The folder of the captions, if there is one.
-        texts: Paths of the captions, relative to it; empty for an image without one.
-        unused: Files of both folders that are neither an image nor the caption of one.
-    """
-
-    folder: Path
-    images: tuple[str, ...]
-    captions: Path | None = None
-    texts: tuple[str, ...] = ()
-    unused: tuple[str, ...] = dataclasses.field(default=(), compare=False)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def at(self, place: int) -> FolderSample:
-        """Make one sample."""
-        text = self.captions / self.texts[place] if self.captions is not None and self.texts[place] else None
-        return FolderSample(FileImage(self.folder / self.images[place]), text)
-
-    @property
-    def uncaptioned(self) -> NDArray[np.int64]:
-        """The positions of images that have no caption, where the others have one."""
-        return np.array([place for place, text in enumerate(self.texts) if not text], dtype=np.int64)
-
-
-def read_folder(folder: Path, captions: Path | None) -> Folder:
-    """List the images below a folder, and find their captions.
-
-    The caption of ``images/a/b.jpg`` is ``captions/a/b.txt``, or else ``captions/b.txt``.
-
-    Raises:
-        MissingData: There are no images, or no captions.
-        CorruptFile: One flat caption would belong to two images.
-    """
-    below = sorted(_below(folder))
-    images = tuple(name for name in below if is_image(f"{folder}/{name}"))
-    others = set(below).difference(images)
-    if not images:
-        raise MissingData(f"{folder} holds no images.", hint=f"Its files: {some(below)}." if below else None)
-    if captions is None:
-        return Folder(folder, images, unused=tuple(str(folder / name) for name in sorted(others)))
-    known = {nfc(name): name for name in _below(captions)}
-    texts = tuple(_text(image, known) for image in images)
-    if not any(texts):
-        raise MissingData(
-            f"{captions} holds no caption of an image in {folder}.",
-            hint=f"The caption of {images[0]} is looked for in {Path(images[0]).stem}.txt.",
-        )
-    shared = [text for text, count in collections.Counter(filter(None, texts)).items() if count > 1]
-    if shared:
-        two = [image for image, text in zip(images, texts, strict=True) if text == shared[0]][:2]
-        raise CorruptFile(
-            f"{captions / shared[0]} would be the caption of both {two[0]} and {two[1]}.",
-            hint="Give the captions the folders of the images.",
-        )
-    used = {f"{folder}/{name}" for name in images} | {f"{captions}/{text}" for text in texts if text}
-    there = {f"{folder}/{name}" for name in others} | {f"{captions}/{name}" for name in known.values()}
-    return Folder(folder, images, captions, texts, tuple(sorted(there - used)))
-
-
-def _below(folder: Path) -> list[str]:
-    above = len(str(folder)) + 1
-    return [f"{place}{os.sep}{name}"[above:].replace(os.sep, "/") for place, name in files_below(folder)]
-
-
-def _text(image: str, known: Mapping[str, str]) -> str:
-    nested = nfc(str(Path(image).with_suffix(".txt").as_posix()))
-    return known.get(nested) or known.get(nested.rpartition("/")[2], "")
+_SCHEMA = 1
+_ROWS = 256
+_STATUS = "status"
+"""The column of img2dataset that says of a row without an image why it has none."""
+_BYTES = ("jpg", "jpeg", "png", "webp")
+"""What img2dataset calls the column of images, by their format."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +94,7 @@ def read_list(path: Path, folder: Path) -> Listed:
     return Listed(folder, images, captions, unused)
 
 
-_Columns = tuple[tuple[str, ...] | None, tuple[str, ...] | None, tuple[str, ...]]
+_Lists = tuple[tuple[str, ...] | None, tuple[str, ...] | None, tuple[str, ...]]
 """Paths of images, captions, and what the list holds beside them."""
 
 _IMAGE = ("image",)
@@ -189,7 +105,7 @@ _ALSO_CAPTION = ("title",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
+class _Chosen:
     """The columns of a table that hold images and captions; ``None`` where there is no such column."""
 
     image: str | None
@@ -201,7 +117,7 @@ class Chosen:
         return tuple(name for name in (self.image, self.caption) if name is not None)
 
 
-def choose_columns(place: str, names: Collection[str]) -> Chosen:
+def _choose_columns(place: str, names: Collection[str]) -> _Chosen:
     """Choose the columns that hold images and captions.
 
     Args:
@@ -211,7 +127,7 @@ def choose_columns(place: str, names: Collection[str]) -> Chosen:
     Raises:
         CorruptFile: There are neither, or two that could be meant.
     """
-    chosen = Chosen(_one_of(place, names, _IMAGE, _ALSO_IMAGE), _one_of(place, names, _CAPTION, _ALSO_CAPTION))
+    chosen = _Chosen(_one_of(place, names, _IMAGE, _ALSO_IMAGE), _one_of(place, names, _CAPTION, _ALSO_CAPTION))
     if not chosen.names:
         raise refused(
             place,
@@ -230,23 +146,23 @@ def _one_of(place: str, names: Collection[str], plain: Sequence[str], others: Se
     return found[0] if found else None
 
 
-def _csv(source: str, text: str, separator: str = ",") -> _Columns:
+def _csv(source: str, text: str, separator: str = ",") -> _Lists:
     header: list[str] = []
-    chosen: list[Chosen] = []
+    chosen: list[_Chosen] = []
 
     def check_header(place: str, names: Sequence[str]) -> None:
         header.extend(names)
-        chosen.append(choose_columns(place, names))
+        chosen.append(_choose_columns(place, names))
 
     rows = csv_rows(source, text, check_header, separator)
     first = list(itertools.islice(rows, 1))  # with it the header has been read
     if not header:
         raise CorruptFile(f"{source} is empty.", hint="Its first line names columns: image, caption or both.")
     unused = [f"the column {excerpt(name) or quoted(name)}" for name in header if name not in chosen[0].names]
-    return _columns(source, chosen[0], itertools.chain(first, rows), unused)
+    return _collected(source, chosen[0], itertools.chain(first, rows), unused)
 
 
-def _tsv(source: str, text: str) -> _Columns:
+def _tsv(source: str, text: str) -> _Lists:
     return _csv(source, text, "\t")
 
 
@@ -260,7 +176,7 @@ class _Row(msgspec.Struct):
     title: object = None
 
 
-def _jsonl(source: str, text: str) -> _Columns:
+def _jsonl(source: str, text: str) -> _Lists:
     rows = [(number, msgspec.structs.asdict(row)) for number, row in json_rows(source, text, _Row)]
     if not rows:
         return (), None, ()
@@ -269,27 +185,27 @@ def _jsonl(source: str, text: str) -> _Columns:
     held = [name for name, value in rows[0][1].items() if value is not None]
     if not held:
         raise refused(first, "it has no image, caption or text")
-    chosen = choose_columns(first, held)
+    chosen = _choose_columns(first, held)
     for number, row in rows:
         for name in (*_IMAGE, *_CAPTION):
             if name not in chosen.names and name not in held and row[name] is not None:
                 raise refused(f"{source}, line {number}", f"it has {name}, and line {rows[0][0]} has none")
     unused = [f"the field {excerpt(name) or quoted(name)}" for name in keys if name not in chosen.names]
-    return _columns(source, chosen, rows, unused)
+    return _collected(source, chosen, rows, unused)
 
 
-def _columns(
-    source: str, chosen: Chosen, rows: Iterable[tuple[int, Mapping[str, object]]], unused: Sequence[str]
-) -> _Columns:
+def _collected(
+    source: str, chosen: _Chosen, rows: Iterable[tuple[int, Mapping[str, object]]], unused: Sequence[str]
+) -> _Lists:
     found: dict[str, list[str]] = {name: [] for name in chosen.names}
     for number, row in rows:
         for name in chosen.names:
-            found[name].append(cell(f"{source}, line {number}", name, row[name], is_path=name == chosen.image))
+            found[name].append(_cell(f"{source}, line {number}", name, row[name], is_path=name == chosen.image))
     images = None if chosen.image is None else tuple(found[chosen.image])
     return images, None if chosen.caption is None else tuple(found[chosen.caption]), tuple(unused)
 
 
-def cell(place: str, name: str, value: object, *, is_path: bool) -> str:
+def _cell(place: str, name: str, value: object, *, is_path: bool) -> str:
     """Return the text of a cell, checked.
 
     Raises:
@@ -329,7 +245,7 @@ class _Coco(msgspec.Struct):
     annotations: list[_Annotation]
 
 
-def _coco(source: str, text: str) -> _Columns:
+def _coco(source: str, text: str) -> _Lists:
     try:
         content = msgspec.json.decode(text, type=_Coco)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -348,7 +264,7 @@ def _coco(source: str, text: str) -> _Columns:
     return images, tuple(annotation.caption for annotation in content.annotations), unused
 
 
-def _names(source: str, text: str) -> _Columns:
+def _names(source: str, text: str) -> _Lists:
     images = []
     for number, line in numbered_lines(text):
         _check_path(f"{source}, line {number}", line)
@@ -356,11 +272,11 @@ def _names(source: str, text: str) -> _Columns:
     return tuple(images), None, ()
 
 
-def _texts(source: str, text: str) -> _Columns:
+def _texts(source: str, text: str) -> _Lists:
     return None, tuple(line.strip() for _, line in numbered_lines(text)), ()
 
 
-LISTS: Mapping[str, Callable[[str, str], _Columns]] = {
+LISTS: Mapping[str, Callable[[str, str], _Lists]] = {
     ".csv": _csv,
     ".tsv": _tsv,
     ".jsonl": _jsonl,
@@ -369,3 +285,249 @@ LISTS: Mapping[str, Callable[[str, str], _Columns]] = {
     ".txt": _texts,
 }
 """The reader of each suffix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """A table by column, read in pieces.
+
+    Attributes:
+        place: What messages call it.
+        types: The type of each column, of Arrow.
+        rows: How many there are.
+        pieces: Reads some columns, piece by piece, each as lists by name.
+        identity: What changes with its content.
+    """
+
+    place: str
+    types: dict[str, Any]
+    rows: int
+    pieces: Callable[[Sequence[str]], Iterator[dict[str, list[Any]]]]
+    identity: list[object]
+
+
+def read_parquet(path: Path) -> Columns:
+    """Look into a Parquet file.
+
+    Raises:
+        MissingData: It does not exist, or pyarrow is not installed.
+        CorruptFile: It is damaged.
+    """
+    if not path.is_file():
+        raise MissingData(f"The file {path} does not exist.")
+    refuse_placeholder(path, "file")
+    parquet = require("pyarrow.parquet", extra="parquet", purpose="A Parquet file")
+    with _naming_damage(path):
+        file = parquet.ParquetFile(path)
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+    for name in schema.names:
+        if schema.names.count(name) > 1:
+            raise refused(str(path), f"the column {quoted(name)} occurs twice")
+
+    def pieces(names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        with _naming_damage(path):
+            for batch in parquet.ParquetFile(path).iter_batches(_ROWS, columns=[*names]):
+                yield batch.to_pydict()
+
+    status = path.stat()
+    identity = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    return Columns(str(path), dict(zip(schema.names, schema.types, strict=True)), rows, pieces, identity)
+
+
+def read_saved(folder: Path) -> Columns:
+    """Look into a data set that ``datasets`` has saved.
+
+    Raises:
+        UsageError: It has several splits; the hint names the folders.
+        MissingData: ``datasets`` is not installed.
+        CorruptFile: The folder is damaged.
+    """
+    if (folder / SAVED_SPLITS).is_file():
+        splits = sorted(path.parent for path in folder.glob(f"*/{SAVED[1]}"))
+        if len(splits) != 1:
+            raise UsageError(
+                f"{folder} holds {len(splits)} splits of a data set: {some([path.name for path in splits])}.",
+                hint=f"Name one of them: --data {splits[0] if splits else folder / 'train'}",
+            )
+        folder = splits[0]
+    datasets = require("datasets", extra="datasets", purpose="A data set that was saved by Hugging Face's datasets")
+    with _naming_damage(folder):
+        whole = datasets.load_from_disk(str(folder)).with_format("arrow")
+        schema, rows = whole.features.arrow_schema, len(whole)
+
+    def pieces(names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        with _naming_damage(folder):
+            for batch in whole.select_columns([*names]).iter(_ROWS):
+                yield batch.to_pydict()
+
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    identity = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    types = dict(zip(schema.names, schema.types, strict=True))
+    return Columns(str(folder), types, rows, pieces, [str(folder.resolve()), *identity])
+
+
+@contextlib.contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Turn whatever Arrow raises on damage into one error that names the file."""
+    try:
+        yield
+    # Arrow's errors are ValueErrors, OSErrors and RuntimeErrors by turns; the readers of datasets add the others.
+    except (ValueError, OSError, RuntimeError, KeyError, TypeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptFile(
+            f"{path} cannot be read: {excerpt(why.rstrip('.'))}.",
+            hint="It is damaged, or of another form. Copy it again.",
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """The samples of one or several tables of the same columns.
+
+    Attributes:
+        samples: They.
+        unused: What the tables hold beside them.
+        failed: How many rows have no image since it could not be downloaded.
+        listing: What changes with the content.
+    """
+
+    samples: Listed | Shards
+    unused: tuple[str, ...]
+    failed: int
+    listing: str
+
+
+def open_columns(
+    tables: Sequence[Columns], folder: Path, kind: Kind | None, *, display: Display, say: Callable[[str], None]
+) -> Opened:
+    """Read tables, and unpack the images that lie in them.
+
+    Args:
+        tables: Of the same columns.
+        folder: What paths in them are relative to.
+        kind: What a training looks at, so that images are left alone for texts; ``None`` for all there is.
+        display: Shows how far it is.
+        say: Tells the user what is unpacked where to.
+
+    Raises:
+        CorruptFile: A row cannot be used, a column has another type, or the tables differ.
+    """
+    chosen = _chosen_of(tables[0])
+    for table in tables[1:]:
+        if table.types != tables[0].types:
+            raise CorruptFile(f"{table.place} has other columns than {tables[0].place}: {_shown(table.types)}.")
+    unused = tuple(f"the column {excerpt(name)}" for name in tables[0].types if name not in (*chosen.names, _STATUS))
+    listing = digest([_SCHEMA, *(table.identity for table in tables)])
+    if chosen.image is None or _is_text(tables[0].types[chosen.image]) or (kind == "texts" and chosen.caption):
+        held = _Chosen(None, chosen.caption) if kind == "texts" and chosen.caption else chosen
+        return Opened(_in_memory(tables, held, folder), unused, 0, listing)
+    place = cache_root() / "shards" / f"{listing[:32]}.tar"
+    with locked(place.with_suffix(".lock")):
+        if not place.is_file():
+            say(f"Unpacking the images of {tables[0].place} into {place}, where they stay.")
+            with display("Unpacking images", sum(table.rows for table in tables)) as advance:
+                _unpack(tables, chosen, place, advance)
+    shards = read_shard_files((place,), display=display)
+    return Opened(shards, unused, sum(table.rows for table in tables) - len(shards), listing)
+
+
+def _chosen_of(table: Columns) -> _Chosen:
+    images = [name for name in _BYTES if name in table.types and _is_bytes(table.types[name])]
+    if len(images) == 1 and "image" not in table.types:  # img2dataset's, whose captions are txt or caption
+        caption = next((name for name in ("caption", "text", "txt") if name in table.types), None)
+        return _Chosen(images[0], caption)
+    if "url" in table.types and not {"image", "file_name", "filepath", "image_path"} & table.types.keys():
+        raise refused(
+            table.place,
+            f"there is no column of images in {_shown(table.types)}, only their addresses",
+            "Fetch them by img2dataset, and name the folder that it writes.",
+        )
+    chosen = _choose_columns(table.place, [*table.types])
+    kind = None if chosen.image is None else table.types[chosen.image]
+    if chosen.image is not None and not (_is_text(kind) or _is_bytes(kind) or _is_pair(kind)):
+        raise _wrong_type(table, chosen.image, "paths, bytes or images")
+    if chosen.caption is not None and not _is_text(table.types[chosen.caption]):
+        raise _wrong_type(table, chosen.caption, "texts")
+    return chosen
+
+
+def _wrong_type(table: Columns, name: str, wanted: str) -> CorruptFile:
+    hint = "Write one row for each caption." if "list" in str(table.types[name]) else None
+    return refused(table.place, f"the column {excerpt(name)} holds {excerpt(table.types[name])}, not {wanted}", hint)
+
+
+def _shown(types: dict[str, Any]) -> str:
+    return some([f"{name} ({kind})" for name, kind in types.items()])
+
+
+def _is_text(kind: Any) -> bool:
+    return str(kind) in ("string", "large_string", "string_view")
+
+
+def _is_bytes(kind: Any) -> bool:
+    return str(kind) in ("binary", "large_binary", "binary_view")
+
+
+def _is_pair(kind: Any) -> bool:
+    """Whether it is an image as ``datasets`` has it: bytes, or else a path."""
+    return str(kind).startswith("struct<") and "bytes: binary" in str(kind)
+
+
+def _in_memory(tables: Sequence[Columns], chosen: _Chosen, folder: Path) -> Listed:
+    found: dict[str, list[str]] = {name: [] for name in chosen.names}
+    for table in tables:
+        row = 0
+        for piece in table.pieces(chosen.names):
+            for name in chosen.names:
+                for offset, value in enumerate(piece[name], start=row + 1):
+                    place = f"{table.place}, row {offset}"
+                    found[name].append(_cell(place, name, value, is_path=name == chosen.image))
+            row += len(piece[chosen.names[0]])
+    images, captions = (None if name is None else tuple(found[name]) for name in (chosen.image, chosen.caption))
+    return Listed(folder, images, captions)
+
+
+def _unpack(tables: Sequence[Columns], chosen: _Chosen, place: Path, advance: Callable[[int], None]) -> None:
+    assert chosen.image is not None
+    with atomic_writer(place) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for number, table in enumerate(tables):
+            names = [*chosen.names, *([_STATUS] if _STATUS in table.types else [])]
+            row = 0
+            for piece in table.pieces(names):
+                for values in zip(*(piece[name] for name in names), strict=True):
+                    row += 1
+                    _add_row(tar, table.place, number, row, dict(zip(names, values, strict=True)), chosen)
+                    advance(1)
+
+
+def _add_row(tar: tarfile.TarFile, table: str, number: int, row: int, values: dict[str, Any], chosen: _Chosen) -> None:
+    assert chosen.image is not None
+    image, place = values[chosen.image], f"{table}, row {row}"
+    if isinstance(image, dict):
+        image = image.get("bytes") or image.get("path")
+    if image is None and values.get(_STATUS) not in (None, "success"):
+        return  # img2dataset could not download it
+    if image is None:
+        raise refused(place, f"the {chosen.image} is missing")
+    if isinstance(image, str):
+        what = f"its image is the path {excerpt(image)}, and the bytes are not in the table"
+        raise refused(place, what, "Save the data set with its images.")
+    members = [(_suffix(place, image), image)]
+    if chosen.caption is not None:
+        members.append(("txt", _cell(place, chosen.caption, values[chosen.caption], is_path=False).encode()))
+    for suffix, content in members:
+        member = tarfile.TarInfo(f"table-{number + 1:05d}/row-{row:09d}.{suffix}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+
+
+def _suffix(place: str, content: bytes) -> str:
+    """The suffix of an image, by what its first bytes say."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            kind = str(image.format).lower()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise refused(place, f"its image is of no format that Pillow knows; it begins with {content[:8]!r}") from error
+    return {"jpeg": "jpg", "mpo": "jpg"}.get(kind, kind)

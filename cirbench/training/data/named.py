@@ -36,8 +36,8 @@ from cirbench.errors import MissingData, UnknownName, UsageError, quoted, some
 from cirbench.support.console import typed
 from cirbench.support.files import digest, sha256_of_file
 from cirbench.support.needs import UNKNOWN, Need, size_of
-from cirbench.training.data.forms import open_folder, open_list
-from cirbench.training.data.listed import Listed, ListedSample, read_folder, read_list
+from cirbench.training.data.forms import open_folder, open_list, read_folder
+from cirbench.training.data.listed import Listed, ListedSample, read_list
 from cirbench.training.data.source import TRIPLETS, Asked, Lazy, NamedSource, Source, identified
 from cirbench.training.data.triplet_tables import Row, triplets_of
 

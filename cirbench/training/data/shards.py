@@ -1,4 +1,4 @@
-"""Samples from tar shards in webdataset form, on disk or on a server, read in any order.
+"""Samples from tar shards in webdataset form, pairs or triplets, on disk or on a server, read in any order.
 
 The suffix of a member is what follows the last dot of its name, and members that share everything before it are one
 sample: ``000123.jpg`` and ``000123.txt``, ``shoe_v1.0.jpg`` and ``shoe_v1.0.txt``. Where a sample ``000123`` exists,
@@ -13,22 +13,24 @@ import dataclasses
 import hashlib
 import re
 import tarfile
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import msgspec
 import numpy as np
 
 from cirbench.backbones.images import decode_bytes, image_suffixes
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, some
+from cirbench.protocol import Item, Triplet
 from cirbench.support.download import fetch
 from cirbench.support.files import cache_root, digest, locked, write_bytes
 from cirbench.support.textfiles import decode_utf8, nfc, refuse_placeholder
-from cirbench.training.data.source import Lazy
+from cirbench.training.data.source import Lazy, Source, identified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -36,11 +38,16 @@ if TYPE_CHECKING:
     from cirbench.support.console import Display
     from cirbench.training.data.source import Part
 
-SCHEMA = 3
-TEXTS = ("txt", "json")
-_NUMBERED = ("jpg", "jpeg", "png", "webp", *TEXTS)
+
+_SCHEMA = 3
+_TEXTS = ("txt", "json")
+_NUMBERED = ("jpg", "jpeg", "png", "webp", *_TEXTS)
 """Suffixes with a number of their own in an index; further ones are numbered by each index as they come."""
 _NONE = (-1, 0, 0)
+
+_ROLES = {"reference": "reference", "query": "reference", "target": "target"}
+
+_PARTS = ("reference", "target", "text")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ def index(path: Path) -> Index:
         status = path.stat()
     except OSError as error:
         raise MissingData(f"The shard {path} cannot be read: {error.strerror}.") from error
-    key = digest([SCHEMA, str(path.resolve()), status.st_size, status.st_mtime_ns])
+    key = digest([_SCHEMA, str(path.resolve()), status.st_size, status.st_mtime_ns])
     place = cache_root() / "shards" / f"{key[:32]}.json"
     if not place.is_file():
         write_bytes(place, msgspec.json.encode(_look_into(path)))
@@ -180,7 +187,7 @@ def _look_into(path: Path) -> _CachedIndex:
             _count(unused, f".{compound}", f"{member.stem}.{member.suffix}")
             continue
         spans = samples.setdefault(member.stem, [_NONE, _NONE])
-        part = int(member.suffix in TEXTS)
+        part = int(member.suffix in _TEXTS)
         if spans[part] != _NONE:  # a .txt wins over a .json, and else the last one
             if member.suffix == "json":
                 _count(unused, ".json", f"{member.stem}.json")
@@ -202,7 +209,7 @@ def _look_into(path: Path) -> _CachedIndex:
 
 def members_of(path: Path) -> tuple[list[Member], dict[str, tuple[int, str]]]:
     """The members of a tar file that are images or texts, and a count of the others."""
-    known = {suffix.removeprefix(".") for suffix in image_suffixes()} | set(TEXTS)
+    known = {suffix.removeprefix(".") for suffix in image_suffixes()} | set(_TEXTS)
     members: list[Member] = []
     unused: dict[str, tuple[int, str]] = {}
     try:
@@ -473,3 +480,106 @@ def _fetched(
         for address, path in absent:
             fetch(address, path, display=display, say=say)
     return paths
+
+
+def open_shards(name: str, place: str, shards: Shards, say: Callable[[str], None]) -> Source:
+    """Name shards, and say what they hold that is not used."""
+    if shards.unused:
+        say(f"{place}: members that belong to no sample and are not used: {shards.unused}.")
+    if shards.halves:
+        say(f"{place}: image or text alone, since both need one name before the last dot: {shards.halves}.")
+    return identified(name, shards, listing=shards.listing, lacking=shards.lacking)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Text(Sequence[str]):
+    """The text of a sample, read when it is asked for."""
+
+    sample: ShardSample
+
+    def __len__(self) -> int:
+        return 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return [self.sample.caption or ""][index]
+
+
+@dataclasses.dataclass(frozen=True)
+class TripletShards(Lazy):
+    """The triplets of tar files in webdataset form: per sample the file, the name, and where its parts are.
+
+    A sample ``000123`` has ``000123.reference.jpg``, ``000123.target.jpg`` and ``000123.txt`` (or a ``.json`` with
+    ``caption`` or ``text``); ``query`` stands for ``reference`` too. Other members are counted and named.
+    """
+
+    entries: Sequence[tuple[Path, str, dict[str, Span]]]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def at(self, place: int) -> Triplet:
+        """Make one triplet."""
+        path, name, spans = self.entries[place]
+        reference, target = (
+            Item(f"{path.name}/{name}.{role}", ShardImage(path, f"{name}.{role}", spans[role]))
+            for role in ("reference", "target")
+        )
+        return Triplet(reference, _Text(ShardSample(path, Entry(name, None, spans["text"]))), target)
+
+
+def open_triplet_shards(name: str, pattern: str, *, display: Display, say: Callable[[str], None]) -> Source:
+    """Open shards in the form that `TripletShards` describes.
+
+    Raises:
+        UsageError: They hold no triplets.
+        MissingData: A shard is absent, cannot be fetched or cannot be read.
+        CorruptFile: A shard is damaged.
+    """
+    entries: list[tuple[Path, str, dict[str, Span]]] = []
+    unused: list[str] = []
+    for path in shard_files(pattern, display=display, say=say):
+        samples: dict[str, dict[str, Span]] = {}
+        members, other = members_of(path)
+        unused += [f"{count:,} {kind} ({first})" for kind, (count, first) in other.items()]
+        for member in members:
+            role = "text" if member.suffix in _TEXTS else _ROLES.get(member.stem.removeprefix(f"{member.first}."), "")
+            parts = samples.setdefault(member.first, {})
+            if not role or (member.suffix == "json" and role in parts):
+                unused.append(f"{member.stem}.{member.suffix}")
+                continue
+            if role in parts:
+                unused.append(f"{member.first} (another {role}, before the last one)")
+            parts[role] = Span(member.suffix, member.offset, member.size)
+        for sample, parts in samples.items():
+            if missing := sorted(set(_PARTS) - parts.keys()):
+                unused.append(f"{sample} (without {some(missing)})")
+            else:
+                entries.append((path, sample, parts))
+    if not entries:
+        raise UsageError(
+            f"{pattern} holds no triplets.",
+            hint="A sample 000123 has 000123.reference.jpg, 000123.target.jpg and 000123.txt, with any image suffix.",
+        )
+    if unused:
+        say(f"{pattern}: not used: {some(unused)}.")
+    places = [[path.name, sample, [[s.offset, s.size] for s in parts.values()]] for path, sample, parts in entries]
+    flaws = {
+        place: f"{path.name}, {sample}: {flaw}"
+        for place, (path, sample, parts) in enumerate(entries)
+        if (flaw := _flaw(path, parts)) is not None
+    }
+    return identified(name, TripletShards(entries), listing=digest(places), unusable=flaws)
+
+
+def _flaw(path: Path, parts: Mapping[str, Span]) -> str | None:
+    """What is wrong with a triplet of a shard, as far as it shows without opening every member."""
+    reference, target = parts["reference"], parts["target"]
+    if not parts["text"].size:
+        return "its text is empty"
+    if reference.size == target.size and reference.read(path) == target.read(path):
+        return "its reference is its target"
+    return None

@@ -42,7 +42,7 @@ from cirbench.support.textfiles import (
     read_text,
     refused,
 )
-from cirbench.training.data.columnar import read_parquet
+from cirbench.training.data.listed import read_parquet
 from cirbench.training.data.source import Lazy, Source, identified
 
 if TYPE_CHECKING:
