@@ -212,7 +212,7 @@ class _Problem:
             for tile in tiles:
                 lengths_T = self.norms_Q[tile.queries] * longest
                 scored = Block(self.queries_QD[tile.queries], items_BD, lengths_T, self.product)
-                tile.add(scored.approximate_TB, scored.error_T, scored.exact, block.start)
+                tile.add(scored, block.start)
         return [tile.ranked() for tile in tiles]
 
     def _by_function(
@@ -224,14 +224,27 @@ class _Problem:
             parts = [_scored(score, self.queries_QD[members], items_BD) for items_BD in blocks]
             scores_TN = np.concatenate(parts, axis=1)
             _check_finite(scores_TN, members[:, None], positions_N)
-            exact = functools.partial(_looked_up, scores_TN)
-            tile = _Tile(members, positions_N, self.task, exact)
-            tile.add(scores_TN.copy(), np.zeros(len(members)), exact, 0)
+            held = _Held(scores_TN)
+            tile = _Tile(members, positions_N, self.task, held.exact)
+            tile.add(held, 0)
             yield tile.ranked()
 
     def _rows(self, positions_N: NDArray[np.int64], block: slice) -> NDArray[np.floating]:
         whole = len(positions_N) == self.task.gallery_size
         return self.gallery_ND[block if whole else positions_N[block]]
+
+
+class _Held:
+    """Scores that a function gave, in the form of a `Block`: the approximate ones are the exact ones."""
+
+    def __init__(self, scores_TB: NDArray[np.float32]) -> None:
+        self._scores_TB = scores_TB
+        self.approximate_TB = scores_TB.copy()
+        self.error_T = np.zeros(len(scores_TB))
+
+    def exact(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Look up the scores of single pairs."""
+        return self._scores_TB[row, column]
 
 
 class _Tile:
@@ -267,15 +280,13 @@ class _Tile:
         self._own_place_TW = padded(place, row, len(queries), np.int64(-1))
         self._before_TW, self._equal_TW = np.zeros((2, *self._own_TW.shape), dtype=np.int64)
 
-    def add(
-        self, approximate_TB: NDArray[np.float32], error_T: NDArray[np.float64], exact: ScorePairs, start: int
-    ) -> None:
-        """Take in a block of candidates that begins at a place; see `scores.Block`."""
+    def add(self, scored: Block | _Held, start: int) -> None:
+        """Take in the scores of a block of candidates that begins at a place."""
         column_T = self._excluded_T - start
-        row = np.flatnonzero((column_T >= 0) & (column_T < approximate_TB.shape[1]))
-        approximate_TB[row, column_T[row]] = -np.inf
-        self._count(approximate_TB, error_T, exact, start)
-        self._keep(approximate_TB, error_T, exact, start)
+        row = np.flatnonzero((column_T >= 0) & (column_T < scored.approximate_TB.shape[1]))
+        scored.approximate_TB[row, column_T[row]] = -np.inf
+        self._count(scored, start)
+        self._keep(scored, start)
 
     def ranked(self) -> _Ranked:
         """Return what all blocks together have shown."""
@@ -285,11 +296,10 @@ class _Tile:
             self.queries, self._keys_TK, self._wanted_at, self._before_TW[ranked_TW], self._equal_TW[ranked_TW]
         )
 
-    def _count(
-        self, approximate_TB: NDArray[np.float32], error_T: NDArray[np.float64], exact: ScorePairs, start: int
-    ) -> None:
+    def _count(self, scored: Block | _Held, start: int) -> None:
         """Count the candidates that stand before each wanted item, and those that equal it."""
-        own_TW, error_T1 = self._own_TW.astype(np.float64), error_T[:, None]
+        approximate_TB, error_T1 = scored.approximate_TB, scored.error_T[:, None]
+        own_TW = self._own_TW.astype(np.float64)
         low_TW, high_TW = below(own_TW - error_T1), above(own_TW + error_T1)
         better_TW, likely_TW = _counts(approximate_TB, high_TW, low_TW)
         self._before_TW += better_TW
@@ -302,20 +312,19 @@ class _Tile:
             row, nth, place = row[pair], nth[pair], start + column
             other = place != self._own_place_TW[row, nth]
             row, nth, column, place = row[other], nth[other], column[other], place[other]
-            keys, own_keys = self._sort_keys(exact(row, column), place), self._own_key_TW[row, nth]
+            keys, own_keys = self._sort_keys(scored.exact(row, column), place), self._own_key_TW[row, nth]
             np.add.at(self._before_TW, (row, nth), keys < own_keys)
             np.add.at(self._equal_TW, (row, nth), keys >> _HALF == own_keys >> _HALF)
 
-    def _keep(
-        self, approximate_TB: NDArray[np.float32], error_T: NDArray[np.float64], exact: ScorePairs, start: int
-    ) -> None:
+    def _keep(self, scored: Block | _Held, start: int) -> None:
         """Keep the candidates that may be among the first K: waiting to be scored, or where they are many, scored."""
+        approximate_TB, error_T = scored.approximate_TB, scored.error_T
         if np.isneginf(self._floor_T).any() and approximate_TB.shape[1] >= self._depth:
             kth_T = np.partition(approximate_TB, -self._depth, axis=1)[:, -self._depth]
             self._floor_T = np.maximum(self._floor_T, kth_T - error_T)
         row, column = _nonzero(approximate_TB > below(self._floor_T - error_T)[:, None])
         if len(row) > approximate_TB.size // OPEN:
-            self._merge(row, self._sort_keys(exact(row, column), start + column))
+            self._merge(row, self._sort_keys(scored.exact(row, column), start + column))
         else:
             approximate, error = approximate_TB[row, column], error_T[row]
             self._waiting.append((row, start + column, approximate - error, approximate + error))
@@ -405,10 +414,6 @@ def _counts(scores_TB: NDArray[np.float32], *bounds: NDArray[np.float32]) -> lis
         for counts_X, ascending_B, bounds_X in zip(counts_TX, np.sort(scores_TB, axis=1), bounds_TX, strict=True):
             counts_X[:] = len(ascending_B) - ascending_B.searchsorted(bounds_X)
     return np.split(counts_TX, len(bounds), axis=1)
-
-
-def _looked_up(scores_TN: NDArray[np.float32], row: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.float32]:
-    return scores_TN[row, place]
 
 
 def _blocks(size: int) -> Iterator[slice]:
