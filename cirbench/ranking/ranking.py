@@ -184,7 +184,7 @@ class _Problem:
             scores = score_pairs(self.queries_QD, queries[row], self.gallery_ND, candidates.values)
         else:
             rows = zip(queries, candidates, strict=True)
-            parts = [_scored(self.score, self.queries_QD[[query]], self.gallery_ND[own])[0] for query, own in rows]
+            parts = [scored(self.score, self.queries_QD[[query]], self.gallery_ND[own])[0] for query, own in rows]
             scores = np.concatenate([np.empty(0, np.float32), *parts])
             _check_finite(scores, queries[row], candidates.values)
         keys = sort_keys(scores, self.task.tie_order_N[candidates.values])
@@ -211,8 +211,8 @@ class _Problem:
             longest = norms(items_BD, "gallery item", positions_N[block]).max()
             for tile in tiles:
                 lengths_T = self.norms_Q[tile.queries] * longest
-                scored = Block(self.queries_QD[tile.queries], items_BD, lengths_T, self.product)
-                tile.add(scored, block.start)
+                scores = Block(self.queries_QD[tile.queries], items_BD, lengths_T, self.product)
+                tile.add(scores, block.start)
         return [tile.ranked() for tile in tiles]
 
     def _by_function(
@@ -221,7 +221,7 @@ class _Problem:
         """Rank a pool by a score function; all scores of a query are held, since each is asked for only once."""
         for members in _tiles(queries, max(1, _HELD_SCORES // len(positions_N))):
             blocks = (self._rows(positions_N, block) for block in _blocks(len(positions_N)))
-            parts = [_scored(score, self.queries_QD[members], items_BD) for items_BD in blocks]
+            parts = [scored(score, self.queries_QD[members], items_BD) for items_BD in blocks]
             scores_TN = np.concatenate(parts, axis=1)
             _check_finite(scores_TN, members[:, None], positions_N)
             held = _Held(scores_TN)
@@ -280,13 +280,13 @@ class _Tile:
         self._own_place_TW = padded(place, row, len(queries), np.int64(-1))
         self._before_TW, self._equal_TW = np.zeros((2, *self._own_TW.shape), dtype=np.int64)
 
-    def add(self, scored: Block | _Held, start: int) -> None:
+    def add(self, block: Block | _Held, start: int) -> None:
         """Take in the scores of a block of candidates that begins at a place."""
         column_T = self._excluded_T - start
-        row = np.flatnonzero((column_T >= 0) & (column_T < scored.approximate_TB.shape[1]))
-        scored.approximate_TB[row, column_T[row]] = -np.inf
-        self._count(scored, start)
-        self._keep(scored, start)
+        row = np.flatnonzero((column_T >= 0) & (column_T < block.approximate_TB.shape[1]))
+        block.approximate_TB[row, column_T[row]] = -np.inf
+        self._count(block, start)
+        self._keep(block, start)
 
     def ranked(self) -> _Ranked:
         """Return what all blocks together have shown."""
@@ -296,9 +296,9 @@ class _Tile:
             self.queries, self._keys_TK, self._wanted_at, self._before_TW[ranked_TW], self._equal_TW[ranked_TW]
         )
 
-    def _count(self, scored: Block | _Held, start: int) -> None:
+    def _count(self, block: Block | _Held, start: int) -> None:
         """Count the candidates that stand before each wanted item, and those that equal it."""
-        approximate_TB, error_T1 = scored.approximate_TB, scored.error_T[:, None]
+        approximate_TB, error_T1 = block.approximate_TB, block.error_T[:, None]
         own_TW = self._own_TW.astype(np.float64)
         low_TW, high_TW = below(own_TW - error_T1), above(own_TW + error_T1)
         better_TW, likely_TW = _counts(approximate_TB, high_TW, low_TW)
@@ -312,19 +312,19 @@ class _Tile:
             row, nth, place = row[pair], nth[pair], start + column
             other = place != self._own_place_TW[row, nth]
             row, nth, column, place = row[other], nth[other], column[other], place[other]
-            keys, own_keys = self._sort_keys(scored.exact(row, column), place), self._own_key_TW[row, nth]
+            keys, own_keys = self._sort_keys(block.exact(row, column), place), self._own_key_TW[row, nth]
             np.add.at(self._before_TW, (row, nth), keys < own_keys)
             np.add.at(self._equal_TW, (row, nth), keys >> _HALF == own_keys >> _HALF)
 
-    def _keep(self, scored: Block | _Held, start: int) -> None:
+    def _keep(self, block: Block | _Held, start: int) -> None:
         """Keep the candidates that may be among the first K: waiting to be scored, or where they are many, scored."""
-        approximate_TB, error_T = scored.approximate_TB, scored.error_T
+        approximate_TB, error_T = block.approximate_TB, block.error_T
         if np.isneginf(self._floor_T).any() and approximate_TB.shape[1] >= self._depth:
             kth_T = np.partition(approximate_TB, -self._depth, axis=1)[:, -self._depth]
             self._floor_T = np.maximum(self._floor_T, kth_T - error_T)
         row, column = _nonzero(approximate_TB > below(self._floor_T - error_T)[:, None])
         if len(row) > approximate_TB.size // OPEN:
-            self._merge(row, self._sort_keys(scored.exact(row, column), start + column))
+            self._merge(row, self._sort_keys(block.exact(row, column), start + column))
         else:
             approximate, error = approximate_TB[row, column], error_T[row]
             self._waiting.append((row, start + column, approximate - error, approximate + error))
@@ -439,12 +439,17 @@ def _find(values: NDArray[np.int64], ascending: NDArray[np.int64]) -> tuple[NDAr
     return at, ascending[at] == values
 
 
-def _scored(score: Score, queries_TD: NDArray[np.float32], block_BD: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Call a method's score function, and check the shape of what it gives."""
-    scores_TB = np.asarray(score(queries_TD, np.ascontiguousarray(block_BD, dtype=np.float32)), dtype=np.float32)
-    if scores_TB.shape != (len(queries_TD), len(block_BD)):
+def scored(score: Score, queries: NDArray[Any], items: NDArray[Any]) -> NDArray[np.float32]:
+    """Call a method's score function in float32, and check the shape of what it gives.
+
+    Raises:
+        MethodFailed: It is not one row per query and one column per item.
+    """
+    given = (np.ascontiguousarray(rows, dtype=np.float32) for rows in (queries, items))
+    scores_TB = np.asarray(score(*given), dtype=np.float32)
+    if scores_TB.shape != (len(queries), len(items)):
         raise MethodFailed(
-            f"The score function was given {len(queries_TD)} queries and {len(block_BD)} gallery items, "
+            f"The score function was given {len(queries)} queries and {len(items)} gallery items, "
             f"and returned the shape {scores_TB.shape}.",
             hint="It must return one row per query and one column per item.",
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cirbench.errors import MethodFailed
-from cirbench.ranking.ranking import rank
+from cirbench.ranking.ranking import rank, scored
 from cirbench.ranking.scores import dot_error
 
 if TYPE_CHECKING:
@@ -136,14 +136,7 @@ def _score(
         tile = max(1, PRODUCTS // (words * vectors * len(some)))
         for first in range(0, len(members), tile):
             own = members[first : first + tile]
-            found_TB = score(np.ascontiguousarray(queries_QWE[own], dtype=np.float32), items_BVD)
-            if found_TB.shape != (len(own), len(some)):
-                raise MethodFailed(
-                    f"The score function was given {len(own)} queries and {len(some)} gallery items, and returned the "
-                    f"shape {found_TB.shape}.",
-                    hint="It must return one row per query and one column per item.",
-                )
-            scores_NQ[np.ix_(some, own)] = found_TB.T
+            scores_NQ[np.ix_(some, own)] = scored(score, queries_QWE[own], items_BVD).T
 
 
 def max_sim(queries_TWD: NDArray[np.float32], items_BVD: NDArray[np.float32]) -> NDArray[np.float32]:
