@@ -1,7 +1,7 @@
 """Steps of the trained methods, as cirbench takes them and as a plain loop does, for whoever measures them.
 
-The plain loop is of the public codes' kind: fp32, all patches, texts padded to the whole context, AdamW as torch has it
-by default. Both compute the same objective on the same samples.
+The plain loop is of the public codes' kind: all patches, texts padded to the whole context, AdamW as torch has it by
+default. Both compute the same objective on the same samples; under torchrun, each process its part of a whole batch.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from cirbench.backbones import text
 from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters
+from cirbench.support.distributed import get_context
 from cirbench.support.plugins import load_object
 from cirbench.training.interface import Batch
-from cirbench.training.loop import Step, enable_activation_checkpointing, optimizer_for
+from cirbench.training.loop import Step, compile_blocks, enable_activation_checkpointing, optimizer_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +41,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pic2word": {},
     "lincir": {"keywords": "rules"},
 }
-PLAIN: dict[str, Any] = {"precision": "fp32", "mask_ratio": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,33 +56,39 @@ class Steps:
     plain: Callable[[], float]
 
 
-def steps_of(method: str, backbone: Backbone, batch_size: int, **changes: Any) -> Steps:
+def steps_of(
+    method: str, backbone: Backbone, batch_size: int, *, plain_precision: str = "fp32", **changes: Any
+) -> Steps:
     """The steps of a method on one batch of random images and of captions as people write them.
 
     Args:
         method: One of `SETTINGS`.
         backbone: Where it starts from; it is copied. Its device is where the steps run.
-        batch_size: B.
-        changes: Training parameters of ours, for instance ``precision="bf16"``; the plain loop has its own.
+        batch_size: B, of each process.
+        plain_precision: That of the plain loop.
+        changes: Training parameters of ours, for instance ``precision="bf16"`` or ``compile=True``.
     """
     spec = find_method(f"cirbench_methods.{method}:SPEC")
     assert spec.trainer is not None
-    own = copy.deepcopy(backbone)
+    own, other = copy.deepcopy(backbone), copy.deepcopy(backbone)
     if changes.get("activation_checkpointing"):
         enable_activation_checkpointing(own.model, own.identity.name)
+    if changes.get("compile"):
+        compile_blocks(own.model, own.identity.name)
     batch = some_batch(own, batch_size, spec.trains_on)
     settings = SETTINGS[method] | {"batch_size": batch_size}
     parameters = training_parameters(spec, "", settings | changes)
-    known = {name: value for name, value in PLAIN.items() if name in type(parameters).__struct_fields__}
+    unsparing = {"precision": plain_precision, "mask_ratio": 0.0}
+    known = {name: value for name, value in unsparing.items() if name in type(parameters).__struct_fields__}
     plainly = msgspec.structs.replace(training_parameters(spec, "", settings), **known)
     build = load_object(spec.trainer, owner=method)
-    ours, plain = build(own, parameters), build(own, plainly)
+    ours, plain = build(own, parameters), build(other, plainly)
     fused = optimizer_for(ours.module, parameters)
     looped = torch.optim.AdamW([weights for weights in plain.module.parameters() if weights.requires_grad])
     ours.module.train()
     plain.module.train()
     take = _stepper(Step(ours, parameters, own.device), fused, batch)
-    take_plainly = _stepper(Step(plain, plainly, own.device), looped, batch)
+    take_plainly = _stepper(Step(plain, plainly, other.device), looped, batch)
 
     def padded() -> float:
         with _all_positions(own.context_length):
@@ -97,7 +103,8 @@ def some_batch(backbone: Backbone, batch_size: int, kind: str) -> Batch:
     texts = batch_size if kind != "images" else 0
     pixels_B3SS = torch.randn(images, 3, backbone.image_size, backbone.image_size, device=backbone.device)
     captions = tuple(CAPTIONS[place % len(CAPTIONS)] for place in range(texts))
-    return Batch(pixels_B3SS, captions, np.arange(batch_size), 0, batch_size)
+    place = get_context()
+    return Batch(pixels_B3SS, captions, np.arange(batch_size), place.rank * batch_size, place.world_size * batch_size)
 
 
 def _stepper(compute: Step, optimizer: torch.optim.Optimizer, batch: Batch) -> Callable[[], float]:
@@ -181,7 +188,7 @@ class Speed:
     Attributes:
         method: Whose step.
         batch_size: Of ours.
-        checkpointing: Whether ours had to compute activations again to fit.
+        how: What was set for ours, for instance to fit, as it is written behind the batch.
         ours: What it costs.
         plain: What the plain one costs, at the largest batch up to ours that fits.
         plain_batch_size: That batch.
@@ -191,7 +198,7 @@ class Speed:
 
     method: str
     batch_size: int
-    checkpointing: bool
+    how: str
     ours: Measured
     plain: Measured
     plain_batch_size: int
@@ -214,16 +221,20 @@ class Speed:
         return self.operations / self.ours.seconds / self.peak
 
     def __str__(self) -> str:
-        again = ", activations computed again" if self.checkpointing else ""
         return (
-            f"{self.method}, batch {self.batch_size}{again}: {self.rate:.0f}/s, {self.ours.memory / 2**30:.1f} GiB, "
-            f"{self.share:.0%} of a peak of {self.peak / 1e12:.0f} TFLOP/s; "
-            f"{self.times:.1f}x the plain loop (batch {self.plain_batch_size}, {self.plain.memory / 2**30:.1f} GiB)"
+            f"{self.method}, batch {self.batch_size}, bf16{self.how}: {self.rate:.0f}/s, "
+            f"{self.ours.memory / 2**30:.1f} GiB, {self.share:.0%} of a peak of {self.peak / 1e12:.3g} TFLOP/s; "
+            f"{self.times:.1f}x the plain loop (bf16, batch {self.plain_batch_size}, "
+            f"{self.plain.memory / 2**30:.1f} GiB)"
         )
 
 
-def speed(method: str, backbone: Backbone, batch_size: int, peak: float, *, rounds: int = 5) -> Speed:
-    """Measure a method's step in bf16 beside a plain one, and what share of the device's peak its products are.
+def speed(
+    method: str, backbone: Backbone, batch_size: int, peak: float, *, rounds: int = 5, compiled: bool = False
+) -> Speed:
+    """Measure a method's step beside a plain one, both in bf16, and what share of the device's peak its products are.
+
+    What does not fit is measured with activations that are computed again; of the plain loop, a smaller batch.
 
     Args:
         method: One of `SETTINGS`.
@@ -231,22 +242,28 @@ def speed(method: str, backbone: Backbone, batch_size: int, peak: float, *, roun
         batch_size: B.
         peak: Operations a second; see `matrix_peak`.
         rounds: How many steps are measured.
+        compiled: Compile the blocks of ours.
     """
+    changes: dict[str, Any] = {"precision": "bf16", "plain_precision": "bf16"}
     sample = min(batch_size, 8)  # operations grow with the batch
-    counted = matrix_operations(steps_of(method, backbone, sample, precision="bf16").ours) * batch_size / sample
-    ours = _measured_if_it_fits(steps_of(method, backbone, batch_size, precision="bf16").ours, backbone.device, rounds)
-    checkpointing = ours is None
+    counted = matrix_operations(steps_of(method, backbone, sample, **changes).ours) * batch_size / sample
+    own = changes | ({"compile": True} if compiled else {})
+    how = ", compiled" if compiled else ""
+    ours = measured_if_it_fits(steps_of(method, backbone, batch_size, **own).ours, backbone.device, rounds)
     if ours is None:
-        again = steps_of(method, backbone, batch_size, precision="bf16", activation_checkpointing=True)
+        how += ", activations computed again"
+        again = steps_of(method, backbone, batch_size, **own, activation_checkpointing=True)
         ours = measure(again.ours, backbone.device, rounds)
     plain_size, plain = batch_size, None
     while plain is None:
-        plain = _measured_if_it_fits(steps_of(method, backbone, plain_size).plain, backbone.device, rounds)
+        steps = steps_of(method, backbone, plain_size, **changes)
+        plain = measured_if_it_fits(steps.plain, backbone.device, rounds)
         plain_size = plain_size if plain is not None else plain_size // 2
-    return Speed(method, batch_size, checkpointing, ours, plain, plain_size, counted, peak)
+    return Speed(method, batch_size, how, ours, plain, plain_size, counted, peak)
 
 
-def _measured_if_it_fits(take: Callable[[], object], device: torch.device, rounds: int) -> Measured | None:
+def measured_if_it_fits(take: Callable[[], object], device: torch.device, rounds: int) -> Measured | None:
+    """Measure a step like `measure`; ``None`` where the device's memory does not suffice."""
     try:
         return measure(take, device, rounds)
     except torch.OutOfMemoryError:

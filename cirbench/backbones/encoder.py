@@ -64,6 +64,9 @@ _Pair: TypeAlias = "tuple[ImageSource | None, str | None]"
 SHARD = 2048
 """Items in a shard, and so the most work that is lost when a process is killed."""
 
+DECODERS = 16
+"""Threads that decode images for a GPU, where there are as many cores."""
+
 READ_AHEAD = 32
 """Images that are held as a joint backbone reads them: up to 12 MB each for a megapixel."""
 
@@ -395,7 +398,7 @@ class Encoder:
             yield from _one_thread_each(lambda batch: self._forward(self._levels(sources[n]) for n in batch), batches)
             return
         ordered = [sources[n] for batch in batches for n in batch]
-        workers = min(16, os.cpu_count() or 1)
+        workers = min(DECODERS, os.cpu_count() or 1)
         with contextlib.closing(_ahead(self._levels, ordered, workers, 2 * self.batch_size)) as decoded:
             for batch in batches:
                 yield self._forward(itertools.islice(decoded, len(batch)))

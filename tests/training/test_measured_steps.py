@@ -60,7 +60,8 @@ def test_a_speed_is_told_in_one_line() -> None:
     whole = matrix_operations(steps_of("pli", tiny_backbone(), 16).ours)
     assert found.operations == pytest.approx(whole, rel=0.01)  # but for the products between the rows of a batch
     assert re.fullmatch(
-        r"pli, batch 16: \d+/s, 0\.0 GiB, \d+% of a peak of 1 TFLOP/s; \d+\.\dx the plain loop \(batch 16, 0\.0 GiB\)",
+        r"pli, batch 16, bf16: \d+/s, 0\.0 GiB, \d+% of a peak of 1 TFLOP/s; "
+        r"\d+\.\dx the plain loop \(bf16, batch 16, 0\.0 GiB\)",
         str(found),
     )
 
@@ -76,9 +77,9 @@ def test_what_does_not_fit_is_computed_again_or_measured_in_smaller_batches(monk
 
     monkeypatch.setattr(training_steps, "steps_of", crowded)
     found = speed("pic2word", tiny_backbone(), 32, peak=1e12, rounds=1)
-    assert found.checkpointing
+    assert found.how == ", activations computed again"
     assert found.plain_batch_size == 8
-    assert [size for size, changes in tried if not changes] == [32, 16, 8]
+    assert [size for size, changes in tried if "activation_checkpointing" not in changes] == [8, 32, 32, 16, 8]
 
 
 def _too_large() -> float:
