@@ -13,8 +13,8 @@ from cirbench.errors import CorruptFile, InvalidPredictions, MissingData, Unknow
 from cirbench.metrics.measure import ceilings, measure
 from cirbench.ranking import Ranking, rank, ranking_task
 from cirbench.runs.predictions.lists import RankedLists
-from cirbench.runs.predictions.score import score_lists
 from tests.annotation_files import write_icir
+from tests.runs.predictions.protocols import score_lists
 
 if TYPE_CHECKING:
     from pathlib import Path

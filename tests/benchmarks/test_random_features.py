@@ -12,11 +12,11 @@ import pytest
 from cirbench.benchmarks import circo, cirr, fashioniq, genecis, imagenet_r, load_protocol, relabelled
 from cirbench.cli import execute
 from cirbench.runs.predictions.features import Features as FeatureFiles
-from cirbench.runs.predictions.score import score_features
 from tests import circo_files
 from tests.annotation_files import write_cirr, write_fashioniq, write_genecis, write_imagenet_r
 from tests.benchmarks import naive
 from tests.benchmarks.test_relabelled import judged_protocol
+from tests.runs.predictions.protocols import score_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

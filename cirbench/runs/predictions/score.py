@@ -174,29 +174,6 @@ class Answer:
         return dataclasses.replace(self.protocol, measures=rest)
 
 
-def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
-    """Check ranked lists against a protocol and measure them; a ground truth that is not listed counts as not found.
-
-    Raises:
-        UsageError: The protocol's labels are not public.
-        InvalidPredictions: The lists break a rule of the protocol.
-    """
-    require_labels(protocol)
-    return answer_of_lists(lists, protocol).measured()
-
-
-def score_features(queries: Features, gallery: Features, protocol: EvaluationProtocol) -> Score:
-    """Rank features (`rank_features`) and measure the ranking.
-
-    Raises:
-        UsageError: The protocol's labels are not public.
-        MissingData: A file is not there or cannot be read.
-        InvalidPredictions: A file does not fit the protocol.
-    """
-    require_labels(protocol)
-    return answer_of_features([(queries, gallery)], protocol).measured()
-
-
 def require_labels(protocol: EvaluationProtocol) -> None:
     """Refuse a protocol whose ground truths a test server keeps.
 

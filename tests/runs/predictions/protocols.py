@@ -10,9 +10,14 @@ from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.images import ImageFiles
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+from cirbench.runs.predictions.score import answer_of_features, answer_of_lists, require_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cirbench.runs.predictions.features import Features
+    from cirbench.runs.predictions.lists import RankedLists
+    from cirbench.runs.predictions.score import Score
 
 
 def small_protocol(queries: int = 3, images: int = 9, *, depth: int = 5) -> EvaluationProtocol:
@@ -51,3 +56,15 @@ def with_groups(protocol: EvaluationProtocol, size: int = 4) -> EvaluationProtoc
         groups=tuple(tuple(ids[(first + step) % len(ids)] for step in range(size)) for first in start),
         measures=(*protocol.measures, Measure("Recall_subset", 2)),
     )
+
+
+def score_lists(lists: RankedLists, protocol: EvaluationProtocol) -> Score:
+    """Check lists against a protocol and measure them, as ``cirbench score`` does."""
+    require_labels(protocol)
+    return answer_of_lists(lists, protocol).measured()
+
+
+def score_features(queries: Features, gallery: Features, protocol: EvaluationProtocol) -> Score:
+    """Rank features and measure the ranking, as ``cirbench score`` does."""
+    require_labels(protocol)
+    return answer_of_features([(queries, gallery)], protocol).measured()

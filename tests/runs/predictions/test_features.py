@@ -12,8 +12,8 @@ import pytest
 from cirbench.errors import InvalidPredictions, MissingData
 from cirbench.runs.predictions.features import Features, open_rows, read_ids
 from cirbench.runs.predictions.lists import RankedLists
-from cirbench.runs.predictions.score import rank_features, score_features, score_lists
-from tests.runs.predictions.protocols import custom_protocol, small_protocol
+from cirbench.runs.predictions.score import rank_features
+from tests.runs.predictions.protocols import custom_protocol, score_features, score_lists, small_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,9 +16,8 @@ from cirbench.metrics.table import NO_CUTOFF, Measure
 from cirbench.ranking import rank, ranking_task
 from cirbench.runs.predictions.features import Features
 from cirbench.runs.predictions.lists import RankedLists, read_rankings, write_jsonl
-from cirbench.runs.predictions.score import score_features, score_lists
 from tests.circo_files import expected, labelled_rows, write
-from tests.runs.predictions.protocols import small_protocol, with_groups
+from tests.runs.predictions.protocols import score_features, score_lists, small_protocol, with_groups
 
 if TYPE_CHECKING:
     from pathlib import Path
