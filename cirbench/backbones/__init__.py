@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.catalogue import BackboneEntry
-from cirbench.backbones.families import family_of, list_backbones
+from cirbench.backbones.families import BackboneEntry, family_of, list_backbones
 from cirbench.backbones.interface import (
     Activation,
     AskedPrecision,

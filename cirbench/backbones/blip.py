@@ -7,16 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cirbench.backbones.catalogue import BLIP_NAMES, BLIP_OWNER
 from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, longer_than, open_folder, padded_tokens, read_json
-from cirbench.backbones.images import Preprocessing
+from cirbench.backbones.images import Preprocessing, declared_preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
-from cirbench.backbones.source import (
-    declared_preprocessing,
-    recorded_beside,
-    resolve_activation,
-)
 from cirbench.backbones.text import padded_lengths
+from cirbench.backbones.weights import place, read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.console import say_once
 from cirbench.support.device import send
@@ -32,6 +27,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from cirbench.backbones.interface import Activation, Precision
+
+
+BLIP_OWNER = "Salesforce"
+
+BLIP_NAMES = ("blip-itm-base-coco", "blip-itm-base-flickr", "blip-itm-large-coco", "blip-itm-large-flickr")
+"""The BLIPs whose towers end in one space, as their owner calls them on the hub."""
 
 _ARCHITECTURE = "BlipForImageTextRetrieval"
 
@@ -130,8 +131,6 @@ def _build(
 ) -> BlipBackbone:
     import torch
     from transformers import BlipForImageTextRetrieval
-
-    from cirbench.backbones.weights import place, read_weights
 
     found, weights = read_weights(path, ema=ema)
     found = in_transformers_form(found, config, path)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cirbench.backbones.catalogue import CONFIG_FILE as OPEN_CLIP_CONFIG
 from cirbench.backbones.hub import (
     CONFIG_FILE,
+    OPEN_CLIP_CONFIG,
     Config,
     ModelFolder,
     first_line,
@@ -30,9 +30,10 @@ from cirbench.backbones.hub import (
     unpadded_lengths,
     weights_digest,
 )
+from cirbench.backbones.images import declared_preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
-from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
+from cirbench.backbones.weights import read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.device import send
 from cirbench.support.files import digest
@@ -94,8 +95,6 @@ def _build(
     ema: bool = False,
 ) -> TransformersBackbone:
     import torch
-
-    from cirbench.backbones.weights import read_weights
 
     tensors, digest_of_weights = (None, None) if weights is None else read_weights(weights, ema=ema)
     model, tokenizer = _model(folder, weights, tensors), _tokenizer(folder)

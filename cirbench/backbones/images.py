@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+
 MAX_PIXELS = 1 << 27
 """134 million pixels, more than any camera of the benchmarks; a larger image is taken for a decompression bomb."""
-
 
 _PREFERRED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
@@ -350,6 +350,22 @@ class Preprocessing:
         width, height = image.size
         longer = int(shorter * max(width, height) / min(width, height))
         return (shorter, longer) if width <= height else (longer, shorter)
+
+
+def declared_preprocessing(declaration: str | None, own: Preprocessing, name: str) -> Preprocessing:
+    """The preprocessing that the user declares, completed by the model's own; by default the model's own.
+
+    Raises:
+        UnknownName: There is no such preprocessing.
+        UsageError: The declaration cannot be understood, or is of another size than the image tower reads.
+    """
+    pipeline = own if declaration is None else Preprocessing.parse(declaration, own)
+    if pipeline.size != own.size:
+        raise UsageError(
+            f"The image tower of {name!r} reads {own.size} pixels a side, not {pipeline.size}.",
+            hint=f'Leave the size out: "{pipeline.shape}".',
+        )
+    return pipeline
 
 
 def pad_towards(image: Image.Image, ratio: float) -> Image.Image:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cirbench.backbones.catalogue import JOINT_NAMES, SENTENCE_NAMES, SENTENCE_OWNER
 from cirbench.backbones.hub import (
     PREPROCESSOR_FILES,
     ModelFolder,
@@ -27,10 +26,11 @@ from cirbench.backbones.hub import (
     unpadded_lengths,
     weights_digest,
 )
+from cirbench.backbones.images import declared_preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device
 from cirbench.backbones.joint import JointSentenceBackbone, declared_pixels, identify, reads_both
-from cirbench.backbones.source import declared_preprocessing, recorded_beside, resolve_activation
 from cirbench.backbones.text import padded_lengths
+from cirbench.backbones.weights import place, read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.device import send
 from cirbench.support.files import digest
@@ -46,6 +46,15 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.images import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
+
+
+SENTENCE_OWNER = "sentence-transformers"
+
+SENTENCE_NAMES = ("clip-ViT-B-32", "clip-ViT-B-16", "clip-ViT-L-14", "clip-ViT-B-32-multilingual-v1")
+"""The CLIPs of sentence-transformers, as its users call them; the last one reads texts only."""
+
+JOINT_NAMES = ("Qwen/Qwen3-VL-Embedding-2B", "Qwen/Qwen3-VL-Embedding-8B")
+"""Models of image and text together that sentence-transformers loads from their owners' repositories."""
 
 MODULES_FILE = "modules.json"
 READER_FILE = "sentence_bert_config.json"
@@ -157,8 +166,6 @@ def _build(
     ema: bool = False,
 ) -> SentenceBackbone | JointSentenceBackbone:
     import torch
-
-    from cirbench.backbones.weights import place, read_weights
 
     digests = [each.weights() for each in files]  # fetched, so that what is missing is named by our message
     models = [_load(each, precision) for each in files]

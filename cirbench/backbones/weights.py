@@ -1,6 +1,10 @@
-"""Weights files: read as tensors or not at all, and fitted to an architecture or refused.
+"""Weights files: read as tensors or not at all, fitted to an architecture or refused, with their activation or not.
 
 Safetensors, or ``torch.load(weights_only=True)``; a pickle that would run code is never opened any other way.
+
+GELU and QuickGELU have the same parameters, so weights load without an error under the wrong one, and the features are
+only worse. So a file must have its activation stated or recorded, and two statements that contradict each other are an
+error.
 """
 
 from __future__ import annotations
@@ -14,6 +18,10 @@ import zipfile
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from cirbench.backbones.hub import OPEN_CLIP_CONFIG, read_json
+from cirbench.backbones.interface import Activation
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, quoted, some
 from cirbench.support.console import say_once
 from cirbench.support.files import sha256_of_file
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
     import torch
 
+_CARD_FILE = "card.json"
 _SHOWN = 4
 _OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "CLIP", "clip", "module", "net", "network", "params", "weights")
@@ -343,3 +352,82 @@ def guess_architecture(tensors: Mapping[str, torch.Tensor]) -> str | None:
         if (*theirs, text.get("vocab_size"), text.get("width")) == shape:
             matches.append(str(name))
     return min(matches, key=len, default=None)
+
+
+def resolve_activation(name: str, statements: Mapping[str, Activation | None]) -> Activation:
+    """Return the one activation that all statements name.
+
+    Args:
+        name: Of the backbone, for messages.
+        statements: Who says what; ``None`` where nothing is said.
+
+    Raises:
+        UsageError: Nobody says anything, or two contradict each other.
+    """
+    said = {who: activation for who, activation in statements.items() if activation is not None}
+    if not said:
+        raise UsageError(
+            f"The activation of the weights of {name!r} is neither stated nor recorded, and weights load under the "
+            "wrong one without an error.",
+            hint="Add --activation gelu or --activation quick_gelu (OpenAI's weights and what was tuned from them: "
+            'quick_gelu), or record it beside the file: card.json with "activation".',
+        )
+    if len(set(said.values())) > 1:
+        listed = ", ".join(f"{who} says {activation}" for who, activation in said.items())
+        raise UsageError(
+            f"The activation of the weights of {name!r} is contradictory: {listed}.",
+            hint="Leave out the statement that is wrong; the record of the weights is usually right.",
+        )
+    return next(iter(said.values()))
+
+
+def recorded_beside(weights: Path) -> dict[str, Activation | None]:
+    """What the files beside a weights file say about its activation.
+
+    Raises:
+        CorruptFile: One of them cannot be read.
+    """
+    stated: dict[str, Activation | None] = {}
+    for name in (_CARD_FILE, OPEN_CLIP_CONFIG):
+        path = weights.parent / name
+        if path.is_file():
+            stated |= Record.read(path).stated(path)
+    return stated
+
+
+class _Stated(msgspec.Struct):
+    """An object that may name an activation."""
+
+    activation: Activation | None = None
+
+
+class Record(_Stated):
+    """What a model's configuration or a checkpoint's card says; other fields are left alone."""
+
+    backbone: _Stated | str | None = None
+    model_cfg: dict[str, Any] = {}
+    preprocess_cfg: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read such a file.
+
+        Raises:
+            MissingData: It cannot be read.
+            CorruptFile: It is damaged.
+        """
+        return read_json(path, cls)
+
+    def stated(self, path: Path) -> dict[str, Activation | None]:
+        """Who in it, whose path is ``path``, says which activation."""
+        quick_gelu = self.model_cfg.get("quick_gelu")
+        return {
+            str(path): self.activation,
+            f"the backbone of {path}": self.backbone.activation if isinstance(self.backbone, _Stated) else None,
+            f"the model_cfg of {path}": None if quick_gelu is None else activation_of(quick_gelu),
+        }
+
+
+def activation_of(quick_gelu: bool) -> Activation:
+    """The activation by what open_clip records of it."""
+    return "quick_gelu" if quick_gelu else "gelu"

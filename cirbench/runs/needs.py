@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cirbench.backbones.locate import locate_weights
+from cirbench.backbones.families import locate_weights
 from cirbench.benchmarks.annotation_files import VARIABLE
 from cirbench.benchmarks.catalogue import load_protocol as load_annotations
 from cirbench.benchmarks.files import plan as planning

@@ -19,9 +19,9 @@ from torch import distributed
 from torch.nn import functional
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.catalogue import CONFIG_FILE
+from cirbench.backbones.hub import OPEN_CLIP_CONFIG
 from cirbench.backbones.interface import quietly
-from cirbench.backbones.source import MERGES_FILE, WEIGHTS_FILE, resolve
+from cirbench.backbones.openclip import MERGES_FILE, WEIGHTS_FILE, resolve
 from cirbench.errors import MissingData, UsageError
 from cirbench.support.distributed import get_context
 from cirbench.support.files import write_bytes
@@ -183,7 +183,7 @@ def clip_request(design: Path, source: Source, parameters: TrainingParameters, *
     )
 
 
-_DESIGN = (CONFIG_FILE, MERGES_FILE)
+_DESIGN = (OPEN_CLIP_CONFIG, MERGES_FILE)
 """The files that describe a model."""
 
 
@@ -216,7 +216,9 @@ def write_random_model(design: Path, folder: Path, *, seed: int) -> None:
     source = resolve(str(design))
     activation = next((stated for stated in source.activation.values() if stated is not None), None)
     if activation is None:
-        raise UsageError(f"{design / CONFIG_FILE} does not state its activation.", hint='Add "activation": "gelu".')
+        raise UsageError(
+            f"{design / OPEN_CLIP_CONFIG} does not state its activation.", hint='Add "activation": "gelu".'
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for name in _DESIGN:
         if (design / name).is_file():
@@ -235,6 +237,6 @@ def design_folder(design: Path) -> Path:
         MissingData: There is no configuration.
     """
     folder = design.parent if design.is_file() else design
-    if not (folder / CONFIG_FILE).is_file() or (design.is_file() and design.name != CONFIG_FILE):
-        raise MissingData(f"{design} describes no model: a folder with {CONFIG_FILE} is needed.")
+    if not (folder / OPEN_CLIP_CONFIG).is_file() or (design.is_file() and design.name != OPEN_CLIP_CONFIG):
+        raise MissingData(f"{design} describes no model: a folder with {OPEN_CLIP_CONFIG} is needed.")
     return folder.resolve()

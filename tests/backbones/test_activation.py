@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import open_clip
 import pytest
 
-from cirbench.backbones.source import QUICK_GELU_SUFFIX, QUICK_GELU_TAGS, of_tag, resolve_activation
+from cirbench.backbones.openclip import QUICK_GELU_SUFFIX, QUICK_GELU_TAGS, of_tag
+from cirbench.backbones.weights import resolve_activation
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:

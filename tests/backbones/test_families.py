@@ -15,8 +15,7 @@ from safetensors.torch import save_file
 from cirbench.backbones import load_backbone
 from cirbench.backbones.encoder import Encoder
 from cirbench.backbones.interface import quietly
-from cirbench.backbones.openclip import _tokenizer
-from cirbench.backbones.source import resolve
+from cirbench.backbones.openclip import _tokenizer, resolve
 from cirbench.backbones.text import PseudoWords
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.errors import MissingData, UsageError

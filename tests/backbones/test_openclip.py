@@ -332,7 +332,7 @@ def test_an_open_precision_of_an_unknown_device_is_refused() -> None:
 
 def test_every_listed_backbone_resolves() -> None:
     from cirbench.backbones.families import family_of
-    from cirbench.backbones.source import resolve
+    from cirbench.backbones.openclip import resolve
 
     for entry in list_backbones():
         family = family_of(entry.name)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cirbench.backbones.source import QUICK_GELU_TAGS, model_preprocessing, recorded_beside, resolve, resolve_activation
+from cirbench.backbones.openclip import QUICK_GELU_TAGS, model_preprocessing, resolve
+from cirbench.backbones.weights import recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
 from tests.backbones.small import CONFIG, write_folder, write_merges
 

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 import cirbench
-from cirbench.backbones.catalogue import BUNDLED
+from cirbench.backbones.openclip import BUNDLED
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.errors import CirbenchError, CorruptFile, MissingData, UsageError

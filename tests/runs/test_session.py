@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import cirbench
 from cirbench import cli
-from cirbench.backbones.catalogue import BUNDLED
+from cirbench.backbones.openclip import BUNDLED
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import CorruptFile, MissingData
 from cirbench.runs.folder import load_run

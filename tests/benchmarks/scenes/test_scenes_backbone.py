@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.catalogue import BUNDLED
+from cirbench.backbones.openclip import BUNDLED
 from cirbench.benchmarks.scenes import scenes_protocol, training_pairs
 from cirbench.benchmarks.scenes.benchmark import scenes_benchmark
 
