@@ -130,6 +130,7 @@ class ClusteredMean:
         clusters: How many clusters they come from.
         size: 1 / Σ weight², the number of queries, or fewer where slices weigh them unequally.
         cluster_size: The same with the weights of whole clusters.
+        heaviest: The largest weight of a cluster.
         seeds: The variance over seeds, which comes on top of that over queries.
     """
 
@@ -140,6 +141,7 @@ class ClusteredMean:
     clusters: int
     size: float
     cluster_size: float
+    heaviest: float
     seeds: SeedVariance = SeedVariance()
 
     @property
@@ -197,6 +199,7 @@ def clustered_mean(values_QM: NDArray[np.float64], clusters_Q: NDArray[np.intp])
     filled_QM = np.where(inside_QM, values_QM, 0.0)
     means_M = (weights_QM * filled_QM).sum(axis=0) * values_QM.shape[1]
     weights_Q = weights_QM.sum(axis=1)
+    weights_C = np.bincount(clusters_Q, weights_Q)
     takes_part_Q = weights_Q > 0
     residuals_Q = (weights_QM * (filled_QM - means_M)).sum(axis=1)
     return ClusteredMean(
@@ -206,7 +209,8 @@ def clustered_mean(values_QM: NDArray[np.float64], clusters_Q: NDArray[np.intp])
         queries=int(takes_part_Q.sum()),
         clusters=len(np.unique(clusters_Q[takes_part_Q])),
         size=float(1 / np.sum(weights_Q**2)),
-        cluster_size=float(1 / np.sum(np.bincount(clusters_Q, weights_Q) ** 2)),
+        cluster_size=float(1 / np.sum(weights_C**2)),
+        heaviest=float(weights_C.max()),
     )
 
 

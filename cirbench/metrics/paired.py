@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from functools import cached_property
 from itertools import combinations
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +37,7 @@ from cirbench.metrics.intervals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -150,7 +151,16 @@ def compare_all(
     drawn = [
         _seeds_drawn(measured[0].by_seed, each, resamples, seed) for measured, each in zip(methods, seeds, strict=True)
     ]
-    tests = [*_tests(halves, [(drawn[one], drawn[other]) for one, other in pairs], level, resamples, seed)]
+    drawn_times = _times_drawn(len(halves[0].influence_C), resamples, seed)
+    resampled = _Resamples(drawn_times, _of_same_queries(parts, clusters_Q))
+    tests: list[_Test] = []
+    for start in range(0, len(pairs), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        found = resampled.pairs(2 * np.stack([half.influence_C for half in halves[some]]), np.array(pairs[some]))
+        tests += [
+            _test(half, drawn[one], drawn[other], moved_R, errors_R, level)
+            for half, (one, other), moved_R, errors_R in zip(halves[some], pairs[some], *found, strict=True)
+        ]
     corrected_P = holm(np.array([test.p_value for test in tests]))
     result = []
     for (one, other), test, corrected in zip(pairs, tests, corrected_P, strict=True):
@@ -201,12 +211,11 @@ def better_of(
     first_P, second_P = np.triu_indices(len(methods), 1)
     apart_P, open_P = np.zeros(len(first_P), dtype=bool), np.ones(len(first_P), dtype=bool)
     parts = [np.stack([part.values_Q for part in (measured[1:] or measured)], axis=1) for measured in methods]
-    alike = len({(part.shape, np.isnan(part).tobytes()) for part in parts}) == 1
-    if alike and not any(measured[0].by_seed for measured in methods):
+    means = _of_same_queries(parts, cluster_numbers(clusters, len(parts[0])))
+    if means and not any(measured[0].by_seed for measured in methods):
         # The p-value is (1 + resamples that reach t) / (1 + resamples), and below the level for at most so many.
         most = math.ceil(round(level * (_RESAMPLES + 1), 6)) - 2
-        numbers_Q = cluster_numbers(clusters, len(parts[0]))
-        surely_P, possibly_P = _counts([clustered_mean(part, numbers_Q) for part in parts], most, seed)
+        surely_P, possibly_P = _counts(means, most, seed)
         apart_P, open_P = possibly_P <= most, (surely_P <= most) & (possibly_P > most)
     for place in np.flatnonzero(open_P):
         [pair] = compare_all([methods[first_P[place]], methods[second_P[place]]], clusters, seed=seed)
@@ -243,8 +252,8 @@ def _counts(means: Sequence[ClusteredMean], most: int, seed: int) -> tuple[NDArr
     clusters = influence_MC.shape[1]
     times = _times_drawn(clusters, _RESAMPLES, seed)
     moved = [influence_MC @ times_BC.T.astype(np.float64) for times_BC in times]
-    # Of the float32 product, and of influences that `_resampled` rounds to multiples of 2^-32 of the largest.
-    relative, absolute = 1.01 * (clusters + 16) * 2.0**-24, clusters * 2.0**-32
+    # Of the float32 product; of what `_Resamples` rounds to multiples of 2^-32 of the largest, and of a step.
+    relative, absolute, steps = 1.01 * (clusters + 16) * 2.0**-24, clusters * 2.0**-32, clusters * _step(means[0])
     surely_P, possibly_P = np.zeros((2, len(first_P)), dtype=np.int64)
     for start in range(0, len(first_P), _AT_ONCE):
         some = np.arange(start, min(start + _AT_ONCE, len(first_P)))
@@ -264,9 +273,10 @@ def _counts(means: Sequence[ClusteredMean], most: int, seed: int) -> tuple[NDArr
             at = some[going]
             sums_XB = (squares_XC[going] @ times_BC.T.astype(np.float32)).astype(np.float64)
             moved_XB = np.abs(moved_MB[first_P[at]] - moved_MB[second_P[at]]) / scale_X1[going]
-            least_XB = np.maximum(moved_XB - absolute, 0) ** 2
+            rounding_X1 = absolute + steps / scale_X1[going]
+            least_XB = np.maximum(moved_XB - rounding_X1, 0) ** 2
             surely_P[at] += (least_XB >= tau_X1[going] * (1 + relative) * (sums_XB + absolute)).sum(axis=1)
-            largest_XB = (moved_XB + absolute) ** 2
+            largest_XB = (moved_XB + rounding_X1) ** 2
             possibly_P[at] += (largest_XB >= tau_X1[going] * (1 - relative) * (sums_XB - absolute)).sum(axis=1)
     return surely_P, possibly_P
 
@@ -299,26 +309,6 @@ def _seeds_drawn(by_seed: Sequence[float], seeds: SeedVariance, resamples: int, 
     return _SeedsDrawn(moved_R, generator.chisquare(seeds.freedom, resamples) * (seeds.variance / seeds.freedom))
 
 
-def _tests(
-    halves: Sequence[ClusteredMean],
-    drawn: Sequence[tuple[_SeedsDrawn, _SeedsDrawn]],
-    level: float,
-    resamples: int,
-    seed: int,
-) -> Iterator[_Test]:
-    """Test each mean of (1 + difference) / 2 against one half; ``drawn`` are the seeds of both methods.
-
-    The minimum detectable effect is read from the resamples: of those, moved by the effect, 80 % are significant. For
-    the notion: Card et al., With Little Power Comes Great Responsibility, EMNLP 2020.
-    """
-    drawn_times = _times_drawn(len(halves[0].influence_C), resamples, seed)
-    for start in range(0, len(halves), _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
-        moved_PR, errors_PR = _resampled(2 * np.stack([half.influence_C for half in halves[some]]), drawn_times)
-        for half, (one, other), moved_R, errors_R in zip(halves[some], drawn[some], moved_PR, errors_PR, strict=True):
-            yield _test(half, one, other, moved_R, errors_R, level)
-
-
 def _test(
     half: ClusteredMean,
     one: _SeedsDrawn,
@@ -327,6 +317,19 @@ def _test(
     errors_R: NDArray[np.float64],
     level: float,
 ) -> _Test:
+    """Test a mean of (1 + difference) / 2 against one half.
+
+    The minimum detectable effect is read from the resamples: of those, moved by the effect, 80 % are significant. For
+    the notion: Card et al., With Little Power Comes Great Responsibility, EMNLP 2020.
+
+    Args:
+        half: The mean.
+        one: The seeds of the first method.
+        other: Of the second.
+        moved_R: By how much the difference moves in each resample of the queries.
+        errors_R: Its standard error there.
+        level: Of the interval.
+    """
     difference, error = 2 * half.value - 1, 2 * half.error
     if half.seeds.variance > 0:
         error = 2 * math.hypot(half.error, math.sqrt(half.seeds.variance))
@@ -385,45 +388,103 @@ def _times_drawn(clusters: int, resamples: int, seed: int, block: int = 1 << 20)
     return tables
 
 
-def _resampled(
-    influence_PC: NDArray[np.float64], times: Sequence[NDArray[np.unsignedinteger]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return by how much each mean moves in each resample of the clusters, and its standard error there, both (P, R).
+def _of_same_queries(
+    parts: Sequence[NDArray[np.float64]], clusters_Q: NDArray[np.intp]
+) -> tuple[ClusteredMean, ...] | None:
+    """Return the mean of each method if all have values of the same queries: differences are those of means then."""
+    if len({(part.shape, np.isnan(part).tobytes()) for part in parts}) > 1:
+        return None
+    return tuple(clustered_mean(part, clusters_Q) for part in parts)
 
-    Sums are exact: the influences, scaled to a largest of 1, and their squares are rounded to multiples of 2^-32, so
-    that a float64 holds any sum of up to a million of them without error. The result therefore does not depend on the
-    order of summation, on block sizes or on the linear algebra library.
+
+def _step(mean: ClusteredMean) -> float:
+    """The power of two that influences of whole methods are rounded to multiples of.
+
+    It follows from the weights of clusters alone, so that it is the same whatever else is compared. An influence is at
+    most the heaviest weight, and a float64 holds any sum over as many draws as there are clusters without error.
     """
-    clusters = influence_PC.shape[1]
-    scale_P = np.abs(influence_PC).max(axis=1)
-    scaled_PC = influence_PC / np.where(scale_P > 0, scale_P, 1.0)[:, None]
-    rounded_PC, squares_PC = (np.rint(each_PC * 2.0**32) * 2.0**-32 for each_PC in (scaled_PC, scaled_PC**2))
-    moved_PR, errors_PR = _sums_of_three(rounded_PC, squares_PC, times) or np.split(
-        _products(np.concatenate([rounded_PC, squares_PC]), times), 2
-    )
-    for moved_R, errors_R, scale in zip(moved_PR, errors_PR, scale_P, strict=True):  # pair by pair, within the cache
-        variance_R = np.maximum(errors_R - moved_R**2 / clusters, 0.0) * clusters / max(clusters - 1, 1)
-        np.multiply(np.sqrt(variance_R), scale, out=errors_R)
-        moved_R *= scale
-    return moved_PR, errors_PR
+    return float(2.0 ** (math.frexp(mean.heaviest)[1] + len(mean.influence_C).bit_length() - 52))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Resamples:
+    """Resamples of the clusters, and how means move in them.
+
+    Sums are exact: what is summed is rounded to multiples of a power of two, so that a float64 holds any sum of it. The
+    result therefore does not depend on the order of summation, on block sizes or on the linear algebra library.
+
+    Attributes:
+        times: How many times each cluster is in each resample, from `_times_drawn`.
+        methods: The mean of each method; ``None`` where not all have values of the same queries.
+    """
+
+    times: Sequence[NDArray[np.unsignedinteger]]
+    methods: tuple[ClusteredMean, ...] | None = None
+
+    @cached_property
+    def _moved_MR(self) -> NDArray[np.float64]:
+        """By how much each method moves: a pair moves by the difference, which needs no product of its own."""
+        assert self.methods is not None
+        step, influence_MC = _step(self.methods[0]), np.stack([mean.influence_C for mean in self.methods])
+        return _products(np.rint(influence_MC / step) * step, self.times)
+
+    def pairs(
+        self, influence_PC: NDArray[np.float64], methods_P2: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return by how much each difference moves in each resample, and its standard error there, both (P, R).
+
+        Args:
+            influence_PC: Of the differences. They are scaled to a largest of 1, and like their squares rounded to
+                multiples of 2^-32, so that a float64 holds any sum of up to a million of them.
+            methods_P2: The places of both methods.
+        """
+        clusters = influence_PC.shape[1]
+        scale_P = np.abs(influence_PC).max(axis=1)
+        scale_P = np.where(scale_P > 0, scale_P, 1.0)
+        scaled_PC = influence_PC / scale_P[:, None]
+        rounded_PC, squares_PC = (np.rint(each_PC * 2.0**32) * 2.0**-32 for each_PC in (scaled_PC, scaled_PC**2))
+        moved_PR, errors_PR = np.empty((2, len(influence_PC), sum(map(len, self.times))))
+        few_P = _of_three_values(rounded_PC)
+        if few_P.any():
+            moved_PR[few_P], errors_PR[few_P] = _sums_of_three(rounded_PC[few_P], squares_PC[few_P], self.times)
+        if not few_P.all():
+            errors_PR[~few_P] = _products(squares_PC[~few_P], self.times)
+            if self.methods is None:
+                moved_PR[~few_P] = _products(rounded_PC[~few_P], self.times)
+            else:
+                for place in np.flatnonzero(~few_P):
+                    one, other = methods_P2[place]
+                    np.subtract(self._moved_MR[one], self._moved_MR[other], out=moved_PR[place])
+                    moved_PR[place] /= scale_P[place]
+        for moved_R, errors_R, scale in zip(moved_PR, errors_PR, scale_P, strict=True):  # one by one, within the cache
+            variance_R = np.maximum(errors_R - moved_R**2 / clusters, 0.0) * clusters / max(clusters - 1, 1)
+            np.multiply(np.sqrt(variance_R), scale, out=errors_R)
+            moved_R *= scale
+        return moved_PR, errors_PR
+
+
+def _of_three_values(values_PC: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which rows have at most three values."""
+    high_P1, low_P1 = values_PC.max(axis=1, keepdims=True), values_PC.min(axis=1, keepdims=True)
+    between_PC = (values_PC != high_P1) & (values_PC != low_P1)
+    middle_P1 = np.take_along_axis(values_PC, between_PC.argmax(axis=1, keepdims=True), axis=1)
+    found_P: NDArray[np.bool_] = (~between_PC | (values_PC == middle_P1)).all(axis=1)
+    return found_P
 
 
 def _sums_of_three(
     values_PC: NDArray[np.float64], squares_PC: NDArray[np.float64], times: Sequence[NDArray[np.unsignedinteger]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the sums of values and of squares in each resample where each row has at most three values, else nothing.
+) -> NDArray[np.float64]:
+    """Return the sums of values and of squares in each resample, (2, P, R), of rows with at most three values each.
 
     Two methods differ on a query by a hit, by a miss or not at all. Both sums then follow from how often the highest
     and the lowest value are drawn. One product counts both, in the low and the high bits of its numbers, and of fewer
     than 2^12 clusters in float32, which holds numbers up to 2^24 exactly and takes half the time.
     """
-    rows = np.arange(len(values_PC))
+    rows, clusters = np.arange(len(values_PC)), values_PC.shape[1]
     ends = values_PC.argmax(axis=1), values_PC.argmin(axis=1)
     is_high_PC, is_low_PC = (values_PC == values_PC[rows, end, None] for end in ends)
     middles = (~is_high_PC & ~is_low_PC).argmax(axis=1)
-    if not (is_high_PC | is_low_PC | (values_PC == values_PC[rows, middles, None])).all():
-        return None
-    clusters = values_PC.shape[1]
     unit = float(1 << clusters.bit_length())
     both_PC = is_high_PC + unit * is_low_PC
     both_PR: NDArray[Any] = _products(both_PC.astype(np.float32) if unit <= 1 << 12 else both_PC, times)
@@ -436,7 +497,7 @@ def _sums_of_three(
         for each_PC, sums_PR in zip((values_PC, squares_PC), sums, strict=True):
             high, low, middle = (each_PC[row, at[row]] for at in (*ends, middles))
             sums_PR[row] = high * high_R + low * low_R + middle * middle_R
-    return sums[0], sums[1]
+    return sums
 
 
 def _products(rows_XC: NDArray[T], times: Sequence[NDArray[np.unsignedinteger]]) -> NDArray[T]:

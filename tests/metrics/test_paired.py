@@ -12,8 +12,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cirbench.metrics.intervals import Interval, intervals
-from cirbench.metrics.paired import Pair, _resampled, _times_drawn, better_of, compare_all, holm, rank_ranges
+from cirbench.metrics.intervals import Interval, clustered_mean, intervals
+from cirbench.metrics.paired import Pair, _Resamples, _times_drawn, better_of, compare_all, holm, rank_ranges
 from tests.metrics.coverage import (
     OF_DIFFERENCES,
     Population,
@@ -197,15 +197,30 @@ def test_three_clusters_prove_nothing_however_many_queries_they_hold() -> None:
 def test_the_block_size_and_the_other_pairs_change_nothing(block: int) -> None:
     influence_PC = np.random.default_rng(7).normal(size=(4, 25))
     influence_PC[1] = np.resize([-1.0, 0.5, 0.5], 25) - np.resize([-1.0, 0.5, 0.5], 25).mean()  # of few values
+    pairs_P2 = np.array([(0, 1), (2, 3), (0, 2), (1, 3)])
     times = _times_drawn(25, 301, seed=3)
-    whole = _resampled(influence_PC, times)
-    cut = _resampled(influence_PC, _times_drawn(25, 301, seed=3, block=block))
+    whole = _Resamples(times).pairs(influence_PC, pairs_P2)
+    cut = _Resamples(_times_drawn(25, 301, seed=3, block=block)).pairs(influence_PC, pairs_P2)
     for one, other in zip(whole, cut, strict=True):
         assert one.tobytes() == other.tobytes()
     for place in range(4):
-        alone = _resampled(influence_PC[place : place + 1], times)
+        alone = _Resamples(times).pairs(influence_PC[place : place + 1], pairs_P2[place : place + 1])
         assert [one[place].tobytes() for one in whole] == [single[0].tobytes() for single in alone]
-    assert _resampled(influence_PC, _times_drawn(25, 301, seed=4))[0].tobytes() != whole[0].tobytes()
+    others = _Resamples(_times_drawn(25, 301, seed=4)).pairs(influence_PC, pairs_P2)
+    assert others[0].tobytes() != whole[0].tobytes()
+
+
+@given(st.integers(0, 1000), st.sampled_from([1.0, 1e-3, 1e-6]))
+@settings(max_examples=20, deadline=None)
+def test_a_pair_moves_by_how_much_more_its_first_method_moves_than_its_second(seed: int, spread: float) -> None:
+    generator = np.random.default_rng(seed)
+    clusters_Q, times = np.arange(60) // 2, _times_drawn(30, 100, seed=seed)
+    means = tuple(clustered_mean(0.3 + spread * generator.random((60, 1)) / 2, clusters_Q) for _ in range(3))
+    pairs_P2 = np.array([(0, 1), (0, 2), (1, 2)])
+    influence_PC = np.stack([means[one].influence_C - means[other].influence_C for one, other in pairs_P2])
+    by_methods = _Resamples(times, means).pairs(influence_PC, pairs_P2)
+    for found_PR, expected_PR in zip(by_methods, _Resamples(times).pairs(influence_PC, pairs_P2), strict=True):
+        np.testing.assert_allclose(found_PR, expected_PR, rtol=1e-5, atol=1e-5 * np.abs(influence_PC).max())
 
 
 @pytest.mark.parametrize("kind", ["hits", "precisions", "slices", "duplicates", "seeds", "other queries"])
