@@ -9,8 +9,7 @@ import tempfile
 from pathlib import Path
 
 from cirbench.backbones import load_backbone
-from cirbench.backbones.example import write_joint_model, write_vision_language_model
-from cirbench.backbones.joint import JointSentenceBackbone
+from cirbench.backbones.joint import JointSentenceBackbone, write_joint_model, write_vision_language_model
 
 
 @functools.cache

@@ -82,7 +82,7 @@ def new_joint_model(path: Path) -> None:
     \b
     cirbench new joint-model tiny-joint
     """
-    from cirbench.backbones.example import write_joint_model
+    from cirbench.backbones.joint import write_joint_model
 
     print_path(write_joint_model(path))
     named = typed(path if path.is_absolute() else f"./{path}")

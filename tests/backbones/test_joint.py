@@ -17,16 +17,15 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from cirbench.backbones import load_backbone
 from cirbench.backbones.conformance import check_backbone
 from cirbench.backbones.encoder import Encoder
-from cirbench.backbones.example import TEMPLATE, byte_tokenizer
-from cirbench.backbones.hub import loading
+from cirbench.backbones.hub import loading, weights_digest
 from cirbench.backbones.interface import JointBackbone
-from cirbench.backbones.joint import JointSentenceBackbone
+from cirbench.backbones.joint import TINY_TEMPLATE, TINY_WORDS, JointSentenceBackbone, byte_tokenizer, write_joint_model
 from cirbench.backbones.store import FeatureStore
 from cirbench.benchmarks.scenes import scenes_protocol
 from cirbench.cli import execute
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from tests.backbones.tiny_transformers import picture
-from tests.tiny_qwen3vl import joint_backbone, joint_model
+from tests.tiny_qwen3vl import joint_backbone, joint_model, vision_language_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +61,7 @@ def llava_of_fixed_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer=tokenizer,
         patch_size=8,
         vision_feature_select_strategy="default",
-        chat_template=TEMPLATE,
+        chat_template=TINY_TEMPLATE,
         num_additional_image_tokens=1,
         image_token="<|image_pad|>",
     )
@@ -340,3 +339,33 @@ def test_a_training_that_needs_towers_is_refused(tmp_path: Path, capsys: pytest.
     data = ["--data", "scenes:triplets:8", "--output", str(tmp_path / "out"), "--set", "batch_size=2"]
     assert execute(["train", "clip4cir", "--backbone", str(joint_model()), "--device", "cpu", *data]) == 2
     assert "reads image and text together: it has no towers" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_weights_are_a_function_of_the_seed(tmp_path: Path) -> None:
+    same, other = (write_joint_model(tmp_path / str(seed), seed) / "model.safetensors" for seed in (0, 1))
+    assert weights_digest((same,)) == weights_digest((joint_model() / "model.safetensors",))
+    assert weights_digest((same,)) != weights_digest((other,))
+
+
+@pytest.mark.slow
+def test_the_library_loads_it_as_a_model_of_images_and_texts_together() -> None:
+    from sentence_transformers import SentenceTransformer  # takes three seconds, and quick tests do without
+
+    model = SentenceTransformer(str(joint_model()), device="cpu", local_files_only=True)
+    assert {"image", "text", "message"} <= set(model.modalities)
+
+
+@pytest.mark.slow
+def test_the_answers_of_a_judge_are_one_token_each() -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(vision_language_model(), local_files_only=True)
+    assert [len(tokenizer(word)["input_ids"]) for word in TINY_WORDS] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(UsageError, match="exists already"):
+        write_joint_model(tmp_path)
