@@ -24,7 +24,7 @@ from cirbench.methods.interface import GalleryFitted, MethodSpec, find_method
 from cirbench.methods.loading import build, checked
 from cirbench.runs.config import Entrant, Resolved, parse_seeds, resolve, to_toml
 from cirbench.runs.folder import Run, backbone_of, choose_label, combine, finished, load_baselines, load_run, save_run
-from cirbench.runs.ground import Ground
+from cirbench.runs.ground import Ground, incomplete, needs_of_run, then_lines
 from cirbench.runs.record import (
     NOT_STATED,
     RESULT,
@@ -88,8 +88,6 @@ class Session:
     @cached_property
     def needs(self) -> tuple[Need, ...]:
         """Everything that the run rests on, there or missing."""
-        from cirbench.runs.needs import needs_of_run
-
         return needs_of_run(
             self.resolved,
             lambda: self.ground.protocol,
@@ -99,8 +97,6 @@ class Session:
 
     def plan(self) -> list[str]:
         """Say what is there, what is missing with its commands, and what `run` would do; and do none of it."""
-        from cirbench.runs.needs import then_lines
-
         self._files = None  # what is read from here on is not written down
         entrants, same = self.resolved.entrants, self._same_for_every_seed()
         if all(need.there for need in self.needs):
@@ -160,8 +156,6 @@ class Session:
         key = None if force or self._files is None else self._key()
         if key is not None and not verify and (known := self._recalled(key)):
             return known
-        from cirbench.runs.needs import incomplete
-
         with memo.by_content() if verify else contextlib.nullcontext():
             with files_read(self._files):
                 if (error := incomplete(self.resolved, self.needs)) is not None:

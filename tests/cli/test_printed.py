@@ -21,7 +21,7 @@ from cirbench.benchmarks.files.check import link_command
 from cirbench.errors import CirbenchError, CorruptFile, hidden
 from cirbench.methods.interface import find_method
 from cirbench.methods.loading import parse_parameters
-from cirbench.runs.needs import ways_to_checkpoint
+from cirbench.runs.ground import ways_to_checkpoint
 from cirbench.submissions.check import SubmissionCheck
 from cirbench.submissions.form import Problem
 from cirbench.support.console import typed
