@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LEVEL = 0.95
+"""How often an interval contains the true number, at least."""
+
 _ROUNDING = 1e-12
 """A standard error, or a variance, below it is one of rounding: nothing varies."""
 _CODE = tuple(Path(__file__).with_name(name) for name in ("intervals.py", "paired.py"))
@@ -163,7 +165,7 @@ class ClusteredMean:
         squares_C = self.influence_C**2
         return float(squares_C.sum() ** 2 / (squares_C @ squares_C)) if self.error > 0 else 0.0
 
-    def effective_size(self, level: float = LEVEL) -> float:
+    def effective_size(self) -> float:
         """Return how many independent queries would give a mean of this variance; never more than there are.
 
         Korn and Graubard's number is the variance of the values over that of their mean, times a factor for few
@@ -176,7 +178,7 @@ class ClusteredMean:
             return 1.0
         spread = self.queries / (self.queries - 1) * self.variance
         found = min(self.size, spread / self.error**2) if self.error > 0 else 1.0
-        carrying, tail = self.carrying, (1 + level) / 2
+        carrying, tail = self.carrying, (1 + LEVEL) / 2
         found = math.exp((carrying * math.log(found) + math.log(self.cluster_size)) / (carrying + 1))
         from scipy.special import stdtrit
 
@@ -221,15 +223,12 @@ def cluster_numbers(clusters: Sequence[str] | None, queries: int) -> NDArray[np.
     return np.unique(np.asarray(clusters, dtype=np.str_), return_inverse=True)[1]
 
 
-def intervals(
-    measurements: Sequence[Measured], clusters: Sequence[str] | None = None, *, level: float = LEVEL
-) -> tuple[Interval, ...]:
-    """Return the interval of each measurement, which contains it and has a width.
+def intervals(measurements: Sequence[Measured], clusters: Sequence[str] | None = None) -> tuple[Interval, ...]:
+    """Return the 95 % interval of each measurement, which contains it and has a width.
 
     Args:
         measurements: Metrics between 0 and 1; where one is an unweighted mean over slices, those are among them.
         clusters: Per query its cluster: queries of one cluster are not independent. ``None`` where all are.
-        level: How often the intervals contain the true number, at least.
     """
     if not measurements:
         return ()
@@ -243,7 +242,7 @@ def intervals(
         dataclasses.replace(clustered_mean(values_QM, numbers_Q), seeds=SeedVariance.of(measurement.by_seed))
         for values_QM, measurement in zip(columns, measurements, strict=True)
     )
-    return tuple(bounded_interval(mean, level) for mean in means)
+    return tuple(bounded_interval(mean) for mean in means)
 
 
 def intervals_of(measurements: Sequence[Measured], clusters: Sequence[str] | None) -> tuple[Interval, ...]:
@@ -253,9 +252,9 @@ def intervals_of(measurements: Sequence[Measured], clusters: Sequence[str] | Non
     )
 
 
-def bounded_interval(mean: ClusteredMean, level: float = LEVEL) -> Interval:
+def bounded_interval(mean: ClusteredMean) -> Interval:
     """Return the interval of a mean of values in [0, 1]."""
-    tail, size = (1 + level) / 2, mean.effective_size(level)
+    tail, size = (1 + LEVEL) / 2, mean.effective_size()
     low = 1 - _quantile(*_with_one_more(1 - mean.value, 1 - 2 * mean.value + mean.square, size), tail)
     high = _quantile(*_with_one_more(mean.value, mean.square, size), tail)
     return Interval(max(0.0, low), min(1.0, high))

@@ -66,7 +66,7 @@ class Pair:
         first: Position of the one.
         second: Position of the other.
         difference: Of their numbers.
-        interval: Of the difference; it leaves out zero where the p-value is below 1 - level.
+        interval: Of the difference; it leaves out zero where the p-value is below 0.05.
         p_value: Two-sided, of the paired test; never 0.
         corrected: The p-value after Holm's correction over all pairs that were compared.
         wins: Queries on which the first is better.
@@ -115,7 +115,6 @@ def compare_all(
     methods: Sequence[Sequence[Measured]],
     clusters: Sequence[str] | None = None,
     *,
-    level: float = LEVEL,
     resamples: int = _RESAMPLES,
     seed: int = 0,
     one: int | None = None,
@@ -126,7 +125,6 @@ def compare_all(
         methods: Per method the number and, where it is an unweighted mean over slices, after it the numbers that it
             averages.
         clusters: Per query its cluster, or ``None``.
-        level: Of the intervals.
         resamples: Of the bootstrap; more of them where there are so many pairs that no corrected p-value could fall
             below the level of significance.
         seed: Of the bootstrap.
@@ -158,7 +156,7 @@ def compare_all(
         some = slice(start, start + _AT_ONCE)
         found = resampled.pairs(2 * np.stack([half.influence_C for half in halves[some]]), np.array(pairs[some]))
         tests += [
-            _test(half, drawn[one], drawn[other], moved_R, errors_R, level)
+            _test(half, drawn[one], drawn[other], moved_R, errors_R)
             for half, (one, other), moved_R, errors_R in zip(halves[some], pairs[some], *found, strict=True)
         ]
     corrected_P = holm(np.array([test.p_value for test in tests]))
@@ -200,7 +198,6 @@ def better_of(
     clusters: Sequence[str] | None = None,
     *,
     level: float,
-    seed: int = 0,
 ) -> NDArray[np.int8]:
     """Say which of every two methods is better, (M, M): 1 where the first is, -1 where the second is, else 0.
 
@@ -215,10 +212,10 @@ def better_of(
     if means and not any(measured[0].by_seed for measured in methods):
         # The p-value is (1 + resamples that reach t) / (1 + resamples), and below the level for at most so many.
         most = math.ceil(round(level * (_RESAMPLES + 1), 6)) - 2
-        surely_P, possibly_P = _counts(means, most, seed)
+        surely_P, possibly_P = _counts(means, most)
         apart_P, open_P = possibly_P <= most, (surely_P <= most) & (possibly_P > most)
     for place in np.flatnonzero(open_P):
-        [pair] = compare_all([methods[first_P[place]], methods[second_P[place]]], clusters, seed=seed)
+        [pair] = compare_all([methods[first_P[place]], methods[second_P[place]]], clusters)
         apart_P[place] = pair.p_value < level
     values_M = np.array([measured[0].value for measured in methods])
     better_MM = np.zeros((len(methods), len(methods)), dtype=np.int8)
@@ -238,7 +235,7 @@ def better_of_two(
     )
 
 
-def _counts(means: Sequence[ClusteredMean], most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _counts(means: Sequence[ClusteredMean], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Bound how many resamples reach the t of each pair: so many surely do, and at most so many do.
 
     A resample reaches t where moved² ≥ t² error². With squares as the resampled sum of squared influences that is
@@ -250,7 +247,7 @@ def _counts(means: Sequence[ClusteredMean], most: int, seed: int) -> tuple[NDArr
     influence_MC = np.stack([mean.influence_C for mean in means])
     values_M = np.array([mean.value for mean in means])
     clusters = influence_MC.shape[1]
-    times = _times_drawn(clusters, _RESAMPLES, seed)
+    times = _times_drawn(clusters, _RESAMPLES, 0)
     moved = [influence_MC @ times_BC.T.astype(np.float64) for times_BC in times]
     # Of the float32 product; of what `_Resamples` rounds to multiples of 2^-32 of the largest, and of a step.
     relative, absolute, steps = 1.01 * (clusters + 16) * 2.0**-24, clusters * 2.0**-32, clusters * _step(means[0])
@@ -315,7 +312,6 @@ def _test(
     other: _SeedsDrawn,
     moved_R: NDArray[np.float64],
     errors_R: NDArray[np.float64],
-    level: float,
 ) -> _Test:
     """Test a mean of (1 + difference) / 2 against one half.
 
@@ -328,7 +324,6 @@ def _test(
         other: Of the second.
         moved_R: By how much the difference moves in each resample of the queries.
         errors_R: Its standard error there.
-        level: Of the interval.
     """
     difference, error = 2 * half.value - 1, 2 * half.error
     if half.seeds.variance > 0:
@@ -336,27 +331,25 @@ def _test(
         moved_R = moved_R + one.moved_R - other.moved_R
         errors_R = np.sqrt(errors_R**2 + one.variance_R + other.variance_R)
     if thin := half.carrying < ENOUGH:
-        bounds, p_value = bounded_interval(half, level), bounded_p_value(half, 0.5)
+        bounds, p_value = bounded_interval(half), bounded_p_value(half, 0.5)
         low, high = 2 * bounds.low - 1, 2 * bounds.high - 1
         detectable = max(high - difference, difference - low) + NormalDist().inv_cdf(POWER) * error
     else:
-        p_value, limit = _bootstrap_t(abs(difference) / error, moved_R, errors_R, level)
+        p_value, limit = _bootstrap_t(abs(difference) / error, moved_R, errors_R)
         low, high = max(difference - limit * error, -1.0), min(difference + limit * error, 1.0)
         side = -1 if difference < 0 else 1
         detectable = _quantile(limit * errors_R - side * moved_R, POWER) if limit < math.inf else math.inf
     return _Test(p_value, Interval(low, high), detectable if detectable < 1 else math.nan, thin)
 
 
-def _bootstrap_t(
-    t: float, moved_R: NDArray[np.float64], errors_R: NDArray[np.float64], level: float
-) -> tuple[float, float]:
-    """Return the p-value of |t|, and the limit that it must pass to be significant at ``1 - level``."""
+def _bootstrap_t(t: float, moved_R: NDArray[np.float64], errors_R: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the p-value of |t|, and the limit that it must pass to be significant at ``1 - LEVEL``."""
     sizes_R = np.full_like(moved_R, np.inf)
     np.divide(np.abs(moved_R), errors_R, out=sizes_R, where=errors_R > 0)
     count = len(sizes_R) + 1
     p_value = (1 + np.count_nonzero(sizes_R >= t)) / count
-    # p = (1 + larger) / count is below 1 - level just where |t| is above the size of this rank.
-    rank = math.ceil(round((1 - level) * count, 6)) - 1  # 1 - 0.95 is a little more than 0.05
+    # p = (1 + larger) / count is below 1 - LEVEL just where |t| is above the size of this rank.
+    rank = math.ceil(round((1 - LEVEL) * count, 6)) - 1  # 1 - 0.95 is a little more than 0.05
     limit = np.partition(sizes_R, -rank)[-rank] if rank else np.inf
     return float(p_value), float(limit)
 

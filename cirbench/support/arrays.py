@@ -1,4 +1,4 @@
-"""Rows of different lengths in one flat array, unit rows, and reproducible ``.npz`` archives.
+"""Rows of different lengths in one flat array, and reproducible ``.npz`` archives.
 
 An archive that somebody else made may claim to hold more than the memory does. What it claims is looked at before
 anything is unpacked, and every array must be exactly as large as its own header says.

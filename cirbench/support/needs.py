@@ -112,24 +112,24 @@ def is_command(line: str) -> bool:
     return line.partition(" ")[0] in PROGRAMS
 
 
-def need_lines(needs: Iterable[Need], width: int | None = None) -> Iterator[str]:
-    """Write needs for people, the commands each in one line; as wide as the terminal where no width is given."""
+def need_lines(needs: Iterable[Need]) -> Iterator[str]:
+    """Write needs for people, as wide as the terminal, but each command in one line."""
     for need in needs:
         size = f" ({need.size})" if need.size and not need.there else ""
-        yield from entry_lines("there" if need.there else "missing", need.what, f"{need.which}{size}", width)
+        yield from entry_lines("there" if need.there else "missing", need.what, f"{need.which}{size}")
         if not need.there:
             for line in need.how:
-                yield from [f"    {line}"] if is_command(line) else _wrapped(line, "  ", "  ", width)
+                yield from [f"    {line}"] if is_command(line) else _wrapped(line, "  ", "  ")
 
 
-def entry_lines(state: str, what: str, text: str, width: int | None = None) -> Iterator[str]:
+def entry_lines(state: str, what: str, text: str) -> Iterator[str]:
     """Write one entry of such a list: a word for its state, what it is, and a text that may take several lines."""
     head = f"{state:<9}{what:<15}"
-    yield from _wrapped(text, head, " " * len(head), width)
+    yield from _wrapped(text, head, " " * len(head))
 
 
-def _wrapped(text: str, first: str, then: str, width: int | None) -> list[str]:
-    width = width or console.width()
+def _wrapped(text: str, first: str, then: str) -> list[str]:
+    width = console.width()
     if width is None:  # piped: a line is a line
         return [f"{first}{text}".rstrip()]
     wrapped = textwrap.wrap(

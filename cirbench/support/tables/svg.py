@@ -134,13 +134,13 @@ class Axis:
         return (value - low) / (high - low)
 
 
-def value_axis(values: Sequence[float], most: int = 6) -> Axis:
-    """Return an axis of round ticks around all values."""
+def value_axis(values: Sequence[float]) -> Axis:
+    """Return an axis of about six round ticks around all values."""
     low, high = min(values), max(values)
     if high - low <= _NOTHING * max(1, abs(low), abs(high)):
         margin = max(abs(low) * 0.1, 0.1)
         low, high = low - margin, high + margin
-    step = _round_step((high - low) / (most - 1))
+    step = _round_step((high - low) / 5)
     first, last = math.floor(low / step), math.ceil(high / step)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     low, high = first * step, last * step

@@ -29,9 +29,9 @@ _HEADING, _COMFORT, _LEAST = 22, 26, 6
 _STYLES = {"": "", "best": "bold", "second": "underline"}
 
 
-def to_text(table: Table, width: int | None = None, *, borders: bool = True) -> str:
+def to_text(table: Table, width: int | None = None) -> str:
     """Write a table without colours; see `to_lines`."""
-    return "\n".join(line.plain for line in to_lines(table, width, borders=borders)) + "\n"
+    return "\n".join(line.plain for line in to_lines(table, width)) + "\n"
 
 
 def to_lines(table: Table, width: int | None = None, *, borders: bool = True) -> list[Text]:
