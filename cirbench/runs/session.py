@@ -334,7 +334,7 @@ class Session:
         assert data is not None
         source = self._source(data, entrant.spec.trains_on)
         request = training_request(entrant.spec, self.ground.backbone, source, entrant.training)
-        from cirbench.runs.validation import refuse_overlap
+        from cirbench.runs.training import refuse_overlap
 
         allowed = self.resolved.config.allow_overlap
         overlap = refuse_overlap(request, [self.ground.protocol], allowed=allowed)

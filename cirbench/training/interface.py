@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 CLIP = "clip"
 """The name that stands for the pre-training of a model in the place of a method's."""
 
+HELD_OUT = "held-out"
+"""The id of the protocol that triplets make which are kept out of a training."""
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Rate = Annotated[float, msgspec.Meta(ge=0)]

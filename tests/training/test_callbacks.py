@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import UnknownName, UsageError
 from cirbench.methods.interface import find_method
-from cirbench.runs.validation import validation_config
+from cirbench.runs.training import validation_config
 from cirbench.training.checkpoint import CARD, WEIGHTS, CheckpointScore, read_card
 from cirbench.training.contrastive import Contrastive
 from cirbench.training.interface import TrainingParameters

@@ -15,8 +15,7 @@ from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.protocol import EvaluationProtocol, Triplet
 from cirbench.runs.folder import load_run
-from cirbench.runs.training import train
-from cirbench.runs.validation import refuse_overlap
+from cirbench.runs.training import refuse_overlap, train
 from cirbench.training.checkpoint import read_card
 from cirbench.training.contrastive import write_random_model
 from cirbench.training.data import Source

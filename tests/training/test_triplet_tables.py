@@ -19,7 +19,7 @@ from cirbench.errors import CheckFailed, CirbenchError, CorruptFile, MissingData
 from cirbench.methods.interface import find_method
 from cirbench.methods.training import training_parameters, training_request
 from cirbench.protocol import Triplet
-from cirbench.runs.validation import refuse_overlap
+from cirbench.runs.training import refuse_overlap
 from cirbench.training.data import Batches, Source, open_source
 from cirbench.training.data.named import CirrTriplets, FashionIqTriplets
 from cirbench.training.data.source import Asked, TripletCensus, describe_source

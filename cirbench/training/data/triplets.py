@@ -21,7 +21,7 @@ from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query, Triplet
 from cirbench.support.files import digest
 from cirbench.training.data.source import Lazy, Sample, Source
-from cirbench.training.interface import TripletTraining
+from cirbench.training.interface import HELD_OUT, TripletTraining
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
         TripletImageTraining,
     )
 
-HELD_OUT = "held-out"
-"""The id of the protocol."""
 _MEASURES = tuple(Measure("Recall", k) for k in (10, 1, 5, 50))
 
 _ENDS = ".?, "
