@@ -14,10 +14,10 @@ from PIL import Image
 
 from cirbench.errors import MissingData, UsageError
 from cirbench.protocol import Item, Triplet
+from cirbench.training.contrastive import composition_loss, target_loss
 from cirbench.training.data import Batches, Source, open_source
 from cirbench.training.data.triplets import caption_variants, draw, open_images
 from cirbench.training.interface import TripletImageTraining, TripletTraining
-from cirbench.training.triplets import composition_loss, target_loss
 from tests.tiny_clip import some_pairs, some_triplets, tiny_backbone
 from tests.training.plain_samples import Square
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cirbench.training.contrastive import gather_rows, in_full_precision
+from cirbench.training.contrastive import composition_loss, gather_rows, in_full_precision, target_loss
 from cirbench.training.interface import ParameterGroup
-from cirbench.training.triplets import composition_loss, target_loss
 from cirbench_methods.blip4cir import BACKWARD, FORWARD
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 
 from cirbench.errors import UsageError
 from cirbench.training.checkpoint import open_checkpoint, read_card
-from cirbench.training.triplets import composition_loss
+from cirbench.training.contrastive import composition_loss
 from cirbench_methods.clip4cir.combiner import Combiner
 from cirbench_methods.composition.train import HeadTraining
 

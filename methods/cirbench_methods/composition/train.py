@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from cirbench.training.triplets import TripletFeatures, composition_loss
+from cirbench.training.contrastive import TripletFeatures, composition_loss
 
 if TYPE_CHECKING:
     import torch

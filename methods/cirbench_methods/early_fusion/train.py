@@ -9,8 +9,7 @@ import torch
 from torch.nn import functional
 
 from cirbench.errors import UsageError
-from cirbench.training.contrastive import gather_rows, in_full_precision
-from cirbench.training.triplets import composition_loss
+from cirbench.training.contrastive import composition_loss, gather_rows, in_full_precision
 from cirbench_methods.early_fusion.tower import FusionTower
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from cirbench.ranking import unit_rows
-from cirbench.training.contrastive import gather_rows, in_full_precision
-from cirbench.training.triplets import target_loss
+from cirbench.training.contrastive import gather_rows, in_full_precision, target_loss
 from cirbench_methods.composition.method import FeatureComposition, with_trained_weights
 from cirbench_methods.composition.train import HeadTraining
 

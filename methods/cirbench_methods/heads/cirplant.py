@@ -20,9 +20,8 @@ from cirbench.support.console import say
 from cirbench.support.distributed import all_reduce_sum, get_context
 from cirbench.support.needs import require
 from cirbench.training.checkpoint import WEIGHTS
-from cirbench.training.contrastive import gather_rows, in_full_precision
+from cirbench.training.contrastive import gather_rows, in_full_precision, other_occurrences
 from cirbench.training.data.triplets import composed_text
-from cirbench.training.triplets import other_occurrences
 from cirbench_methods.composition.train import HeadTraining
 
 if TYPE_CHECKING:

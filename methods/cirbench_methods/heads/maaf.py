@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cirbench.training.triplets import composition_loss
+from cirbench.training.contrastive import composition_loss
 from cirbench_methods.composition.method import FeatureComposition, with_trained_weights
 from cirbench_methods.composition.train import HeadTraining
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from cirbench.training.contrastive import BatchNorm
-from cirbench.training.triplets import composition_loss
+from cirbench.training.contrastive import BatchNorm, composition_loss
 from cirbench_methods.composition.method import FeatureComposition, with_trained_weights
 from cirbench_methods.composition.train import HeadTraining
 
