@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, longer_than, open_folder, padded_tokens, read_json
+from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, open_folder, read_json
 from cirbench.backbones.images import Preprocessing, declared_preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
-from cirbench.backbones.text import padded_lengths
+from cirbench.backbones.text import longer_than, padded_lengths, padded_tokens
 from cirbench.backbones.weights import place, read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
 from cirbench.support.console import say_once

@@ -21,18 +21,15 @@ from cirbench.backbones.hub import (
     first_line,
     is_hub_id,
     loading,
-    longer_than,
     open_folder,
-    padded_tokens,
     read_configuration,
     read_json,
     required_preprocessing,
-    unpadded_lengths,
     weights_digest,
 )
 from cirbench.backbones.images import declared_preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
-from cirbench.backbones.text import padded_lengths
+from cirbench.backbones.text import longer_than, masked, masked_lengths, padded_tokens
 from cirbench.backbones.weights import read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UsageError
 from cirbench.support.device import send
@@ -258,22 +255,16 @@ class TransformersBackbone:
 
     def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project tokenised texts, (B, D) float32, not normalised; padding is read only where it was in training."""
-        import torch
-
         if self._reads_padding:
             return _features(self.model.get_text_features(input_ids=send(tokens_BL, self.device)))
-        lengths_B = unpadded_lengths(tokens_BL, self._tokenizer)
-        longest = int(padded_lengths(lengths_B, tokens_BL.shape[1]).max())
-        read_Bl = torch.arange(longest) < torch.from_numpy(lengths_B)[:, None]
-        tokens_Bl = send(tokens_BL[:, :longest], self.device)
-        mask_Bl = send(read_Bl.long(), self.device)
+        tokens_Bl, mask_Bl = masked(tokens_BL, self._tokenizer, self.device)
         return _features(self.model.get_text_features(input_ids=tokens_Bl, attention_mask=mask_Bl))
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
         """How many leading tokens of each row are read when it stands alone, (B,)."""
         if self._reads_padding:
             return np.full(len(tokens_BL), tokens_BL.shape[1], dtype=np.int64)
-        return padded_lengths(unpadded_lengths(tokens_BL, self._tokenizer), tokens_BL.shape[1])
+        return masked_lengths(tokens_BL, self._tokenizer)
 
     def with_weights(self, weights: Path) -> TransformersBackbone:
         """Load other weights of the same architecture, activation, preprocessing, precision and device."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from cirbench.backbones.images import Preprocessing
 from cirbench.backbones.interface import quietly
@@ -23,8 +22,6 @@ from cirbench.support.files import digest, sha256_of_file
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import torch
-    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -210,29 +207,6 @@ def weights_digest(files: tuple[Path, ...]) -> str:
     """Return the sha256 of a weights file, or one over those of all parts."""
     parts = [sha256_of_file(file) for file in files]
     return parts[0] if len(parts) == 1 else digest(parts)
-
-
-def padded_tokens(tokenizer: Any, texts: Sequence[str], length: int) -> torch.Tensor:
-    """Turn texts into token ids by a tokenizer of transformers, padded or cut to ``length``, (B, L) int64."""
-    import torch
-
-    if not texts:
-        return torch.zeros(0, length, dtype=torch.int64)
-    cut = {"padding": "max_length", "truncation": True, "max_length": length}
-    return torch.tensor(tokenizer(list(texts), verbose=False, **cut)["input_ids"])
-
-
-def longer_than(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.bool_]:
-    """Say which texts have more than ``length`` tokens, (B,)."""
-    whole = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
-    return np.asarray([len(tokens) > length for tokens in whole], dtype=np.bool_)
-
-
-def unpadded_lengths(tokens_BL: torch.Tensor, tokenizer: Any) -> NDArray[np.int64]:
-    """The tokens of each row without its padding, (B,); where the end token pads too, up to the first one."""
-    padding, end = tokenizer.pad_token_id, tokenizer.eos_token_id
-    lengths_B: NDArray[np.int64] = (tokens_BL != padding).sum(dim=1).cpu().numpy() + int(padding == end)
-    return np.minimum(lengths_B, tokens_BL.shape[1])
 
 
 def required_preprocessing(folder: ModelFolder, image_size: int, declared: str | None) -> Preprocessing:

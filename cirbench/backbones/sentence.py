@@ -18,21 +18,18 @@ from cirbench.backbones.hub import (
     ModelFolder,
     first_line,
     loading,
-    longer_than,
     open_folder,
     read_configuration,
     read_json,
     required_preprocessing,
-    unpadded_lengths,
     weights_digest,
 )
 from cirbench.backbones.images import declared_preprocessing
 from cirbench.backbones.interface import BackboneIdentity, find_device
 from cirbench.backbones.joint import JointSentenceBackbone, declared_pixels, identify, reads_both
-from cirbench.backbones.text import padded_lengths
+from cirbench.backbones.text import longer_than, masked, masked_lengths
 from cirbench.backbones.weights import place, read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
-from cirbench.support.device import send
 from cirbench.support.files import digest
 from cirbench.support.needs import require
 
@@ -373,18 +370,12 @@ class SentenceBackbone:
 
     def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project tokenised texts, (B, D) float32; padding is not attended to."""
-        import torch
-
-        lengths_B = unpadded_lengths(tokens_BL, self._tokenizer)
-        longest = int(padded_lengths(lengths_B, tokens_BL.shape[1]).max())
-        read_Bl = torch.arange(longest) < torch.from_numpy(lengths_B)[:, None]
-        tokens_Bl = send(tokens_BL[:, :longest], self.device)
-        features = {"input_ids": tokens_Bl, "attention_mask": send(read_Bl.long(), self.device), "modality": "text"}
-        return self._rows(self._texts, features)
+        tokens_Bl, mask_Bl = masked(tokens_BL, self._tokenizer, self.device)
+        return self._rows(self._texts, {"input_ids": tokens_Bl, "attention_mask": mask_Bl, "modality": "text"})
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
         """How many leading tokens of each row are read when it stands alone, (B,)."""
-        return padded_lengths(unpadded_lengths(tokens_BL, self._tokenizer), tokens_BL.shape[1])
+        return masked_lengths(tokens_BL, self._tokenizer)
 
     def with_weights(self, weights: Path) -> SentenceBackbone:
         """Load other weights of the same architecture, activation, preprocessing, precision and device."""

@@ -1,4 +1,4 @@
-"""Text towers without their padding, and pseudo-words in their inputs.
+"""Texts as tokens, text towers without their padding, and pseudo-words in their inputs.
 
 A causal tower that reads out the end token never looks at what follows it: a text of 12 tokens gives the same feature
 in 16 positions as in 77, at a fraction of the work. Towers that attend in both directions or pool elsewhere (CoCa,
@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 
     from cirbench.backbones.interface import Backbone
 
+
 GRAIN = 8
 """Lengths are rounded up to a multiple of this, so that a text is computed in the same shape in whatever company."""
+
+PLACEHOLDER = "$"
+Occurrences = Literal["first", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +101,6 @@ class CausalText:
         return projected
 
 
-def padded_lengths(needed_B: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Round numbers of positions up to a multiple of `GRAIN`, but not beyond ``most``, (B,)."""
-    return np.minimum(-(-needed_B // GRAIN) * GRAIN, most)
-
-
 def _is_causal(mask: Any) -> bool:
     import torch
 
@@ -110,8 +109,47 @@ def _is_causal(mask: Any) -> bool:
     return bool(torch.equal(mask.isneginf(), torch.ones_like(mask, dtype=torch.bool).triu(1)))
 
 
-PLACEHOLDER = "$"
-Occurrences = Literal["first", "all"]
+def padded_lengths(needed_B: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Round numbers of positions up to a multiple of `GRAIN`, but not beyond ``most``, (B,)."""
+    return np.minimum(-(-needed_B // GRAIN) * GRAIN, most)
+
+
+def padded_tokens(tokenizer: Any, texts: Sequence[str], length: int) -> torch.Tensor:
+    """Turn texts into token ids by a tokenizer of transformers, padded or cut to ``length``, (B, L) int64."""
+    import torch
+
+    if not texts:
+        return torch.zeros(0, length, dtype=torch.int64)
+    cut = {"padding": "max_length", "truncation": True, "max_length": length}
+    return torch.tensor(tokenizer(list(texts), verbose=False, **cut)["input_ids"])
+
+
+def longer_than(tokenizer: Any, texts: Sequence[str], length: int) -> NDArray[np.bool_]:
+    """Say which texts have more than ``length`` tokens, (B,)."""
+    whole = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+    return np.asarray([len(tokens) > length for tokens in whole], dtype=np.bool_)
+
+
+def masked(tokens_BL: torch.Tensor, tokenizer: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The leading tokens that the longest row needs, and 0 for those among them that pad, on a device, (B, l) int64."""
+    import torch
+
+    lengths_B = _unpadded_lengths(tokens_BL, tokenizer)
+    longest = int(padded_lengths(lengths_B, tokens_BL.shape[1]).max())
+    read_Bl = torch.arange(longest) < torch.from_numpy(lengths_B)[:, None]
+    return send(tokens_BL[:, :longest], device), send(read_Bl.long(), device)
+
+
+def masked_lengths(tokens_BL: torch.Tensor, tokenizer: Any) -> NDArray[np.int64]:
+    """How many tokens of each row `masked` leaves when it stands alone, (B,)."""
+    return padded_lengths(_unpadded_lengths(tokens_BL, tokenizer), tokens_BL.shape[1])
+
+
+def _unpadded_lengths(tokens_BL: torch.Tensor, tokenizer: Any) -> NDArray[np.int64]:
+    """The tokens of each row without its padding, (B,); where the end token pads too, up to the first one."""
+    padding, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    lengths_B: NDArray[np.int64] = (tokens_BL != padding).sum(dim=1).cpu().numpy() + int(padding == end)
+    return np.minimum(lengths_B, tokens_BL.shape[1])
 
 
 class PseudoWords:

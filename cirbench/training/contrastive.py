@@ -319,7 +319,6 @@ def random_backbone(design: Path, *, seed: int, device: str) -> Backbone:
 def write_random_model(design: Path, folder: Path, *, seed: int) -> None:
     """Write a model folder with random weights; see `random_backbone`."""
     import open_clip
-    import torch
     from safetensors.torch import save
 
     source = resolve(str(design))
