@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.backbones.hub import CONFIG_FILE, Config, ModelFolder, open_folder, read_json
 from cirbench.backbones.images import Preprocessing, declared_preprocessing
-from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
+from cirbench.backbones.interface import BackboneIdentity, TwoTowers, find_device, quietly
 from cirbench.backbones.text import longer_than, padded_lengths, padded_tokens
 from cirbench.backbones.weights import place, read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UsageError, some
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-    from PIL import Image
 
     from cirbench.backbones.interface import Activation, Precision
 
@@ -244,7 +243,7 @@ def _architecture(config: Any, tokenizer: Any) -> str:
     return digest(content)[:16]
 
 
-class BlipBackbone:
+class BlipBackbone(TwoTowers):
     """A BLIP for retrieval; a `Backbone`.
 
     The image side is the projected class token of the vision transformer; the text side is the projected first token
@@ -267,14 +266,10 @@ class BlipBackbone:
         preprocessing: Preprocessing,
         device: torch.device,
     ) -> None:
+        super().__init__(identity, model, preprocessing, device)
         config: Any = model.config
-        self.identity = identity
-        self.model: Any = model
-        self.device = device
         self.dim = int(config.image_text_hidden_size)
-        self.image_size = preprocessing.size
         self.patches = (self.image_size // int(config.vision_config.patch_size)) ** 2
-        self.preprocessing = preprocessing
         self.context_length = int(config.text_config.max_position_embeddings)
         self._config = config
         self._source = source
@@ -282,15 +277,6 @@ class BlipBackbone:
         self._padding = int(tokenizer.pad_token_id)
         known = int(config.text_config.vocab_size)
         self.fusing_token = known - 1 if known == len(tokenizer) + 2 else int(tokenizer.cls_token_id)
-
-    def __repr__(self) -> str:
-        return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
-
-    def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Turn a decoded image into (3, S, S) float32 by the declared preprocessing."""
-        import torch
-
-        return torch.from_numpy(self.preprocessing(image))
 
     def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Project images, (B, D) float32, not normalised."""

@@ -28,7 +28,7 @@ from cirbench.backbones.hub import (
     weights_digest,
 )
 from cirbench.backbones.images import declared_preprocessing
-from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
+from cirbench.backbones.interface import BackboneIdentity, TwoTowers, find_device, quietly
 from cirbench.backbones.text import longer_than, masked, masked_lengths, padded_tokens
 from cirbench.backbones.weights import read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UsageError
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
-    from PIL import Image
 
     from cirbench.backbones.images import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
@@ -183,7 +182,7 @@ def _tokenizer(folder: ModelFolder) -> Any:
     return tokenizer
 
 
-class TransformersBackbone:
+class TransformersBackbone(TwoTowers):
     """A dual encoder of transformers; a `Backbone`."""
 
     def __init__(
@@ -195,13 +194,8 @@ class TransformersBackbone:
         preprocessing: Preprocessing,
         device: torch.device,
     ) -> None:
-
+        super().__init__(identity, model, preprocessing, device)
         config: Any = model.config
-        self.identity = identity
-        self.model: Any = model
-        self.device = device
-        self.preprocessing = preprocessing
-        self.image_size = preprocessing.size
         self.context_length = _context_length(config.text_config, tokenizer)
         self._folder = folder
         self._tokenizer = tokenizer
@@ -230,15 +224,6 @@ class TransformersBackbone:
             found = " and ".join(f"{method} {shape}" for method, shape in shapes.items())
             raise _no_dual_encoder(self._folder, self.model, f"which gives no common rows of one input: {found}")
         return shapes["get_text_features"][1]
-
-    def __repr__(self) -> str:
-        return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
-
-    def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Turn a decoded image into (3, S, S) float32 by the declared preprocessing."""
-        import torch
-
-        return torch.from_numpy(self.preprocessing(image))
 
     def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Project images, (B, D) float32, not normalised."""

@@ -111,6 +111,28 @@ class Backbone(Protocol):
         ...
 
 
+class TwoTowers:
+    """What a `Backbone` with an image tower and a text tower has in every library; `Backbone` describes it."""
+
+    def __init__(
+        self, identity: BackboneIdentity, model: Any, preprocessing: Preprocessing, device: torch.device
+    ) -> None:
+        self.identity = identity
+        self.model = model
+        self.preprocessing = preprocessing
+        self.image_size = preprocessing.size
+        self.device = device
+
+    def __repr__(self) -> str:
+        return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """Turn a decoded image into (3, S, S) float32 by the declared preprocessing."""
+        import torch
+
+        return torch.from_numpy(self.preprocessing(image))
+
+
 @runtime_checkable
 class JointBackbone(Protocol):
     """What a `Backbone` has that reads images and texts, or both at once, in one pass of one model.

@@ -18,7 +18,7 @@ import numpy as np
 
 from cirbench.backbones.hub import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, ModelFolder, brief_offline, fetch, open_folder
 from cirbench.backbones.images import CLIP_MEAN, CLIP_STD, Preprocessing, declared_preprocessing
-from cirbench.backbones.interface import BackboneIdentity, find_device, quietly
+from cirbench.backbones.interface import BackboneIdentity, TwoTowers, find_device, quietly
 from cirbench.backbones.text import CausalText
 from cirbench.backbones.weights import Record, activation_of, fit, read_weights, recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
-    from PIL import Image
 
     from cirbench.backbones.interface import Activation, Precision
 
@@ -349,7 +348,7 @@ def _architecture(source: ModelSource, activation: Activation, precision: Precis
         raise MissingData(f"open_clip cannot build {source.spec}: {error}") from error
 
 
-class OpenClipBackbone:
+class OpenClipBackbone(TwoTowers):
     """A model of open_clip; a `Backbone`."""
 
     def __init__(
@@ -360,33 +359,19 @@ class OpenClipBackbone:
         preprocessing: Preprocessing,
         device: torch.device,
     ) -> None:
-        self.identity = identity
-        self.model = model
-        self.device = device
+        super().__init__(identity, model, preprocessing, device)
         self.dim = int(source.config["embed_dim"])
-        self.image_size = preprocessing.size
-        self.preprocessing = preprocessing
         self._source = source
         self._tokenizer = _tokenizer(source)
         self._text = CausalText.of(model)
         self.context_length = int(self._tokenizer.context_length)
 
-    def __repr__(self) -> str:
-        return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
-
-    def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Turn a decoded image into (3, S, S) float32 by the declared preprocessing."""
-        import torch
-
-        return torch.from_numpy(self.preprocessing(image))
-
     def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Project images, (B, D) float32, not normalised."""
         import torch
 
-        model: Any = self.model
         dtype = torch.bfloat16 if self.identity.precision == "bf16" else torch.float32
-        features: torch.Tensor = model.encode_image(pixels_B3HW.to(self.device, dtype), normalize=False)
+        features: torch.Tensor = self.model.encode_image(pixels_B3HW.to(self.device, dtype), normalize=False)
         return features.float()
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
@@ -403,10 +388,9 @@ class OpenClipBackbone:
 
     def encode_tokens(self, tokens_BL: torch.Tensor) -> torch.Tensor:
         """Project tokenised texts, (B, D) float32, not normalised; padding is left out where it cannot matter."""
-        model: Any = self.model
         if self._text is not None:
             return self._text(tokens_BL).float()
-        features: torch.Tensor = model.encode_text(send(tokens_BL, self.device), normalize=False)
+        features: torch.Tensor = self.model.encode_text(send(tokens_BL, self.device), normalize=False)
         return features.float()
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ from cirbench.backbones.hub import (
     weights_digest,
 )
 from cirbench.backbones.images import declared_preprocessing
-from cirbench.backbones.interface import BackboneIdentity, find_device
+from cirbench.backbones.interface import BackboneIdentity, TwoTowers, find_device
 from cirbench.backbones.joint import JointSentenceBackbone, declared_pixels, identify, reads_both
 from cirbench.backbones.text import longer_than, masked, masked_lengths
 from cirbench.backbones.weights import place, read_weights, recorded_beside, resolve_activation
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-    from PIL import Image
 
     from cirbench.backbones.images import Preprocessing
     from cirbench.backbones.interface import Activation, Precision
@@ -304,7 +303,7 @@ def _reader(folder: ModelFolder) -> dict[str, Any]:
     return read_json(path, dict[str, Any]) if path.is_file() else {}
 
 
-class SentenceBackbone:
+class SentenceBackbone(TwoTowers):
     """A model of images and one of texts of sentence-transformers, or one that is both; a `Backbone`."""
 
     def __init__(
@@ -319,11 +318,7 @@ class SentenceBackbone:
     ) -> None:
         import torch
 
-        self.identity = identity
-        self.model = model
-        self.device = device
-        self.preprocessing = preprocessing
-        self.image_size = preprocessing.size
+        super().__init__(identity, model, preprocessing, device)
         self._files = files
         self._images = images
         self._texts = texts
@@ -339,15 +334,6 @@ class SentenceBackbone:
                 hint="Join models that were trained for each other.",
             )
         self.dim = int(read.shape[1])
-
-    def __repr__(self) -> str:
-        return f"<{self.identity.name} on {self.device}, {self.identity.precision}>"
-
-    def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Turn a decoded image into (3, S, S) float32 by the declared preprocessing."""
-        import torch
-
-        return torch.from_numpy(self.preprocessing(image))
 
     def encode_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Project images, (B, D) float32, not normalised unless the model has a module for it."""
