@@ -8,6 +8,7 @@ of the protocol. Numbers are comparable between installations of cirbench; publi
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,7 @@ from cirbench.benchmarks.annotation_files import (
     repeated,
     wrong_counts,
 )
-from cirbench.benchmarks.images import CutOut, ImageFiles
+from cirbench.benchmarks.images import ImageFiles
 from cirbench.benchmarks.interface import Archive, Benchmark, Collection, DatasetFiles, ImageSet, ProtocolEntry
 from cirbench.errors import UnknownName, some
 from cirbench.metrics.table import Measure
@@ -33,6 +34,10 @@ from cirbench.support.files import digest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from PIL import Image
+
+    from cirbench.benchmarks.images import LocatedImage
 
 SEED = "cirbench coco/object-composition 1"
 LARGEST_SHARE = 0.5
@@ -62,6 +67,66 @@ Size = Annotated[int, msgspec.Meta(gt=0)]
 IMAGES, CLASSES = "images", "classes"
 EXPECTED: Expected = {IMAGES: 5000, CLASSES: 80}
 """As COCO states them; the file was not available to count in, so annotations and queries are not compared."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CutOut:
+    """One object on white, cut to its box; an `ImageSource`.
+
+    Attributes:
+        image: The whole image.
+        box: Left, top, width and height in pixels; cut to whole ones, towards zero.
+        outline: COCO's segmentation: polygons of x and y in turn, or the lengths of runs of 0 and 1, column by column.
+    """
+
+    image: LocatedImage
+    box: tuple[float, float, float, float]
+    outline: tuple[tuple[float, ...], ...] | tuple[int, ...]
+
+    @property
+    def files(self) -> ImageFiles:
+        """Where the whole image is."""
+        return self.image.files
+
+    @property
+    def content(self) -> str:
+        """Sha256 over the file's bytes and the cut.
+
+        Raises:
+            MissingData: The file is missing or cannot be read.
+        """
+        return digest(["on white", self.box, self.outline, self.image.content])
+
+    def open(self) -> Image.Image:
+        """Decode the whole image, paint everything but the object white, and cut; RGB.
+
+        Raises:
+            MissingData: The file is missing, or cannot be decoded whole.
+        """
+        from PIL import Image
+
+        whole = self.image.open().convert("RGB")
+        white = Image.new("RGB", whole.size, (255, 255, 255))
+        left, top, width, height = self.box
+        object_on_white = Image.composite(whole, white, _mask(self.outline, whole.size))
+        return object_on_white.crop((int(left), int(top), int(left + width), int(top + height)))
+
+    def __str__(self) -> str:
+        return f"{self.image}, object in {', '.join(f'{side:g}' for side in self.box)}"
+
+
+def _mask(outline: tuple[tuple[float, ...], ...] | tuple[int, ...], size: tuple[int, int]) -> Image.Image:
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    if outline and isinstance(outline[0], tuple):
+        mask = Image.new("L", size)
+        for polygon in outline:
+            ImageDraw.Draw(mask).polygon(polygon, fill=255)
+        return mask
+    runs = np.asarray(outline, dtype=np.int64)
+    flat = np.repeat(255 * (np.arange(len(runs)) % 2), runs).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(flat.reshape(size).T))
 
 
 class _Image(msgspec.Struct, frozen=True):

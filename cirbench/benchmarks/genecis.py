@@ -17,7 +17,7 @@ import msgspec
 
 from cirbench.benchmarks.annotation_files import Expected, decode, locate, queries, refuse, wrong_counts
 from cirbench.benchmarks.coco_composition import VAL2017, VAL2017_PHOTOGRAPHS
-from cirbench.benchmarks.images import ImageFiles, SquareCrop
+from cirbench.benchmarks.images import ImageFiles
 from cirbench.benchmarks.interface import (
     GITHUB,
     Archive,
@@ -31,10 +31,15 @@ from cirbench.benchmarks.interface import (
 from cirbench.errors import UnknownName
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
+from cirbench.support.files import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from PIL import Image
+
+    from cirbench.benchmarks.images import LocatedImage
 
 TASKS = ("focus-object", "change-object", "focus-attribute", "change-attribute")
 ALL = "all"
@@ -66,6 +71,71 @@ GALLERY_IMAGES = {"focus-object": 2192, "change-object": 2734}
 """Distinct candidates: fewer than images, since some are references only."""
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
+
+DILATION = 0.7
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SquareCrop:
+    """A box, enlarged to the left and the top, cut out and padded with black to a square; an `ImageSource`.
+
+    GeneCIS's public code moves the left and top edges out by 0.7 of the box's size, and then measures 1.7 times the
+    size from the moved edges. So context is added on two sides only, unless the image's border stops an edge; there the
+    other side gets what is left. Its numbers belong to exactly these crops.
+    """
+
+    image: LocatedImage
+    box: Box
+
+    @property
+    def files(self) -> ImageFiles:
+        """Where the whole image is."""
+        return self.image.files
+
+    @property
+    def name(self) -> str:
+        """By which it is found there."""
+        return self.image.name
+
+    @property
+    def content(self) -> str:
+        """Sha256 over the file's bytes and the crop.
+
+        Raises:
+            MissingData: The file is missing or cannot be read.
+        """
+        return digest(["black square", DILATION, self.box, self.image.content])
+
+    def open(self) -> Image.Image:
+        """Decode the whole image, cut, and pad, in its original mode.
+
+        Raises:
+            MissingData: The file is missing, or cannot be decoded whole.
+        """
+        from PIL import Image
+
+        whole = self.image.open()
+        part = whole.crop(enlarged(self.box, whole.size))
+        side = max(part.size)
+        square = Image.new(part.mode, (side, side))
+        if part.mode == "P" and (palette := part.getpalette()) is not None:
+            square.putpalette(palette)
+        square.paste(part, ((side - part.width) // 2, (side - part.height) // 2))
+        return square
+
+    def __str__(self) -> str:
+        return f"{self.image}, box {', '.join(f'{side:g}' for side in self.box)}"
+
+
+def enlarged(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of an enlarged box in an image of ``size``; see `SquareCrop`."""
+    left, top, width, height = box
+    left, top = max(0, left - DILATION * width), max(0, top - DILATION * height)
+    return left, top, min(size[0], left + (1 + DILATION) * width), min(size[1], top + (1 + DILATION) * height)
+
+
 class _Photograph(msgspec.Struct, frozen=True):
     val_image_id: ImageId
 
@@ -81,7 +151,7 @@ class _Photograph(msgspec.Struct, frozen=True):
 
 class _Object(msgspec.Struct, frozen=True):
     image_id: ImageId
-    instance_bbox: tuple[float, float, float, float]
+    instance_bbox: Box
 
     @property
     def file(self) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cirbench.benchmarks.genecis import VISUAL_GENOME
-from cirbench.benchmarks.images import CutOut, ImageFiles, LocatedImage, SquareCrop, enlarged
+from cirbench.benchmarks.coco_composition import CutOut
+from cirbench.benchmarks.genecis import VISUAL_GENOME, SquareCrop, enlarged
+from cirbench.benchmarks.images import ImageFiles, LocatedImage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cirbench.benchmarks.coco_composition import VAL2017
-from cirbench.benchmarks.genecis import EXPECTED, QUERIES, TASKS, VISUAL_GENOME, genecis_protocol, load
-from cirbench.benchmarks.images import SquareCrop, image_files
+from cirbench.benchmarks.genecis import EXPECTED, QUERIES, TASKS, VISUAL_GENOME, SquareCrop, genecis_protocol, load
+from cirbench.benchmarks.images import image_files
 from cirbench.errors import CorruptFile, MissingData, UnknownName
 from tests.annotation_files import read, write, write_genecis
 

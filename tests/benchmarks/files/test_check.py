@@ -15,7 +15,8 @@ from PIL import Image, ImageFile
 from cirbench.benchmarks.circo import UNLABELED2017
 from cirbench.benchmarks.files import check as checking
 from cirbench.benchmarks.files.check import check_protocols
-from cirbench.benchmarks.images import ImageFiles, SquareCrop
+from cirbench.benchmarks.genecis import SquareCrop
+from cirbench.benchmarks.images import ImageFiles
 from cirbench.errors import CheckFailed, MissingData, UnknownName
 from cirbench.metrics.table import Measure
 from cirbench.protocol import EvaluationProtocol, Gallery, Item, Labels, Query
