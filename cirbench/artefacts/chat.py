@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cirbench.artefacts.answers import RESUME, Maker, cost, require_one_sample, worded
+from cirbench.artefacts.answers import RESUME, Maker, require_one_sample, worded
 from cirbench.backbones.hub import PREPROCESSOR_FILES, first_line, is_hub_id, loading, open_folder
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, UsageError, excerpt, quoted
@@ -86,10 +86,6 @@ class ChatModel:
             prompts=dict(self.prompts),
             licence=self.licence,
         )
-
-    def estimate(self, questions: Sequence[Question], field: str, samples: int) -> tuple[int, int, int]:
-        """Count what questions would take: calls, images, and tokens of text, by a rule of thumb."""
-        return cost(questions, self.prompts[field], samples)
 
     def __call__(self, questions: Sequence[Question], field: str, samples: int) -> Iterator[tuple[str, ...]]:
         """Yield the samples of each question in order.
@@ -323,10 +319,6 @@ class Endpoint:
             "images": f"JPEG, quality {_JPEG_QUALITY}",
         }
         return Maker(model=self.model, decoding=decoding, prompts=dict(self.prompts), licence=self.licence)
-
-    def estimate(self, questions: Sequence[Question], field: str, samples: int) -> tuple[int, int, int]:
-        """Count what questions would take: calls, images sent, and tokens of text, by a rule of thumb."""
-        return cost(questions, self.prompts[field], samples)
 
     def __call__(self, questions: Sequence[Question], field: str, samples: int) -> Iterator[tuple[str, ...]]:
         """Yield the samples of each question in order.

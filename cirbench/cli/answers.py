@@ -94,6 +94,7 @@ def make_command(
     which is recorded beside it.
     """
     from cirbench.artefacts import Artefact
+    from cirbench.artefacts.answers import cost
     from cirbench.artefacts.chat import ChatModel, Endpoint
     from cirbench.benchmarks.catalogue import load_protocol
 
@@ -133,7 +134,7 @@ def make_command(
     asked = _Asked(loaded.queries[:limit], field, samples, see, given)
     artefact = Artefact(output, asker.maker)
     left = asked.left(artefact)
-    calls, images, tokens = asker.estimate(asked.of(left), field, asked.each)
+    calls, images, tokens = cost(asked.of(left), asker.prompts[field], asked.each)
     say(f"{calls:,} calls with {images:,} images and about {tokens:,} tokens of text, answers aside.")
     if not dry_run:
         asked.record(asker, left, artefact)

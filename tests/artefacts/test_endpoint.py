@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cirbench.artefacts.answers import Question, answered, kept
+from cirbench.artefacts.answers import Question, answered, cost, kept
 from cirbench.artefacts.chat import Endpoint
 from cirbench.benchmarks.scenes import training_pairs
 from cirbench.errors import CheckFailed, CirbenchError, MissingData, UsageError
@@ -143,7 +143,7 @@ def test_the_budget_ends_before_a_question_that_does_not_fit(
     with pytest.raises(CheckFailed, match="was asked 4 times, and 5 calls are allowed: 1 of 3 questions are left"):
         answered(ask("a", "b", "c"), "edited", 2, kept(warm.maker, tmp_path), warm)
     assert len(server.requests) == 4
-    assert warm.estimate(ask("a", "b"), "edited", 2) == (4, 0, round(2 * 2 * len("Carry out the change.\na") / 4))
+    assert cost(ask("a", "b"), warm.prompts["edited"], 2) == (4, 0, round(2 * 2 * len("Carry out the change.\na") / 4))
 
 
 def test_samples_at_temperature_zero_are_refused_before_the_first_call(server: ChatServer, endpoint: Endpoint) -> None:
