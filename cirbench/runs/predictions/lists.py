@@ -425,14 +425,14 @@ def _of_rows(source: str, rows: Sequence[RankedRow], trust: Column | None, notes
         raise UsageError(f"--trust chooses between ranks and scores, and {source} does not have both.")
     if not ranks:
         for query, given in by_query.items():
-            if (twice := _twice([row.item for row in given])) is not None:
+            if (twice := first_repeated([row.item for row in given])) is not None:
                 raise InvalidPredictions(f"{source}: query {quoted(query)} has two scores for {quoted(twice)}.")
         plain = {query: {row.item: row.score or 0.0 for row in given} for query, given in by_query.items()}
         return _scored(source, plain, notes)
     by_rank = {query: sorted(given, key=_rank) for query, given in by_query.items()}
     if not scores:
         for query, given in by_rank.items():
-            if (rank := _twice([row.rank for row in given])) is not None:
+            if (rank := first_repeated([row.rank for row in given])) is not None:
                 raise InvalidPredictions(
                     f"{source}: query {quoted(query)} has two items at rank {rank}, and no scores that order them."
                 )
@@ -455,7 +455,8 @@ def _score(row: RankedRow) -> tuple[float, int]:
     return -(row.score or 0.0), row.rank or 0
 
 
-def _twice(values: Sequence[T]) -> T | None:
+def first_repeated(values: Sequence[T]) -> T | None:
+    """Return the first value that is there more than once, or ``None``."""
     if len(set(values)) == len(values):
         return None
     return next(value for value, count in Counter(values).items() if count > 1)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from cirbench.errors import InvalidPredictions, quoted, some
 from cirbench.metrics.table import NO_CUTOFF
+from cirbench.runs.predictions.lists import first_repeated
 from cirbench.support.textfiles import nfc
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from cirbench.protocol import EvaluationProtocol, Query
     from cirbench.runs.predictions.lists import RankedLists
@@ -149,7 +149,7 @@ def check_ids(
     Raises:
         InvalidPredictions: The message names the file and the ids.
     """
-    if (twice := _first_repeated([*given])) is not None:
+    if (twice := first_repeated([*given])) is not None:
         raise InvalidPredictions(f"{source}: the {what} id {quoted(twice)} is there twice.")
     expected, given = set(expected), set(given)
     hint = f"{protocol.name} has {len(expected)} of them; {example(sorted(expected))}"
@@ -207,7 +207,7 @@ def _broken_rule(
     *,
     numbers: bool,
 ) -> str | None:
-    if (twice := _first_repeated(ranking)) is not None:
+    if (twice := first_repeated(ranking)) is not None:
         return f"the id {quoted(twice)} occurs twice in its list"
     if protocol.exclude_reference and query.reference.id in ranking:
         return f"its list holds its own reference image {quoted(query.reference.id)}, which this protocol excludes"
@@ -234,18 +234,12 @@ def _broken_groups(lists: RankedLists, protocol: EvaluationProtocol) -> Iterator
     needed = _group_depth(protocol)
     for query, members in zip(protocol.queries, group_members(protocol), strict=True):
         ranking = lists.group_rankings[query.id]
-        if (twice := _first_repeated(ranking)) is not None:
+        if (twice := first_repeated(ranking)) is not None:
             yield query.id, f"the id {quoted(twice)} occurs twice in its group ranking"
         elif outside := [name for name in ranking if name not in members]:
             yield query.id, f"its group ranking holds ids that are not in the group: {some(outside, 5, quoted)}"
         elif len(ranking) < min(needed, len(members)):
             yield query.id, f"its group ranking holds {len(ranking)} ids, and {min(needed, len(members))} are needed"
-
-
-def _first_repeated(ranking: Sequence[str]) -> str | None:
-    if len(set(ranking)) == len(ranking):
-        return None
-    return next(name for name, count in Counter(ranking).items() if count > 1)
 
 
 def _refuse(source: str, broken: Iterable[tuple[str, str]]) -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from cirbench.errors import CorruptFile, InvalidPredictions, excerpt, quoted, some
 from cirbench.support.needs import require
-from cirbench.support.textfiles import csv_rows
+from cirbench.support.textfiles import SEPARATORS, csv_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 NAMES = {
     "query": ("query", "query_id", "qid", "q_id", "pairid", "pair_id", "topic"),
     "item": (
