@@ -9,6 +9,7 @@ error.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pickle
@@ -16,6 +17,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,9 +31,10 @@ from cirbench.support.textfiles import refuse_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import torch
+
+    from cirbench.backbones.interface import Backbone
 
 _CARD_FILE = "card.json"
 _SHOWN = 4
@@ -45,6 +48,8 @@ _COMPILED = "_orig_mod."
 _AVERAGE = re.compile(
     r"((model|net|params|weights|state_dict|clip)_)?ema(_(model|params|weights|state_dict))?(\.|$)", re.I
 )
+_ALIKE = 0.9
+"""The least cosine of a tensor that tuning hardly moves with that from which it was tuned."""
 _SWA = "n_averaged"
 """A tensor by which ``torch.optim.swa_utils.AveragedModel`` is known."""
 
@@ -162,6 +167,18 @@ def state_dict_of(content: Any, path: Path, *, key: str | None = None) -> dict[s
     if strangers := [name for name, tensor in inner.items() if not isinstance(tensor, torch.Tensor)]:
         raise _no_state_dict(path, inner, wrappers, f"no tensor is under {quoted(strangers[0])}, and ")
     return _without_prefixes(inner, path)
+
+
+def published_tensors(content: Any, file: str, *, key: str, hint: str) -> dict[str, torch.Tensor]:
+    """Take a state dict out of a file that the authors of a method published; see `state_dict_of`.
+
+    Raises:
+        UsageError: There is none, or more than one; ``hint`` says which file to give.
+    """
+    try:
+        return state_dict_of(content, Path(file), key=key)
+    except CorruptFile as error:
+        raise UsageError(error.message, hint=hint) from error
 
 
 def _is_wrapper(name: object, wrappers: Sequence[str]) -> bool:
@@ -305,6 +322,38 @@ def fit(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, path: Pa
         given["logit_bias"] = torch.zeros_like(own["logit_bias"])
     given.pop("text.transformer.embeddings.position_ids", None)
     place(model, given, path=path, architecture=architecture)
+
+
+def fit_tuned(
+    backbone: Backbone, tensors: Mapping[str, torch.Tensor], file: str, *, marks: tuple[str, ...]
+) -> dict[str, torch.Tensor]:
+    """Fit tensors into a copy of an open_clip backbone's model from which they were tuned; return its state dict.
+
+    Args:
+        backbone: It is not changed.
+        tensors: Both towers.
+        file: The file, for messages.
+        marks: How the names of tensors end which tuning hardly moves, by which the weights that it started from are
+            recognised.
+
+    Raises:
+        UsageError: They were tuned from other weights.
+        CorruptFile: Names or shapes do not fit.
+    """
+    import torch
+
+    model = copy.deepcopy(backbone.model)
+    fit(model, tensors, path=Path(file), architecture=backbone.identity.name)
+    tuned, own = model.state_dict(), backbone.model.state_dict()
+    for name in own:
+        if name.endswith(marks):
+            one, other = tuned[name].float().flatten(), own[name].float().flatten()
+            if torch.nn.functional.cosine_similarity(one, other, dim=0) < _ALIKE:
+                raise UsageError(
+                    f"{file} was not tuned from {backbone.identity.name}: {name} is another one.",
+                    hint="Name the backbone that it was tuned from.",
+                )
+    return tuned
 
 
 def place(model: torch.nn.Module, given: Mapping[str, torch.Tensor], *, path: Path, architecture: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cirbench.backbones.blip import BlipBackbone
-from cirbench.backbones.weights import state_dict_of
-from cirbench.errors import CorruptFile, UsageError
+from cirbench.backbones.weights import published_tensors
+from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -25,10 +24,7 @@ def text_tower(content: Any, backbone: Backbone, file: str) -> dict[str, torch.T
     """
     if not isinstance(backbone, BlipBackbone):
         raise UsageError(f"{file} is for BLIP, and {backbone.identity.name} is none.", hint="Name a BLIP.")
-    try:
-        found = state_dict_of(content, Path(file), key="BLIPTextEncoder")
-    except CorruptFile as error:
-        raise UsageError(error.message, hint=_PUBLISHED) from error
+    found = published_tensors(content, file, key="BLIPTextEncoder", hint=_PUBLISHED)
     tower = {name: tensor for name, tensor in found.items() if not name.endswith("position_ids")}
     own = backbone.model.state_dict()
     expected = {name for name in own if name.startswith(("text_encoder.", "text_proj."))}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 
-from cirbench.backbones.weights import fit, state_dict_of
-from cirbench.errors import CorruptFile, UsageError
+from cirbench.backbones.weights import fit_tuned, published_tensors
+from cirbench.errors import UsageError
 from cirbench_methods.clip4cir.combiner import Combiner
 
 if TYPE_CHECKING:
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, torch.Tensor]
 
-_ALIKE = 0.9
 _START = "token_embedding.weight"
 """A tensor that tuning hardly moves, by which the weights that it started from are recognised."""
 _PUBLISHED = "Give the file that CLIP4Cir's code saved."
@@ -31,19 +27,11 @@ def towers(content: Any, backbone: Backbone, file: str) -> Tensors:
         UsageError: The file holds something else, or was tuned from other weights.
         CorruptFile: The towers have another shape than the backbone's.
     """
-    tensors = {name: tensor.float() for name, tensor in _table(content, "CLIP", file).items()}
+    found = published_tensors(content, file, key="CLIP", hint=_PUBLISHED)
+    tensors = {name: tensor.float() for name, tensor in found.items()}
     if _START not in tensors:
         raise UsageError(f"{file} holds no tuned CLIP: {_START} is missing.", hint=_PUBLISHED)
-    model = copy.deepcopy(backbone.model)
-    fit(model, tensors, path=Path(file), architecture=backbone.identity.name)
-    tuned, own = model.state_dict(), backbone.model.state_dict()
-    name = next(name for name in own if name.endswith(_START))
-    if functional.cosine_similarity(tuned[name].flatten(), own[name].flatten(), dim=0) < _ALIKE:
-        raise UsageError(
-            f"{file} was not tuned from {backbone.identity.name}: {name} is another one.",
-            hint="Name the backbone that it was tuned from.",
-        )
-    return tuned
+    return fit_tuned(backbone, tensors, file, marks=(_START,))
 
 
 def combiner(content: Any, backbone: Backbone, file: str) -> Tensors:
@@ -52,7 +40,7 @@ def combiner(content: Any, backbone: Backbone, file: str) -> Tensors:
     Raises:
         UsageError: The file holds something else, or a Combiner for features of another width.
     """
-    tensors = _table(content, "Combiner", file)
+    tensors = published_tensors(content, file, key="Combiner", hint=_PUBLISHED)
     with torch.device("meta"):
         expected = Combiner(1, 1, 1).state_dict().keys()
     if odd := sorted(tensors.keys() ^ expected):
@@ -66,10 +54,3 @@ def combiner(content: Any, backbone: Backbone, file: str) -> Tensors:
             hint="Name the backbone that it was trained on: for 640 numbers RN50x4/openai.",
         )
     return tensors
-
-
-def _table(content: Any, key: str, file: str) -> Tensors:
-    try:
-        return state_dict_of(content, Path(file), key=key)
-    except CorruptFile as error:
-        raise UsageError(error.message, hint=_PUBLISHED) from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cirbench.backbones.weights import state_dict_of
-from cirbench.errors import CorruptFile, UsageError
+from cirbench.backbones.weights import published_tensors
+from cirbench.errors import UsageError
 from cirbench_methods.early_fusion.tower import FusionTower
 
 if TYPE_CHECKING:
@@ -28,10 +27,7 @@ def covr(content: Any, backbone: Backbone, file: str) -> dict[str, torch.Tensor]
     Raises:
         UsageError: The file holds something else, or was tuned from other weights than the backbone's.
     """
-    try:
-        tensors = state_dict_of(content, Path(file), key="model")
-    except CorruptFile as error:
-        raise UsageError(error.message, hint=_PUBLISHED) from error
+    tensors = published_tensors(content, file, key="model", hint=_PUBLISHED)
     expected = FusionTower(backbone, 0.07).state_dict()
     tower = {
         name: tensor

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cirbench.backbones.text import PseudoWords
-from cirbench.backbones.weights import state_dict_of
-from cirbench.errors import CorruptFile, UsageError
+from cirbench.backbones.weights import published_tensors
+from cirbench.errors import UsageError
 from cirbench_methods.inversion.phi import Mapping as MappingNetwork
 from cirbench_methods.inversion.phi import Phi
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, torch.Tensor]
 
+_PUBLISHED = "Give the file that the method's authors published."
 _ACTIVATIONS: dict[int, Activation] = {768: "quick_gelu", 1024: "gelu", 1280: "gelu"}
 """With which LinCIR's backbones were trained (OpenAI's L/14, LAION's H/14 and bigG/14), by the width of features."""
 _HALF = 2e-3
@@ -60,10 +60,7 @@ def pic2word(content: Any, backbone: Backbone, file: str) -> Tensors:
 
 def _table(content: Any, key: str, file: str) -> Tensors:
     """The tensors under ``key``, or those that the file holds in another usual form."""
-    try:
-        return state_dict_of(content, Path(file), key=key)
-    except CorruptFile as error:
-        raise UsageError(error.message, hint="Give the file that the method's authors published.") from error
+    return published_tensors(content, file, key=key, hint=_PUBLISHED)
 
 
 def _network(tensors: Tensors, kind: type[Phi | MappingNetwork], backbone: Backbone, file: str) -> Tensors:
@@ -75,7 +72,7 @@ def _network(tensors: Tensors, kind: type[Phi | MappingNetwork], backbone: Backb
         odd = sorted(tensors.keys() ^ own.keys())[0]
         raise UsageError(
             f"{file} does not hold the network of this method: its tensor {odd!r} is {_absent(odd, own)}.",
-            hint="Give the file that the method's authors published.",
+            hint=_PUBLISHED,
         )
     if {name: tensor.shape for name, tensor in tensors.items()} != {name: tensor.shape for name, tensor in own.items()}:
         (dim, width), (ours, our_width) = _ends(tensors), _ends(own)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 
-from cirbench.backbones.weights import fit
+from cirbench.backbones.weights import fit_tuned
 from cirbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +20,6 @@ _IMAGE, _TEXT = "class_embedding", "token_embedding.weight"
 """Tensors by which a tower is recognised, whatever prefix their names have."""
 _UNUSED = "vision_mask_token"
 """A tensor of the public code that nothing reads."""
-_ALIKE = 0.9
 
 
 def clip(content: Any, backbone: Backbone, file: str) -> Tensors:
@@ -34,20 +30,10 @@ def clip(content: Any, backbone: Backbone, file: str) -> Tensors:
         CorruptFile: A tower has another shape than the backbone's.
     """
     image, text = _tower(content, _IMAGE, file), _tower(content, _TEXT, file)
-    own = backbone.model.state_dict()
     tensors = {f"visual.{name}": tensor for name, tensor in image.items()}
     tensors |= {name: tensor for name, tensor in text.items() if not name.startswith(("visual.", "logit_"))}
-    tensors["logit_scale"] = own["logit_scale"]  # the public code neither tunes nor uses it
-    model = copy.deepcopy(backbone.model)
-    fit(model, tensors, path=Path(file), architecture=backbone.identity.name)
-    tuned = model.state_dict()
-    for name in own:
-        if name.endswith((_IMAGE, _TEXT)) and _cosine(tuned[name], own[name]) < _ALIKE:
-            raise UsageError(
-                f"{file} was not tuned from {backbone.identity.name}: {name} is another one.",
-                hint="Name the backbone that it was tuned from.",
-            )
-    return tuned
+    tensors["logit_scale"] = backbone.model.state_dict()["logit_scale"]  # the public code neither tunes nor uses it
+    return fit_tuned(backbone, tensors, file, marks=(_IMAGE, _TEXT))
 
 
 def _tower(content: Any, mark: str, file: str) -> Tensors:
@@ -72,7 +58,3 @@ def _tables(content: Any) -> Iterator[Tensors]:
         yield {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
         for part in content.values():
             yield from _tables(part)
-
-
-def _cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float(functional.cosine_similarity(one.float().flatten(), other.float().flatten(), dim=0))
