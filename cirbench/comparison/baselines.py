@@ -174,32 +174,33 @@ def diagnose(runs: Sequence[Run], unimodal: Unimodal) -> list[Diagnosis]:
     On the composition subset the number is a plain mean over queries, also where the protocol averages slices. The
     p-values of gains are not corrected for being several: their intervals are what is shown.
     """
-    return [
-        Diagnosis(None, None)
-        if _is_one_of(unimodal, run)
-        else Diagnosis(_gain(run, unimodal), _on_composition_subset(run, unimodal))
-        for run in runs
-    ]
+    own = (unimodal.image.result.digest, unimodal.text.result.digest)
+    others = [run for run in runs if run.result.digest not in own]
+    found = iter(zip(_gains(others, unimodal), _on_composition_subset(others, unimodal), strict=True))
+    return [Diagnosis(None, None) if run.result.digest in own else Diagnosis(*next(found)) for run in runs]
 
 
-def _is_one_of(unimodal: Unimodal, run: Run) -> bool:
-    return run.result.digest in (unimodal.image.result.digest, unimodal.text.result.digest)
-
-
-def _gain(run: Run, unimodal: Unimodal) -> Pair:
+def _gains(runs: Sequence[Run], unimodal: Unimodal) -> list[Pair]:
+    """Compare each run with the better baseline, as if it were the only one; in one go, to draw resamples once."""
     better = unimodal.better
-    methods = [run.measured(unimodal.label), better.measured(unimodal.label)]
-    return pairs_of(methods, better.clusters, seed=better.result.seed)[0]
+    methods = [run.measured(unimodal.label) for run in (*runs, better)]
+    pairs = pairs_of(methods, better.clusters, seed=better.result.seed, one=len(runs))
+    return [dataclasses.replace(pair, first=0, second=1, corrected=pair.p_value) for pair in pairs]
 
 
-def _on_composition_subset(run: Run, unimodal: Unimodal) -> MetricValue | None:
-    if unimodal.composition == 0:
-        return None
+def _on_composition_subset(runs: Sequence[Run], unimodal: Unimodal) -> list[MetricValue | None]:
     label, subset_Q = unimodal.label, unimodal.composition_Q
-    values_Q = np.where(subset_Q, run.values[label], np.nan)
-    by_seed = tuple(float(np.nanmean(each.values[label][subset_Q])) for each in run.replicates)
-    measurement = Measurement(label, values_Q, float(np.nanmean(values_Q)), by_seed=by_seed)
-    return MetricValue.of(measurement, *intervals_of([measurement], run.clusters))
+    if not runs or unimodal.composition == 0:
+        return [None] * len(runs)
+    measured = []
+    for run in runs:
+        values_Q = np.where(subset_Q, run.values[label], np.nan)
+        by_seed = tuple(float(np.nanmean(each.values[label][subset_Q])) for each in run.replicates)
+        measured.append(Measurement(label, values_Q, float(np.nanmean(values_Q)), by_seed=by_seed))
+    return [
+        MetricValue.of(each, interval)
+        for each, interval in zip(measured, intervals_of(measured, runs[0].clusters), strict=True)
+    ]
 
 
 UNIMODAL = "unimodal"
