@@ -150,7 +150,7 @@ def compare_all(
         _seeds_drawn(measured[0].by_seed, each, resamples, seed) for measured, each in zip(methods, seeds, strict=True)
     ]
     drawn_times = _times_drawn(len(halves[0].influence_C), resamples, seed)
-    resampled = _Resamples(drawn_times, _of_same_queries(parts, clusters_Q))
+    resampled = _Resamples(drawn_times, _Means.of(parts, clusters_Q))
     tests: list[_Test] = []
     for start in range(0, len(pairs), _AT_ONCE):
         some = slice(start, start + _AT_ONCE)
@@ -208,11 +208,11 @@ def better_of(
     first_P, second_P = np.triu_indices(len(methods), 1)
     apart_P, open_P = np.zeros(len(first_P), dtype=bool), np.ones(len(first_P), dtype=bool)
     parts = [np.stack([part.values_Q for part in (measured[1:] or measured)], axis=1) for measured in methods]
-    means = _of_same_queries(parts, cluster_numbers(clusters, len(parts[0])))
-    if means and not any(measured[0].by_seed for measured in methods):
+    means = _Means.of(parts, cluster_numbers(clusters, len(parts[0])))
+    if len({*means.queries}) == 1 and not any(measured[0].by_seed for measured in methods):
         # The p-value is (1 + resamples that reach t) / (1 + resamples), and below the level for at most so many.
         most = math.ceil(round(level * (_RESAMPLES + 1), 6)) - 2
-        surely_P, possibly_P = _counts(means, most)
+        surely_P, possibly_P = _counts(means.of_methods, most)
         apart_P, open_P = possibly_P <= most, (surely_P <= most) & (possibly_P > most)
     for place in np.flatnonzero(open_P):
         [pair] = compare_all([methods[first_P[place]], methods[second_P[place]]], clusters)
@@ -381,13 +381,23 @@ def _times_drawn(clusters: int, resamples: int, seed: int, block: int = 1 << 20)
     return tables
 
 
-def _of_same_queries(
-    parts: Sequence[NDArray[np.float64]], clusters_Q: NDArray[np.intp]
-) -> tuple[ClusteredMean, ...] | None:
-    """Return the mean of each method if all have values of the same queries: differences are those of means then."""
-    if len({(part.shape, np.isnan(part).tobytes()) for part in parts}) > 1:
-        return None
-    return tuple(clustered_mean(part, clusters_Q) for part in parts)
+@dataclasses.dataclass(frozen=True)
+class _Means:
+    """The mean of each method; of two that have values of the same queries, that of differences is the difference.
+
+    Attributes:
+        of_methods: The means.
+        queries: Which queries each has values of, slice by slice, as bytes to be compared.
+    """
+
+    of_methods: tuple[ClusteredMean, ...]
+    queries: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[NDArray[np.float64]], clusters_Q: NDArray[np.intp]) -> _Means:
+        """Take the means of methods, each (Q, slices)."""
+        means = tuple(clustered_mean(part, clusters_Q) for part in parts)
+        return cls(means, tuple(np.isnan(part).tobytes() for part in parts))
 
 
 def _step(mean: ClusteredMean) -> float:
@@ -408,23 +418,25 @@ class _Resamples:
 
     Attributes:
         times: How many times each cluster is in each resample, from `_times_drawn`.
-        methods: The mean of each method; ``None`` where not all have values of the same queries.
+        means: Those of the methods that are compared.
     """
 
     times: Sequence[NDArray[np.unsignedinteger]]
-    methods: tuple[ClusteredMean, ...] | None = None
+    means: _Means
 
     @cached_property
     def _moved_MR(self) -> NDArray[np.float64]:
-        """By how much each method moves: a pair moves by the difference, which needs no product of its own."""
-        assert self.methods is not None
-        step, influence_MC = _step(self.methods[0]), np.stack([mean.influence_C for mean in self.methods])
-        return _products(np.rint(influence_MC / step) * step, self.times)
+        """By how much each method moves in each resample."""
+        steps = [(mean.influence_C, _step(mean)) for mean in self.means.of_methods]
+        return _products(np.stack([np.rint(influence_C / step) * step for influence_C, step in steps]), self.times)
 
     def pairs(
         self, influence_PC: NDArray[np.float64], methods_P2: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return by how much each difference moves in each resample, and its standard error there, both (P, R).
+
+        What is found of a pair does not depend on the others. Of methods with values of the same queries, a pair moves
+        by the difference of both, which needs no product of its own.
 
         Args:
             influence_PC: Of the differences. They are scaled to a largest of 1, and like their squares rounded to
@@ -442,13 +454,14 @@ class _Resamples:
             moved_PR[few_P], errors_PR[few_P] = _sums_of_three(rounded_PC[few_P], squares_PC[few_P], self.times)
         if not few_P.all():
             errors_PR[~few_P] = _products(squares_PC[~few_P], self.times)
-            if self.methods is None:
-                moved_PR[~few_P] = _products(rounded_PC[~few_P], self.times)
-            else:
-                for place in np.flatnonzero(~few_P):
-                    one, other = methods_P2[place]
-                    np.subtract(self._moved_MR[one], self._moved_MR[other], out=moved_PR[place])
-                    moved_PR[place] /= scale_P[place]
+            queries = self.means.queries
+            same_P = np.array([queries[one] == queries[other] for one, other in methods_P2])
+            for place in np.flatnonzero(~few_P & same_P):
+                one, other = methods_P2[place]
+                np.subtract(self._moved_MR[one], self._moved_MR[other], out=moved_PR[place])
+                moved_PR[place] /= scale_P[place]
+            if (alone_P := ~few_P & ~same_P).any():
+                moved_PR[alone_P] = _products(rounded_PC[alone_P], self.times)
         for moved_R, errors_R, scale in zip(moved_PR, errors_PR, scale_P, strict=True):  # one by one, within the cache
             variance_R = np.maximum(errors_R - moved_R**2 / clusters, 0.0) * clusters / max(clusters - 1, 1)
             np.multiply(np.sqrt(variance_R), scale, out=errors_R)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.metrics.intervals import Interval, clustered_mean, intervals
-from cirbench.metrics.paired import Pair, _Resamples, _times_drawn, better_of, compare_all, holm, rank_ranges
+from cirbench.metrics.paired import Pair, _Means, _Resamples, _times_drawn, better_of, compare_all, holm, rank_ranges
 from tests.metrics.coverage import (
     OF_DIFFERENCES,
     Population,
@@ -195,18 +195,24 @@ def test_three_clusters_prove_nothing_however_many_queries_they_hold() -> None:
 @given(st.integers(1, 400))
 @settings(max_examples=10, deadline=None)
 def test_the_block_size_and_the_other_pairs_change_nothing(block: int) -> None:
-    influence_PC = np.random.default_rng(7).normal(size=(4, 25))
-    influence_PC[1] = np.resize([-1.0, 0.5, 0.5], 25) - np.resize([-1.0, 0.5, 0.5], 25).mean()  # of few values
+    values_MQ = np.random.default_rng(7).random(size=(4, 25))
+    values_MQ[:2] = np.resize([0.0, 0.5, 0.5], 25), np.resize([0.5, 0.5, 0.5, 0.0], 25)  # of few differences
+    values_MQ[3, :4] = np.nan
+    clusters_Q, parts = np.arange(25), [values_Q[:, None] for values_Q in values_MQ]
+    means = _Means.of(parts, clusters_Q)
     pairs_P2 = np.array([(0, 1), (2, 3), (0, 2), (1, 3)])
+    differences = [clustered_mean(parts[one] - parts[other], clusters_Q) for one, other in pairs_P2]
+    influence_PC = np.stack([mean.influence_C for mean in differences])
     times = _times_drawn(25, 301, seed=3)
-    whole = _Resamples(times).pairs(influence_PC, pairs_P2)
-    cut = _Resamples(_times_drawn(25, 301, seed=3, block=block)).pairs(influence_PC, pairs_P2)
+    whole = _Resamples(times, means).pairs(influence_PC, pairs_P2)
+    cut = _Resamples(_times_drawn(25, 301, seed=3, block=block), means).pairs(influence_PC, pairs_P2)
     for one, other in zip(whole, cut, strict=True):
         assert one.tobytes() == other.tobytes()
     for place in range(4):
-        alone = _Resamples(times).pairs(influence_PC[place : place + 1], pairs_P2[place : place + 1])
+        two = _Means.of([parts[method] for method in pairs_P2[place]], clusters_Q)
+        alone = _Resamples(times, two).pairs(influence_PC[place : place + 1], np.array([(0, 1)]))
         assert [one[place].tobytes() for one in whole] == [single[0].tobytes() for single in alone]
-    others = _Resamples(_times_drawn(25, 301, seed=4)).pairs(influence_PC, pairs_P2)
+    others = _Resamples(_times_drawn(25, 301, seed=4), means).pairs(influence_PC, pairs_P2)
     assert others[0].tobytes() != whole[0].tobytes()
 
 
@@ -215,11 +221,15 @@ def test_the_block_size_and_the_other_pairs_change_nothing(block: int) -> None:
 def test_a_pair_moves_by_how_much_more_its_first_method_moves_than_its_second(seed: int, spread: float) -> None:
     generator = np.random.default_rng(seed)
     clusters_Q, times = np.arange(60) // 2, _times_drawn(30, 100, seed=seed)
-    means = tuple(clustered_mean(0.3 + spread * generator.random((60, 1)) / 2, clusters_Q) for _ in range(3))
+    means = _Means.of([*(0.3 + spread * generator.random((3, 60, 1)) / 2)], clusters_Q)
     pairs_P2 = np.array([(0, 1), (0, 2), (1, 2)])
-    influence_PC = np.stack([means[one].influence_C - means[other].influence_C for one, other in pairs_P2])
+    influence_PC = np.stack(
+        [means.of_methods[one].influence_C - means.of_methods[other].influence_C for one, other in pairs_P2]
+    )
     by_methods = _Resamples(times, means).pairs(influence_PC, pairs_P2)
-    for found_PR, expected_PR in zip(by_methods, _Resamples(times).pairs(influence_PC, pairs_P2), strict=True):
+    apart = dataclasses.replace(means, queries=(b"0", b"1", b"2"))  # as if they had values of other queries
+    by_pairs = _Resamples(times, apart).pairs(influence_PC, pairs_P2)
+    for found_PR, expected_PR in zip(by_methods, by_pairs, strict=True):
         np.testing.assert_allclose(found_PR, expected_PR, rtol=1e-5, atol=1e-5 * np.abs(influence_PC).max())
 
 
