@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from cirbench.comparison.baselines import Unimodal, diagnose
 from cirbench.comparison.standings import compare_runs
 from cirbench.comparison.tables import standings_table
 from cirbench.support import memo
@@ -49,3 +50,11 @@ def test_forty_runs_of_1000_queries_are_compared_within_four_seconds_by_hits(ben
 def test_forty_runs_of_1000_queries_are_compared_within_six_seconds_by_average_precision(benchmark: Any) -> None:
     values_MQ = np.random.default_rng(0).random((40, 1000)) ** np.linspace(3, 2, 40)[:, None]
     assert compared(benchmark, "mAP@10", values_MQ) < 6
+
+
+def test_forty_runs_of_1000_queries_are_held_against_unimodal_baselines_within_half_a_second(benchmark: Any) -> None:
+    image, text, *runs = (run_of(f"run{at}", {"Recall@5": values_Q}) for at, values_Q in enumerate(hits(42, 1000)))
+    with memo.by_content():
+        found = benchmark.pedantic(lambda: diagnose(runs, Unimodal(image, text, "Recall@5")), rounds=3)
+    assert len(found) == 40
+    assert benchmark.stats["median"] < 0.5
