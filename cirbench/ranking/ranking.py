@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cirbench.ranking.task import RankingTask
 
     Score = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+    LookUp = Callable[[NDArray[np.int64], NDArray[np.int64] | slice], NDArray[np.float32]]
     ScorePairs = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 
 T = TypeVar("T", bound=np.generic)
@@ -83,8 +84,28 @@ def rank(
     queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
     _check_shapes(queries_QD.shape, tuple(gallery_ND.shape), task)
     norms_Q = norms(queries_QD, "query", np.arange(len(queries_QD)))
-    problem = _Problem(queries_QD, norms_Q, gallery_ND, task, score, product)
-    keys_QK = np.full((len(queries_QD), task.depth), NO_CANDIDATE)
+    if score is not None:
+        return rank_by(lambda queries, items: scored(score, queries_QD[queries], gallery_ND[items]), task)
+    return _ranking(_Problem(task, _Rows(queries_QD, norms_Q, gallery_ND, product)))
+
+
+def rank_by(look_up: LookUp, task: RankingTask) -> Ranking:
+    """Rank the gallery for every query by scores that are looked up; see `rank`.
+
+    Args:
+        look_up: Gives the scores of queries and gallery items, both by their numbers, (T,) and (B,) to (T, B). Each
+            pair is asked for once; groups are ranked by scores of their own.
+        task: Candidates, exclusions, depth and the items whose exact rank is wanted.
+
+    Raises:
+        MethodFailed: A score is NaN or infinite.
+    """
+    return _ranking(_Problem(task, look_up))
+
+
+def _ranking(problem: _Problem) -> Ranking:
+    task, queries = problem.task, len(problem.task.relevant)
+    keys_QK = np.full((queries, task.depth), NO_CANDIDATE)
     ranks = np.full(len(task.relevant.values), UNRANKED, dtype=np.int64)
     ties = np.zeros(len(task.relevant.values), dtype=np.int64)
     for part in problem.ranked():
@@ -95,10 +116,10 @@ def rank(
     if task.groups is not None:
         # The first of a query's wanted items is its target.
         labelled = np.flatnonzero(task.relevant.lengths)
-        targets = Ragged.of_rows(labelled, task.relevant.values[task.relevant.offsets[labelled]], len(queries_QD))
+        targets = Ragged.of_rows(labelled, task.relevant.values[task.relevant.offsets[labelled]], queries)
         depth = int(task.groups.lengths.max(initial=0))
-        groups = problem.listed(np.arange(len(queries_QD)), task.groups, targets, labelled, depth)
-        group_ranks_Q = np.full(len(queries_QD), UNRANKED)
+        groups = problem.listed(np.arange(queries), task.groups, targets, labelled, depth)
+        group_ranks_Q = np.full(queries, UNRANKED)
         group_ranks_Q[groups.wanted_at] = 1 + groups.before
         group_top_QK = _items(groups.keys_TK, task.tie_order_N)
     return Ranking(
@@ -131,22 +152,28 @@ class _Ranked:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Problem:
-    """The arguments of `rank`, checked."""
+class _Rows:
+    """The rows whose dot products are the scores."""
 
     queries_QD: NDArray[np.float32]
     norms_Q: NDArray[np.float64]
     gallery_ND: RowSource
-    task: RankingTask
-    score: Score | None
     product: Product
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """What is to be ranked, and where its scores come from."""
+
+    task: RankingTask
+    source: _Rows | LookUp
 
     def ranked(self) -> Iterator[_Ranked]:
         """Rank each pool for its queries, and small pools of few queries together."""
         pools, pool_of_query_Q = self.task.pools, self.task.pool_of_query_Q
         if pools is None or pool_of_query_Q is None:
             pools = (np.arange(self.task.gallery_size),)
-            pool_of_query_Q = np.zeros(len(self.queries_QD), dtype=np.int64)
+            pool_of_query_Q = np.zeros(len(self.task.relevant), dtype=np.int64)
         # Those with the most wanted items first, so that the queries of a tile are alike.
         queries = np.lexsort((-self.task.relevant.lengths, pool_of_query_Q))
         stops = np.searchsorted(pool_of_query_Q[queries], np.arange(len(pools)), side="right")
@@ -154,10 +181,10 @@ class _Problem:
         for pool, members in zip(pools, np.split(queries, stops[:-1]), strict=True):
             if not len(members) or not len(pool):
                 continue
-            if self.score is not None:
-                yield from self._by_function(members, np.sort(pool), self.score)
+            if not isinstance(self.source, _Rows):
+                yield from self._by_scores(members, np.sort(pool), self.source)
             elif len(pool) * len(members) > LISTED:
-                yield from self._by_products(members, np.sort(pool))
+                yield from self._by_products(members, np.sort(pool), self.source)
             else:
                 listed.append(members)
         if listed:
@@ -180,11 +207,10 @@ class _Problem:
     ) -> _Ranked:
         """Rank a few candidates of each query; those that are wanted stand at ``wanted_at`` in the task's list."""
         row, wanted_row = candidates.row_of_value, wanted.row_of_value
-        if self.score is None:
-            scores = score_pairs(self.queries_QD, queries[row], self.gallery_ND, candidates.values)
+        if isinstance(self.source, _Rows):
+            scores = score_pairs(self.source.queries_QD, queries[row], self.source.gallery_ND, candidates.values)
         else:
-            rows = zip(queries, candidates, strict=True)
-            parts = [scored(self.score, self.queries_QD[[query]], self.gallery_ND[own])[0] for query, own in rows]
+            parts = [self.source(query, own)[0] for query, own in zip(queries[:, None], candidates, strict=True)]
             scores = np.concatenate([np.empty(0, np.float32), *parts])
             _check_finite(scores, queries[row], candidates.values)
         keys = sort_keys(scores, self.task.tie_order_N[candidates.values])
@@ -199,29 +225,28 @@ class _Problem:
         keys_TX.sort(axis=1)
         return _Ranked(queries, keys_TX[:, :depth], wanted_at[found], before, equal)
 
-    def _by_products(self, queries: NDArray[np.int64], positions_N: NDArray[np.int64]) -> list[_Ranked]:
+    def _by_products(self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], rows: _Rows) -> list[_Ranked]:
         """Rank a pool by dot products; each row of it is read once, but for those that are scored exactly."""
 
         def pairs(members: NDArray[np.int64], row: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.float32]:
-            return score_pairs(self.queries_QD, members[row], self.gallery_ND, positions_N[place])
+            return score_pairs(rows.queries_QD, members[row], rows.gallery_ND, positions_N[place])
 
         tiles = [_Tile(tile, positions_N, self.task, functools.partial(pairs, tile)) for tile in _tiles(queries, TILE)]
         for block in _blocks(len(positions_N)):
-            items_BD = np.ascontiguousarray(self._rows(positions_N, block), dtype=np.float32)
+            items_BD = np.ascontiguousarray(rows.gallery_ND[self._items(positions_N, block)], dtype=np.float32)
             longest = norms(items_BD, "gallery item", positions_N[block]).max()
             for tile in tiles:
-                lengths_T = self.norms_Q[tile.queries] * longest
-                scores = Block(self.queries_QD[tile.queries], items_BD, lengths_T, self.product)
+                lengths_T = rows.norms_Q[tile.queries] * longest
+                scores = Block(rows.queries_QD[tile.queries], items_BD, lengths_T, rows.product)
                 tile.add(scores, block.start)
         return [tile.ranked() for tile in tiles]
 
-    def _by_function(
-        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], score: Score
+    def _by_scores(
+        self, queries: NDArray[np.int64], positions_N: NDArray[np.int64], look_up: LookUp
     ) -> Iterator[_Ranked]:
-        """Rank a pool by a score function; all scores of a query are held, since each is asked for only once."""
+        """Rank a pool by scores that are looked up; all of a query are held, since each is asked for only once."""
         for members in _tiles(queries, max(1, _HELD_SCORES // len(positions_N))):
-            blocks = (self._rows(positions_N, block) for block in _blocks(len(positions_N)))
-            parts = [scored(score, self.queries_QD[members], items_BD) for items_BD in blocks]
+            parts = [look_up(members, self._items(positions_N, block)) for block in _blocks(len(positions_N))]
             scores_TN = np.concatenate(parts, axis=1)
             _check_finite(scores_TN, members[:, None], positions_N)
             held = _Held(scores_TN)
@@ -229,9 +254,9 @@ class _Problem:
             tile.add(held, 0)
             yield tile.ranked()
 
-    def _rows(self, positions_N: NDArray[np.int64], block: slice) -> NDArray[np.floating]:
-        whole = len(positions_N) == self.task.gallery_size
-        return self.gallery_ND[block if whole else positions_N[block]]
+    def _items(self, positions_N: NDArray[np.int64], block: slice) -> NDArray[np.int64] | slice:
+        """The gallery items of a block of a pool; of the whole gallery as a slice, which is read without a copy."""
+        return block if len(positions_N) == self.task.gallery_size else positions_N[block]
 
 
 class _Held:

@@ -2,8 +2,8 @@
 
 All items of a large gallery do not fit in memory (123,403 with 64 vectors of 768 half-precision numbers take 12 GB), so
 they are read block by block, once, and each block is scored against all queries. What is kept is a score for each pair,
-four bytes, in a temporary file where that is much. The scores are then ranked as those of any score function are
-(`cirbench.ranking.rank`), in one table for candidates, wanted items and groups, so that each pair is scored once.
+four bytes, in a temporary file where that is much, in one table for candidates, wanted items and groups, so that each
+pair is scored once. The table is then ranked as the scores of any function are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cirbench.errors import MethodFailed
-from cirbench.ranking.ranking import rank, scored
+from cirbench.ranking.ranking import rank_by, scored
 from cirbench.ranking.scores import dot_error
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ PRODUCTS = 1 << 22
 """Dot products of a tile of queries and a block of items, at most: 32 MiB in float64."""
 IN_MEMORY = 128 << 20
 """Bytes of scores that are held in memory; more go into a temporary file."""
-
-_LARGEST = 1 << 24  # up to here, every position is a float32
 
 
 def rank_vectors(
@@ -60,8 +58,6 @@ def rank_vectors(
             f"Vectors of {expected[0]} queries and {expected[1]} gallery items were expected, several each; the shapes "
             f"are {queries_QWE.shape} and {shape}."
         )
-    if max(expected) > _LARGEST:
-        raise MethodFailed(f"At most {_LARGEST:,} queries and gallery items can be ranked by several vectors each.")
     with tempfile.TemporaryFile() as file:
         large = expected[0] * expected[1] * 4 > IN_MEMORY
         scores_NQ: NDArray[np.float32] = (
@@ -69,7 +65,7 @@ def rank_vectors(
         )
         for members, positions in _wanted(task):
             _score(queries_QWE, gallery_NVD, members, positions, score, scores_NQ)
-        return rank_table(scores_NQ, task)
+        return rank_by(lambda queries, items: scores_NQ[items][:, queries].T, task)
 
 
 class VectorRows:
@@ -87,21 +83,6 @@ class VectorRows:
     def __getitem__(self, items: slice | NDArray[np.int64]) -> NDArray[np.floating[Any]]:
         """Return the vectors of a slice or of an array of positions."""
         return self._rows[items].reshape(-1, *self.shape[1:])
-
-
-def rank_table(scores_NQ: NDArray[np.float32], task: RankingTask) -> Ranking:
-    """Rank by a table of scores, a row for each gallery item and a column for each query.
-
-    Raises:
-        MethodFailed: A score of a candidate is NaN or infinite.
-    """
-
-    def look_up(queries_T1: NDArray[np.float32], items_B1: NDArray[np.float32]) -> NDArray[np.float32]:
-        items, queries = items_B1[:, 0].astype(np.int64), queries_T1[:, 0].astype(np.int64)
-        return scores_NQ[items][:, queries].T
-
-    items, queries = (np.arange(count, dtype=np.float32)[:, None] for count in scores_NQ.shape)
-    return rank(queries, items, task, score=look_up)
 
 
 def _wanted(task: RankingTask) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
