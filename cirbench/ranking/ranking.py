@@ -89,6 +89,7 @@ def rank(
     return _ranking(_Problem(task, _Rows(queries_QD, norms_Q, gallery_ND, product)))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def rank_by(look_up: LookUp, task: RankingTask) -> Ranking:
     """Rank the gallery for every query by scores that are looked up; see `rank`.
 
