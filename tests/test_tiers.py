@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ FAMILIES = sorted(
 )
 
 
+@functools.cache
 def functions(path: Path) -> dict[ast.FunctionDef, bool]:
     """The tests of a file, and whether each is part of `make quick`."""
     body = ast.parse(path.read_text()).body

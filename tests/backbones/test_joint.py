@@ -11,8 +11,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 from cirbench.backbones import load_backbone
 from cirbench.backbones.conformance import check_backbone
@@ -41,12 +39,17 @@ TOLD = "Find the changed image."
 
 @pytest.fixture(scope="module", name="library")
 def model_of_the_library() -> Any:
+    from sentence_transformers import SentenceTransformer  # takes three seconds, and quick tests do without
+
     return SentenceTransformer(str(joint_model()), device="cpu", local_files_only=True)
 
 
 @pytest.fixture(scope="module", name="llava")
 def llava_of_fixed_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LLaVA, as E5-V is: its processor crops images to one size and has no budget of pixels."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
     folder, tokenizer, auto = tmp_path_factory.mktemp("llava") / "model", byte_tokenizer(), cast("Any", transformers)
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = auto.LlavaConfig(
@@ -95,12 +98,11 @@ def row(image: Any, text: str | None, instruction: str = "") -> NDArray[np.float
     return np.asarray(rows[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instruction", ["", TOLD])
 @pytest.mark.parametrize("text", [None, *TEXTS])
 @pytest.mark.parametrize("image", [None, picture(1, 40, 52), picture(2, 120, 33)])
-def test_a_row_is_that_of_the_library_to_the_bit(
-    image: Any, text: str | None, instruction: str, library: SentenceTransformer
-) -> None:
+def test_a_row_is_that_of_the_library_to_the_bit(image: Any, text: str | None, instruction: str, library: Any) -> None:
     parts = {name: part for name, part in (("image", image), ("text", text)) if part is not None}
     if not parts:
         return
@@ -108,7 +110,8 @@ def test_a_row_is_that_of_the_library_to_the_bit(
     assert np.array_equal(row(image, text, instruction), exact)
 
 
-def test_the_image_comes_first_which_is_not_what_the_text_first_would_give(library: SentenceTransformer) -> None:
+@pytest.mark.slow
+def test_the_image_comes_first_which_is_not_what_the_text_first_would_give(library: Any) -> None:
     image = picture(1, 40, 52)
     text_first = library.encode([{"text": TEXTS[0], "image": image}])[0]
     assert np.abs(row(image, TEXTS[0]) - text_first).max() > 0.01
@@ -205,7 +208,10 @@ def test_a_budget_of_pixels_reaches_the_processor() -> None:
     assert [int(each.read(image, None, "")["image_grid_thw"].prod()) for each in (joint_backbone(), fewer)] == [16, 4]
 
 
+@pytest.mark.slow
 def test_a_processor_without_a_budget_of_pixels_stays_as_it_is(llava: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
     backbone = load_backbone(str(llava), device="cpu")
     assert isinstance(backbone, JointSentenceBackbone)
     assert backbone.identity.preprocessing == "own"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
-from sentence_transformers import SentenceTransformer
 
 from cirbench.backbones.encoder import Encoder
 from cirbench.benchmarks.scenes import scenes_protocol
@@ -41,7 +40,9 @@ def encoder() -> Encoder:
 
 
 @functools.cache
-def library() -> SentenceTransformer:
+def library() -> Any:
+    from sentence_transformers import SentenceTransformer  # takes three seconds, and quick tests do without
+
     return SentenceTransformer(str(joint_model()), device="cpu", local_files_only=True)
 
 
@@ -72,6 +73,7 @@ def test_it_follows_the_rules_of_the_interface() -> None:
     assert broken_rules_of_spec(SPEC, "cirbench_methods.embedder:SPEC") == []
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_library_with_the_instruction_as_its_prompt() -> None:
     method = embedder(instruction="Find it.", prompt="but {}", item_instruction="Keep it.", item_prompt="an image")
     shown = [{"image": query.reference.image.open(), "text": f"but {query.captions[0]}"} for query in queries()]
@@ -80,6 +82,7 @@ def test_rows_are_those_of_the_library_with_the_instruction_as_its_prompt() -> N
     assert np.array_equal(method.encode_gallery(items()), by_the_library(kept, "Keep it."))
 
 
+@pytest.mark.slow
 def test_by_default_nothing_is_added() -> None:
     shown = [{"image": query.reference.image.open(), "text": query.captions[0]} for query in queries()]
     assert np.array_equal(embedder().encode_queries(queries()), by_the_library(shown))
@@ -118,6 +121,7 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         parse_parameters(find_method("image-text"), {"preset": "mmeb-cirr"})
 
 
+@pytest.mark.slow
 def test_the_shared_concept_is_read_where_the_prompt_asks_for_it_and_that_is_disclosed() -> None:
     parameters = parse_parameters(SPEC, {"preset": "bge-vl-circo"})
     assert SPEC.uses_shared_concept_with(parameters) == "yes"
@@ -136,6 +140,7 @@ def test_a_protocol_that_gives_no_concept_is_not_asked_for_one() -> None:
     assert "circo/val-concept" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_braces_of_a_caption_stay_as_they_are() -> None:
     query = dataclasses.replace(queries()[0], captions=("a {concept} and {}",))
     exact = by_the_library([{"image": query.reference.image.open(), "text": "so: a {concept} and {}"}])
@@ -155,6 +160,7 @@ def test_marks_of_the_model_are_refused_in_every_text_that_is_set() -> None:
             embedder(**{name: "{} <|image_pad|>"})
 
 
+@pytest.mark.slow
 def test_its_baselines_run_on_the_same_model() -> None:
     protocol = scenes_protocol("tiny").first(5)
     for name in ("image-only", "text-only", "image-text"):
