@@ -398,7 +398,7 @@ class _Evaluation:
         return scores
 
     def _score(self, checkpoint: Path, protocol: EvaluationProtocol, passing: FeatureStore) -> CheckpointScore:
-        headline = evaluate(self._method(checkpoint, passing), protocol).measurements[0]
+        headline = evaluate(self._method(checkpoint, passing), protocol, self.backbone.device).measurements[0]
         score = CheckpointScore(
             step=read_card(checkpoint).steps,
             protocol=protocol.name,

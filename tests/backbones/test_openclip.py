@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -18,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch.profiler import ProfilerActivity, profile
 
 from cirbench.backbones import list_backbones, load_backbone
 from cirbench.backbones.interface import settle_precision
@@ -26,6 +28,7 @@ from cirbench.backbones.weights import recorded_beside, resolve_activation
 from cirbench.errors import CorruptFile, MissingData, UnknownName, UsageError
 from cirbench.support.device import may_have_gpu
 from tests.backbones.small import CONFIG, model, state, write_folder, write_merges
+from tests.tiny_clip import tiny_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -511,3 +514,22 @@ def test_statements_that_contradict_each_other_are_an_error_that_names_them() ->
 
 def test_statements_that_agree_decide() -> None:
     assert resolve_activation("ViT-L-14", {"the option": "gelu", "the name": None, "card.json": "gelu"}) == "gelu"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-autocast"])
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_is_computed_by_fused_kernels(precision: Any, training: bool) -> None:
+    """By torch's own choice of them; asked for weights of attention, it could use none."""
+    backbone = copy.deepcopy(tiny_backbone())
+    backbone.model.train(training)
+    pixels_B3SS, tokens_BL = torch.zeros(2, 3, 32, 32), backbone.tokenize(["a red circle", "two dogs"])
+    with (
+        torch.set_grad_enabled(training),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision != "fp32"),
+        profile(activities=[ProfilerActivity.CPU]) as profiler,
+    ):
+        backbone.encode_images(pixels_B3SS)
+        backbone.encode_tokens(tokens_BL)
+    calls = {event.key: event.count for event in profiler.key_averages()}
+    fused = ("aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_native_multi_head_attention")
+    assert sum(calls.get(kernel, 0) for kernel in fused) == 3  # two layers of the image tower, one of the text tower

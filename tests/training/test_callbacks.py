@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 
 from cirbench.benchmarks.catalogue import load_protocol
 from cirbench.errors import UnknownName, UsageError
+from cirbench.methods import evaluate
 from cirbench.methods.interface import find_method
+from cirbench.ranking import scores
 from cirbench.runs.training import validation_config
 from cirbench.training.checkpoint import CARD, WEIGHTS, CheckpointScore, read_card
 from cirbench.training.contrastive import Contrastive
@@ -136,3 +138,24 @@ def test_what_cannot_be_evaluated_on_is_said_before_the_training() -> None:
         validation_config(None, tiny_backbone(), ["scenes/tine"])
     with pytest.raises(UsageError, match="--eval-every says when to evaluate, and --evaluate is missing"):
         validation_config(None, tiny_backbone(), [], eval_every=3)
+
+
+def test_an_evaluation_on_the_way_ranks_on_the_device_as_a_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(folder: Path) -> list[CheckpointScore]:
+        request = quick_request("pli", steps="2")
+        validation = validation_config(find_method("pli"), request.backbone, ["scenes/tiny"])
+        return read_card(train(dataclasses.replace(request, validation=validation), folder=folder)).evaluations
+
+    expected = asked(tmp_path / "here")
+    devices: list[torch.device] = []
+
+    def noted(device: torch.device) -> scores.Product:
+        devices.append(device)
+        return scores.product_on(device)
+
+    monkeypatch.setattr(evaluate, "on_gpu", lambda device: True)  # the products go the way that they go on a GPU
+    monkeypatch.setattr(evaluate, "product_on", noted)
+    assert asked(tmp_path / "there") == expected
+    assert devices == [torch.device("cpu")]
