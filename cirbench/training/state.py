@@ -133,8 +133,15 @@ class TrainState:
         for name, parameter in self.module.named_parameters():
             if f"step.{name}" in tensors:
                 self.optimizer.state[parameter] = {
-                    moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS
+                    moment: _laid_out_like(parameter, tensors[f"{moment}.{name}"]) for moment in _MOMENTS
                 }
+
+
+def _laid_out_like(parameter: torch.nn.Parameter, moment: torch.Tensor) -> torch.Tensor:
+    """A moment where its parameter is and in its layout, since the optimiser goes through both side by side."""
+    if moment.shape != parameter.shape:  # the number of steps
+        return moment.to(parameter.device)
+    return torch.empty_like(parameter, dtype=moment.dtype, requires_grad=False).copy_(moment)
 
 
 _BLANK = "0" * 64

@@ -51,6 +51,7 @@ from cirbench.training.loop import (
     Trainer,
     compile_blocks,
     enable_activation_checkpointing,
+    lay_out_channels_last,
     optimizer_for,
     steps_ahead,
 )
@@ -290,6 +291,7 @@ def built(request: Request, display: NotedDisplay = console.silent) -> Iterator[
     )
     if parameters.activation_checkpointing:
         enable_activation_checkpointing(backbone.model, backbone.identity.name)
+    lay_out_channels_last(backbone.model)
     if parameters.compile:
         compile_blocks(backbone.model, backbone.identity.name)
     cuda = [backbone.device] if backbone.device.type == "cuda" else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -14,10 +15,10 @@ from cirbench.errors import CirbenchError, UsageError
 from cirbench.support.device import supports_bf16
 from cirbench.training import loop
 from cirbench.training.checkpoint import WEIGHTS, open_checkpoint, read_card
-from cirbench.training.contrastive import contrastive_loss, in_full_precision
+from cirbench.training.contrastive import contrastive_loss, in_full_precision, random_backbone
 from cirbench.training.interface import TrainingParameters, tf32
-from cirbench.training.train import Request, train
-from tests.tiny_clip import some_pairs, tiny_backbone
+from cirbench.training.train import Request, built, train
+from tests.tiny_clip import some_pairs, tiny_backbone, write_design
 from tests.training.quick import quick_request
 
 if TYPE_CHECKING:
@@ -93,6 +94,61 @@ def test_recomputed_activations_change_nothing(tmp_path: Path, name: str) -> Non
 def test_a_model_that_cannot_recompute_its_activations_is_refused() -> None:
     with pytest.raises(UsageError, match="tiny cannot recompute its activations"):
         loop.enable_activation_checkpointing(torch.nn.Linear(2, 2), "tiny")
+
+
+class Interrupted(PerSample):
+    """Ends in the third step, as long as it shall."""
+
+    calls, ends = 0, False
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Count."""
+        Interrupted.calls += 1
+        if Interrupted.ends and Interrupted.calls == 3:
+            raise RuntimeError("the power failed")
+        return super().loss(batch)
+
+
+@pytest.fixture
+def convolutional(tmp_path: Path) -> Request:
+    design = write_design(tmp_path / "model")
+    config = json.loads((design / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}
+    (design / "open_clip_config.json").write_text(json.dumps(config))
+    backbone = random_backbone(design, seed=0, device="cpu")
+    return Request("conv", Interrupted, TrainingParameters(steps=4, batch_size=8, lr=1e-3), backbone, some_pairs())
+
+
+def test_a_convolutional_tower_has_its_channels_last_and_learns_the_same(
+    tmp_path: Path, convolutional: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with built(convolutional) as (objective, _):
+        kernels = [each for each in objective.module.parameters() if each.ndim == 4 and each.shape[2] > 1]
+        assert len(kernels) > 3
+        assert all(each.is_contiguous(memory_format=torch.channels_last) for each in kernels)
+    last = train(convolutional, folder=tmp_path / "last")
+    monkeypatch.setattr("cirbench.training.train.lay_out_channels_last", lambda model: None)
+    usual = train(convolutional, folder=tmp_path / "usual")
+    assert read_card(last).losses == pytest.approx(read_card(usual).losses, rel=1e-3)
+
+
+def test_a_convolutional_tower_that_was_interrupted_continues_bit_for_bit(
+    tmp_path: Path, convolutional: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(convolutional, folder=tmp_path / "whole")
+    monkeypatch.setattr(Interrupted, "calls", 0)
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the power failed"):
+        patched.setattr(Interrupted, "ends", True)
+        train(convolutional, folder=tmp_path / "parts", save_seconds=0)
+    parts = train(convolutional, folder=tmp_path / "parts")
+    assert (parts / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_a_vision_transformer_keeps_its_layout() -> None:
+    model = copy.deepcopy(tiny_backbone().model)
+    loop.lay_out_channels_last(model)
+    patches = model.get_parameter("visual.conv1.weight")
+    assert patches.is_contiguous()
 
 
 @pytest.fixture
