@@ -19,6 +19,7 @@ import click
 
 from cirbench.errors import CirbenchError, UnknownName, visible
 from cirbench.support import distributed
+from cirbench.support.tables.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,8 +72,24 @@ INTERRUPTED = 130
 WIDE = click.option("--wide", is_flag=True, help="Show every column, also where the terminal is narrower.")
 """For every verb that prints a table."""
 
+FORMAT = click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the tables."
+)
+"""For every verb whose tables go into a paper or a spreadsheet."""
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
 """For every verb whose answer a program may want to read."""
+
+WEIGHTS = click.option("--weights", help="A local file with the backbone's weights.")
+EMA = click.option(
+    "--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights."
+)
+ACTIVATION = click.option(
+    "--activation",
+    type=click.Choice(["gelu", "quick_gelu"]),
+    help="Activation that a local weights file was trained with.",
+)
+"""For every verb that loads a backbone from a file."""
 
 METRIC = click.option(
     "--metric",

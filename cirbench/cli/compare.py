@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from cirbench.cli import BY, JSON, WIDE
+from cirbench.cli import BY, FORMAT, JSON, WIDE
 from cirbench.errors import MissingData, UsageError
 from cirbench.support.console import print_lines, say
-from cirbench.support.tables.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +52,7 @@ _ALL, _BEST, _BASELINE = "all", "best", "baseline"
 @click.option(
     "--published", multiple=True, metavar="PROTOCOL:METHOD", help="Published row to show beside the runs; repeatable."
 )
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the tables."
-)
+@FORMAT
 @click.option(
     "--table",
     "which",
@@ -190,9 +187,7 @@ _MOST = 20
 @click.command()
 @click.argument("one", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path))
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the tables."
-)
+@FORMAT
 @click.option(
     "--table",
     "which",
@@ -365,15 +360,13 @@ def audit_command(
 
 
 def _audit_run(folder: Path, data_root: Path | None, relabelled_by: str | None, near: float | None) -> Audit:
-    from cirbench.benchmarks import choose_protocol, load_protocol
+    from cirbench.benchmarks import load_protocol
     from cirbench.comparison.audit import audit_run
     from cirbench.runs.folder import load_run
-    from cirbench.runs.scored import config_of
+    from cirbench.runs.scored import config_of, entry_and_root
 
     run = load_run(folder)
-    config = config_of(run)
-    root = data_root or (None if config.data_root is None else Path(config.data_root))
-    entry = choose_protocol(config.dataset, protocol=config.protocol)
+    entry, root = entry_and_root(config_of(run), data_root)
     relabelling = None if relabelled_by is None else load_protocol(relabelled_by, root)
     return audit_run(folder.name, run, load_protocol(entry.address, root), relabelling=relabelling, near=near)
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cirbench.cli import JSON, WIDE, command_error
+from cirbench.cli import ACTIVATION, EMA, FORMAT, JSON, WEIGHTS, WIDE, command_error
 from cirbench.errors import CheckFailed, CirbenchError, UnknownName, UsageError, visible
 from cirbench.support.console import print_lines, print_path, say, typed
 from cirbench.support.parameters import pairs
-from cirbench.support.tables.formats import FORMATS
 
 if TYPE_CHECKING:
     from cirbench.comparison.published import Published
@@ -121,9 +120,7 @@ def build(entries: Path, output: Path, boards: Path | None) -> None:
 @leaderboard_command.command()
 @click.argument("board")
 @_ENTRIES
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Format of the table."
-)
+@FORMAT
 @WIDE
 def show(board: str, entries: Path, form: str, wide: bool) -> None:
     """Print the BOARD of a protocol, such as circo/test: entries and published rows, by backbone."""
@@ -149,24 +146,13 @@ def show(board: str, entries: Path, form: str, wide: bool) -> None:
 @click.option("--data-root", help="Folder of the annotations.  [default: CIRBENCH_DATA]")
 @click.option("--checkpoint", help="The checkpoint folder of a trained method.")
 @click.option("-b", "--backbone", help="Backbone to use instead of the row's.")
-@click.option("--weights", help="A local file with the backbone's weights.")
-@click.option("--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights.")
-@click.option(
-    "--activation",
-    type=click.Choice(["gelu", "quick_gelu"]),
-    help="Activation that a local weights file was trained with.",
-)
+@WEIGHTS
+@EMA
+@ACTIVATION
 @click.option("--set", "parameters", multiple=True, metavar="KEY=VALUE", help="Set a parameter of the method.")
 @click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
 @click.option("-o", "--output", help="Folder to write run folders to.  [default: runs]")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="rich",
-    show_default=True,
-    help="Format of the table.",
-)
+@FORMAT
 @WIDE
 def reproduce_command(
     row: str | None, listing: bool, plan: bool, parameters: tuple[str, ...], form: str, wide: bool, **options: Any

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cirbench.cli import BY, JSON, METRIC, WIDE
+from cirbench.cli import ACTIVATION, BY, EMA, FORMAT, JSON, METRIC, WEIGHTS, WIDE
 from cirbench.errors import UsageError
 from cirbench.support.console import print_lines, print_path, print_table, typed
 from cirbench.support.parameters import pairs, parse, read_options
-from cirbench.support.tables.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +35,6 @@ def _given(_context: click.Context, _option: click.Parameter, values: tuple[str,
     return values or None
 
 
-_WEIGHTS = click.option("--weights", help="A local file with the backbone's weights.")
-_EMA = click.option(
-    "--ema", is_flag=True, default=None, help="Take the averaged weights (EMA) of the file of --weights."
-)
-_ACTIVATION = click.option(
-    "--activation",
-    type=click.Choice(["gelu", "quick_gelu"]),
-    help="Activation that a local weights file was trained with.",
-)
 _WHERE = (
     click.option("-d", "--dataset", help="Data set: a name, or a folder with your own."),
     click.option("--split", help="Split of the data set.  [default: that of the data set]"),
@@ -58,9 +48,9 @@ _WHERE = (
         help="Run on the same backbone to compare with, or a pattern of several; again for further ones; none for no "
         "baselines.  [default: run the untrained ones]",
     ),
-    _WEIGHTS,
-    _EMA,
-    _ACTIVATION,
+    WEIGHTS,
+    EMA,
+    ACTIVATION,
     click.option("--preprocessing", help="Preprocessing of images: clip, targetpad(1.25) or squash."),
     click.option(
         "--train-data",
@@ -229,9 +219,7 @@ def _submit(report: Report, session: Session) -> None:
 )
 @_run_options
 @click.option("--metric", help="Metric to look at.  [default: the headline]")
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="rich", show_default=True, help="Form of the table."
-)
+@FORMAT
 @WIDE
 def sweep_command(
     method: str, assignments: tuple[str, ...], metric: str | None, form: str, wide: bool, force: bool, **options: Any
@@ -269,9 +257,9 @@ def sweep_command(
 @click.argument("method")
 @click.option("--model", help="Model to train with clip: a folder with open_clip_config.json (and merges.txt.gz).")
 @click.option("-b", "--backbone", help="Backbone: a name, MODEL/TAG or a model folder.")
-@_WEIGHTS
-@_EMA
-@_ACTIVATION
+@WEIGHTS
+@EMA
+@ACTIVATION
 @click.option(
     "--data",
     help="Training data: a name (`cirbench list sources`), a table, a list, a folder, or 'shards-{00..99}.tar'.",
@@ -338,7 +326,7 @@ def _configuration(method: str, file: Path | None, given: dict[str, Any]) -> Tra
     "-b", "--backbone", required=True, help="Backbone its authors trained on: a name, MODEL/TAG or a model folder."
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="A local file with the backbone's weights.")
-@_ACTIVATION
+@ACTIVATION
 @click.option(
     "--set",
     "assignments",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cirbench.benchmarks.catalogue import choose_protocol, datasets, load_protocol
+from cirbench.benchmarks.catalogue import datasets, load_protocol
 from cirbench.errors import CheckFailed, CirbenchError, MissingData, UsageError
 from cirbench.leaderboard.binding import KnownProtocol, binding_of, known_protocols, register_protocol
 from cirbench.leaderboard.check import LISTS_LIMIT, check_entry, command_problem, lists_name
@@ -21,7 +21,7 @@ from cirbench.methods.training import CONVERTED, OF_EMA, data_named, training_pa
 from cirbench.runs.config import NONE, RunConfig
 from cirbench.runs.folder import PER_QUERY, load_run
 from cirbench.runs.record import NOT_STATED
-from cirbench.runs.scored import ScoreConfig, config_of
+from cirbench.runs.scored import ScoreConfig, config_of, entry_and_root
 from cirbench.submissions.uploads import parse_receipt
 from cirbench.support.arrays import read_archive
 from cirbench.support.files import exchange, sha256_of_file, write_bytes, write_versioned
@@ -220,9 +220,8 @@ def _ranks_of(run: Run, protocol: EvaluationProtocol) -> Mapping[str, NDArray[An
 
 def _protocol(result: Result, config: RunConfig | ScoreConfig, data_root: Path | None) -> EvaluationProtocol:
     """The protocol that the run was evaluated on, which must be the one that lies here."""
-    root = data_root or (None if config.data_root is None else Path(config.data_root))
-    chosen = choose_protocol(config.dataset, protocol=config.protocol)
-    protocol = load_protocol(chosen.address, root)
+    entry, root = entry_and_root(config, data_root)
+    protocol = load_protocol(entry.address, root)
     if protocol.digest != result.protocol.digest:
         named = [name for name, value in protocol.fields.items() if result.protocol.fields.get(name) != value]
         raise CheckFailed(

@@ -26,7 +26,7 @@ from cirbench.comparison.audit import (
 )
 from cirbench.comparison.baselines import composition_subset
 from cirbench.errors import CirbenchError
-from cirbench.leaderboard.binding import at_hand, restricted, ships
+from cirbench.leaderboard.binding import restricted, same_here, ships
 from cirbench.leaderboard.entry import RANKS, read_entry, read_evidence
 from cirbench.methods.interface import unimodal_baselines
 from cirbench.metrics.table import measures_of
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cirbench.leaderboard.entry import Entry, Evidence
-    from cirbench.protocol import EvaluationProtocol
 
 
 class ReleasedLists(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,17 +135,12 @@ def _begun(entry: Entry, queries: int) -> Audit:
     )
 
 
-def _here(entry: Entry) -> EvaluationProtocol | None:
-    protocol = at_hand(entry.protocol.name)
-    return protocol if protocol is not None and protocol.digest == entry.protocol.digest else None
-
-
 # What a server scored.
 
 
 def _of_server(entry: Entry, folder: Path) -> Audit:
     """Look for the reference in the lists that were submitted, where the annotations are here to name it."""
-    found, protocol = _begun(entry, entry.counts.queries), _here(entry)
+    found, protocol = _begun(entry, entry.counts.queries), same_here(entry.protocol)
     if protocol is None or found.reference == "removed":
         return found
     for name in entry.lists or {}:
@@ -165,7 +159,7 @@ def _of_server(entry: Entry, folder: Path) -> Audit:
 
 def _of_ranks(entry: Entry, ranks: Evidence, beside: Iterable[Entry], evidence: Mapping[str, Evidence]) -> Audit:
     label, found = entry.metrics[0].label, _begun(entry, len(ranks.query_ids))
-    protocol = _here(entry)
+    protocol = same_here(entry.protocol)
     part = None if protocol is None else restricted(protocol, ranks.query_ids)
     shown = None if part is None else part.only(ranks.shown_places)
     known, places = ranks, ranks.references

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.protocol import EvaluationProtocol
+    from cirbench.runs.schema import ProtocolRecord
 
 SCHEMA_VERSION = 2
 FILE = "protocols.json"
@@ -162,6 +163,12 @@ def at_hand(name: str) -> EvaluationProtocol | None:
     except CirbenchError:
         return None
     return protocol if protocol.name == name else None
+
+
+def same_here(recorded: ProtocolRecord) -> EvaluationProtocol | None:
+    """Return the protocol that an entry was made on, where it is here and is the same."""
+    protocol = at_hand(recorded.name)
+    return protocol if protocol is not None and protocol.digest == recorded.digest else None
 
 
 def ships(protocol: str) -> bool:

@@ -34,12 +34,12 @@ from cirbench.errors import CheckFailed, CirbenchError, MissingData, visible
 from cirbench.leaderboard.binding import (
     Binding,
     KnownProtocol,
-    at_hand,
     binding_of,
     expand,
     known_protocols,
     reserved,
     restricted,
+    same_here,
 )
 from cirbench.leaderboard.entry import (
     ENTRY,
@@ -444,8 +444,7 @@ def _possible(entry: Entry, evidence: Evidence, bound: Binding | None) -> Iterat
     gains = evidence.gains
     if gains is not None and any(abs(gain) > 1 for row in gains for gain in row):
         yield "a soft label is not between -1 and 1"
-    protocol = at_hand(entry.protocol.name)
-    if protocol is not None and protocol.digest == entry.protocol.digest:
+    if (protocol := same_here(entry.protocol)) is not None:
         part = restricted(protocol, evidence.query_ids)
         if part is None:
             yield "it has queries that the protocol does not have"
@@ -597,8 +596,7 @@ def _submitted(entry: Entry, folder: Path, name: str, receipt: Receipt) -> Itera
     if len(content) > _UNPACKED_LISTS or hashlib.sha256(content).hexdigest() != receipt.sha256:
         yield f"{beside} is not the file that the server scored"
         return
-    here = at_hand(entry.protocol.name)
-    protocol = here if here is not None and here.digest == entry.protocol.digest else None
+    protocol = same_here(entry.protocol)
     report = check_content(folder / beside, content, lambda _: protocol, receipt.protocol)
     yield from (f"{beside}: {problem}" for problem in report.problems[:3])
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from cirbench.benchmarks.catalogue import choose_protocol
 from cirbench.errors import MissingData, UsageError
 from cirbench.methods.evaluate import Evaluation
 from cirbench.methods.interface import Disclosure, Supervision
@@ -155,6 +156,12 @@ def config_of(run: Run) -> RunConfig | ScoreConfig:
     return msgspec.convert(
         read_options(run.folder / CONFIG, {}, fields=ScoreConfig.__struct_fields__, sections=()), ScoreConfig
     )
+
+
+def entry_and_root(config: RunConfig | ScoreConfig, data_root: Path | None) -> tuple[ProtocolEntry, Path | None]:
+    """Return what the catalogue says of a run's protocol, and the folder of its data: the run's own if not given."""
+    root = data_root or (None if config.data_root is None else Path(config.data_root))
+    return choose_protocol(config.dataset, protocol=config.protocol), root
 
 
 @dataclasses.dataclass(frozen=True)

@@ -291,7 +291,7 @@ def test_lists_that_a_server_scored_are_audited_for_the_reference(
     run, receipt = answered
     id = add_run(run, tmp_path / "entries", receipts=[receipt()]).name
     assert audits([id], tmp_path / "entries")[id].reference == "unknown"  # nobody names the references here
-    monkeypatch.setattr("cirbench.leaderboard.audits.at_hand", lambda _: hidden_run[1])
+    monkeypatch.setattr("cirbench.leaderboard.binding.at_hand", lambda _: hidden_run[1])
     found = audits([id], tmp_path / "entries")[id]
     assert (found.value, found.listed) == (12.5, 800)
     assert found.reference_in_top == {

@@ -11,7 +11,6 @@ import pytest
 
 from cirbench.comparison.audit import audit_run
 from cirbench.comparison.published import load_published
-from cirbench.leaderboard import audits as audits_of_entries
 from cirbench.leaderboard.adding import add_run
 from cirbench.leaderboard.audits import audits, released
 from cirbench.leaderboard.entry import (
@@ -122,7 +121,7 @@ def test_an_entry_from_before_is_audited_by_its_shown_lists_and_says_of_how_many
     id = keep(run, KEPT, tmp_path / "entries")
     forget_references(tmp_path / "entries", id)
     assert audits([id], tmp_path / "entries")[id].reference == "unknown"  # its protocol is not here
-    monkeypatch.setattr(audits_of_entries, "at_hand", lambda name: KEPT if name == KEPT.name else None)
+    monkeypatch.setattr("cirbench.leaderboard.binding.at_hand", lambda name: KEPT if name == KEPT.name else None)
     found = audits([id], tmp_path / "entries")[id]
     places = spread(60, SHOWN_QUERIES)
     top_SK = read_archive(run.folder / "per_query.npz")["top_QK"][places, :SHOWN_ITEMS]

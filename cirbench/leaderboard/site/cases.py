@@ -10,13 +10,12 @@ import dataclasses
 import hashlib
 import io
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 import cirbench
-from cirbench.benchmarks.catalogue import choose_protocol, find_dataset, load_protocol
+from cirbench.benchmarks.catalogue import find_dataset, load_protocol
 from cirbench.comparison.audit import audit_run, side_by_side
 from cirbench.comparison.baselines import baselines_beside, with_labels
 from cirbench.comparison.differences import run_names
@@ -26,13 +25,14 @@ from cirbench.leaderboard.entry import spread
 from cirbench.leaderboard.site.frame import render
 from cirbench.metrics.functions import UNRANKED, Ranks
 from cirbench.runs.folder import PER_QUERY, load_run
-from cirbench.runs.scored import config_of
+from cirbench.runs.scored import config_of, entry_and_root
 from cirbench.support.arrays import read_archive
 from cirbench.support.files import write_bytes, write_text
 from cirbench.support.tables import Column, Number, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -528,7 +528,6 @@ def summary(report: QueryReport) -> Table:
 def _protocol(run: Run, data_root: Path | None) -> tuple[EvaluationProtocol, bool]:
     """Load the protocol that a run's configuration names, and say whether its images come with cirbench."""
     config = config_of(run)
-    root = data_root or (None if config.data_root is None else Path(config.data_root))
-    entry = choose_protocol(config.dataset, protocol=config.protocol)
+    entry, root = entry_and_root(config, data_root)
     free = entry.folder is None and find_dataset(config.dataset).needs is None
     return load_protocol(entry.address, root), free

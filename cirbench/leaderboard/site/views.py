@@ -15,7 +15,7 @@ from cirbench.benchmarks.catalogue import protocols
 from cirbench.comparison.audit import findings, side_by_side
 from cirbench.errors import CirbenchError
 from cirbench.leaderboard.audits import audits, released
-from cirbench.leaderboard.binding import at_hand, ships
+from cirbench.leaderboard.binding import same_here, ships
 from cirbench.leaderboard.board import BADGES, tested_pairs
 from cirbench.leaderboard.entry import RANKS, SHOWN_ITEMS, read_entry, read_evidence, read_scores, spread
 from cirbench.leaderboard.site import figures
@@ -333,8 +333,7 @@ def _shown_protocol(entry: Entry) -> EvaluationProtocol | None:
     """The protocol of an entry, if everybody may see its images and it is the one here."""
     if not ships(entry.protocol.name) or not entry.ranks_stored or entry.partial:
         return None
-    protocol = at_hand(entry.protocol.name)
-    return None if protocol is None or protocol.digest != entry.protocol.digest else protocol
+    return same_here(entry.protocol)
 
 
 @dataclasses.dataclass(frozen=True)
