@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from cirbench.benchmarks.catalogue import protocols
-from cirbench.leaderboard.site.frame import parse, swept
+from cirbench.leaderboard.board import SETTING
+from cirbench.leaderboard.site.frame import parse
 from cirbench.metrics.table import short_label
 from cirbench.support.tables import Number
 from cirbench.support.tables.svg import (
@@ -28,7 +29,7 @@ from cirbench.support.tables.svg import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cirbench.leaderboard.board import Board, BoardRow
     from cirbench.metrics.table import Label
@@ -286,6 +287,37 @@ def ablations(rows: Sequence[tuple[Board, BoardRow]]) -> Iterator[Figure]:
             up=f"{short_label(headline)}, percent",
             text=f"Rows of {boards[id].title} ({id}) that differ in this setting alone.",
         )
+
+
+def swept(
+    rows: Sequence[tuple[Board, BoardRow]],
+) -> Mapping[tuple[str, str], Mapping[str, list[tuple[float, BoardRow]]]]:
+    """Find rows of one method that differ in one number alone.
+
+    Returns:
+        By board and setting, and then by the name of the curve: the rows with their values of the setting, in order.
+    """
+    found: dict[tuple[str, str], dict[tuple[Any, ...], list[tuple[float, BoardRow]]]] = {}
+    for board, row in rows:
+        mine = row.settings
+        for key, value in mine.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and key != "seed" and not row.partial:
+                rest = tuple(sorted((other, str(each)) for other, each in mine.items() if other != key))
+                same = (row.method, row.backbone, row.badge, rest)
+                found.setdefault((board.id, key), {}).setdefault(same, []).append((float(value), row))
+    curves = {
+        key: {
+            f"{_base(points[0][1])} on {same[1]}": sorted(points, key=lambda point: point[0])
+            for same, points in groups.items()
+            if len({value for value, _ in points}) > 1
+        }
+        for key, groups in found.items()
+    }
+    return {key: named for key, named in curves.items() if named}
+
+
+def _base(row: BoardRow) -> str:
+    return row.method if row.is_run else SETTING.sub("", row.title).strip()
 
 
 def chosen(board: Board) -> list[BoardRow]:

@@ -14,17 +14,15 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from cirbench.errors import visible
-from cirbench.leaderboard.board import SETTING
 from cirbench.metrics.table import METRICS, Label, parse_label, short_label
 from cirbench.support.files import slug
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jinja2 import Environment
     from markdown_it.token import Token
 
-    from cirbench.leaderboard.board import Board, BoardRow
 
 _MOST_HEADINGS = 10
 
@@ -90,37 +88,6 @@ def long_label(text: str) -> str:
 def _name(label: Label, metric: str) -> str:
     known = METRICS.find(label.metric) if label.metric in METRICS.names() else None
     return metric if label.k == 0 or (known and label.k == known.fixed_k) else f"{metric}@{label.k}"
-
-
-def swept(
-    rows: Sequence[tuple[Board, BoardRow]],
-) -> Mapping[tuple[str, str], Mapping[str, list[tuple[float, BoardRow]]]]:
-    """Find rows of one method that differ in one number alone.
-
-    Returns:
-        By board and setting, and then by the name of the curve: the rows with their values of the setting, in order.
-    """
-    found: dict[tuple[str, str], dict[tuple[Any, ...], list[tuple[float, BoardRow]]]] = {}
-    for board, row in rows:
-        mine = row.settings
-        for key, value in mine.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and key != "seed" and not row.partial:
-                rest = tuple(sorted((other, str(each)) for other, each in mine.items() if other != key))
-                same = (row.method, row.backbone, row.badge, rest)
-                found.setdefault((board.id, key), {}).setdefault(same, []).append((float(value), row))
-    curves = {
-        key: {
-            f"{_base(points[0][1])} on {same[1]}": sorted(points, key=lambda point: point[0])
-            for same, points in groups.items()
-            if len({value for value, _ in points}) > 1
-        }
-        for key, groups in found.items()
-    }
-    return {key: named for key, named in curves.items() if named}
-
-
-def _base(row: BoardRow) -> str:
-    return row.method if row.is_run else SETTING.sub("", row.title).strip()
 
 
 STYLE = "style.css"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cirbench.leaderboard.board import REPRODUCED, distinct
-from cirbench.leaderboard.site.figures import Dot, Line, chosen, rows_figure
-from cirbench.leaderboard.site.frame import headings, long_label, ordinal, swept, to_html
+from cirbench.leaderboard.site.figures import Dot, Line, chosen, rows_figure, swept
+from cirbench.leaderboard.site.frame import headings, long_label, ordinal, to_html
 from cirbench.metrics.table import short_label
 from cirbench.support.files import slug
 from cirbench.support.tables import Number
