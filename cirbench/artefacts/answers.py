@@ -23,7 +23,7 @@ import msgspec
 
 from cirbench.errors import CorruptFile, MethodFailed, MissingData, UsageError, excerpt, quoted, some
 from cirbench.support.console import say, silent
-from cirbench.support.files import cache_root, digest, locked, slug, write_bytes, writing_failed
+from cirbench.support.files import cache_root, digest, lock_of, locked, slug, write_bytes, writing_failed
 from cirbench.support.textfiles import decode_utf8, json_rows, read_text
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Artefact:
         answers = [*answers]
         for answer in answers:
             _require_finite(answer, self.maker.model)
-        with locked(self.path.with_name(f".{self.path.name}.lock")):
+        with locked(lock_of(self.path)):
             try:
                 begun = _begun(self.path, self.maker)
                 if begun:

@@ -11,7 +11,6 @@ What is written for users is
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,7 @@ from cirbench.backbones.images import upright_rgb
 from cirbench.backbones.interface import find_device, quietly
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt
 from cirbench.support.console import typed
-from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes, write_json
+from cirbench.support.files import cache_root, digest, sha256_of_file, utc_now, write_bytes, write_json
 from cirbench.support.needs import require, versions
 
 if TYPE_CHECKING:
@@ -350,7 +349,7 @@ def write_captions(output: Path, images: Sequence[Path], captions: Sequence[str]
         images=len(names),
         speechless=[name for name, caption in zip(names, captions, strict=True) if not caption],
         packages=versions(_PACKAGES),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
     )
     write_json(card_path(output), msgspec.to_builtins(card))
     return card

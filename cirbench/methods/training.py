@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cirbench.errors import UsageError
 from cirbench.support.console import typed
-from cirbench.support.files import cache_root, digest, sha256_of_file, write_bytes
+from cirbench.support.files import cache_root, digest, sha256_of_file, utc_now, write_bytes
 from cirbench.support.parameters import parse
 from cirbench.support.plugins import load_object
 from cirbench.training.checkpoint import (
@@ -176,7 +175,7 @@ def convert(
         device="cpu",
         threads=torch.get_num_threads(),
         packages=packages(),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
     )
     write_card(folder, card)
     return folder

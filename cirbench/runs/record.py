@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import platform
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from cirbench.runs.schema import (
     Result,
 )
 from cirbench.support.code import Code
-from cirbench.support.files import digest
+from cirbench.support.files import digest, utc_now
 from cirbench.support.needs import MODELS, versions
 from cirbench.support.parameters import settings_of
 from cirbench.training.checkpoint import read_card
@@ -286,7 +285,7 @@ def circumstances(device: str) -> Circumstances:
             packages=versions((*MODELS, "torchvision", "scipy")),
             command=" ".join(sys.argv) if sys.argv[0] else None,
         ),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import datetime
 import errno
 import functools
 import glob
@@ -117,6 +118,11 @@ def hold_shared(path: Path, owner: object) -> None:
 def lock_of(folder: Path) -> Path:
     """The lock file of a folder: beside it, so that it stays when the folder is removed."""
     return folder.with_name(f".{folder.name}.lock")
+
+
+def utc_now() -> str:
+    """Return the time in UTC, to the second, as files that are written say it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import datetime
 import functools
 import glob
 import inspect
@@ -26,7 +25,16 @@ from cirbench.support.code import current_code
 from cirbench.support.console import typed
 from cirbench.support.device import supports_bf16
 from cirbench.support.distributed import all_reduce_sum, barrier, broadcast_object, get_context
-from cirbench.support.files import cache_root, digest, lock_of, locked, remove_partial, sha256_of_file, write_bytes
+from cirbench.support.files import (
+    cache_root,
+    digest,
+    lock_of,
+    locked,
+    remove_partial,
+    sha256_of_file,
+    utc_now,
+    write_bytes,
+)
 from cirbench.support.parameters import named_files
 from cirbench.training.checkpoint import (
     CARD,
@@ -418,7 +426,7 @@ def _write_checkpoint(request: Request, state: TrainState, folder: Path) -> None
         device=str(request.backbone.device),
         threads=torch.get_num_threads(),
         packages=packages(),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         evaluations=state.evaluations,
         processes=get_context().world_size,
         skipped=len(state.skipped),

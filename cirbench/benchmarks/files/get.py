@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import lzma
 import shutil
 import stat
@@ -28,7 +27,7 @@ from cirbench.benchmarks.interface import Archive
 from cirbench.errors import CheckFailed, CorruptFile, MissingData, excerpt, quoted
 from cirbench.support.console import silent
 from cirbench.support.download import RetryPolicy, fetch, require_space
-from cirbench.support.files import sha256_of_file, write_bytes, writing_failed
+from cirbench.support.files import sha256_of_file, utc_now, write_bytes, writing_failed
 from cirbench.support.textfiles import refuse_placeholder
 
 if TYPE_CHECKING:
@@ -274,11 +273,6 @@ def keep_record(folder: Path, path: str, record: Record) -> None:
     write_bytes(folder / NAME, msgspec.json.format(msgspec.json.encode(Records(files=files)), indent=2) + b"\n")
 
 
-def now() -> str:
-    """Return the time in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
 LOCK = ".cirbench-downloads.lock"
 
 
@@ -357,7 +351,7 @@ class Getter:
         if target.exists():
             self._verify(file, target, expected)
             self.say(f"{file.path}: already there.")
-            record = recorded or Record(file.url, target.stat().st_size, expected or sha256_of_file(target), now())
+            record = recorded or Record(file.url, target.stat().st_size, expected or sha256_of_file(target), utc_now())
         else:
             if isinstance(file, Archive) and file.size is not None:
                 part = target.with_name(f".{target.name}.part")
@@ -374,7 +368,7 @@ class Getter:
                 display=self.display,
                 say=self.say,
             )
-            record = Record(url, fetched.size, fetched.sha256, now())
+            record = Record(url, fetched.size, fetched.sha256, utc_now())
             resumed = f", resumed at {fetched.resumed_at}" if fetched.resumed_at else ""
             self.say(f"{file.path}: {fetched.size} bytes{resumed}, {_how_sure(file, expected, fetched.sha256)}.")
         if isinstance(file, Archive):

@@ -25,7 +25,7 @@ from cirbench.backbones.images import decode_bytes, image_suffixes
 from cirbench.errors import CorruptFile, MissingData, UsageError, excerpt, some
 from cirbench.protocol import Item, Triplet
 from cirbench.support.download import fetch
-from cirbench.support.files import cache_root, digest, locked, write_bytes
+from cirbench.support.files import cache_root, digest, lock_of, locked, write_bytes
 from cirbench.support.textfiles import decode_utf8, nfc, refuse_placeholder
 from cirbench.training.data.source import Lazy, Source, identified
 
@@ -473,7 +473,7 @@ def _fetched(
     addresses: Sequence[str], paths: tuple[Path, ...], display: Display, say: Callable[[str], None]
 ) -> tuple[Path, ...]:
     folder = paths[0].parent
-    with locked(folder.parent / f".{folder.name}.lock"):
+    with locked(lock_of(folder)):
         absent = [(address, path) for address, path in zip(addresses, paths, strict=True) if not path.is_file()]
         if absent:
             say(f"Fetching {len(absent)} of {len(paths)} shards into {folder}, where they stay.")
