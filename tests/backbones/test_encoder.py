@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from cirbench.backbones import load_backbone
 from cirbench.backbones.encoder import Encoder, sensible_batch_size
 from cirbench.backbones.store import FeatureStore, OwnSpace
 from cirbench.errors import CirbenchError, MissingData
+from cirbench.protocol import Item
 from tests.backbones.small import model, state, write_folder
 from tests.backbones.sources import Noise, captions, items
 from tests.tiny_clip import tiny_backbone
@@ -307,6 +309,29 @@ class SmallMemory:
         if len(batch) > self._rows:
             raise torch.OutOfMemoryError("out of memory")
         return batch
+
+
+def test_many_images_are_looked_at_by_several_threads_and_keep_their_order(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    @dataclasses.dataclass(frozen=True)
+    class Watched(Noise):
+        @property
+        def content(self) -> str:
+            threads.add(threading.get_ident())
+            return Noise(self.seed).content
+
+    monkeypatch.setattr(module, "_HASHED", 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    asked = [Item(str(seed), Watched(seed)) for seed in range(9)]
+    found = Encoder(backbone, None).images(asked)
+    assert threading.get_ident() not in threads
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    threads.clear()
+    assert np.array_equal(Encoder(backbone, None).images(asked), found)
+    assert threads == {threading.get_ident()}
 
 
 @pytest.fixture(autouse=True)
