@@ -586,7 +586,7 @@ def _kinds(inputs: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
 
 
 def _contents(items: Sequence[Item]) -> list[str]:
-    """What each image is known by; many files are hashed by several threads, since a GPU encodes faster than one hashes."""
+    """What each image is known by; of many, several threads hash the files, since a GPU encodes faster than one."""
     parts = [items[start : start + _HASHED] for start in range(0, len(items), _HASHED)]
     workers = min(DECODERS, os.cpu_count() or 1, len(parts))
     if workers < 2:
