@@ -143,9 +143,9 @@ class Trainer:
             optimizer.step()
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise self._does_not_fit(error) from error
+                raise self._does_not_fit(error, number + 1) from error
             if self.parameters.compile and _is_of_compiler(error):
-                raise self._does_not_compile(error) from error
+                raise self._does_not_compile(error, number + 1) from error
             raise
         return _BegunStep(lr, loss, grad_norm)
 
@@ -202,7 +202,7 @@ class Trainer:
             hint=hint or "Lower the learning rate (--set lr=...), or look at the samples of that step.",
         )
 
-    def _does_not_fit(self, error: RuntimeError) -> CirbenchError:
+    def _does_not_fit(self, error: RuntimeError, step: int) -> CirbenchError:
         chosen, processes = self.parameters, get_context().world_size
         parts = chosen.grad_accum_steps * processes
         at_once = chosen.batch_size // parts
@@ -222,14 +222,14 @@ class Trainer:
         return self._failure(
             f"it does not fit into the memory of {self.step.device} with {at_once} of {chosen.batch_size} "
             f"samples at once, in {chosen.precision}, with activations {kept} ({excerpt(error)})",
-            self.state.step + 1,
+            step,
             f"One of these: {'; '.join(ways)}." if ways else "Use a smaller model, or a device with more memory.",
         )
 
-    def _does_not_compile(self, error: RuntimeError) -> CirbenchError:
+    def _does_not_compile(self, error: RuntimeError, step: int) -> CirbenchError:
         return self._failure(
             f"torch cannot compile the towers ({excerpt(error)})",
-            self.state.step + 1,
+            step,
             "Leave out --set compile=true, or install what is missing: a C++ compiler on a CPU, triton on a GPU.",
         )
 

@@ -24,6 +24,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {name: (name, {}) for name in tra
     "clip in micro-batches": ("clip", {"grad_accum_steps": "2"}),
     "pli in bf16": ("pli", {"precision": "bf16"}),
     "pli with losses read late": ("pli", {}),
+    "pli compiled": ("pli", {"compile": "true"}),
 }
 
 
@@ -42,7 +43,10 @@ def main(folder: Path) -> None:
     """Train every case, encode 100 images in shards of eight, and run the commands."""
     for case, (name, settings) in CASES.items():
         late = "late" in case  # as on a GPU; and then the state is saved as often as can be, which needs agreement
-        with mock.patch("cirbench.training.train.steps_ahead", lambda device, late=late: int(late)):
+        with (
+            mock.patch("cirbench.training.train.steps_ahead", lambda device, late=late: int(late)),
+            mock.patch("cirbench.training.loop.BACKEND", "aot_eager"),  # what is compiled is run as it is
+        ):
             train(quick_request(name, **settings), folder=folder / case, save_seconds=0.0 if late else 60.0)
     encoder.SHARD = 8
     gallery = scenes_protocol("tiny").gallery

@@ -17,7 +17,10 @@ from tests.side_by_side import TORCHRUN, environment, start_two
 from tests.tiny_clip import write_design
 from tests.training import several
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The .grad attribute"),  # torch's compiler ignores it itself
+]
 
 PLI = ["-m", "cirbench", "train", "pli", "--data", "scenes:64", "--set", "batch_size=16"]
 
