@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -299,7 +300,7 @@ def _notes(standings: Standings) -> list[str]:
             f"Rank: the ranks that a run may have, as far as pairs differ at p < {SIGNIFICANCE}; runs that share ranks "
             "cannot be told apart."
         )
-    sizes = sorted(100 * pair.detectable for pair in standings.pairs if pair.detectable == pair.detectable)
+    sizes = sorted(100 * pair.detectable for pair in standings.pairs if not math.isnan(pair.detectable))
     if sizes:
         span = f"{sizes[0]:.2f}" if len(sizes) == 1 else f"{sizes[0]:.2f} to {sizes[-1]:.2f}"
         by_pair = "" if len(sizes) == 1 else ", depending on the pair"
