@@ -19,7 +19,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
+import math
 import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -210,11 +212,24 @@ class Stored:
     shape: tuple[int, ...]
     dtype: np.dtype[np.floating]
 
-    def open(self) -> NDArray[np.floating]:
-        """Map them, for as long as the result lives: pages that were read would count as memory for ever."""
-        if not all(self.shape):
-            return np.empty(self.shape, self.dtype)
-        return np.memmap(self.path, self.dtype, "r", self.start, self.shape)
+    def read(self, rows_n: NDArray[np.int32]) -> NDArray[np.floating]:
+        """Read some rows, runs of neighbours at once; in a memory map almost every row would cost a page fault.
+
+        Raises:
+            CorruptFile: The file has gone, or ends too early.
+        """
+        found_nD = np.empty((len(rows_n), *self.shape[1:]), self.dtype)
+        size = self.dtype.itemsize * math.prod(self.shape[1:])
+        starts = np.flatnonzero(np.diff(rows_n, prepend=-2) != 1).tolist()
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                for start, stop in itertools.pairwise([*starts, len(rows_n)]):
+                    file.seek(self.start + int(rows_n[start]) * size)
+                    if file.readinto(found_nD[start:stop].data) != (stop - start) * size:
+                        raise _damaged(self.path)
+        except OSError as error:
+            raise _damaged(self.path) from error
+        return found_nD
 
 
 def read_features(path: Path) -> Stored:
@@ -339,8 +354,8 @@ class StoredTable:
             raise KeyError(contents[int(np.argmin(shards))])
         return StoredRows(self, tuple(self._shards), shards, rows)
 
-    def features(self, shard: Path) -> NDArray[np.floating]:
-        """The rows of a shard, checked against its name once, and again if the file is no longer the same.
+    def shard(self, shard: Path) -> Stored:
+        """Where the rows of a shard are, checked against its name once, and again if the file is no longer the same.
 
         Raises:
             CorruptFile: The shard is damaged.
@@ -353,7 +368,7 @@ class StoredTable:
         known = self._checked.get(shard)
         if known is None or known[0] != state:
             known = self._checked[shard] = state, read_features(shard)
-        return known[1].open()
+        return known[1]
 
     def _refresh(self) -> None:
         """Take in the shards that were added since; start over where one was removed."""
@@ -404,5 +419,5 @@ class StoredRows:
         by_shard = np.argsort(shard_n, kind="stable")
         for wanted in np.split(by_shard, 1 + np.flatnonzero(np.diff(shard_n[by_shard]))):
             if len(wanted):
-                features_nD[wanted] = self._table.features(self._shards[shard_n[wanted[0]]])[row_n[wanted]]
+                features_nD[wanted] = self._table.shard(self._shards[shard_n[wanted[0]]]).read(row_n[wanted])
         return features_nD

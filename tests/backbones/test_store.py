@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cirbench.backbones import BackboneIdentity
-from cirbench.backbones.store import FeatureSpace, FeatureStore, MemoryTable, default_store
+from cirbench.backbones.store import FeatureSpace, FeatureStore, MemoryTable, default_store, read_features
 from cirbench.errors import CirbenchError, CorruptFile
 from cirbench.support.files import cache_root, sha256_of_file
 
@@ -255,6 +255,29 @@ def test_shuffled_slices_check_each_shard_once(table: StoredTable, monkeypatch: 
     found = [rows[start : start + 7] for start in range(0, 60, 7)]
     assert np.array_equal(np.concatenate(found), features(order))
     assert sorted(checked) == shards(table)
+
+
+@given(rows=st.lists(st.integers(0, 11), max_size=20))
+def test_rows_of_a_shard_are_read_in_any_order_and_as_often_as_asked_for(rows: list[int], tmp_path: Path) -> None:
+    own = FeatureStore(tmp_path).table(space())
+    if not shards(own):
+        put(own, range(12))
+    [shard] = shards(own)
+    found = read_features(shard).read(np.array(rows, dtype=np.int32))
+    assert np.array_equal(found, features(range(12))[rows])
+
+
+def test_a_shard_that_ends_too_early_or_has_gone_is_damaged(table: StoredTable) -> None:
+    put(table, range(12))
+    [shard] = shards(table)
+    stored = read_features(shard)
+    shard.write_bytes(shard.read_bytes()[: stored.start + 12 * 4 * DIM - 1])
+    assert np.array_equal(stored.read(np.arange(11, dtype=np.int32)), features(range(11)))
+    with pytest.raises(CorruptFile, match="is damaged"):
+        stored.read(np.arange(10, 12, dtype=np.int32))
+    shard.unlink()
+    with pytest.raises(CorruptFile, match="is damaged"):
+        stored.read(np.arange(2, dtype=np.int32))
 
 
 def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.performance, pytest.mark.usefixtures("one_thread")]
 
 FEW = 5_000
-MANY = int(os.environ.get("CIRBENCH_MANY_IMAGES", "40_000"))
+MANY = 40_000
 GROWTH = 1.5
 """Of an image's time: what is looked up in a sorted index grows by the logarithm, and a busy machine varies."""
 
