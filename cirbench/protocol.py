@@ -1,7 +1,7 @@
 """The nouns of an evaluation: items, queries, labels and the protocol that binds them.
 
 A protocol is everything that fixes a number. It has an id and a version (``circo/val@1``) and a digest over its
-content; two numbers may stand in one column only if their digests agree.
+content; two numbers may be in one column only if their digests agree.
 
 Methods see `Query` and `Item`, never `Labels`.
 """

@@ -342,7 +342,7 @@ def _maker(path: Path, line: str) -> Maker:
         maker = msgspec.json.decode(line.encode(), type=Maker)
     except msgspec.MsgspecError as error:
         raise CorruptFile(
-            f"{path} is no file of recorded answers: its first line does not say who answered ({excerpt(error)}).",
+            f"{path} is not a file of recorded answers: its first line does not say who answered ({excerpt(error)}).",
             hint='It begins with a line such as {"schema": 1, "model": "...", "licence": "...", "prompts": {}}.',
         ) from error
     if maker.schema != SCHEMA:

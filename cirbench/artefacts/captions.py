@@ -41,7 +41,7 @@ _DESCRIBING_FILES = ("*.json", "*.txt", "*.model")
 _WEIGHTS = ("*.safetensors", "*.bin")
 """The first that there is; transformers reads tensors alone from either."""
 LONGEST = 20
-"""New tokens, where the model's settings say nothing: the usual default of transformers."""
+"""New tokens, where the model's settings give no number: the usual default of transformers."""
 _EXAMPLE = "Salesforce/blip-image-captioning-base"
 
 
@@ -60,7 +60,7 @@ class Captioner:
         files: Sha256 of each file that decides what the model writes.
         precision: In which it runs.
         batch_size: Images a batch.
-        longest: New tokens a caption, where the model's own settings say nothing.
+        longest: New tokens a caption, where the model's own settings give no number.
     """
 
     name: str
@@ -287,7 +287,7 @@ class CaptionsCard(msgspec.Struct, frozen=True, kw_only=True):
         identity: Sha256 over the model's files, the precision and the limit.
         files: Sha256 of each of the model's files.
         precision: In which the model ran.
-        longest: New tokens a caption, where the model's own settings say nothing.
+        longest: New tokens a caption, where the model's own settings give no number.
         batch_size: Images a batch.
         images: How many images were looked at.
         speechless: Those that got no caption and are left out.

@@ -142,7 +142,7 @@ def _fields(row: Mapping[str, Any], taken: Mapping[str, str], place: str) -> dic
 def _texts(value: Any, place: str) -> tuple[str, ...]:
     texts = tuple(value) if isinstance(value, list) else (value,)
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise CorruptFile(f"{place} has an empty answer, or one that is no text: {excerpt(value)}.")
+        raise CorruptFile(f"{place} has an empty answer, or one that is not a text: {excerpt(value)}.")
     return tuple(text.strip() for text in texts)
 
 

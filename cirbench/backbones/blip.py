@@ -37,7 +37,7 @@ _ARCHITECTURE = "BlipForImageTextRetrieval"
 
 
 def is_blip(name: str) -> bool:
-    """Whether a backbone's name stands for a BLIP: one of the hub's, or a folder whose configuration says so.
+    """Whether a backbone's name means a BLIP: one of the hub's, or a folder whose configuration says so.
 
     Raises:
         CorruptFile: The configuration cannot be read.
@@ -47,7 +47,7 @@ def is_blip(name: str) -> bool:
 
 
 def find_blip(name: str) -> ModelFolder:
-    """Find the files that a name stands for, but for the weights.
+    """Find the files of a name, except the weights.
 
     Raises:
         MissingData: They are not cached, and could not be downloaded; or the folder has no tokenizer.
@@ -339,7 +339,7 @@ class BlipBackbone(TwoTowers):
         return features_BD.float()
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
-        """How many leading tokens of each row are read when it stands alone, (B,)."""
+        """How many leading tokens of each row are read when it is alone in its batch, (B,)."""
         return padded_lengths((tokens_BL != self._padding).sum(dim=1).cpu().numpy(), tokens_BL.shape[1])
 
     def with_weights(self, weights: Path) -> BlipBackbone:

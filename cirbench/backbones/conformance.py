@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("a red circle", "two green squares on a table", "the same dog, but asleep", "")
 TOLERANCE = 1e-4
-"""How far a feature may move when others stand in its batch, as a share of the largest number of its row."""
+"""How far a feature may move when others are in its batch, as a share of the largest number of its row."""
 
 
 def check_backbone(backbone: Backbone) -> list[Finding]:
@@ -84,8 +84,8 @@ def _check_joint(backbone: Backbone, joint: JointBackbone) -> list[Finding]:
 
     images = _drawn(128)
 
-    def rows(images: Sequence[Image.Image | None], texts: Sequence[str | None], told: str = "") -> str | None:
-        inputs = [joint.read(image, text, told) for image, text in zip(images, texts, strict=True)]
+    def rows(images: Sequence[Image.Image | None], texts: Sequence[str | None], instruction: str = "") -> str | None:
+        inputs = [joint.read(image, text, instruction) for image, text in zip(images, texts, strict=True)]
         with torch.no_grad():
             alone, again = (torch.cat([joint.encode([each]) for each in inputs]) for _ in range(2))
             beside = torch.cat([joint.encode([each, each])[1:] for each in inputs])
@@ -98,7 +98,7 @@ def _check_joint(backbone: Backbone, joint: JointBackbone) -> list[Finding]:
         moved = ((alone - beside).abs().amax(1) / alone.abs().amax(1)).max().item()
         return None if moved <= TOLERANCE else f"a feature depends on its batch: it moves by {moved:.1e}"
 
-    def told() -> str | None:
+    def instructed() -> str | None:
         inputs = [joint.read(images[0], TEXTS[0], instruction) for instruction in ("", "Find the image.")]
         with torch.no_grad():
             one, other = (joint.encode([each]) for each in inputs)
@@ -119,7 +119,7 @@ def _check_joint(backbone: Backbone, joint: JointBackbone) -> list[Finding]:
         rule(
             "images with texts become finite float32 rows, the same in any batch", lambda: rows(images, TEXTS, "Look.")
         ),
-        rule("an instruction is read", told),
+        rule("an instruction is read", instructed),
     ]
 
 

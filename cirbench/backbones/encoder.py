@@ -198,7 +198,7 @@ class Encoder:
         Args:
             items: The images; ``None`` for texts alone.
             texts: One for each image; ``None`` for images alone. Over-long ones are cut and counted, as in `texts`.
-            instruction: What the model is told with each of them; empty for nothing.
+            instruction: What the model is instructed with each of them; empty for nothing.
 
         Raises:
             UsageError: The backbone has a tower for images and one for texts; or a text or the instruction has a mark
@@ -229,13 +229,13 @@ class Encoder:
         return table.rows(contents)
 
     def _joint_space(self, backbone: JointBackbone, what: str, instruction: str) -> Space:
-        """What fixes a row; told nothing else than the model's own instructions, it is that of a tower."""
+        """What fixes a row; without an instruction but the model's own, it is that of a tower."""
         if what == "images" and instruction == backbone.item_instruction:
             return self._space("image")
         if what == "texts" and instruction == backbone.query_instruction:
             return self._space("text")
-        told = f"{what}, told {instruction!r}"
-        return OwnSpace(self.backbone.identity, told, _sha256(told), self.backbone.dim)
+        with_instruction = f"{what}, told {instruction!r}"  # "told" is part of what names the cached rows
+        return OwnSpace(self.backbone.identity, with_instruction, _sha256(with_instruction), self.backbone.dim)
 
     def _encode_joint(
         self, backbone: JointBackbone, pairs: Sequence[_Pair], instruction: str, advance: Advance

@@ -246,7 +246,7 @@ class TransformersBackbone(TwoTowers):
         return _features(self.model.get_text_features(input_ids=tokens_Bl, attention_mask=mask_Bl))
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
-        """How many leading tokens of each row are read when it stands alone, (B,)."""
+        """How many leading tokens of each row are read when it is alone in its batch, (B,)."""
         if self._reads_padding:
             return np.full(len(tokens_BL), tokens_BL.shape[1], dtype=np.int64)
         return masked_lengths(tokens_BL, self._tokenizer)

@@ -369,7 +369,7 @@ def _require_hub() -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of what an error of a library says, or its kind where it says nothing."""
+    """The beginning of what an error of a library says, or its kind where it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -103,7 +103,7 @@ class Backbone(Protocol):
         ...
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
-        """How many leading tokens of each row `encode_tokens` reads when the row stands alone, (B,)."""
+        """How many leading tokens of each row `encode_tokens` reads when the row is alone in its batch, (B,)."""
         ...
 
     def with_weights(self, weights: Path) -> Backbone:
@@ -141,7 +141,7 @@ class JointBackbone(Protocol):
     beside the largest image and its own instructions.
 
     Attributes:
-        item_instruction: What the model is told with a gallery item where nothing else is said; empty for nothing.
+        item_instruction: The instruction with a gallery item where no other is given; empty for none.
         query_instruction: The same with a query.
     """
 

@@ -79,7 +79,7 @@ def reads_both(model: Any) -> bool:
 
 
 def declared_pixels(model: Any, declaration: str | None, name: str) -> tuple[str, dict[str, Any]]:
-    """Return how images are prepared, in one word, and what the processor has to be told for it.
+    """Return how images are prepared, in one word, and the processor's arguments for it.
 
     Args:
         model: The model of sentence-transformers.
@@ -105,7 +105,7 @@ def declared_pixels(model: Any, declaration: str | None, name: str) -> tuple[str
         )
     least, most = int(match[1]), int(match[2])
     if not 0 < least <= most:
-        raise UsageError(f"{declaration} is no budget of pixels: the least is not above 0, or above the most.")
+        raise UsageError(f"{declaration} is not a valid budget of pixels: the least is not above 0, or above the most.")
     return f"pixels({least}, {most})", {"size": {"shortest_edge": least, "longest_edge": most}}
 
 

@@ -1,7 +1,7 @@
 """Backbones of open_clip: by architecture and tag, by weights file, or by model folder.
 
 Since open_clip 2.29 a plain architecture name builds GELU even for tags that were trained with QuickGELU, and says so
-in a warning; for a weights file it says nothing at all. Here the tag decides, or what is stated of the file.
+in a warning; for a weights file there is no warning at all. Here the tag decides, or what is stated of the file.
 """
 
 from __future__ import annotations
@@ -394,7 +394,7 @@ class OpenClipBackbone(TwoTowers):
         return features.float()
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
-        """How many leading tokens of each row are read when it stands alone, (B,)."""
+        """How many leading tokens of each row are read when it is alone in its batch, (B,)."""
         if self._text is None:
             return np.full(len(tokens_BL), tokens_BL.shape[1], dtype=np.int64)
         return self._text.lengths(tokens_BL)

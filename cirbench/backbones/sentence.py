@@ -360,7 +360,7 @@ class SentenceBackbone(TwoTowers):
         return self._rows(self._texts, {"input_ids": tokens_Bl, "attention_mask": mask_Bl, "modality": "text"})
 
     def token_lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
-        """How many leading tokens of each row are read when it stands alone, (B,)."""
+        """How many leading tokens of each row are read when it is alone in its batch, (B,)."""
         return masked_lengths(tokens_BL, self._tokenizer)
 
     def with_weights(self, weights: Path) -> SentenceBackbone:

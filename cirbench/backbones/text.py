@@ -141,7 +141,7 @@ def masked(tokens_BL: torch.Tensor, tokenizer: Any, device: torch.device) -> tup
 
 
 def masked_lengths(tokens_BL: torch.Tensor, tokenizer: Any) -> NDArray[np.int64]:
-    """How many tokens of each row `masked` leaves when it stands alone, (B,)."""
+    """How many tokens of each row `masked` leaves when it is alone in its batch, (B,)."""
     return padded_lengths(_unpadded_lengths(tokens_BL, tokenizer), tokens_BL.shape[1])
 
 
@@ -157,7 +157,7 @@ class PseudoWords:
 
     Attributes:
         width: E, the length of a word's vector.
-        placeholder: The word that is replaced; it stands alone, between spaces.
+        placeholder: The word that is replaced; a word of its own, between spaces.
 
     Raises:
         UsageError: The backbone's text tower is of another kind, or knows no such word.
@@ -202,7 +202,7 @@ class PseudoWords:
             if self.placeholder in text.split() and self._backbone.overlong([text])[0]:
                 raise UsageError(
                     f"The text {_shown(text)!r} is longer than the {self._backbone.context_length} tokens that "
-                    f"{self._backbone.identity.name} reads, and its {self.placeholder} stands beyond them.",
+                    f"{self._backbone.identity.name} reads, and its {self.placeholder} comes after them.",
                     hint=f"Put {self.placeholder} nearer to the beginning of the prompt, or shorten the text.",
                 )
             raise UsageError(
@@ -216,7 +216,7 @@ class PseudoWords:
         return np.asarray((tokens_BL == self._token).any(dim=1).cpu().numpy())
 
     def lengths(self, tokens_BL: torch.Tensor) -> NDArray[np.int64]:
-        """How many positions of each row are computed when it stands alone, (B,)."""
+        """How many positions of each row are computed when it is alone in its batch, (B,)."""
         return self._text.lengths(tokens_BL)
 
     def __call__(

@@ -183,12 +183,12 @@ def read_records(path: Path, what: str, width: int, *, needed: Sequence[int]) ->
 
     Raises:
         MissingData: It cannot be read.
-        CorruptFile: It is no CSV file, or a row is another one; the message names the lines.
+        CorruptFile: It is not a CSV file, or a row is another one; the message names the lines.
     """
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(read_text(path)), strict=True)]
     except csv.Error as error:
-        raise not_as_published(path, f"it is no CSV file ({error})") from error
+        raise not_as_published(path, f"it is not a CSV file ({error})") from error
     odd = [
         number
         for number, row in enumerate(rows, start=1)

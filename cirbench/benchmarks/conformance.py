@@ -66,7 +66,7 @@ def _protocol(benchmark: Benchmark, entry: ProtocolEntry, data_root: Path | None
         yield Finding(f"{entry.id}: not loaded, since nothing says where its files are (--data-root)")
         return
     try:
-        loaded = benchmark.load(entry.variant, data_root or _nowhere())
+        loaded = benchmark.load(entry.variant, data_root or _absent_root())
     except CorruptFile as error:
         yield Finding(text, error.message)
         return
@@ -102,11 +102,11 @@ def _differences(benchmark: Benchmark, entry: ProtocolEntry, loaded: EvaluationP
 def _again(benchmark: Benchmark, entry: ProtocolEntry, loaded: EvaluationProtocol, root: Path | None) -> str | None:
     if loaded.gallery is None:
         return None
-    digest = benchmark.load(entry.variant, root or _nowhere()).digest
+    digest = benchmark.load(entry.variant, root or _absent_root()).digest
     return None if digest == loaded.digest else "two digests differ"
 
 
-def _nowhere() -> Path:
+def _absent_root() -> Path:
     from pathlib import Path
 
     return Path()

@@ -266,7 +266,7 @@ def _asked(
     for each in asked:
         if each.by is not None and each.by not in slices:
             hint = f"Columns with labels: {', '.join(slices) or 'none'}."
-            raise refused(str(folder / FILE), f"measures: {quoted(str(each.by))} is no column of the table", hint)
+            raise refused(str(folder / FILE), f"measures: {quoted(str(each.by))} is not a column of the table", hint)
         if not given.get(needs := METRICS.find(each.metric).needs, True):
             column = {"groups": "group"}.get(needs, needs)
             raise refused(str(folder / FILE), f"measures: {each.label} needs a column {column}")
@@ -407,7 +407,7 @@ def _table(folder: Path, split: SplitSettings) -> Path:
         if not path.is_file():
             raise MissingData(f"{folder} holds no {split.queries}, which {FILE} names.")
         if path.suffix not in (".csv", ".tsv", ".jsonl"):
-            raise CorruptFile(f"{path} is no table.", hint="A table is called .csv, .tsv or .jsonl.")
+            raise CorruptFile(f"{path} is not a table.", hint="A table is called .csv, .tsv or .jsonl.")
         return path
     there = [folder / name for name in TABLES if (folder / name).is_file()]
     if not there:

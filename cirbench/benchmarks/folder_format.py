@@ -303,7 +303,7 @@ def read_settings(folder: Path) -> FolderSettings:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise refused(place, f"{quoted(name)} cannot be the name of a split", "Use a-z, 0-9, - and _.")
         if not isinstance(table, dict):
-            raise refused(place, "it is no table", f"Write [splits.{name}] and its keys below.")
+            raise refused(place, "it is not a table", f"Write [splits.{name}] and its keys below.")
         _check_keys(place, table, SPLIT_KEYS)
         splits[name] = _split(place, {**shared, **table})
         if splits[name].queries is None:
@@ -360,7 +360,7 @@ def _measure(place: str, text: object) -> Measure:
         raise refused(place, f"measures: {quoted(text)} has no cut-off", 'For instance: "Recall@10"')
     cutoff = None if metric is None else metric.cutoff(k if at else None)
     if metric is None or cutoff is None:
-        raise refused(place, f"measures: {quoted(text)} is no metric at a cut-off", 'For instance: "Recall@10"')
+        raise refused(place, f"measures: {quoted(text)} is not a metric at a cut-off", 'For instance: "Recall@10"')
     if metric.unit != "%" or metric.needs == "gains":
         why = "is a median" if metric.unit != "%" else "needs soft labels, which a folder cannot hold"
         raise refused(

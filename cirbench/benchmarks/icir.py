@@ -122,7 +122,7 @@ def load(data_root: Path, expected: Expected) -> EvaluationProtocol:
 
 
 def _read(path: Path) -> list[_Row]:
-    """Read lines of image, text and instance; a text with a comma stands between quotes.
+    """Read lines of image, text and instance; a text with a comma is quoted.
 
     The public evaluation splits at each comma, so that it would read a part of such a text as the instance.
     """

@@ -74,7 +74,7 @@ class RemoteFile:
         size: Bytes, where known.
         sha256: Of its content, where known.
         variants: Patterns of the protocol variants that need it.
-        licence: Where it is not that of the benchmark: others have labelled its queries anew.
+        licence: Where it is not that of the benchmark: others have labelled its queries again.
     """
 
     url: str

@@ -125,19 +125,19 @@ def _stem(path: str) -> str:
 def _broken_gallery(shown: Sequence[_ImageRow], expected: Expected) -> Iterator[str]:
     yield from wrong_counts({IMAGES: len(shown)}, expected)
     yield from repeated("images", (row.id for row in shown))
-    if odd := [row.path for row in shown if not _agree((row.id, row.path))]:
+    if odd := [row.path for row in shown if not _same_number((row.id, row.path))]:
         yield f"id and path are of different images in {some(odd)}"
 
 
 def _broken_queries(rows: Sequence[_Row], gallery: Mapping[str, str], expected: Expected) -> Iterator[str]:
     yield from wrong_counts({QUERIES: len(rows)}, expected)
-    if odd := [row.qid for row in rows if not _agree(row.query_image) or not _agree(row.target_image)]:
+    if odd := [row.qid for row in rows if not _same_number(row.query_image) or not _same_number(row.target_image)]:
         yield f"id and path are of different images in {queries(odd)}"
     if lost := [row.qid for row in rows if str(row.target_image[0]) not in gallery]:
         yield f"the target is not in the gallery for {queries(lost)}"
 
 
-def _agree(image: tuple[int, str]) -> bool:
+def _same_number(image: tuple[int, str]) -> bool:
     """Whether the name of the file ends in the id, as COCO's names do."""
     digits = re.search(r"\d+$", _stem(image[1]))
     return digits is not None and int(digits[0]) == image[0]

@@ -151,7 +151,7 @@ def describe(name: str, split: str | None, data_root: Path | None, as_json: bool
 
 
 def _sources(name: str, split: str | None) -> tuple[NamedSource, ...]:
-    """The training data of a name that is no benchmark's."""
+    """The training data of a name that is not a benchmark's."""
     from cirbench.benchmarks.catalogue import datasets, protocols
     from cirbench.training.data.named import sources_called
 

@@ -229,8 +229,8 @@ def _report(what: str, findings: list[Finding], page: str, *, as_json: bool) -> 
     else:
         for finding in findings:
             print_lines([f"ok      {finding.rule}" if finding.problem is None else f"BROKEN  {finding.rule}"])
-            if told := finding.problem or finding.note:
-                print_lines([f"        {told}"])
+            if remark := finding.problem or finding.note:
+                print_lines([f"        {remark}"])
     broken = sum(finding.problem is not None for finding in findings)
     if broken:
         raise CheckFailed(f"The {what} breaks {broken} of {len(findings)} rules.", hint=f"{page} has them.")

@@ -171,7 +171,7 @@ def evaluate(
     """Evaluate methods on a benchmark, beside the untrained baselines on the same backbone.
 
     A run that is finished already, on the same code, is read and not made again. An object is always evaluated, since
-    what it holds cannot be told from outside; it is kept by its answers.
+    what it holds cannot be seen from outside; it is kept by its answers.
 
     Args:
         method: A name, ``package.module:Class`` or ``file.py:Class``; a `MethodSpec`, or a class with one as ``SPEC``;
@@ -183,7 +183,7 @@ def evaluate(
         backbone: A name, ``MODEL/TAG``, a model folder, or a backbone that is loaded; the usual one of the data set if
             not given. For an object: the backbone that it is built on, on which the baselines are evaluated beside it.
             ``"none"`` for methods whose SPEC needs none.
-        baselines: Runs on the same backbone to stand beside the methods, or ``"none"``; the untrained baselines are
+        baselines: Runs on the same backbone to compare the methods with, or ``"none"``; the untrained baselines are
             evaluated if not given.
         weights: A file with the backbone's weights.
         ema: Take the averaged weights (EMA) of that file.
@@ -228,7 +228,7 @@ def evaluate(
         raise UsageError("An object is evaluated by itself.", hint="Call evaluate once for each.")
     if objects and seeds:
         raise UsageError(
-            "What is random in an object cannot be told from outside.",
+            "What is random in an object cannot be seen from outside.",
             hint="Make one object for each seed, evaluate each with a seed of its own, and compare the runs.",
         )
     if objects and rerank is not None:

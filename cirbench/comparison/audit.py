@@ -59,7 +59,7 @@ State: TypeAlias = Literal["candidate", "removed", "no candidate", "unknown"]
 
 @dataclasses.dataclass(frozen=True)
 class ReferencePlaces:
-    """Where each query's reference stands in its list.
+    """The rank of each query's reference in its list.
 
     Attributes:
         places_Q: 1-based; `NO_CANDIDATE` where the query does not rank it, `UNRANKED` where it is behind ``depth``.
@@ -245,7 +245,7 @@ def with_reference(found: Audit, ranked: Ranked, places: ReferencePlaces, asked:
         lists: Whether ranks end with the lists, so that nobody knows what follows their last item.
     """
     changes: dict[str, Any] = {"listed": len(places.places_Q)}
-    # Lists that end before the gallery does say nothing of the whole ranking.
+    # Lists that end before the gallery does do not show the whole ranking.
     known = [each for each in asked.measures if not (lists and each.k == NO_CUTOFF)] if asked.labels is not None else []
     headline, only = next(iter(known), None), Asked(tuple(known[:1]), asked.slices, asked.labels)
     if headline is not None and (measured := measure(ranked, only)):

@@ -359,7 +359,7 @@ def _letters(paper: Paper) -> dict[int, str]:
 
 
 def _signs(column: PaperColumn, paper: Paper, letters: Mapping[int, str]) -> dict[int, str]:
-    """What stands behind the number of each row: a star, or the letters of the rows that it is better than."""
+    """The mark behind the number of each row: a star, or the letters of the rows that it is better than."""
     if column.standings is None or not column.tested:
         return {}
     standings = column.standings

@@ -1,6 +1,6 @@
 """The published results of the field, each with its source, and the protocol that it was measured on.
 
-A row stands in a ranked column only if the protocol, the backbone and the kind of source are known; what else it says
+A row is in a ranked column only if the protocol, the backbone and the kind of source are known; what else it says
 is kept and shown.
 """
 
@@ -241,8 +241,8 @@ class Published(_Part, frozen=True, dict=True):
             printed = [other for other in others if other.metrics.get(label, value) != value]
             if printed:
                 values = [value, *(other.metrics[label] for other in printed)]
-                told = "; ".join(f"{other.metrics[label]:g} ({_where(other)})" for other in printed)
-                return f"Sources differ at {label} by {max(values) - min(values):.2f}: {value:g} here, {told}."
+                elsewhere = "; ".join(f"{other.metrics[label]:g} ({_where(other)})" for other in printed)
+                return f"Sources differ at {label} by {max(values) - min(values):.2f}: {value:g} here, {elsewhere}."
         return None
 
     def reference_of(self, row: PublishedRow) -> Reference | None:
@@ -329,7 +329,7 @@ class Contribution(_Part, frozen=True):
 
 _UNRANKED: dict[Provenance, str] = {
     "rerun": "It is a re-run of another paper, shown beside the published rows.",
-    "aggregator": "It stands on a results site only.",
+    "aggregator": "It is from a results site only.",
 }
 CONTRIBUTED = Path(__file__).parent / "contributed"
 
@@ -389,8 +389,8 @@ def problems_of_file(published: Published, file: Path) -> list[str]:
         together, row = with_contribution(published, file)
     except CirbenchError as error:
         return [error.message]
-    told = [problem for problem in _contradictions(together) if row.id in problem]
-    return [*told, *problems_of(row, published), *_unlike_others(row, published)]
+    contradictions = [problem for problem in _contradictions(together) if row.id in problem]
+    return [*contradictions, *problems_of(row, published), *_unlike_others(row, published)]
 
 
 def problems_of(row: PublishedRow, published: Published) -> Iterator[str]:

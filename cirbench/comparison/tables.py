@@ -344,7 +344,7 @@ def oracle_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
 
 
 def training_notes(named: Sequence[tuple[str, Run]]) -> list[str]:
-    """Say which rows are no numbers of unseen data: chosen on this protocol, or trained on its images."""
+    """Say which rows are not numbers on unseen data: chosen on this protocol, or trained on its images."""
     chosen = [name for name, run in named if chosen_on(run.result.method, run.result.protocol.name)]
     shared = [f"{name} ({run.result.method.overlap})" for name, run in named if run.result.method.overlap]
     notes = [f"Weights chosen by their score on this protocol, so not of unseen data: {', '.join(chosen)}."]

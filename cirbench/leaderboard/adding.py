@@ -43,7 +43,7 @@ _OWN_TRAINING = "scenes"
 def commands(result: Result, config: RunConfig | ScoreConfig) -> tuple[str, ...]:
     """What to type to make a run again, one command a line.
 
-    FOLDER stands for data of one's own, CHECKPOINT for what a training or a conversion writes. What is as usual is left
+    FOLDER stands for your own data, CHECKPOINT for what a training or a conversion writes. What is as usual is left
     out.
     """
     if isinstance(config, ScoreConfig):

@@ -1,6 +1,6 @@
 """Audits of the rows of a board, from what their entries keep, and from lists that authors released.
 
-Every entry keeps the rank of each ground truth. Entries from the present version keep where each reference stands, so
+Every entry keeps the rank of each ground truth. Entries from the present version keep the rank of each reference, so
 that figures about it rest on all queries; earlier ones keep the first ten items of 48 queries. What a test server
 scored is kept whole.
 """

@@ -99,7 +99,7 @@ def _runs(numbers: Iterable[int]) -> Runs:
 
 
 def binding_of(protocol: EvaluationProtocol) -> Binding | None:
-    """Return what binds the entries on a protocol; ``None`` where its gallery is not at hand."""
+    """Return what binds the entries on a protocol; ``None`` where its gallery is not available."""
     gallery, labels = protocol.gallery, protocol.labels
     if gallery is None:
         return None

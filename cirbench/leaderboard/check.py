@@ -422,7 +422,7 @@ def _coverage(entry: Entry, evidence: Evidence) -> Iterator[str]:
     if evidence.references is not None:
         places_Q = evidence.references.places_Q
         if entry.protocol.fields.get("exclude_reference") == "True":
-            yield "it says where references stand in lists, and the protocol removes them"
+            yield "it gives ranks of references, and the protocol removes them from lists"
         if ((places_Q > counts.gallery_expected) & (places_Q != UNRANKED)).any():
             yield f"the place of a reference is beyond the {counts.gallery_expected} images of the gallery"
     if _repeats(evidence.shown_SK):
@@ -498,7 +498,7 @@ def shown_as_ranked(evidence: Evidence, protocol: EvaluationProtocol) -> Iterato
         places_S = evidence.references.places_Q[evidence.shown_places]
         shown = reference_places(evidence.shown_SK, protocol.only(evidence.shown_places))
         if not np.array_equal(np.where(places_S <= shown.depth, places_S, UNRANKED), shown.places_Q):
-            yield "a reference stands at another place than the items to show say"
+            yield "a reference has another rank than the items to show say"
 
 
 def _numbers(entry: Entry, evidence: Evidence) -> Iterator[str]:

@@ -257,13 +257,13 @@ class Evidence:
 
     Attributes:
         query_ids: In the order of everything else.
-        clusters: Queries of one cluster are not independent; ``None`` where each stands for itself.
+        clusters: Queries of one cluster are not independent; ``None`` where each is its own.
         slices: Per kind, the labels that each query carries.
         relevant_ranks: The 1-based rank of each ground truth, the target first.
         group_ranks_Q: Of the target inside its group, or ``None``.
         gains: Soft labels per ground truth, or ``None``.
         shown_SK: Gallery positions of the first items of the queries at `spread` places, -1 where there are fewer.
-        references: Where each query's reference stands in its list; ``None`` in entries from before it was kept, and
+        references: The rank of each query's reference in its list; ``None`` in entries from before it was kept, and
             where the protocol removes it.
     """
 
@@ -345,7 +345,7 @@ class Evidence:
 
 
 def spread(total: int, count: int) -> list[int]:
-    """Choose so many of ``total`` places at even distances, whatever stands there."""
+    """Choose so many of ``total`` places at even distances, whatever is there."""
     count = min(count, total)
     return [place * total // count for place in range(count)]
 

@@ -160,7 +160,7 @@ class Reproduction:
 
     Args:
         row: The row.
-        published: The file that it stands in.
+        published: The file that it is in.
         options: Fields of `cirbench.runs.config.RunConfig` that win over what the row says: ``data_root``,
             ``checkpoint``, ``backbone``, ``weights``, ``device``, ``set``, ``output`` ...
 

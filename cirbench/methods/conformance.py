@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from cirbench.training.train import Request
 
 TOLERANCE = 1e-4
-"""How far a unit row may move when other items stand in its batch: more than rounding, less than a neighbour."""
+"""How far a unit row may move when other items are in its batch: more than rounding, less than a neighbour."""
 _IMPORTS_TORCH = 3
 """The exit status of a process that found torch imported."""
 _BRIEF: Mapping[str, Any] = {"steps": 2, "batch_size": 8, "precision": "fp32"}
@@ -131,7 +131,7 @@ def check_reranker(
         Finding(
             "the same items get the same judgements twice", None if same else "two runs differ: is a seed missing?"
         ),
-        Finding("some items are told apart", None if apart else "all items of each query get the same judgement"),
+        Finding("items get different judgements", None if apart else "all items of each query get the same judgement"),
     ]
 
 
@@ -186,11 +186,11 @@ def check_loss(request: Request) -> Iterator[Finding]:
                     return
             optimizer.step()
         falls = losses[-1] < losses[0]
-        told = f"{losses[0]:.6g} to {losses[-1]:.6g} in {_REPEATED} steps"
+        course = f"{losses[0]:.6g} to {losses[-1]:.6g} in {_REPEATED} steps"
         yield Finding(
             "the loss falls on one batch that is repeated",
-            None if falls else f"it went from {told}: is the learning rate {parameters.lr:g} right, and the sign?",
-            told if falls else None,
+            None if falls else f"it went from {course}: is the learning rate {parameters.lr:g} right, and the sign?",
+            course if falls else None,
         )
 
 
@@ -316,8 +316,8 @@ def _gradients(module: torch.nn.Module) -> Finding:
     none = [name for name, grad in wanted.items() if grad is None or not bool(grad.any())]
     if len(none) == len(wanted):
         return Finding(_REACHED, "no weight gets any: is the loss computed under no_grad, or detached?")
-    told = f"{len(none)} of {len(wanted)} get none: {some(none)}" if none else None
-    return Finding(_REACHED, None, told)
+    note = f"{len(none)} of {len(wanted)} get none: {some(none)}" if none else None
+    return Finding(_REACHED, None, note)
 
 
 def _on_two_processes(spec: MethodSpec, backbone: Backbone, name: str, backbone_name: str) -> Finding:

@@ -176,7 +176,7 @@ class SecondStage:
         require_files([*references.values(), *(images[at] for at in looked_at)])
 
     def count_calls(self, reranker: CheckedReranker) -> Calls:
-        """Count the calls of a model; of a pair that stands in two lists each."""
+        """Count the calls of a model; of a pair that is in two lists, both."""
         total = Calls(0)
         for query, items in self._lists():
             total += reranker.count_calls(self._query(query), self._pictures(items))

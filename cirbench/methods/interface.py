@@ -7,7 +7,7 @@ Required are a `MethodSpec` and the two ``encode_*`` functions of `Method`. Ever
 that a method may have: `Scorer`, `GalleryFitted`, `ModifiesText`, and the training objective that the SPEC names
 (`cirbench.training.interface`).
 
-A `Reranker` is a method of the second stage: it encodes nothing, and orders anew what a first stage found.
+A `Reranker` is a method of the second stage: it encodes nothing, and re-orders what a first stage found.
 
 `METHODS` are those that are installed; some of them are the baselines that every other is shown beside.
 """
@@ -103,9 +103,9 @@ class MethodSpec:
         uses_triplets: Whether it was trained on composed triplets.
         transductive: Whether an answer depends on other gallery items or other queries than its own; where parameters
             decide it, a function of them.
-        reranks: Whether it is a `Reranker`, which orders anew what another method found; asked for by ``--rerank``.
+        reranks: Whether it is a `Reranker`, which re-orders what another method found; asked for by ``--rerank``.
         oracle: Whether it knows the ground truths; where parameters decide it, a function of them. What it gives is
-            then an upper bound, and never stands on a board.
+            then an upper bound, and never on a board.
     """
 
     name: str
@@ -250,7 +250,7 @@ class ComposedQuery:
 
 @runtime_checkable
 class Reranker(Protocol):
-    """Orders anew the first items that another method found for a query."""
+    """Re-orders the first items that another method found for a query."""
 
     def rerank(
         self, query: ComposedQuery, items: Sequence[Picture], scores: NDArray[np.float32]

@@ -130,7 +130,7 @@ class ClusteredMean:
             Review 51, 1983).
         queries: How many queries take part.
         clusters: How many clusters they come from.
-        size: 1 / Σ weight², the number of queries, or fewer where slices weigh them unequally.
+        size: 1 / Σ weight², the number of queries, or fewer where slices give them unequal weights.
         cluster_size: The same with the weights of whole clusters.
         heaviest: The largest weight of a cluster.
         seeds: The variance over seeds, which comes on top of that over queries.

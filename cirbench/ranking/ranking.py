@@ -140,8 +140,8 @@ class _Ranked:
     Attributes:
         queries: Their numbers.
         keys_TK: The keys of their first K candidates, ascending.
-        wanted_at: Where their wanted items stand in the task's flat list, for those that are candidates.
-        before: For each of these, how many candidates stand before it.
+        wanted_at: The places of their wanted items in the task's flat list, for those that are candidates.
+        before: For each of these, how many candidates come before it.
         equal: How many others have exactly its score.
     """
 
@@ -206,7 +206,7 @@ class _Problem:
         wanted_at: NDArray[np.int64],
         depth: int,
     ) -> _Ranked:
-        """Rank a few candidates of each query; those that are wanted stand at ``wanted_at`` in the task's list."""
+        """Rank a few candidates of each query; those that are wanted are at ``wanted_at`` in the task's list."""
         row, wanted_row = candidates.row_of_value, wanted.row_of_value
         if isinstance(self.source, _Rows):
             scores = score_pairs(self.source.queries_QD, queries[row], self.source.gallery_ND, candidates.values)
@@ -274,7 +274,7 @@ class _Held:
 
 
 class _Tile:
-    """A tile of queries: the keys of the first K candidates so far, and how many stand before each wanted item.
+    """A tile of queries: the keys of the first K candidates so far, and how many come before each wanted item.
 
     The wanted items are scored first. A query's floor is a score that K candidates are known to reach. What cannot
     reach it, even with the error in its favour, is not kept. Candidates are given by their places in the pool, and
@@ -300,7 +300,7 @@ class _Tile:
         self._wanted_at = task.relevant.places(queries)[ranked]
         row, place = row[ranked], place[ranked]
         scores = score(row, place)
-        # A query with fewer wanted items than W has +inf in their place, before which no candidate stands.
+        # A query with fewer wanted items than W has +inf in their place, before which no candidate comes.
         self._own_TW = padded(scores, row, len(queries), np.float32(np.inf))
         self._own_key_TW = padded(self._sort_keys(scores, place), row, len(queries), NO_CANDIDATE)
         self._own_place_TW = padded(place, row, len(queries), np.int64(-1))
@@ -323,7 +323,7 @@ class _Tile:
         )
 
     def _count(self, block: Block | _Held, start: int) -> None:
-        """Count the candidates that stand before each wanted item, and those that equal it."""
+        """Count the candidates that come before each wanted item, and those that equal it."""
         approximate_TB, error_T1 = block.approximate_TB, block.error_T[:, None]
         own_TW = self._own_TW.astype(np.float64)
         low_TW, high_TW = below(own_TW - error_T1), above(own_TW + error_T1)
@@ -460,7 +460,7 @@ def _nonzero(mask_TB: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _find(values: NDArray[np.int64], ascending: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return where values stand in an ascending array that is not empty, and whether they do."""
+    """Return the places of values in an ascending array that is not empty, and whether they do."""
     at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
     return at, ascending[at] == values
 

@@ -1,6 +1,6 @@
 """Re-rank the first items of a ranking, and the group of each query, by somebody's judgement.
 
-What stands below the first K keeps its place, so a ground truth that the first stage did not find stays unfound. A
+What is below the first K keeps its place, so a ground truth that the first stage did not find stays unfound. A
 group is judged as a list of its own: whether the first K hold its members makes no difference to it.
 """
 

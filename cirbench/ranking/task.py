@@ -114,7 +114,7 @@ def tie_order(ids: Sequence[str]) -> NDArray[np.int64]:
     """Give each item its place among equal scores: ascending sha256 of its id.
 
     The order depends neither on labels nor on the order of the gallery, so a constant scorer gains nothing from
-    where the target happens to stand.
+    where the target happens to be.
     """
     digests = b"".join(hashlib.sha256(name.encode()).digest() for name in ids)
     words_N4 = np.frombuffer(digests, dtype=">u8").reshape(-1, 4).astype(np.uint64)

@@ -1,6 +1,6 @@
 """Numbers beside those of a protocol: any metric at any cut-off, from the ranks that a run keeps.
 
-They are no part of what was run, so a finished run gets them without being run again, and its digest stays. They stand
+They are not part of what was run, so a finished run gets them without being run again, and its digest stays. They are
 apart in ``result.json``.
 """
 
@@ -248,7 +248,7 @@ def additional_table(rows: Sequence[tuple[str, Sequence[AdditionalValue]]], aske
         )
         for name, values in rows
     )
-    note = "These are no part of the protocol. In %, unless the column says otherwise; 95 % intervals."
+    note = "These are not part of the protocol. In %, unless the column says otherwise; 95 % intervals."
     return Table("Additional metrics", columns, cells, notes=(note,))
 
 

@@ -1,4 +1,4 @@
-"""The configuration of a run, and what its names stand for."""
+"""The configuration of a run, and what its names mean."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         protocol: A protocol id, instead of the data set's default one for the split.
         backbone: Name, ``model/tag``, or a model folder; the data set's default one if not given; ``none`` for methods
             that need none, whose default it is.
-        baselines: Folders of runs on the same backbone that stand beside the methods, or ``none``; if not given, the
+        baselines: Folders of runs on the same backbone to compare the methods with, or ``none``; if not given, the
             installed untrained baselines are run on the backbone.
         weights: A local file with the backbone's weights.
         ema: Take the averaged weights (EMA) of that file.
@@ -51,7 +51,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         set: Parameters of the methods; of one of several by ``METHOD.KEY``.
         train: Parameters of the training, for a method that is trained first.
         train_data: What it is trained on; what comes with ``scenes`` if not given there.
-        rerank: Name of a re-ranker that orders anew what the methods, or the first stages, found.
+        rerank: Name of a re-ranker that re-orders what the methods, or the first stages, found.
         first_stage: Folders of finished runs, or patterns of them, that are re-ranked in place of the methods' runs.
         rerank_top: How many items of each query the re-ranker is shown; for several numbers a run for each.
         rerank_set: Parameters of the re-ranker.

@@ -502,7 +502,7 @@ def combine(runs: Sequence[Run]) -> tuple[list[Run], list[int]]:
     groups: dict[str, list[list[int]]] = {}
     for at, run in enumerate(runs):
         kin = groups.setdefault(_kind(run), [])
-        # Two runs with one seed are no replicates, whatever keeps them apart: each begins a group, or joins the next.
+        # Two runs with one seed are not replicates, whatever keeps them apart: each begins a group, or joins the next.
         open_groups = (
             group for group in kin if _seed(run.result) not in [_seed(runs[other].result) for other in group]
         )

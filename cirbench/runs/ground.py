@@ -1,6 +1,6 @@
-"""What a run rests on: listed in the order in which it is got, and what all its methods stand on, loaded.
+"""What a run rests on: listed in the order in which it is got, and what all its methods share, loaded.
 
-Needs are annotations, images, weights, training data and checkpoints, there or missing. What methods stand on is the
+Needs are annotations, images, weights, training data and checkpoints, there or missing. What methods share is the
 protocol with its images, and the backbone with its weights. A finished run is recognised without either, so what looks
 for needs is imported where they are listed.
 """

@@ -253,7 +253,7 @@ class Scored(Record, frozen=True):
 
 
 class Reranking(Record, frozen=True):
-    """How the first items of another run were ordered anew.
+    """How the first items of another run were re-ordered.
 
     Attributes:
         reranker: Name of the re-ranker.

@@ -524,7 +524,7 @@ def run_sweep(
         results.append(session.run(force=force))
         label = choose_label(results[-1], label)
     assert label is not None
-    given = len(sessions[0].baselines)  # runs that stand beside every setting, and come first
+    given = len(sessions[0].baselines)  # runs to compare every setting with, which come first
     swept_runs = [runs[given:] for runs in results]
     return Sweep(
         label=label,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RULES: Mapping[str, str] = {
     "text": "The file is UTF-8 text without a byte order mark, and not empty.",
-    "size": "The file is no larger than the server takes.",
+    "size": "The file is not larger than the server takes.",
     "json": "The file is whole JSON in which no key occurs twice and every number is finite.",
     "object": "The file is one object from query id to a list of ids.",
     "benchmark": "The file is of the benchmark that it is meant for.",
@@ -148,7 +148,7 @@ class ServerForm:
         answers: What comes back.
         protocols: Whose files have this form; the server scores the first.
         labels: Of the numbers that come back.
-        files: From ranked lists to the object of each file, by what stands behind the name of the run.
+        files: From ranked lists to the object of each file, by the suffix after the name of the run.
         inspect: Checks an object: the object, the size of the file in bytes, the id of its protocol, and the protocol
             where its annotations are available.
         unchecked: Why and what cannot be checked where the gallery of the protocol is not available.
@@ -179,7 +179,7 @@ SERVERS = Plugins("server form", "cirbench.servers", ServerForm, "docs/adding-a-
 
 
 def server_of(dataset: str) -> ServerForm | None:
-    """Return the form of a benchmark's server; ``None`` where it names none, or is no benchmark.
+    """Return the form of a benchmark's server; ``None`` where it names none, or is not a benchmark.
 
     Raises:
         UnknownName: It names one that is not installed.

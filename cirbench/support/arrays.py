@@ -71,7 +71,7 @@ class Ragged(Generic[T]):
 
     @property
     def row_of_value(self) -> NDArray[np.int64]:
-        """For each value, the row it stands in."""
+        """For each value, its row."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
     def where(self, keep: NDArray[np.bool_]) -> Ragged[T]:
@@ -83,7 +83,7 @@ class Ragged(Generic[T]):
         return Ragged(self.values[self.places(rows)], np.concatenate([[0], np.cumsum(self.lengths[rows])]))
 
     def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return where the values of the given rows stand in ``values``."""
+        """Return the places of the given rows' values in ``values``."""
         lengths = self.lengths[rows]
         shifts = self.offsets[rows] - (np.cumsum(lengths) - lengths)
         places: NDArray[np.int64] = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(shifts, lengths)

@@ -148,7 +148,7 @@ class _Module:
         """The files beside it that a text in it names, as it names them, other than modules."""
         for text in _named(self.path, _state(self.path)).texts:
             path = self.path.parent / text.lstrip("/")  # folder + "/name" is common
-            # Not Path.is_file, which fails for texts that are no possible path.
+            # Not Path.is_file, which fails for texts that cannot be paths.
             if os.path.isfile(path) and path.suffix != ".pyc" and path.resolve() != self.path:  # noqa: PTH113
                 yield text, path
 
@@ -332,7 +332,7 @@ def _require_loaded_state(module: _Module, sha256: str) -> None:
     elif before != sha256:
         raise UsageError(
             f"{module.path} was edited after this process had loaded it, so a result would not be that of the file.",
-            hint="Start Python anew, or reload the module by importlib.reload.",
+            hint="Restart Python, or reload the module by importlib.reload.",
         )
 
 

@@ -215,7 +215,7 @@ def carry_weights(parameters: TrainingParameters, folder: Path) -> dict[str, str
     """Copy the weights of the checkpoints that parameters name into a checkpoint's folder; return their checksums.
 
     Raises:
-        MissingData: One of them is no checkpoint.
+        MissingData: One of them is not a checkpoint.
         CorruptFile: One is damaged.
     """
     carried = {}
@@ -241,7 +241,7 @@ def stages_selected_on(parameters: TrainingParameters) -> list[str]:
     """On which protocols the weights of the earlier stages were chosen, those of their own stages included.
 
     Raises:
-        MissingData: One of them is no checkpoint.
+        MissingData: One of them is not a checkpoint.
         CorruptFile: The card of one is damaged.
     """
     cards = [read_card(stage) for stage in stages_of(parameters)]

@@ -76,7 +76,7 @@ class Trainer:
 
         Args:
             micro_batches: Those of the steps that are left.
-            advance: Is told how many samples each step has seen, and where the training is.
+            advance: Called with how many samples each step has seen, and where the training is.
             trackers: Take in every step and evaluation.
 
         Raises:

@@ -145,7 +145,7 @@ def _laid_out_like(parameter: torch.nn.Parameter, moment: torch.Tensor) -> torch
 
 
 _BLANK = "0" * 64
-"""What stands in the place of the digest while the digest is computed."""
+"""What is in the place of the digest while the digest is computed."""
 
 
 def _split(content: memoryview) -> tuple[bytes, memoryview]:
@@ -383,8 +383,8 @@ def suspicion(losses: Sequence[float], parameters: TrainingParameters) -> str | 
     if most - least <= _SAME * max(abs(least), abs(most)):
         if len(losses) > WINDOW:  # said already
             return None
-        told = "zero" if most == 0 else f"constant ({most:.4g})"
-        return f"the loss is {told} in the first {WINDOW} steps. {_CHECKS}"
+        shape = "zero" if most == 0 else f"constant ({most:.4g})"
+        return f"the loss is {shape} in the first {WINDOW} steps. {_CHECKS}"
     compared = parameters.batch_size // parameters.grad_accum_steps
     chance = math.log(compared)
     if len(losses) == late and chance and max(most - chance, chance - least) <= _NEAR * chance:

@@ -93,7 +93,7 @@ class Request:
         method: What is trained, by name.
         objective: Its objective.
         parameters: Its training parameters; a precision that is left open is settled by the device of the backbone.
-        backbone: Where it starts from; it is copied, never changed. Autocast in encoding is no part of a training.
+        backbone: Where it starts from; it is copied, never changed. Autocast in encoding is not part of a training.
         source: What it is trained on.
         kind: Which parts of a sample are opened.
         weights_file: The name of the file that the weights go to.

@@ -1,7 +1,7 @@
 """Gather the pages of the documentation site in one folder: ``python docs/site/gather.py build/docs-source``.
 
 They are the README, the pages of ``docs/``, a page for each benchmark, the cards of the methods, and a reference that
-is made from the code. A link to a file that is no page leads to the repository.
+is made from the code. A link to a file that is not a page leads to the repository.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def gather(target: Path) -> None:
-    """Write every page and picture to a folder, which is made anew."""
+    """Write every page and picture to a folder, which is emptied first."""
     shutil.rmtree(target, ignore_errors=True)
     docs = ROOT / "docs"
     pages = {"index.md": ROOT / "README.md", "changelog.md": ROOT / "CHANGELOG.md"}

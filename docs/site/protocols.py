@@ -57,9 +57,9 @@ def table_of(text: str) -> dict[str, Facts]:
     rows = text[text.index("\n| `") :].partition("\n\n")[0].strip()
     for line in rows.splitlines():
         names, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        told = [_REPEATED.sub(above.replace("\\", "\\\\"), cell) for cell, above in zip(cells, before, strict=True)]
-        before = (told[0], told[1], told[2], told[3])
-        facts |= dict.fromkeys(_ids(names), Facts(*told))
+        filled = [_REPEATED.sub(above.replace("\\", "\\\\"), cell) for cell, above in zip(cells, before, strict=True)]
+        before = (filled[0], filled[1], filled[2], filled[3])
+        facts |= dict.fromkeys(_ids(names), Facts(*filled))
     return facts
 
 
@@ -95,15 +95,15 @@ def _page(benchmark: Benchmark, facts: dict[str, Facts], sections: list[tuple[st
     ]
     first = facts[benchmark.protocols[0].id]
     for entry in benchmark.protocols:
-        told = facts[entry.id]
-        drawn = told.measures if entry.labelled else first.measures  # a server measures as on the split with labels
+        fact = facts[entry.id]
+        drawn = fact.measures if entry.labelled else first.measures  # a server measures as on the split with labels
         board = BOARDS / f"{entry.id.replace('/', '-')}.md"
         parts += [
             f"## {entry.id}\n",
             f"{entry.title.rstrip('.')}.\n",
-            f"{figure(told, drawn)}\n",
-            f"- **Queries**: {told.queries}\n- **Candidates**: {told.gallery}",
-            f"- **Reference image**: {told.reference}\n- **Measures**: {told.measures}\n",
+            f"{figure(fact, drawn)}\n",
+            f"- **Queries**: {fact.queries}\n- **Candidates**: {fact.gallery}",
+            f"- **Reference image**: {fact.reference}\n- **Measures**: {fact.measures}\n",
         ]
         if board.is_file():
             parts.append(f"[Its board]({repository}/blob/main/{board.relative_to(ROOT).as_posix()})\n")

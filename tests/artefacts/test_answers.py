@@ -98,7 +98,7 @@ def test_a_file_whose_first_line_was_cut_off_is_begun_anew(tmp_path: Path, writt
 def test_a_short_file_of_something_else_is_not_written_over(tmp_path: Path) -> None:
     path = kept(MAKER, tmp_path).path
     path.write_text("my notes")
-    with pytest.raises(CorruptFile, match="is no file of recorded answers"):
+    with pytest.raises(CorruptFile, match="is not a file of recorded answers"):
         kept(MAKER, tmp_path)
     assert path.read_text() == "my notes"
 
@@ -130,9 +130,9 @@ def test_a_line_that_was_cut_off_is_said_and_replaced(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("not json\n", "is no file of recorded answers"),
+        ("not json\n", "is not a file of recorded answers"),
         ('{"schema": 9, "model": "m"}\n', "has schema 9, and this cirbench reads 1"),
-        ('{"model": "m", "temperature": 1}\n', "is no file of recorded answers"),
+        ('{"model": "m", "temperature": 1}\n', "is not a file of recorded answers"),
         ('{"model": "m"}\n{"images": [], "texts": ["a"]}\n', "line 2"),
         ('{"model": "m"}\n{"images": [], "texts": ["a"], "fields": {"f": ["x"}\n{}\n', "line 2"),
         (

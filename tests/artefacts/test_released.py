@@ -117,7 +117,7 @@ def test_rows_that_fit_no_query_or_contradict_it_are_named(
 def test_an_empty_answer_is_an_error_that_names_the_row(tmp_path: Path, value: object) -> None:
     rows = ldre()
     rows[3]["multi_caption_opt"] = value
-    with pytest.raises(CorruptFile, match="row 4 has an empty answer, or one that is no text"):
+    with pytest.raises(CorruptFile, match="row 4 has an empty answer, or one that is not a text"):
         read_released(write(tmp_path / "test.json", rows), "ldre", PROTOCOL)
 
 

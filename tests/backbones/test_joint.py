@@ -298,7 +298,7 @@ def test_what_asks_for_towers_is_told_that_there_are_none() -> None:
     ("declaration", "message"),
     [
         ("clip", "prepares images by its own processor, of which --preprocessing 'clip' says nothing"),
-        ("pixels(4096, 1024)", "is no budget of pixels"),
+        ("pixels(4096, 1024)", "is not a valid budget of pixels"),
         ("pixels(1024, 1048576)", "reads 1024 tokens, and an image alone may take 10"),
     ],
 )

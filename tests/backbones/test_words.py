@@ -142,7 +142,7 @@ def test_a_long_text_is_cut_behind_its_placeholder_and_refused_where_it_is_cut_b
     tower = PseudoWords(tiny_backbone())
     tokens = tower.tokenize(["a photo of $ " + "that is red " * 40])
     assert tower.holds(tokens).all()
-    with pytest.raises(UsageError, match=r"is longer than the 32 tokens that .* reads, and its \$ stands beyond"):
+    with pytest.raises(UsageError, match=r"is longer than the 32 tokens that .* reads, and its \$ comes after"):
         tower.tokenize(["that is red " * 40 + "as $"])
 
 

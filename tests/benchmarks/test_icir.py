@@ -109,7 +109,7 @@ def test_images_are_found_below_the_folder_of_the_benchmark(tmp_path: Path) -> N
         (QUERY_FILE, "query/i0/0.jpg,at night,i0", r"it holds queries more than once"),
         (DATABASE_FILE, "database/i0/0.jpg,at night,i0", "it holds images of an instance and a text more than once"),
         (DATABASE_FILE, "database/i0/0.jpg", r"not an image, a text and an instance in line 31"),
-        (DATABASE_FILE, 'database/i0/0.jpg,"at night,i0', r"it is no CSV file"),
+        (DATABASE_FILE, 'database/i0/0.jpg,"at night,i0', r"it is not a CSV file"),
     ],
 )
 def test_changed_files_are_refused_with_the_line(tmp_path: Path, file: str, line: str, message: str) -> None:

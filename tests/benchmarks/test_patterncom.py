@@ -141,7 +141,7 @@ def test_images_are_found_in_the_folder_of_patternnet(tmp_path: Path) -> None:
         ),
         ("PatternCom/shape.csv", "harbor000.jpg,shape", r"not an image, an attribute and a value in line 41"),
         ("PatternCom/shape.csv", "harbor000.jpg,shape,", r"not an image, an attribute and a value in line 41"),
-        ("PatternCom/shape.csv", 'harbor000.jpg,shape,"one', r"it is no CSV file"),
+        ("PatternCom/shape.csv", 'harbor000.jpg,shape,"one', r"it is not a CSV file"),
         ("PatternCom/shape.csv", "lagoon000.jpg,shape,one", r"images are not in patternnet\.csv: lagoon000\.jpg"),
         (
             "PatternCom/shape.csv",

@@ -39,4 +39,4 @@ def test_a_reader_re_ranks_by_an_oracle_a_model_its_recorded_answers_and_code_of
     shared = Artefact(folder / "judged.jsonl")
     assert (shared.maker.model, shared.maker.licence) == ("Qwen/Qwen3-VL-Reranker-2B", "CC BY 4.0")
     assert "600 answers for 60 queries, 0 of them recorded" in " ".join(read.text.split())
-    assert "ok      some items are told apart" in read.text
+    assert "ok      items get different judgements" in read.text

@@ -132,7 +132,7 @@ IDS = np.array([str(number) for number in range(60)])
         ),
         (
             {"reference_places_Q": np.ones(60, dtype=np.int64), "list_depth": np.array(50)},
-            "it says where references stand in lists, and the protocol removes them",
+            "it gives ranks of references, and the protocol removes them from lists",
         ),
         (
             {"reference_places_Q": np.ones(59, dtype=np.int64), "list_depth": np.array(50)},

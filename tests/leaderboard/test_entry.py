@@ -92,7 +92,7 @@ def test_a_reference_that_the_shown_items_hold_elsewhere_is_noticed(tmp_path: Pa
     assert [*shown_as_ranked(evidence, protocol)] == []
     hidden = ReferencePlaces(np.full(40, UNRANKED), 50)
     (told,) = shown_as_ranked(dataclasses.replace(evidence, references=hidden), protocol)
-    assert told == "a reference stands at another place than the items to show say"
+    assert told == "a reference has another rank than the items to show say"
 
 
 def test_a_slice_that_is_left_out_is_missed(tmp_path: Path) -> None:

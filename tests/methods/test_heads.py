@@ -327,7 +327,7 @@ def test_names_of_older_berts_are_understood(tmp_path: Path) -> None:
         ("words", r"vocab.txt has 11 words, and .*model.safetensors has 10 rows"),
         ("heads", r"config.json parts states of 128 dimensions into .?4.? heads"),
         ("config", r"config.json is no JSON object"),
-        ("special", r"vocab.txt is no vocabulary of WordPiece: it lacks .*\[CLS\]"),
+        ("special", r"vocab.txt is not a vocabulary of WordPiece: it lacks .*\[CLS\]"),
     ],
 )
 def test_initial_weights_that_are_no_berts_are_refused(tmp_path: Path, damage: str, message: str) -> None:

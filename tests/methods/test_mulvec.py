@@ -151,7 +151,7 @@ def test_answers_that_are_missing_or_empty_are_named(encoder: Encoder, tmp_path:
     with pytest.raises(MissingData, match="lacks an answer of the field whole to 2 of 6 questions: "):
         mulvec(encoder, some).encode_queries(ASKED)
     empty = record(tmp_path / "empty.jsonl", {at: {"whole": [" "]} for at in range(6)})
-    with pytest.raises(CorruptFile, match="says nothing of what query '0' looks for"):
+    with pytest.raises(CorruptFile, match="does not say what query '0' looks for"):
         mulvec(encoder, empty).encode_queries(ASKED)
 
 

@@ -365,4 +365,4 @@ def test_a_re_ranker_is_checked_by_the_rules_of_its_kind(folder: Path, capsys: p
     assert execute(["check", "method", BRIGHT]) == 0
     assert "ok      the same items get the same judgements twice" in capsys.readouterr().out
     assert execute(["check", "method", "bright.py:Constant"]) == 4
-    assert "BROKEN  some items are told apart" in capsys.readouterr().out
+    assert "BROKEN  items get different judgements" in capsys.readouterr().out

@@ -224,7 +224,7 @@ def check(name: str, split: str | None, root: Path, data_root: Path, *, display:
     protocols, unchecked = load(name, split, data_root)
     report = check_protocols(protocols, root, data_root, display=display)
     planned = plan(name, split, data_root)
-    # What others labelled anew is missed by its own protocol, and not by the data set.
+    # Files of others' labels are missed by their own protocol, and not by the data set.
     wanted = [file for file in planned.annotations if file.licence is None or len(planned.protocols) == 1]
     absent = [file.path for file in wanted if not file.there]
     complete = report.complete and not absent

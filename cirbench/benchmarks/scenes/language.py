@@ -1,10 +1,10 @@
 """Scenes in words: a small grammar with the variation of natural captions, and an oracle that speaks it.
 
 The oracle stands in for a captioner and a language model: it says what perfect ones would say of a query, for
-it reads how the query was made. So it is no method, and nothing that a method may be compared with: it gives an upper
-bound with complete ground truth, which shows what a result owes to the texts and what to their use. It knows neither
-the gallery nor what is relevant in it. Noise makes it err as models do, at a known rate: the captioner sees one part of
-the reference wrongly, and the editor forgets the change.
+it reads how the query was made. So it is not a method, and nothing that a method may be compared with: it gives an
+upper bound with complete ground truth, which shows what a result owes to the texts and what to their use. It knows
+neither the gallery nor what is relevant in it. Noise makes it err as models do, at a known rate: the captioner sees one
+part of the reference wrongly, and the editor forgets the change.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def sentence(scene: Scene, dice: Dice) -> str:
         return head
     if dice.chance(0.5):
         return f"{head} that {listed([f'{verb} {rest}' for verb, rest in clauses])}"
-    told = [_told(verb, rest, main) for verb, rest in clauses]
-    return f"{head}, {listed(told)}" if dice.chance(0.7) else f"{head} and {listed(told)}"
+    sentences = [_sentence_of(verb, rest, main) for verb, rest in clauses]
+    return f"{head}, {listed(sentences)}" if dice.chance(0.7) else f"{head} and {listed(sentences)}"
 
 
 def _aside(main: Thing, has: str, are: str, other: Thing, scene: Scene, dice: Dice) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def _aside(main: Thing, has: str, are: str, other: Thing, scene: Scene, dice: Di
     return has, named
 
 
-def _told(verb: str, rest: str, main: Thing) -> str:
+def _sentence_of(verb: str, rest: str, main: Thing) -> str:
     """Turn what is true of the main thing into a sentence of its own."""
     if verb in ("has", "have"):
         one = rest.split()[0] in ("a", "an", "one")

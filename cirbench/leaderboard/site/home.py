@@ -34,7 +34,7 @@ _NEWEST = 12
 
 
 def backbone_class(backbone: str) -> str:
-    """Say which kind of backbone it is, the largest first: what lifts every method that stands on it."""
+    """Say which kind of backbone it is, the largest first: what lifts every method that uses it."""
     return next((name for name, pattern in _CLASSES if pattern.search(backbone)), _REST)
 
 

@@ -166,7 +166,7 @@ _MOST_COMPARED = 40
 
 
 def _pairs(board: Board) -> str:
-    """Test the best runs of a board against each other; those that are no copies of each other, and whole."""
+    """Test the best runs of a board against each other; those that are not copies of each other, and whole."""
     stored = [(row, row.ranks) for row in board.rows if row.ranks is not None and not row.partial][:_MOST_COMPARED]
     evidence = [read_evidence(folder / RANKS) for _, folder in stored]
     found = [

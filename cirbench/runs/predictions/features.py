@@ -109,7 +109,7 @@ class Features:
             return _ids_of(self.ids_source, self._ids)
         if self.stored.ids is None:
             raise InvalidPredictions(
-                f"{self.rows_source} says nothing of what its rows are.",
+                f"{self.rows_source} does not say what its rows are.",
                 hint="Give the ids of the rows: --query-ids FILE and --gallery-ids FILE (docs/predictions.md).",
             )
         return _distinct(self.ids_source, self.stored.ids)
@@ -170,7 +170,7 @@ _SAME_WIDTH = "Queries and gallery need features of the same width, from one mod
 
 
 def _files(name: str | Path) -> tuple[list[Path], str | None]:
-    """The files that a name stands for, in their order, and the array in them."""
+    """The files of a name, in their order, and the array in them."""
     path, text = Path(name), str(name)
     if path.exists():
         return [path], None

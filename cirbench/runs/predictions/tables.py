@@ -36,7 +36,7 @@ class RankedRow:
     Attributes:
         query: Its id.
         item: The id of the item.
-        rank: Where it stands in the list of the query, the smallest first; ``None`` where there are scores alone.
+        rank: Its place in the list of the query, the smallest first; ``None`` where there are scores alone.
         score: The higher, the better; ``None`` where there are ranks alone.
     """
 
@@ -56,7 +56,7 @@ class TextTable:
     Attributes:
         columns: Their names, as they are compared: lower case, with underscores.
         rows: Each with the number of its line.
-        separator: What stands between cells.
+        separator: What separates cells.
     """
 
     columns: tuple[str, ...]

@@ -154,7 +154,7 @@ class Table:
         return (*self.rows, *self.foot)
 
     def numeric(self, at: int) -> bool:
-        """Whether column ``at`` holds numbers, and so stands to the right."""
+        """Whether column ``at`` holds numbers, and so is aligned to the right."""
         return any(isinstance(row[at], Number) for row in self.all_rows)
 
     @property

@@ -1,6 +1,6 @@
 """Tables as text for a terminal, Markdown, CSV, JSON, LaTeX and HTML.
 
-LaTeX uses booktabs, and compiles under pdfLaTeX, XeLaTeX and LuaLaTeX. HTML is a fragment to stand in any page, for
+LaTeX uses booktabs, and compiles under pdfLaTeX, XeLaTeX and LuaLaTeX. HTML is a fragment for any page, for
 people, screen readers and scripts.
 """
 
@@ -294,7 +294,7 @@ def _latex_aside(table: Table, row: Row) -> str:
 
 
 def _escape_latex(text: str) -> str:
-    """Return a text that LaTeX prints as it stands; a character that fonts may lack is named, ``[U+4E2D]``."""
+    """Return a text that LaTeX prints unchanged; a character that fonts may lack is named, ``[U+4E2D]``."""
     shown = "".join(_LATEX_SIGNS.get(sign) or _latex_letter(sign) for sign in visible(text))
     return shown.replace("--", "-{}-")  # else a dash
 
@@ -371,7 +371,7 @@ def to_html(table: Table) -> str:
 
 
 def escape_html(text: str) -> str:
-    """Return a text that HTML shows as it stands, in content and in quoted attributes."""
+    """Return a text that HTML shows unchanged, in content and in quoted attributes."""
     return html.escape(visible(text), quote=True)
 
 

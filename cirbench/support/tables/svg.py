@@ -151,7 +151,7 @@ def value_axis(values: Sequence[float]) -> Axis:
 def point_axis(values: Sequence[float]) -> Axis:
     """Return an axis with a tick at each of a few values, logarithmic where they span powers of ten.
 
-    Values that are no round numbers are between round ticks instead.
+    Values that are not round numbers are between round ticks instead.
     """
     ascending = sorted(set(values))
     logarithmic = ascending[0] > 0 and ascending[-1] / ascending[0] >= _DECADES
@@ -258,14 +258,14 @@ class Plot:
         """Say every value, for those who cannot see the plot."""
         parts = []
         for series in self.series:
-            told = "; ".join(f"{_x_text(point.x)}: {_told(point.y)}" for point in series.points)
-            parts.append(f"{series.name}: {told}" if series.name else told)
-        parts += [f"{name}: {_told(level)}" for name, level in self.levels]
+            points = "; ".join(f"{_x_text(point.x)}: {_in_words(point.y)}" for point in series.points)
+            parts.append(f"{series.name}: {points}" if series.name else points)
+        parts += [f"{name}: {_in_words(level)}" for name, level in self.levels]
         return f"{self.y} by {self.x}. {'. '.join(parts)}."
 
 
 def to_svg(plot: Plot) -> str:
-    """Draw a plot as an SVG document of its own, which may also stand inside a page."""
+    """Draw a plot as an SVG document of its own, which may also be part of a page."""
     legend = [series.name for series in plot.series if series.name] if len(plot.series) > 1 else []
     height = _HEIGHT + _LINE * len(legend)
     name = hashlib.sha256(repr(plot).encode(errors="surrogatepass")).hexdigest()[:8]
@@ -403,7 +403,7 @@ def _colour(at: int) -> str:
     return f"var(--plot-{place + 1}, {_COLOURS[place]})"
 
 
-def _told(number: Number) -> str:
+def _in_words(number: Number) -> str:
     return number.text if number.ends_text is None else f"{number.text} ({' to '.join(number.ends_text)})"
 
 

@@ -40,7 +40,7 @@ def to_lines(table: Table, width: int | None = None, *, borders: bool = True) ->
     Args:
         table: The table.
         width: Columns of the terminal; as many as are needed if not given.
-        borders: Whether lines stand between columns; without them two spaces do.
+        borders: Whether lines separate columns; without them two spaces do.
     """
     fitted = _fit(table, width, borders)
     drawn = [*_drawn(fitted, borders)] if table.columns else []
@@ -131,7 +131,7 @@ def _in_widths(
         bare: Those without intervals.
         least: Width to which a text may be folded, as far as its longest word allows; negative where words may be cut.
         width: Of the terminal.
-        borders: Whether lines stand between columns.
+        borders: Whether lines separate columns.
     """
     shown = _without_intervals(table, bare).only(places)
     columns = range(len(places))
@@ -261,7 +261,7 @@ def _lines(
     *,
     at_the_end: bool = False,
 ) -> Iterator[Text]:
-    """The lines of one row; a heading with fewer lines than its neighbours stands at the end."""
+    """The lines of one row; a heading with fewer lines than its neighbours is put at the end."""
     height = max(map(len, cells), default=0)
     for number in range(height):
         texts = []
@@ -283,7 +283,7 @@ def _heading(table: Table, at: int) -> str:
 
 
 def _parts(cell: Cell, sign: int, sd: int) -> tuple[str, str]:
-    """A number, which may be bold, and what stands behind it, in equal room for each part, so that numbers align."""
+    """A number, which may be bold, and what follows it, in equal room for each part, so that numbers align."""
     if not isinstance(cell, Number):
         return visible(cell or ""), ""
     said = "" if cell.sd is None else f" ± {cell.sd_text}"

@@ -207,7 +207,7 @@ _levels_RI3SS: NDArray[np.uint8]
 
 
 _GRACE = 20.0
-"""Seconds in which a process that was told to stop still decodes, so that its parent can finish a step."""
+"""Seconds in which a process that was asked to stop still decodes, so that its parent can finish a step."""
 
 
 def _start(decoder: Decoder, memory: Any, shape: tuple[int, ...]) -> None:

@@ -198,7 +198,7 @@ def _look_into(path: Path) -> _CachedIndex:
         spans[part] = (suffixes.index(member.suffix), member.offset, member.size)
         named[member.stem, part] = f"{member.stem}.{member.suffix}"
     if not samples:
-        held = f"It holds {_told(unused)}." if unused else "It is empty."
+        held = f"It holds {_in_words(unused)}." if unused else "It is empty."
         raise MissingData(
             f"The shard {path} holds no samples.",
             hint=f"{held} A sample is an image and a .txt or .json of one name, or one of them.",
@@ -243,7 +243,7 @@ def members_of(path: Path) -> tuple[list[Member], dict[str, tuple[int, str]]]:
 
 
 def _require_end(path: Path, end: int) -> None:
-    """Refuse a tar file whose members do not end by its end: `tarfile` stops in silence where a header is no header."""
+    """Refuse a tar file whose members do not end by its end: `tarfile` stops in silence where a header is not one."""
     with path.open("rb") as file:
         file.seek(end)
         marker = file.read(tarfile.BLOCKSIZE)
@@ -271,7 +271,7 @@ def _count(unused: dict[str, tuple[int, str]], kind: str, name: str) -> None:
     unused[kind] = (count + 1, first)
 
 
-def _told(unused: Mapping[str, tuple[int, str]]) -> str:
+def _in_words(unused: Mapping[str, tuple[int, str]]) -> str:
     return some([f"{count:,} {kind} ({first})" for kind, (count, first) in unused.items()])
 
 
@@ -376,7 +376,7 @@ class Shards(Lazy):
             for kind, (count, first) in index.unused.items():
                 before, example = counts.get(kind, (0, first))
                 counts[kind] = (before + count, example)
-        return _told(counts)
+        return _in_words(counts)
 
     @property
     def halves(self) -> str:
@@ -391,7 +391,7 @@ class Shards(Lazy):
                 _, dot, suffix = whole.rpartition("/")[2].partition(".")
                 if "." in suffix:
                     _count(counts, dot + suffix, whole)
-        return _told(counts)
+        return _in_words(counts)
 
     @property
     def lacking(self) -> dict[Part, NDArray[np.int64]]:

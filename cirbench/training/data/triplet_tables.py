@@ -88,7 +88,7 @@ class _Form(msgspec.Struct):
     """A row as a file has it; null stands for an empty cell."""
 
     def rows(self, place: str) -> Iterator[Row]:
-        """The triplets that it stands for."""
+        """Its triplets."""
         raise NotImplementedError
 
 
@@ -359,7 +359,7 @@ def _csv(path: Path) -> _Table:
     rows = csv_rows(str(path), text, lambda place, names: header.extend(names), _separator(path, text))
     first = [*itertools.islice(rows, 1)]  # with it the header has been read
     said = (
-        # An empty cell is one that says nothing, but for those that every row needs.
+        # An empty cell is left out, but for those that every row needs.
         (f"line {number}", {name: cell for name, cell in cells.items() if cell.strip() or name not in _DEFAULTED})
         for number, cells in itertools.chain(first, rows)
     )

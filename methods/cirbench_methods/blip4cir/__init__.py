@@ -16,7 +16,7 @@ from cirbench.training.interface import (
 from cirbench_methods.composition import CompositionParameters
 
 FORWARD, BACKWARD = "[FORWARD]", "[BACKWARD]"
-"""What stands before each caption, to say from which image to which other one a query leads."""
+"""What comes before each caption, to say from which image to which other one a query leads."""
 
 
 class Blip4CirTraining(TripletImageTraining, frozen=True):

@@ -26,7 +26,7 @@ class EarlyFusionTraining(TripletImageTraining, frozen=True):
 
     Attributes:
         loss: The cross-entropy from each query to its target (one-way); or, from queries to targets and back, one in
-            which hard negatives weigh more (hn-nce, CoVR's).
+            which hard negatives have more weight (hn-nce, CoVR's).
         temperature: What similarities are divided by, at the start.
         learn_temperature: Train the temperature too; CoVR's is constant.
         alpha: The weight of the target in hn-nce.

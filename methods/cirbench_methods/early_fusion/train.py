@@ -61,7 +61,7 @@ def hard_negative_loss(
     alpha: float,
     beta: float,
 ) -> torch.Tensor:
-    """HN-NCE (arXiv:2301.02280, equations 2 to 4): InfoNCE in both directions, whose harder negatives weigh more.
+    """HN-NCE (arXiv:2301.02280, equations 2 to 4): InfoNCE in both directions, whose harder negatives have more weight.
 
     With S the scaled cosines, a negative weighs exp(beta S) over the mean of that among the negatives of its row or
     column, and the target alpha.

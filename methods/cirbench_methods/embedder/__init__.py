@@ -10,14 +10,14 @@ CONCEPT = "{concept}"
 
 
 class EmbedderParameters(TextParameters, frozen=True):
-    """What the model is told and shown; the image always comes before the text.
+    """What the model is given; the image always comes before the text.
 
     Attributes:
         prompt: The text of a query around the caption, which replaces {}; {concept}, if any, is replaced by the shared
             concept, which only some protocols give.
-        instruction: What the model is told with a query, as the library's prompt; null for what it is told by itself.
+        instruction: The instruction with a query, as the library's prompt; null for the model's own.
         item_prompt: The text beside each image of the gallery; empty for the image alone.
-        item_instruction: What the model is told with an image of the gallery; null for what it is told by itself.
+        item_instruction: The instruction with an image of the gallery; null for the model's own.
     """
 
     instruction: str | None = None
@@ -50,7 +50,7 @@ PRESETS = {
     ),
     "bge-vl-circo": EmbedderParameters(prompt="Find a picture that also {concept}, but {}"),
 }
-"""What models are told by those who made them or measure them; taken by the backbone's name, or by preset=NAME."""
+"""The instructions of those who made models or measure them; taken by the backbone's name, or by preset=NAME."""
 
 
 def _reads_concept(parameters: EmbedderParameters) -> bool:

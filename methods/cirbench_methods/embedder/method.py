@@ -26,12 +26,12 @@ class Embedder:
 
     def __init__(self, encoder: Encoder, parameters: EmbedderParameters, checkpoint: Path | None = None) -> None:
         backbone = require_joint(encoder.backbone)
-        told, told_of_items = parameters.instruction, parameters.item_instruction
+        instruction, item_instruction = parameters.instruction, parameters.item_instruction
         self.encoder = encoder
         self.prompt = parameters.prompt
         self.item_prompt = parameters.item_prompt
-        self.instruction = backbone.query_instruction if told is None else told
-        self.item_instruction = backbone.item_instruction if told_of_items is None else told_of_items
+        self.instruction = backbone.query_instruction if instruction is None else instruction
+        self.item_instruction = backbone.item_instruction if item_instruction is None else item_instruction
         sentences((), self.prompt)  # refused before anything is encoded
         backbone.require_readable([self.instruction, self.item_instruction, self.prompt, self.item_prompt])
 

@@ -80,7 +80,7 @@ class Freedom:
         words_IKN = nearest(others_PD, self._memory_WD, self.parameters.names)[0][at.reshape(proxies_IK.shape)]
         found = []
         for own, others, similar in zip(own_IN.tolist(), words_IKN.tolist(), similar_IK[:, 0], strict=True):
-            among = similar >= ITSELF  # the reference stands in the gallery, and is the first of its neighbours
+            among = similar >= ITSELF  # the reference is in the gallery, and is the first of its neighbours
             proxies = others if among else [own, *others][: self.parameters.proxies]
             found.append(weighted(proxies, self.parameters.kept))
         return found

@@ -113,7 +113,7 @@ class CirplantNetwork(nn.Module):
         self.register_buffer("vocabulary", torch.tensor(list(vocabulary), dtype=torch.uint8))
 
     def forward(self, images_BD: torch.Tensor, tokens_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """The last state of the image's token, (B, W); it stands behind the text, and has no place of its own."""
+        """The last state of the image's token, (B, W); it comes after the text, and has no place of its own."""
         places_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
         texts_BLW = self.norm(self.words(tokens_BL) + self.places(places_L) + self.types.weight[0])
         states_BTW = torch.cat([texts_BLW, self.image(images_BD)[:, None]], dim=1)
@@ -182,7 +182,7 @@ def read_bert(folder: Path) -> tuple[dict[str, torch.Tensor], bytes]:
             f"{folder / 'vocab.txt'} has {len(words):,} words, and {files[0]} has {size.words:,} rows for them."
         )
     if lacking := [word for word in SPECIAL if word not in words]:
-        raise CorruptFile(f"{folder / 'vocab.txt'} is no vocabulary of WordPiece: it lacks {some(lacking)}.")
+        raise CorruptFile(f"{folder / 'vocab.txt'} is not a vocabulary of WordPiece: it lacks {some(lacking)}.")
     if size.places < LENGTH:
         raise CorruptFile(f"{files[0]} has {size.places} places for the words of a text, and CIRPLANT has {LENGTH}.")
     _require_heads(folder / "config.json", size)
@@ -310,7 +310,7 @@ def margins(
         targets_BW: Their targets.
         negatives_BKW: Further wrong answers of each query.
         scale: The length of the features.
-        own_B: The column of each query's target among those of all processes; the negatives stand behind them.
+        own_B: The column of each query's target among those of all processes; the negatives come after them.
     """
     queries_BW, targets_BW = functional.normalize(queries_BW, dim=-1), functional.normalize(targets_BW, dim=-1)
     to_targets_BT = queries_BW @ gather_rows(targets_BW).T

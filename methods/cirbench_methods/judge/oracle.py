@@ -1,7 +1,7 @@
 """An oracle in place of a judge: it says yes to what is relevant in scenes, and errs at a known rate.
 
-It looks its answers up in the benchmark, so it is no method: what it gives is the upper bound of a judge that answers
-yes or no, and with noise that of one which errs so often. Its many ties keep the order of the first stage.
+It looks its answers up in the benchmark, so it is not a method: what it gives is the upper bound of a judge that
+answers yes or no, and with noise that of one which errs so often. Its many ties keep the order of the first stage.
 """
 
 from __future__ import annotations

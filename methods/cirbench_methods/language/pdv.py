@@ -29,7 +29,7 @@ class Pdv:
     """(1 - b) (n(v) + i d) + b (u + t d), where d = w - u, by unit text features with and without the change, w and u.
 
     Raises:
-        UsageError: The method that it is to stand on has no text without the change.
+        UsageError: The method that it is to build on has no text without the change.
         CirbenchError: That method cannot be built.
     """
 
@@ -53,7 +53,7 @@ class Pdv:
         self.artefacts = base.artefacts if isinstance(base, UsesArtefacts) else ()
 
     def encode_gallery(self, items: Sequence[Item]) -> NDArray[np.float32]:
-        """The gallery of the method that it stands on."""
+        """The gallery of the method that it builds on."""
         return self.base.encode_gallery(items)
 
     def encode_queries(self, queries: Sequence[Query]) -> NDArray[np.float32]:

@@ -49,7 +49,7 @@ def probes_of(queries: Sequence[Query], artefact: Artefact) -> list[Probes]:
     questions = [Question.of(query) for query in queries]
     said = {field: _first(answered(questions, field, 1, artefact)) for field in _fields(artefact)}
     if silent := [query.id for query, text in zip(queries, said[WHOLE], strict=True) if not text.strip()]:
-        raise CorruptFile(f"{artefact.path} says nothing of what query {quoted(silent[0])} looks for.")
+        raise CorruptFile(f"{artefact.path} does not say what query {quoted(silent[0])} looks for.")
     lists = {field: [_lines(text) for text in said[field]] for field in LISTS if field in said}
     return [
         Probes(whole.strip(), **{field: texts[place] for field, texts in lists.items()})

@@ -196,7 +196,7 @@ def test_whole_numbers_that_are_not_called_ids_are_not_taken_for_ids(tmp_path: P
 
 
 def test_rows_without_ids_say_what_to_give() -> None:
-    with pytest.raises(InvalidPredictions, match="rows says nothing of what its rows are") as raised:
+    with pytest.raises(InvalidPredictions, match="rows does not say what its rows are") as raised:
         rank_features(side(rows_of(3), QUERIES), Features(rows_of(9, 1), None, "rows"), PROTOCOL)
     assert "--gallery-ids FILE" in str(raised.value.hint)
 

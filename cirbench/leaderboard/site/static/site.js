@@ -1,5 +1,5 @@
 // What a reader can do beyond reading: choose the colours, and sort, filter and search the tables of a page.
-// Without this script every page is whole; with it, what is chosen stands in the address and can be shared.
+// Without this script every page is whole; with it, what is chosen is in the address and can be shared.
 "use strict";
 
 (() => {
@@ -112,7 +112,7 @@
     show(readState());
   }
 
-  // What a search looks at: everything that stands in a row without being opened.
+  // What a search looks at: everything that a row shows without being opened.
   function spoken(row) {
     const copy = row.cloneNode(true);
     for (const opened of copy.querySelectorAll(".opened")) opened.remove();
@@ -134,14 +134,14 @@
     const self = { id: table.id, onSort: null, onPick: null, show, compare };
     const box = table.closest(".box");
     const headline = heads.findIndex((head) => head.classList.contains("n") && head.dataset.key !== "rank");
-    // A table that fits is no scroll box, so that its head stays in sight while the page scrolls.
+    // A table that fits is not a scroll box, so that its head stays in sight while the page scrolls.
     new ResizeObserver(() => {
       box.classList.remove("fits");
       box.classList.toggle("fits", table.scrollWidth <= box.clientWidth);
     }).observe(table);
-    let ordered = "false undefined"; // the order in which the rows stand, which is the page's own at first
+    let ordered = "false undefined"; // the order of the rows, which is the page's own at first
 
-    // What a row opens to stands in a row of its own below it.
+    // What a row opens to is in a row of its own below it.
     for (const row of rows) {
       const details = row.element.querySelector("details");
       const opened = details?.querySelector(".opened");
@@ -214,7 +214,7 @@
       const value = (row) => {
         const cell = row.element.cells[at];
         if (!counted) return cell.textContent.trim().toLowerCase();
-        const number = parseFloat(cell.firstChild.data); // the interval stands in an element of its own; 2-4 counts as 2
+        const number = parseFloat(cell.firstChild.data); // the interval is in an element of its own; 2-4 counts as 2
         return Number.isNaN(number) ? null : number;
       };
       const values = new Map(rows.map((row) => [row, value(row)]));
