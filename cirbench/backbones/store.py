@@ -203,6 +203,10 @@ def read_keys(path: Path, space: str) -> NDArray[np.bytes_]:
     return found
 
 
+_READ_BYTES = 8192
+"""To begin another read takes as long as to go on reading so many bytes."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stored:
     """Where the features of a shard are in its file."""
@@ -213,14 +217,20 @@ class Stored:
     dtype: np.dtype[np.floating]
 
     def read(self, rows_n: NDArray[np.int32]) -> NDArray[np.floating]:
-        """Read some rows, runs of neighbours at once; in a memory map almost every row would cost a page fault.
+        """Read some rows: runs of neighbours at once, or all from the first to the last where the runs are many.
+
+        In a memory map almost every row would cost a page fault.
 
         Raises:
             CorruptFile: The file has gone, or ends too early.
         """
-        found_nD = np.empty((len(rows_n), *self.shape[1:]), self.dtype)
         size = self.dtype.itemsize * math.prod(self.shape[1:])
         starts = np.flatnonzero(np.diff(rows_n, prepend=-2) != 1).tolist()
+        if len(starts) > 1:
+            first, last = int(rows_n.min()), int(rows_n.max())
+            if len(starts) * _READ_BYTES > (last + 1 - first) * size:
+                return self.read(np.arange(first, last + 1, dtype=np.int32))[rows_n - first]
+        found_nD = np.empty((len(rows_n), *self.shape[1:]), self.dtype)
         try:
             with self.path.open("rb", buffering=0) as file:
                 for start, stop in itertools.pairwise([*starts, len(rows_n)]):
