@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cirbench.artefacts import Artefact, Maker, Question, answered
 from cirbench.benchmarks.scenes.benchmark import SPLITS, SceneImage, scenes_benchmark
-from cirbench.benchmarks.scenes.language import ORACLE_VERSION, oracle_texts
+from cirbench.benchmarks.scenes.oracle import ORACLE_VERSION, oracle_texts
 from cirbench.errors import MissingData, UsageError, some
 
 if TYPE_CHECKING:

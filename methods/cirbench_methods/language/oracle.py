@@ -14,7 +14,7 @@ import click
 
 from cirbench.artefacts import Answer, Artefact
 from cirbench.benchmarks.scenes.benchmark import SPLITS, SceneImage, make_benchmark, scenes_benchmark
-from cirbench.benchmarks.scenes.language import SAMPLES
+from cirbench.benchmarks.scenes.oracle import SAMPLES
 from cirbench.errors import UsageError
 from cirbench_methods.language.answers import oracle_fields, oracle_maker
 from cirbench_methods.tuning import FAMILIES, GALLERY_SIZE, TUNING

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cirbench.benchmarks.scenes.benchmark import scenes_benchmark
-from cirbench.benchmarks.scenes.language import ORACLE_VERSION, SAMPLES, OracleTexts, oracle_texts
+from cirbench.benchmarks.scenes.oracle import ORACLE_VERSION, SAMPLES, OracleTexts, oracle_texts
 
 NUMBERS = range(60)
 
