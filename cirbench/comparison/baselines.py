@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cirbench.metrics.paired import Pair
-    from cirbench.runs.additional import Slices
-    from cirbench.runs.folder import Run
+    from cirbench.runs.folder import Run, Slices
 
 
 @dataclasses.dataclass(frozen=True)

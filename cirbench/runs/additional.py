@@ -7,7 +7,7 @@ apart in ``result.json``.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
     from cirbench.metrics.measure import Graded, Ranked
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.runs.folder import Run
-
-Slices: TypeAlias = "tuple[tuple[str, ...], ...]"
-"""Per query, the labels of one kind that it carries."""
+    from cirbench.runs.folder import Run, Slices
 
 RESAMPLES = 2000
 """Bootstrap samples of queries for the interval of a median."""

@@ -22,7 +22,7 @@ import itertools
 import math
 import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -63,13 +63,16 @@ if TYPE_CHECKING:
 
     from cirbench.methods.evaluate import Evaluation
     from cirbench.protocol import EvaluationProtocol
-    from cirbench.runs.additional import Slices
     from cirbench.runs.schema import BackboneRecord
 
 
 PER_QUERY = "per_query.npz"
 PREDICTIONS = "predictions.jsonl"
 CONFIG = "config.toml"
+
+
+Slices: TypeAlias = "tuple[tuple[str, ...], ...]"
+"""Per query, the labels of one kind that it carries."""
 
 
 @dataclasses.dataclass(frozen=True)
