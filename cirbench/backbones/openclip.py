@@ -72,7 +72,7 @@ QUICK_GELU_TAGS: Mapping[str, frozenset[str]] = {
     "metaclip2_worldwide": frozenset({"ViT-H-14-worldwide"}),
 }
 """Per pretrained tag, the plain architecture names whose weights were trained with QuickGELU: 27 pairs, each of which
-open_clip builds with GELU. `tests/backbones/test_openclip.py` holds the table against the installed open_clip."""
+open_clip builds with GELU. `tests/backbones/test_openclip.py` compares the table with the installed open_clip."""
 
 
 @dataclasses.dataclass(frozen=True)

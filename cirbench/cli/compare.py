@@ -1,4 +1,4 @@
-"""``cirbench compare``, ``diff``, ``report`` and ``audit``: runs held against each other, and looked into."""
+"""``cirbench compare``, ``diff``, ``report`` and ``audit``: runs compared with each other, and looked into."""
 
 from __future__ import annotations
 

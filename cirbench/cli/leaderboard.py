@@ -57,7 +57,7 @@ def add(runs: tuple[Path, ...], entries: Path, note: str, receipts: tuple[Path, 
 @_ENTRIES
 @JSON
 def check(entries: Path, as_json: bool) -> None:
-    """Compute the numbers of every entry again from its ranks, and hold everything else against its digests.
+    """Compute the numbers of every entry again from its ranks, and check everything else by its digests.
 
     Published rows that somebody has added are checked as well.
     """

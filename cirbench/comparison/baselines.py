@@ -1,7 +1,7 @@
 """The unimodal baselines, and what they say: a run's gain over them, and which queries do not need composition.
 
 A query that image-only or text-only retrieval answers does not need composition, and a number over all queries does not
-tell a method that composes from one that copies. A diagnosis holds a run against the better baseline, and takes its
+tell a method that composes from one that copies. A diagnosis compares a run with the better baseline, and takes its
 number where both fail. Labels of queries say the same for any number: ``unimodal@10`` labels each query ``unimodal
 hit`` where a unimodal run has a ground truth among its first 10, and ``no unimodal hit`` where none has; ``circus`` and
 ``circus-validated`` are the published labels of eleven retrievers and of people (`cirbench.benchmarks.circus`).
