@@ -211,8 +211,9 @@ def score_pairs(
     longest = norms(queries_QD[own], "query", own).max(initial=0.0)
     for pairs_CX in _batches(query):
         items_PD = np.asarray(rows_ND[item[pairs_CX].ravel()], dtype=np.float32)
-        # One cheap bound for all, the norm of these rows together; the 2 covers the rounding errors of the sum.
-        together = math.sqrt(2 * np.vdot(items_PD, items_PD))
+        # One cheap bound for all, the norm of these rows together; the 2 covers the rounding errors of the sum, and the
+        # rest the squares that are too small for float32.
+        together = math.sqrt(2 * np.vdot(items_PD, items_PD) + items_PD.size * float(np.finfo(np.float32).tiny))
         if not math.isfinite(together):
             norms(items_PD, "gallery item", item[pairs_CX].ravel())
         queries_CD1 = queries_QD[query[pairs_CX[:, 0]]].astype(np.float64)[:, :, None]

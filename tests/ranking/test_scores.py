@@ -38,12 +38,15 @@ def test_a_score_is_the_nearest_float32_to_the_exact_dot_product(rows: tuple[NDA
 
 @pytest.mark.parametrize("last", [2.0**-48, -(2.0**-48), 0.0])
 @pytest.mark.parametrize("odd", [0.0, 2.0**-23])
-def test_a_sum_beside_a_rounding_boundary_is_rounded_by_its_last_bit(last: float, odd: float) -> None:
+@pytest.mark.parametrize("scale", [1.0, 2.0**-80])
+def test_a_sum_beside_a_rounding_boundary_is_rounded_by_its_last_bit(last: float, odd: float, scale: float) -> None:
     """1 + 2^-24 lies half way between two float32 numbers; a term of 2^-96 more or less decides, or evenness does."""
     query_D = np.array([1, 1, 2.0**-24, last], np.float32)
-    item_D = np.array([1, odd, 1, 2.0**-48], np.float32)
+    item_D = np.array([1, odd, 1, 2.0**-48], np.float32) * np.float32(scale)  # whose squares may be 0 in float32
     exact = Fraction(1) + Fraction(odd) + Fraction(2) ** -24 + Fraction(last) * Fraction(2) ** -48
-    assert exact_score(query_D, item_D) == nearest_float32(exact)
+    expected = nearest_float32(exact * Fraction(scale))
+    assert exact_score(query_D, item_D) == expected
+    assert score_pairs(query_D[None], np.zeros(1, np.int64), item_D[None], np.zeros(1, np.int64))[0] == expected
 
 
 def test_a_score_does_not_depend_on_what_is_scored_with_it() -> None:
@@ -64,5 +67,6 @@ def test_the_error_bound_holds_for_a_float32_sum_in_order(rows: tuple[NDArray[np
     total = np.float32(0)
     for product in query_D * item_D:
         total += product
-    bound = dot_error(len(query_D), np.float32) * float(np.linalg.norm(query_D) * np.linalg.norm(item_D)) + 1e-37
+    lengths = np.linalg.norm(query_D.astype(np.float64)) * np.linalg.norm(item_D.astype(np.float64))
+    bound = dot_error(len(query_D), np.float32) * float(lengths) + 1e-37
     assert abs(Fraction(float(total)) - exact_scores(query_D, item_D[None])[0]) <= bound
