@@ -135,16 +135,8 @@ class Encoder:
         """
         if isinstance(self.backbone, JointBackbone):
             return self._joint_rows(self.backbone, items, None, self.backbone.item_instruction)
-        contents = _contents(items)
-        image_of = dict(zip(contents, (item.image for item in items), strict=True))
-        table = self._fill(
-            self._space("image"),
-            list(image_of),
-            lambda missing, advance: self._encode_images([image_of[content] for content in missing], advance),
-            title="Encoding images",
-            shard=SHARD,
-        )
-        return table.rows(contents)
+        images = [item.image for item in items]
+        return self._rows_of(images, _contents(items), self._space("image"), self._encode_images, "Encoding images")
 
     def count_new(self, items: Sequence[Item]) -> int:
         """How many different images of ``items`` have no features yet."""
@@ -180,17 +172,9 @@ class Encoder:
         """
         if isinstance(self.backbone, JointBackbone):
             return self._joint_rows(self.backbone, None, texts, self.backbone.query_instruction)[:]
+        self.count_truncated(list(dict.fromkeys(texts)))
         contents = [_sha256(text) for text in texts]
-        text_of = dict(zip(contents, texts, strict=True))
-        self.count_truncated(list(text_of.values()))
-        table = self._fill(
-            self._space("text"),
-            list(text_of),
-            lambda missing, advance: self._encode_texts([text_of[content] for content in missing], advance),
-            title="Encoding texts",
-            shard=SHARD,
-        )
-        return table.rows(contents)[:]
+        return self._rows_of(texts, contents, self._space("text"), self._encode_texts, "Encoding texts")[:]
 
     def joint(self, items: Sequence[Item] | None, texts: Sequence[str] | None, instruction: str) -> NDArray[np.float32]:
         """Encode images, texts, or an image with a text each in one pass of a joint backbone, (N, D); they are kept.
@@ -217,16 +201,14 @@ class Encoder:
         images = [None] * count if items is None else [item.image for item in items]
         pairs = list(zip(images, [None] * count if texts is None else texts, strict=True))
         contents = [_content_of(image, text) for image, text in pairs]
-        pair_of = dict(zip(contents, pairs, strict=True))
         what = "images" if texts is None else "texts" if items is None else "images with texts"
-        table = self._fill(
+        return self._rows_of(
+            pairs,
+            contents,
             self._joint_space(backbone, what, instruction),
-            list(pair_of),
-            lambda missing, advance: self._encode_joint(backbone, [pair_of[n] for n in missing], instruction, advance),
-            title=f"Encoding {what}",
-            shard=SHARD,
+            lambda missing, advance: self._encode_joint(backbone, missing, instruction, advance),
+            f"Encoding {what}",
         )
-        return table.rows(contents)
 
     def _joint_space(self, backbone: JointBackbone, what: str, instruction: str) -> Space:
         """What fixes a row; without an instruction but the model's own, it is that of a tower."""
@@ -368,6 +350,22 @@ class Encoder:
         if space.digest not in self._tables:
             self._tables[space.digest] = MemoryTable(space) if self._store is None else self._store.table(space)
         return self._tables[space.digest]
+
+    def _rows_of(
+        self,
+        things: Sequence[S],
+        contents: Sequence[str],
+        space: Space,
+        encode: Callable[[Sequence[S], Advance], NDArray[np.float32]],
+        title: str,
+    ) -> Rows:
+        """The rows of things that are known by their contents; those that the table of a space lacks are encoded."""
+        thing_of = dict(zip(contents, things, strict=True))
+
+        def make(missing: Sequence[str], advance: Advance) -> NDArray[np.float32]:
+            return encode([thing_of[content] for content in missing], advance)
+
+        return self._fill(space, list(thing_of), make, title=title, shard=SHARD).rows(contents)
 
     def _fill(self, space: Space, contents: Sequence[str], make: MakeRows, *, title: str, shard: int) -> FeatureTable:
         """Make the rows that the table of a space lacks, and keep them shard by shard."""

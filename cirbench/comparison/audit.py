@@ -245,7 +245,7 @@ def with_reference(found: Audit, ranked: Ranked, places: ReferencePlaces, asked:
         lists: Whether ranks end with the lists, so that nobody knows what follows their last item.
     """
     changes: dict[str, Any] = {"listed": len(places.places_Q)}
-    # Lists that end before the gallery does do not show the whole ranking.
+    # Lists that are shorter than the gallery do not show the whole ranking.
     known = [each for each in asked.measures if not (lists and each.k == NO_CUTOFF)] if asked.labels is not None else []
     headline, only = next(iter(known), None), Asked(tuple(known[:1]), asked.slices, asked.labels)
     if headline is not None and (measured := measure(ranked, only)):
