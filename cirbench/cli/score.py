@@ -211,6 +211,8 @@ def _print_beside(run: Run, baselines: tuple[Run, ...], *, wide: bool) -> None:
 def _scores_as_json(found: _Found) -> str:
     from msgspec import to_builtins
 
+    from cirbench.runs.schema import in_percent
+
     score, entry, run = found.score, found.entry, found.run
     protocol, best = score.protocol, score.ceilings if score.measurements else {}
     content = {
@@ -225,14 +227,7 @@ def _scores_as_json(found: _Found) -> str:
         "tied_relevant": score.tied_relevant,
         "unit": "%",
         "metrics": [
-            {
-                "label": measured.label,
-                "value": 100 * measured.value,
-                "low": 100 * interval.low,
-                "high": 100 * interval.high,
-                "n": measured.count,
-                "at_most": 100 * best[measured.label],
-            }
+            {**in_percent(measured, interval), "at_most": 100 * best[measured.label]}
             for measured, interval in zip(score.measurements, score.intervals, strict=True)
         ],
         "additional": to_builtins(found.additional),

@@ -32,6 +32,7 @@ from cirbench.runs.schema import (
     Record,
     Reranking,
     Scored,
+    in_percent,
     rename_training,
 )
 from cirbench.support.arrays import Ragged, read_archive, to_archive
@@ -286,16 +287,7 @@ class Evidence:
         """Compute the numbers of these labels again, with their intervals; see `measured` for what it raises."""
         measured = self.measured(labels)
         found = intervals(measured, self.clusters)
-        return tuple(
-            EntryMetric(
-                label=each.label,
-                value=100 * each.value,
-                low=100 * interval.low,
-                high=100 * interval.high,
-                n=each.count,
-            )
-            for each, interval in zip(measured, found, strict=True)
-        )
+        return tuple(EntryMetric(**in_percent(each, interval)) for each, interval in zip(measured, found, strict=True))
 
     def measured(self, labels: Sequence[str]) -> tuple[Measurement, ...]:
         """Measure the ranks again.

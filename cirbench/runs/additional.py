@@ -18,7 +18,7 @@ from cirbench.metrics.functions import UNRANKED
 from cirbench.metrics.intervals import cluster_numbers, intervals
 from cirbench.metrics.measure import measurements_of, per_query
 from cirbench.metrics.table import NO_CUTOFF
-from cirbench.runs.schema import AdditionalValue, MetricValue, seal
+from cirbench.runs.schema import AdditionalValue, MetricValue, in_percent, seal
 from cirbench.support.files import write_versioned
 from cirbench.support.tables import Column, Number, Table
 
@@ -122,16 +122,7 @@ class Answered:
         taken, unit = self.measurements(asked), METRICS.find(asked.metric).unit
         if unit == "%":
             found = zip(taken, intervals(taken, self.clusters), strict=True)
-            return [
-                AdditionalValue(
-                    label=each.label,
-                    value=100 * each.value,
-                    low=100 * interval.low,
-                    high=100 * interval.high,
-                    n=each.count,
-                )
-                for each, interval in found
-            ]
+            return [AdditionalValue(**in_percent(each, interval)) for each, interval in found]
         bounds = ((each, _bootstrap(each.values_Q, self.clusters)) for each in taken)
         return [
             AdditionalValue(label=each.label, value=each.value, low=low, high=high, n=each.count, unit=unit)

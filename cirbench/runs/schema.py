@@ -6,7 +6,7 @@ an earlier version did not record becomes what the new one says where it is unkn
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -27,6 +27,27 @@ SCHEMA_VERSION = 6
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of a result."""
+
+
+class InPercent(TypedDict):
+    """What every record of a number has: label, number and interval in percent, and over how many queries."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def in_percent(measured: Measurement, interval: Interval) -> InPercent:
+    """Write a mean of fractions as records of numbers have it."""
+    return InPercent(
+        label=measured.label,
+        value=100 * measured.value,
+        low=100 * interval.low,
+        high=100 * interval.high,
+        n=measured.count,
+    )
 
 
 class MetricValue(Record, frozen=True):
@@ -55,15 +76,7 @@ class MetricValue(Record, frozen=True):
         cls, measured: Measurement, interval: Interval, *, at_most: float = 1.0, optimistic: float | None = None
     ) -> MetricValue:
         """Summarise a measurement; ``at_most`` is a fraction like the measurement, the rest in percent."""
-        return cls(
-            label=measured.label,
-            value=100 * measured.value,
-            low=100 * interval.low,
-            high=100 * interval.high,
-            n=measured.count,
-            at_most=100 * at_most,
-            optimistic=optimistic,
-        )
+        return cls(**in_percent(measured, interval), at_most=100 * at_most, optimistic=optimistic)
 
 
 class AdditionalValue(Record, frozen=True):
