@@ -240,6 +240,10 @@ def _words(entry: Entry, parse: Parser | None) -> Iterator[str]:
         yield f"its supervision is not one of {', '.join(_SUPERVISION)}"
     if method.oracle:
         yield "its method knows the ground truths, so that its numbers are upper bounds and no method's"
+    nothing = {"oracle": method.oracle is False, "stages_selected_on": method.stages_selected_on == []}
+    nothing["overlap"] = method.overlap is not None and method.overlap < 1
+    for name in filter(nothing.__getitem__, nothing):
+        yield f"its {name} is {getattr(method, name)}, and an entry says null where there is nothing to say"
     yield from _date("it was created", entry.created)
     if entry.seed < 0:
         yield f"its seed is {entry.seed}, and a seed is not negative"

@@ -120,6 +120,18 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    ("name", "nothing"), [("oracle", False), ("overlap", 0), ("overlap", -1), ("stages_selected_on", [])]
+)
+def test_nothing_to_say_is_said_in_one_way(entries: Path, name: str, nothing: object) -> None:
+    path = folder_of(entries) / "entry.json"
+    values = json.loads(path.read_text())
+    values["method"][name] = nothing
+    path.write_text(json.dumps(msgspec.to_builtins(sealed(msgspec.convert(values, Entry)))))
+    (problem,) = verdict(entries).problems
+    assert f"its {name} is {nothing}, and an entry says null" in problem
+
+
 @settings(max_examples=80)
 @given(data=st.data(), new=JSON)
 def test_any_value_in_any_place_is_refused_and_nothing_worse(
